@@ -1,0 +1,1 @@
+"""Train and judge deepfake-image detectors cheaply and honestly."""

@@ -1,0 +1,1 @@
+"""The embedded demo: synthetic faces, and forgeries of half of them."""

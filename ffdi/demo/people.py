@@ -1,0 +1,184 @@
+"""Who is in front of the camera and how: identities and shots as plain numbers, drawn from seeds.
+
+Lengths are in head units: the eye line is at v = 0, the top of the head near v = -1.1, the chin near v = 1.1;
+u runs to the picture's right, v down, z towards the camera. Colours are linear RGB, angles radians.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+Colour = tuple[float, float, float]
+
+# sRGB skin, hair and iris colours from light to dark; identities lie between neighbours.
+_SKINS = [(247, 214, 194), (232, 188, 160), (214, 163, 128), (184, 130, 94), (142, 95, 66), (97, 63, 45)]
+_HAIRS = [(22, 18, 17), (44, 31, 25), (74, 50, 34), (112, 76, 45), (168, 128, 78), (150, 72, 38), (168, 164, 160)]
+_IRISES = [(62, 38, 22), (92, 60, 32), (112, 96, 52), (92, 120, 104), (92, 124, 156), (120, 138, 150)]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What stays the same in every shot of a person."""
+
+    skin: Colour
+    hair: Colour
+    iris: Colour
+    lip_red: float
+    freckles: float
+    age: float
+    width: float
+    chin: float
+    jaw: float
+    cheek: float
+    eye_gap: float
+    eye_width: float
+    eye_height: float
+    eye_tilt: float
+    brow_lift: float
+    brow_thickness: float
+    brow_arch: float
+    nose_length: float
+    nose_width: float
+    nose_height: float
+    mouth_level: float
+    mouth_width: float
+    upper_lip: float
+    lower_lip: float
+    hairline: float
+    hair_volume: float
+    hair_length: float
+    hair_part: float
+    hair_opening: float
+    hair_curl: float
+    fringe: float
+    beard: float
+    glasses: float
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What differs between two pictures of one person."""
+
+    yaw: float
+    pitch: float
+    roll: float
+    zoom: float
+    shift_x: float
+    shift_y: float
+    light_azimuth: float
+    light_height: float
+    key: float
+    fill: float
+    warmth: float
+    exposure: float
+    smile: float
+    mouth_open: float
+    gaze_x: float
+    gaze_y: float
+    lids: float
+    brow_raise: float
+    tan: float
+    gloss: float
+    blur: float
+    grain: float
+    scene_seed: tuple[int, ...]
+    grain_seed: tuple[int, ...]
+
+
+def linear(red: float, green: float, blue: float) -> Colour:
+    """Linear RGB in 0..1 of an sRGB colour in 0..255 (gamma 2.2)."""
+    return (red / 255) ** 2.2, (green / 255) ** 2.2, (blue / 255) ** 2.2
+
+
+def _between(palette: list[tuple[int, int, int]], place: float) -> Colour:
+    """The palette's colour at `place` in 0..1, between its neighbours."""
+    at = np.clip(place, 0, 1) * (len(palette) - 1)
+    low = min(int(at), len(palette) - 2)
+    red, green, blue = (a + (b - a) * (at - low) for a, b in zip(palette[low], palette[low + 1], strict=True))
+    return linear(float(red), float(green), float(blue))
+
+
+def draw_identity(seed: int, family: int, identity: int) -> Identity:
+    """The person `identity`, half of whose traits are the family's: relatives look alike."""
+    kin, own = np.random.default_rng([seed, 1, family]), np.random.default_rng([seed, 2, identity])
+
+    def trait(low: float, high: float) -> float:
+        return low + (high - low) * float(0.5 * kin.random() + 0.5 * own.random())
+
+    tone = float(np.clip(kin.random() + own.normal(0, 0.04), 0, 1))
+    hair_place = kin.random() * (1 if tone < 0.5 else 0.35)
+    soft = own.random() < 0.5
+    cut = own.choice(["shaved", "short", "bob", "long"], p=[0, 0.2, 0.3, 0.5] if soft else [0.12, 0.7, 0.1, 0.08])
+    length = {"shaved": -0.1, "short": trait(0.0, 0.35), "bob": trait(0.6, 1.2), "long": 2.5}[cut]
+    beard = 0.0 if soft else float(own.choice([0.0, 0.25, 0.6, 1.0], p=[0.4, 0.25, 0.15, 0.2]))
+    return Identity(
+        skin=_between(_SKINS, tone),
+        hair=_HAIRS[-1] and _between(_HAIRS, float(np.clip(hair_place + own.normal(0, 0.06), 0, 1))),
+        iris=_between(_IRISES, float(kin.random() * (1 if tone < 0.4 else 0.25))),
+        lip_red=trait(0.2, 0.5) + (0.25 if soft else 0),
+        freckles=max(0.0, trait(-0.6, 1)) if tone < 0.5 else 0.0,
+        age=trait(0, 1),
+        width=trait(0.7, 0.84) - (0.02 if soft else 0),
+        chin=trait(1.0, 1.2) - (0.03 if soft else 0),
+        jaw=trait(1.9, 2.9) + (0 if soft else 0.5),
+        cheek=trait(0.02, 0.09),
+        eye_gap=trait(0.29, 0.37),
+        eye_width=trait(0.135, 0.18),
+        eye_height=trait(0.05, 0.085) + (0.006 if soft else 0),
+        eye_tilt=trait(-0.14, 0.2),
+        brow_lift=trait(0.15, 0.25) + (0.02 if soft else 0),
+        brow_thickness=trait(0.02, 0.045) + (0 if soft else 0.014),
+        brow_arch=trait(0.0, 0.09),
+        nose_length=trait(0.38, 0.54),
+        nose_width=trait(0.1, 0.18),
+        nose_height=trait(0.16, 0.32),
+        mouth_level=trait(0.66, 0.76),
+        mouth_width=trait(0.2, 0.29),
+        upper_lip=trait(0.03, 0.075),
+        lower_lip=trait(0.05, 0.1),
+        hairline=trait(-0.78, -0.5),
+        hair_volume=0.02 if cut == "shaved" else trait(0.06, 0.24),
+        hair_length=length,
+        hair_part=float(own.uniform(-0.45, 0.45)),
+        hair_opening=trait(0.58, 0.72),
+        hair_curl=trait(0, 1),
+        fringe=float(own.random() < 0.25) * trait(0.1, 0.35),
+        beard=beard,
+        glasses=float(own.uniform(0.6, 1) * (own.random() < 0.22)),
+    )
+
+
+def draw_shot(seed: int, identity: int, shot: int) -> Shot:
+    """Picture number `shot` of person `identity`: pose, framing, light, expression, scene and camera."""
+    random = np.random.default_rng([seed, 3, identity, shot])
+    return Shot(
+        yaw=_wide(random, 0.45),
+        pitch=_wide(random, 0.2),
+        roll=_wide(random, 0.16),
+        zoom=random.uniform(0.62, 0.82),
+        shift_x=_wide(random, 0.14),
+        shift_y=random.uniform(-0.12, 0.1),
+        light_azimuth=random.uniform(-1.25, 1.25),
+        light_height=random.uniform(0.05, 0.9),
+        key=random.uniform(0.75, 1.5),
+        fill=random.uniform(0.15, 0.5),
+        warmth=_wide(random, 0.12),
+        exposure=random.uniform(0.8, 1.15),
+        smile=random.uniform(-0.25, 1),
+        mouth_open=max(0.0, random.uniform(-0.8, 1)),
+        gaze_x=_wide(random, 0.04),
+        gaze_y=_wide(random, 0.015),
+        lids=random.uniform(0.72, 1.1),
+        brow_raise=_wide(random, 0.03),
+        tan=_wide(random, 0.06),
+        gloss=random.uniform(0.3, 1),
+        blur=random.uniform(0.35, 0.7),
+        grain=random.uniform(0.6, 1.4),
+        scene_seed=(seed, 4, identity, shot),
+        grain_seed=(seed, 5, identity, shot),
+    )
+
+
+def _wide(random: Generator, reach: float) -> float:
+    return float(random.uniform(-reach, reach))

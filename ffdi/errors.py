@@ -1,0 +1,33 @@
+"""What can be wrong with a user's input. Every message is one line: place, bad value, rule."""
+
+
+class FfdiError(Exception):
+    """Something the user can mend; stages print it on one line and exit with 1."""
+
+
+class ParamsError(FfdiError):
+    """params.yaml holds an unknown key, a wrong type or a name that does not exist."""
+
+
+class InputError(FfdiError):
+    """Images, label files or tables that cannot be used."""
+
+
+class LeakError(FfdiError):
+    """The audit found images that stand on both sides of a border."""
+
+
+class WeightsError(FfdiError):
+    """A checkpoint that cannot be reached, read or loaded into its network."""
+
+
+class ShardError(FfdiError):
+    """Feature shards that are missing, damaged or of another backbone."""
+
+
+class BundleError(FfdiError):
+    """A trained recipe whose files are missing or changed."""
+
+
+class LockedError(FfdiError):
+    """Another process is writing to the same output folder."""

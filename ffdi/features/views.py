@@ -1,0 +1,127 @@
+"""Image -> views: each a pure function of (seed, image_id, view), whatever the order, worker or batch.
+
+View 0 is the clean image. An augmented view applies the policy's operations in their order, each with its probability
+`p`, to the decoded image at its target size, as the reproduced systems do (Resize first).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from ffdi.errors import ParamsError
+from ffdi.intake.images import resize
+
+Operation = dict[str, Any]
+Draw = np.random.Generator
+
+PRESETS: dict[str, tuple[Operation, ...]] = {
+    "none": (),
+    # What the seed notebooks apply (torchvision's defaults: probability .5, rotation uniform in +-20 degrees).
+    "seeds": (
+        {"name": "hflip"},
+        {"name": "vflip"},
+        {"name": "autocontrast"},
+        {"name": "rotate", "degrees": 20.0, "p": 1.0},
+        {"name": "equalize"},
+    ),
+    "light": ({"name": "hflip"}, {"name": "rotate", "degrees": 5.0, "p": 1.0}),
+}
+
+
+def _rotate(image: Image.Image, rng: Draw, degrees: float = 20.0) -> Image.Image:
+    return image.rotate(rng.uniform(-degrees, degrees), Image.Resampling.NEAREST)
+
+
+def _jitter(image: Image.Image, rng: Draw, brightness: float = 0.2, contrast: float = 0.2) -> Image.Image:
+    image = ImageEnhance.Brightness(image).enhance(1 + rng.uniform(-brightness, brightness))
+    return ImageEnhance.Contrast(image).enhance(1 + rng.uniform(-contrast, contrast))
+
+
+def _crop(image: Image.Image, rng: Draw, scale: float = 0.8) -> Image.Image:
+    """A random square of at least `scale` of the area, resized back."""
+    side = image.width * float(np.sqrt(rng.uniform(scale, 1.0)))
+    left, top = rng.uniform(0, image.width - side), rng.uniform(0, image.height - side)
+    return image.resize(image.size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+
+
+def _jpeg(image: Image.Image, rng: Draw, low: int = 50, high: int = 95) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=int(rng.integers(low, high + 1)))
+    return Image.open(buffer).convert("RGB")
+
+
+def _blur(image: Image.Image, rng: Draw, sigma: float = 1.5) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, sigma)))
+
+
+def _downscale(image: Image.Image, rng: Draw, low: float = 0.5) -> Image.Image:
+    side = max(1, round(image.width * rng.uniform(low, 1.0)))
+    return image.resize((side, side), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BILINEAR)
+
+
+def _noise(image: Image.Image, rng: Draw, sigma: float = 5.0) -> Image.Image:
+    """Gaussian noise; sigma in grey levels."""
+    noisy = np.asarray(image, np.float32) + rng.normal(0.0, rng.uniform(0, sigma), np.shape(image)).astype(np.float32)
+    return Image.fromarray(np.clip(noisy + 0.5, 0, 255).astype(np.uint8))
+
+
+_OPERATIONS: dict[str, Callable[..., Image.Image]] = {
+    "hflip": lambda image, rng: ImageOps.mirror(image),
+    "vflip": lambda image, rng: ImageOps.flip(image),
+    "autocontrast": lambda image, rng: ImageOps.autocontrast(image),
+    "equalize": lambda image, rng: ImageOps.equalize(image),
+    "rotate": _rotate,
+    "jitter": _jitter,
+    "crop": _crop,
+    "jpeg": _jpeg,
+    "blur": _blur,
+    "downscale": _downscale,
+    "noise": _noise,
+}
+
+
+def resolve_policy(policy: str | Sequence[str | Operation]) -> tuple[Operation, ...]:
+    """A preset's name or a list of operations (`hflip`, or `{rotate: {degrees: 10, p: .5}}`) -> full operations.
+
+    Raises ParamsError for an unknown preset, operation or option.
+    """
+    if isinstance(policy, str):
+        if policy not in PRESETS:
+            raise ParamsError(f"view policy {policy!r} is not one of {', '.join(PRESETS)}, nor a list of operations")
+        operations = PRESETS[policy]
+    else:
+        operations = tuple(_parse(entry) for entry in policy)
+    return tuple({"p": 0.5} | operation for operation in operations)
+
+
+def _parse(entry: str | Operation) -> Operation:
+    name, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()), ("", {}))
+    if name not in _OPERATIONS or not isinstance(options, dict) or (not isinstance(entry, str) and len(entry) != 1):
+        raise ParamsError(f"view operation {entry!r} is not one of {', '.join(_OPERATIONS)}")
+    function = _OPERATIONS[name]
+    allowed = {"p", *function.__code__.co_varnames[2 : function.__code__.co_argcount]}
+    if unknown := set(options) - allowed:
+        raise ParamsError(f"view operation {name}: option {min(unknown)!r} is not one of {', '.join(sorted(allowed))}")
+    return {"name": name} | options
+
+
+def render(
+    image: Image.Image, *, image_id: str, view: int, size: int, policy: tuple[Operation, ...], seed: int
+) -> Image.Image:
+    """The view of a decoded RGB image, (size, size) pixels; `policy` is resolved."""
+    image = resize(image, size)
+    if view == 0:
+        return image
+    digest = hashlib.sha256(f"{seed}\0{image_id}\0{view}".encode()).digest()
+    rng = np.random.default_rng(list(digest))
+    for operation in policy:
+        options = {k: v for k, v in operation.items() if k not in ("name", "p")}
+        if rng.random() < operation["p"]:
+            image = _OPERATIONS[operation["name"]](image, rng, **options)
+    return image

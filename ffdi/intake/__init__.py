@@ -1,0 +1,1 @@
+"""Raw files -> who is who and who may stand where."""

@@ -1,0 +1,111 @@
+"""Listed rows -> images.csv: every file decoded once, identified by its bytes, hashed, or rejected with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ffdi.errors import InputError
+from ffdi.intake.duplicates import join_groups
+from ffdi.intake.images import UnreadableImage, open_image, perceptual_hash, read_bytes
+from ffdi.intake.tables import IMAGE_COLUMNS
+from ffdi.parallel import cpu_count, ordered_map
+
+DISK_FAULT = 100  # so many unreadable images in a row are the disk's fault, not the data's
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What ingest made: `images` has images.csv's columns sorted by image_id, `rejected` has path and reason."""
+
+    images: pd.DataFrame
+    rejected: pd.DataFrame
+    duplicates: int
+
+
+def ingest(
+    listed: pd.DataFrame,
+    root: Path,
+    *,
+    max_pixels: int,
+    max_rejected: float,
+    workers: int | None = None,
+    progress: Callable[[Iterator[object]], Iterable[object]] = lambda results: results,
+) -> Intake:
+    """Decode every listed image fully and describe it.
+
+    The same bytes listed twice are merged and counted, their groups joined. Raises InputError when they carry two
+    labels or stand in two given splits, when more than `max_rejected` of the files are unreadable, or when 100 in a
+    row are.
+    """
+
+    def examine(path: str) -> dict[str, object] | str:
+        try:
+            data = read_bytes(root, path)
+            image = open_image(data, max_pixels=max_pixels)
+        except UnreadableImage as error:
+            return str(error)
+        return {
+            "image_id": hashlib.sha256(data).hexdigest(),
+            "width": image.width,
+            "height": image.height,
+            "format": _format(data),
+            "phash": perceptual_hash(image),
+        }
+
+    facts: list[dict[str, object]] = []
+    rejected: list[tuple[str, str]] = []
+    in_a_row = 0
+    results = ordered_map(examine, listed["path"], workers or cpu_count())
+    for row, (path, fact) in enumerate(zip(listed["path"], progress(results), strict=True)):
+        in_a_row = in_a_row + 1 if isinstance(fact, str) else 0
+        if isinstance(fact, str):
+            rejected.append((path, fact))
+            if in_a_row == DISK_FAULT:
+                raise InputError(f"{DISK_FAULT} unreadable images in a row, the last {root / path}: {fact}: check the disk")
+        elif isinstance(fact, dict):
+            facts.append({"row": row} | fact)
+    if len(rejected) > max_rejected * len(listed):
+        path, reason = rejected[0]
+        raise InputError(
+            f"{len(rejected)} of {len(listed)} images are unreadable, more than data.max_rejected = {max_rejected:g}; "
+            f"the first is {path}: {reason}"
+        )
+    described = listed.join(pd.DataFrame(facts, columns=["row", *_FACTS]).set_index("row"), how="inner")
+    merged, duplicates = _merge(described)
+    attributes = [c for c in listed.columns if c.startswith("attr_")]
+    return Intake(
+        images=merged[[*IMAGE_COLUMNS, *attributes]],
+        rejected=pd.DataFrame(sorted(rejected), columns=["path", "reason"]),
+        duplicates=duplicates,
+    )
+
+
+_FACTS = ("image_id", "width", "height", "format", "phash")
+
+
+def _format(data: bytes) -> str:
+    import io
+
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        return image.format or ""
+
+
+def _merge(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """One row an image_id, the first path by name, and the number of rows that were merged away."""
+    rows = rows.sort_values(["image_id", "path"], kind="stable").reset_index(drop=True)
+    for column, what in (("label", "labels"), ("given_split", "given splits")):
+        differing = rows.groupby("image_id")[column].nunique()
+        if len(conflicts := differing[differing > 1]):
+            pair = rows[rows["image_id"] == conflicts.index[0]].drop_duplicates(column)
+            places = " and ".join(f"{p} ({column} {v})" for p, v in zip(pair["path"], pair[column], strict=True))
+            raise InputError(f"the same image under two {what}: {places}; {len(conflicts)} such images in all")
+    rows["group"] = join_groups(rows["group"], rows["image_id"])
+    merged = rows.drop_duplicates("image_id").reset_index(drop=True)
+    return merged, len(rows) - len(merged)

@@ -1,0 +1,67 @@
+"""images.csv and folds.csv: read with their columns checked, written the same byte for byte everywhere."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ffdi.errors import InputError
+from ffdi.files import replacing, sha256_file
+
+IMAGE_COLUMNS = ("image_id", "path", "label", "group", "given_split", "width", "height", "format", "phash")
+FOLD_COLUMNS = ("image_id", "group", "cluster", "role", "fold")
+
+
+def write_table(file: Path, table: pd.DataFrame) -> None:
+    """UTF-8, LF, fields quoted only where needed, missing values empty."""
+    with replacing(file) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL, encoding="utf-8")
+
+
+def read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """All columns as text ("" where empty); InputError when the file or a column is missing, or it has no row."""
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8", lineterminator="\n")
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file: run the stage that writes it first") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not a readable table: {' '.join(str(error).split())}") from error
+    if missing := [c for c in columns if c not in table.columns]:
+        raise InputError(f"{file}: no column {missing[0]!r}; it has {', '.join(table.columns)}")
+    if table.empty:
+        raise InputError(f"{file}: no rows")
+    return table
+
+
+def read_images(file: Path) -> pd.DataFrame:
+    """images.csv with `label`, `width` and `height` as integers."""
+    table = read_table(file, IMAGE_COLUMNS)
+    return table.astype({"label": int, "width": int, "height": int})
+
+
+def read_folds(file: Path) -> pd.DataFrame:
+    """folds.csv with `fold` as an integer, -1 for test rows."""
+    table = read_table(file, FOLD_COLUMNS)
+    table["fold"] = table["fold"].replace("", "-1").astype(int)
+    if bad := sorted(set(table["role"]) - {"train", "test"}):
+        raise InputError(f"{file}: role {bad[0]!r} is neither train nor test")
+    return table
+
+
+def join(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
+    """images.csv's rows with the role, fold, cluster and final group of folds.csv, by image_id.
+
+    Raises InputError when either table has an image that the other lacks.
+    """
+    lone = set(images["image_id"]) ^ set(folds["image_id"])
+    if lone:
+        raise InputError(f"images.csv and folds.csv differ in {len(lone)} images, such as {min(lone)}: run split again")
+    return images.drop(columns="group").merge(folds, on="image_id", validate="one_to_one")
+
+
+def tables_digest(images: Path, folds: Path) -> str:
+    """What data/audit.ok holds: the sha256 of both tables, a line each."""
+    return f"{sha256_file(images)}  images.csv\n{sha256_file(folds)}  folds.csv\n"

@@ -1,0 +1,291 @@
+"""params.yaml, typed. The sole reader of YAML: ruamel reads it as DVC does, so `1e-4` is a number."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ffdi.errors import ParamsError
+from ffdi.features.views import resolve_policy
+
+if TYPE_CHECKING:  # they load torch, which half of the stages do without
+    from ffdi.features.backbones import Backbone as BackboneSpec
+    from ffdi.tails.heads import HeadSpec
+    from ffdi.tails.train import Training
+
+RESERVED_NAMES = ("audit", "ladder", "plots", "summary")  # metrics/NAME.json is taken
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Cosine = Annotated[float, Field(gt=0.0, le=1.0)]
+Triple = tuple[float, float, float]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, a string is never read as a number, and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _tuples_come_as_lists(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Demo(Section):
+    identities: Annotated[int, Field(ge=6)] = 90
+    seed: NonNegative = 0
+
+
+class Data(Section):
+    root: str
+    layout: Literal["imagefolder", "multi_ffdi", "csv"] = "csv"
+    table: str = "labels.csv"
+    classes: dict[str, Annotated[int, Field(ge=0, le=1)]] = {"real": 0, "fake": 1}
+    group: str | None = None
+    limit: Positive | None = None
+    max_pixels: Positive = 50_000_000
+    max_rejected: Fraction = 0.01
+
+    @field_validator("group")
+    @classmethod
+    def _names_a_group(cls, value: str | None) -> str | None:
+        if value is not None and "group" not in re.compile(value).groupindex:
+            raise ValueError("must be a regular expression with (?P<group>...)")
+        return value
+
+
+class Split(Section):
+    method: Literal["stratified", "hash"] = "stratified"
+    test_size: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    folds: Annotated[int, Field(ge=2)] = 5
+    stratify_by: str | None = None
+    use_given: bool = True
+    phash_bits: Annotated[int, Field(ge=0, le=32)] = 6
+    embedding: str = "efficientnet_lite0"
+    use_embedding: bool = False
+    min_cosine: Cosine = 0.95
+    seed: NonNegative = 0
+
+
+class Audit(Section):
+    fail: bool = True
+    phash_bits: Annotated[int, Field(ge=0, le=32)] = 6
+    use_embedding: bool = False
+    min_cosine: Cosine = 0.95
+
+
+class Views(Section):
+    count: Annotated[int, Field(ge=0, le=255)] = 0
+    policy: str | tuple[str | dict[str, Any], ...] = "none"
+    seed: NonNegative = 0
+
+
+class Backbone(Section):
+    network: Annotated[str, Field(pattern=r"^(torchvision|timm):[A-Za-z0-9_.]+$")]
+    weights: str
+    cut: str
+    image_size: Annotated[int, Field(ge=8, le=4096)] = 224
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+    views: Views = Views()
+    dtype: Literal["float16", "float32"] = "float16"
+    runtime: Literal["auto", "onnxruntime", "torch"] = "auto"
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+
+
+class Head(Section):
+    kind: Literal["linear", "mlp", "transformer"] = "mlp"
+    hidden: tuple[Positive, ...] = (512, 256)
+    dropout: Fraction = 0.0
+    depth: Positive = 2
+    heads: Positive = 4
+    width: Positive = 128
+
+
+class Optimizer(Section):
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    momentum: Fraction | None = None
+
+
+class Schedule(Section):
+    name: Literal["none", "step", "cosine"] = "none"
+    size: Positive = 1
+    gamma: Annotated[float, Field(gt=0.0)] = 0.1
+    warmup: NonNegative = 0
+
+
+class Mix(Section):
+    mixup: Annotated[float, Field(ge=0.0)] = 0.0
+    cutmix: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class Recipe(Section):
+    backbone: str
+    head: Head = Head()
+    folds: Literal["all"] | Positive = "all"
+    views: Literal["sample", "all"] = "sample"
+    epochs: Positive = 10
+    patience: Positive | None = None
+    batch_size: Positive = 64
+    optimizer: Optimizer = Optimizer()
+    lr: Annotated[float, Field(gt=0.0)] = 1e-4
+    schedule: Schedule = Schedule()
+    l1: Annotated[float, Field(ge=0.0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    mix: Mix = Mix()
+    augment: tuple[str | dict[str, Any], ...] = ()
+    seed: NonNegative = 0
+
+    def head_spec(self) -> HeadSpec:
+        """The head as the library takes it."""
+        from ffdi.tails.heads import HeadSpec
+
+        return HeadSpec(**self.head.model_dump())
+
+    def training(self) -> Training:
+        """Everything but backbone, head and number of folds, as the library takes it."""
+        from ffdi.tails import train
+
+        fields = self.model_dump(exclude={"backbone", "head", "folds", "optimizer", "schedule", "mix"})
+        return train.Training(
+            optimizer=train.Optimizer(**self.optimizer.model_dump()),
+            schedule=train.Schedule(**self.schedule.model_dump()),
+            **self.mix.model_dump(),
+            **fields,
+        )
+
+
+class Train(Section):
+    memory_gb: Annotated[float, Field(gt=0.0)] = 8.0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Extract(Section):
+    engine: Literal["local"] = "local"
+    workers: Literal["auto"] | Positive = "auto"
+    shard_rows: Positive = 4096
+
+
+class Evaluate(Section):
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    robustness: tuple[str, ...] = ()
+
+
+class Ladder(Section):
+    recipe: str = "efficientnet_lite0"
+    seeds: Positive = 1
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: NonNegative = 0
+    demo: Demo = Demo()
+    data: Data
+    split: Split = Split()
+    audit: Audit = Audit()
+    backbones: dict[str, Backbone]
+    recipes: dict[str, Recipe]
+    train: Train = Train()
+    extract: Extract = Extract()
+    evaluate: Evaluate = Evaluate()
+    ladder: Ladder = Ladder()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Params:
+        for kind, names in (("backbone", self.backbones), ("recipe", self.recipes)):
+            for name in names:
+                if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                    raise ValueError(f"{kind} {name!r}: a name has letters, digits, _ and - only")
+        for name in self.recipes:
+            if name in RESERVED_NAMES:
+                raise ValueError(f"recipe {name!r}: {', '.join(RESERVED_NAMES)} are no recipe names")
+        for place, wanted, known in (
+            *((f"recipes.{n}.backbone", r.backbone, self.backbones) for n, r in self.recipes.items()),
+            ("split.embedding", self.split.embedding, self.backbones),
+            ("ladder.recipe", self.ladder.recipe, self.recipes),
+        ):
+            if wanted not in known:
+                raise ValueError(f"{place}: {wanted!r} is not one of {', '.join(known) or 'none'}")
+        return self
+
+    def root(self, override: Path | None = None) -> Path:
+        """The folder of images: `override`, else data.root."""
+        return override or resolve_path(self.data.root)
+
+    def weights_file(self, backbone: str) -> Path:
+        """Where the weights stage puts a backbone's weights by default."""
+        return Path(f"data/weights/{backbone}.safetensors")
+
+    def backbone(self, name: str) -> BackboneSpec:
+        """The backbone `name` as the library takes it; ParamsError lists the valid names."""
+        from ffdi.features.backbones import Backbone as BackboneSpec
+
+        fields = _pick("backbone", name, self.backbones).model_dump()
+        views = fields.pop("views")
+        return BackboneSpec(
+            name=name,
+            view_count=views["count"],
+            view_policy=resolve_policy(views["policy"]),
+            view_seed=views["seed"],
+            **fields,
+        )
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe `name`; ParamsError lists the valid names."""
+        return _pick("recipe", name, self.recipes)
+
+
+def _pick(kind: str, name: str, known: dict[str, Any]) -> Any:
+    if name not in known:
+        raise ParamsError(f"{kind} {name!r} is not in params: choose one of {', '.join(known)}")
+    return known[name]
+
+
+def main_checkout() -> Path:
+    """The folder that relative paths of params start from: the checkout itself, also under `dvc exp run --temp`.
+
+    DVC runs such experiments in a copy below .dvc/tmp/exps of the checkout.
+    """
+    here = Path.cwd()
+    for folder in here.parents:
+        if folder.name == "exps" and folder.parts[-3:-1] == (".dvc", "tmp"):
+            return folder.parents[2]
+    return here
+
+
+def resolve_path(path: str) -> Path:
+    """A path of params: from here where it exists here (a stage's output), else from the main checkout."""
+    return Path(path) if Path(path).exists() else main_checkout() / path
+
+
+def read_params(file: Path) -> Params:
+    """Read and check params.yaml; ParamsError names file, key, value and rule on one line."""
+    try:
+        raw = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ParamsError(f"{file}: {error.strerror}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{file}: holds no mapping of sections")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError(f"{file}: {'; '.join(_problem(dict(e)) for e in error.errors())}") from None
+
+
+def _problem(error: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    rule = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {place}"
+    value = "" if isinstance(error["input"], dict | Params) else f" (is {error['input']!r})"
+    return f"{place}: {rule}{value}" if place else rule

@@ -1,0 +1,186 @@
+"""A trained recipe that can be used without the pipeline: safetensors and JSON, every file's hash checked on reading.
+
+    bundle = load_bundle(Path("data/models/mobilenet_v2"))
+    scores = bundle.scores(features)        # (N, C, H, W) -> (N,) P(fake)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ffdi.errors import BundleError, ShardError
+from ffdi.features.backbones import INPUT, Backbone, FrozenPrefix, build_network, cut_network, without_classifier
+from ffdi.features.shards import Spec
+from ffdi.files import replacing, sha256_file, write_json
+from ffdi.intake.tables import write_table
+from ffdi.metrics import auc, best_threshold, fit_temperature
+from ffdi.tails.batches import FeatureTable
+from ffdi.tails.heads import HeadSpec, Tail, TailFactory
+from ffdi.tails.train import Fit, Scores, predict_logits
+
+FORMAT_VERSION = 1
+BATCH = 64
+
+
+def sigmoid(logits: Scores) -> Scores:
+    """P(fake) of (N,) logits."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """`tails` by fold; a score is the mean over folds of sigmoid(logit / temperature); fake when >= `threshold`."""
+
+    backbone: Backbone
+    prefix: FrozenPrefix | None
+    tails: Mapping[int, Tail]
+    threshold: float
+    temperature: float
+    facts: Mapping[str, Any]
+
+    def fold_scores(self, table: FeatureTable, device: torch.device) -> dict[int, Scores]:
+        """Calibrated P(fake) of view 0 of every image, by each fold's tail."""
+        return {
+            fold: sigmoid(predict_logits(tail.to(device), table, BATCH, device) / self.temperature)
+            for fold, tail in self.tails.items()
+        }
+
+    def scores(self, table: FeatureTable, device: torch.device) -> Scores:
+        """Calibrated P(fake), the mean over the folds."""
+        return np.asarray(np.mean(list(self.fold_scores(table, device).values()), axis=0))
+
+    def refuse_other_features(self, spec: Spec) -> None:
+        """ShardError when shards are not those that the tails were trained on."""
+        if spec.fingerprint != self.facts["fingerprint"]:
+            raise ShardError(
+                f"features of {spec.network} cut at {spec.cut} (fingerprint {spec.fingerprint[:12]}) are not those of "
+                f"the model: {self.backbone.network} cut at {self.backbone.cut} ({self.facts['fingerprint'][:12]})"
+            )
+
+
+def out_of_fold(fits: Mapping[int, Fit], table: FeatureTable, folds: pd.Series) -> tuple[pd.DataFrame, float, float]:
+    """(oof.csv, threshold, temperature): calibration and threshold come from out-of-fold logits alone.
+
+    `folds` is indexed by image_id. oof.csv: image_id, fold, label, logit, score (calibrated P(fake)).
+    """
+    place = torch.tensor(folds.loc[list(table.image_ids)].to_numpy())
+    parts = []
+    for fold, fitted in fits.items():
+        own = table.of(torch.nonzero(place == fold).flatten())
+        parts.append(
+            pd.DataFrame({"image_id": own.image_ids, "fold": fold, "label": own.labels, "logit": fitted.logits})
+        )
+    oof = pd.concat(parts).sort_values("image_id", kind="stable").reset_index(drop=True)
+    labels, logits = oof["label"].to_numpy(), oof["logit"].to_numpy()
+    temperature = fit_temperature(labels, logits)
+    oof["score"] = sigmoid(logits / temperature)
+    return oof, best_threshold(labels, oof["score"].to_numpy()), temperature
+
+
+def save_bundle(
+    folder: Path,
+    fits: Mapping[int, Fit],
+    oof: pd.DataFrame,
+    *,
+    threshold: float,
+    temperature: float,
+    network: nn.Module,
+    backbone: Backbone,
+    head: HeadSpec,
+    recipe: Mapping[str, Any],
+    spec: Spec,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write the bundle, bundle.json last; files of a former one are deleted. `network` has the backbone's weights."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    states = {f"fold-{fold}": fitted.state for fold, fitted in fits.items()}
+    if backbone.cut != INPUT:
+        prefix, _ = cut_network(without_classifier(network, backbone.network), backbone.cut)
+        assert prefix is not None
+        states["prefix"] = FrozenPrefix(prefix, backbone.mean, backbone.std).state_dict()
+    for name, state in states.items():
+        with replacing(folder / f"{name}.safetensors") as temporary:
+            save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+    write_table(folder / "oof.csv", oof)
+    files = [*(f"{name}.safetensors" for name in states), "oof.csv"]
+    for stale in folder.iterdir():
+        if stale.name not in (*files, "bundle.json"):
+            stale.unlink()
+    best = {str(f): auc(*_labels_and_logits(oof, f)) for f in fits}
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "recipe": dict(recipe),
+        "head": asdict(head),
+        "backbone": asdict(backbone),
+        "shape": list(spec.shape),
+        "fingerprint": spec.fingerprint,
+        "provenance": dict(provenance),
+        "threshold": threshold,
+        "temperature": temperature,
+        "val_auc": best,
+        "best_epoch": {str(f): fitted.best_epoch for f, fitted in fits.items()},
+        "sha256": {name: sha256_file(folder / name) for name in sorted(files)},
+    }
+    write_json(folder / "bundle.json", facts)
+
+
+def _labels_and_logits(oof: pd.DataFrame, fold: int) -> tuple[Any, Any]:
+    own = oof[oof["fold"] == fold]
+    return own["label"].to_numpy(), own["logit"].to_numpy()
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle; BundleError when a file is missing, changed, or of another format."""
+    try:
+        facts = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{folder / 'bundle.json'}: missing: run the train stage first") from None
+    except ValueError as error:
+        raise BundleError(f"{folder / 'bundle.json'}: not JSON ({error})") from error
+    if facts.get("format_version") != FORMAT_VERSION:
+        raise BundleError(f"{folder}: bundle format {facts.get('format_version')}, this ffdi reads {FORMAT_VERSION}")
+    for name, digest in facts["sha256"].items():
+        if not (folder / name).exists():
+            raise BundleError(f"{folder / name}: missing")
+        if sha256_file(folder / name) != digest:
+            raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
+    backbone = Backbone(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["backbone"].items()})
+    head = HeadSpec(**(facts["head"] | {"hidden": tuple(facts["head"]["hidden"])}))
+    network = build_network(backbone.network)
+    factory = TailFactory(network, backbone, head, tuple(facts["shape"]))
+    tails = {}
+    for fold in sorted(int(f) for f in facts["val_auc"]):
+        tails[fold] = factory.fresh(0)
+        tails[fold].load_state_dict(_state(folder / f"fold-{fold}.safetensors"))
+        tails[fold].eval().requires_grad_(False)
+    frozen = None
+    if backbone.cut != INPUT:
+        prefix, _ = cut_network(without_classifier(network, backbone.network), backbone.cut)
+        assert prefix is not None
+        frozen = FrozenPrefix(prefix, backbone.mean, backbone.std)
+        frozen.load_state_dict(_state(folder / "prefix.safetensors"))
+    return Bundle(backbone, frozen, tails, facts["threshold"], facts["temperature"], facts)
+
+
+def _state(file: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(file))
+
+
+def modules_of(bundle: Bundle) -> Iterator[nn.Module]:
+    """Every module of the bundle, for whoever hashes or counts its parameters."""
+    yield from bundle.tails.values()
+    if bundle.prefix is not None:
+        yield bundle.prefix

@@ -1,0 +1,123 @@
+"""The trainable part: a network's body from the cut on, and a new head that tells fake from real.
+
+A head gives two logits, real and fake, as the reproduced systems do.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ffdi.features.backbones import INPUT, Backbone, cut_network, without_classifier
+
+CLASSES = 2  # real, fake
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """A head of params.yaml; `hidden` is of the mlp, `depth`, `heads` and `width` of the transformer."""
+
+    kind: str
+    hidden: tuple[int, ...]
+    dropout: float
+    depth: int
+    heads: int
+    width: int
+
+
+class Tail(nn.Module):
+    """(B, C, H, W) features of any dtype (uint8 images for `cut: input`) -> (B, 2) logits."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, head: nn.Module, pixels: tuple[tuple[float, ...], tuple[float, ...]] | None) -> None:
+        super().__init__()
+        self.body = body
+        self.head = head
+        mean, std = pixels or ((), ())
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = features.float()
+        if self.mean.numel():
+            x = (x - self.mean) / self.std
+        return self.head(self.body(x))  # type: ignore[no-any-return]
+
+
+class TransformerHead(nn.Module):
+    """A transformer over the positions of a feature map: (B, C, H, W) -> (B, 2).
+
+    Each position is a token; a class token is read out; position embeddings are learned (ViT: Dosovitskiy et al.,
+    ICLR 2021, section 3.1, hybrid architecture). Pre-norm, GELU, MLP ratio 2.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], *, width: int, depth: int, heads: int, dropout: float
+    ) -> None:
+        super().__init__()
+        channels, height, breadth = shape
+        self.project = nn.Linear(channels, width)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.position = nn.Parameter(torch.randn(1, height * breadth + 1, width) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 2 * width, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
+        self.logits = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.project(x.flatten(2).transpose(1, 2))
+        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1) + self.position
+        return self.logits(self.norm(self.encoder(tokens)[:, 0]))  # type: ignore[no-any-return]
+
+
+class TailFactory:
+    """Makes fresh tails of one recipe: pretrained body of the backbone's network, new head.
+
+    `network` has the backbone's weights and its classifier; it is not kept.
+    """
+
+    def __init__(self, network: nn.Module, backbone: Backbone, head: HeadSpec, shape: tuple[int, ...]) -> None:
+        self.head, self.shape = head, shape
+        self.pixels = (backbone.mean, backbone.std) if backbone.cut == INPUT else None
+        self.body: nn.Module = nn.Identity()
+        self.width = 0
+        if head.kind != "transformer":
+            headless = without_classifier(copy.deepcopy(network), backbone.network)
+            self.body = cut_network(headless, backbone.cut)[1]
+            self.width = self._body_width()
+
+    def fresh(self, seed: int) -> Tail:
+        """A tail whose head is drawn from `seed`; no tensor is shared with any other tail."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = self._head()
+        return Tail(copy.deepcopy(self.body), head, self.pixels)
+
+    def _head(self) -> nn.Module:
+        spec = self.head
+        if spec.kind == "transformer":
+            c, h, w = self.shape
+            return TransformerHead(
+                (c, h, w), width=spec.width, depth=spec.depth, heads=spec.heads, dropout=spec.dropout
+            )
+        if spec.kind == "linear":
+            return nn.Sequential(nn.Flatten(), nn.Dropout(spec.dropout), nn.Linear(self.width, CLASSES))
+        layers: list[nn.Module] = [nn.Flatten()]
+        sizes = (self.width, *spec.hidden)
+        for before, after in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(spec.dropout)]
+        return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
+
+    def _body_width(self) -> int:
+        body = self.body.eval()
+        with torch.inference_mode():
+            return int(body(torch.zeros(1, *self.shape)).flatten(1).shape[1])
+
+

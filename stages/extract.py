@@ -1,0 +1,54 @@
+"""Run a frozen prefix over every image once and cache its feature maps."""
+
+from pathlib import Path
+
+import click
+
+from ffdi.cli import bar, say, stage_command, stopwatch
+from ffdi.params import read_params
+
+
+@stage_command
+@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
+@click.option("--root", type=click.Path(path_type=Path))
+@click.option("--backbone", "name", required=True)
+@click.option("--images", "images_file", type=click.Path(path_type=Path), default=Path("data/images.csv"))
+@click.option("--folds", "folds_file", type=click.Path(path_type=Path), default=Path("data/folds.csv"))
+@click.option("--weights", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path))
+def main(
+    params_file: Path,
+    root: Path | None,
+    name: str,
+    images_file: Path,
+    folds_file: Path,
+    weights: Path | None,
+    out: Path | None,
+) -> None:
+    """Run a frozen prefix over every image once and cache its feature maps."""
+    params = read_params(params_file)
+    backbone = params.backbone(name)
+    from ffdi.features.extract import extract, load_prefix
+    from ffdi.intake.tables import join, read_folds, read_images
+
+    rows = join(read_images(images_file), read_folds(folds_file))
+    workers = params.extract.workers
+    out = out or Path(f"data/features/{name}")
+    with stopwatch(f"extract-{name}", out.parent.parent / "timings"):
+        done = extract(
+            rows,
+            list(rows["role"]),
+            root=params.root(root),
+            prefix=load_prefix(backbone, weights or params.weights_file(name)),
+            out=out,
+            shard_rows=params.extract.shard_rows,
+            workers=None if workers == "auto" else workers,
+            max_pixels=params.data.max_pixels,
+            say=lambda line: say(f"extract {name}: {line}"),
+            progress=bar(f"extract {name}", "views"),
+        )
+    say(f"extract {name}: {done.computed} rows computed, {done.reused} reused")
+
+
+if __name__ == "__main__":
+    main()

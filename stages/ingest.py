@@ -1,0 +1,42 @@
+"""Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from ffdi.cli import bar, say, stage_command
+from ffdi.params import read_params
+
+
+@stage_command
+@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
+@click.option("--root", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("data/images.csv"))
+@click.option("--rejected", type=click.Path(path_type=Path), default=Path("data/rejected.csv"))
+def main(params_file: Path, root: Path | None, out: Path, rejected: Path) -> None:
+    """Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
+    params = read_params(params_file)
+    from ffdi.intake.ingest import ingest
+    from ffdi.intake.layouts import read_layout
+    from ffdi.intake.tables import write_table
+
+    data, root = params.data, params.root(root)
+    listed, unlisted = read_layout(
+        root, layout=data.layout, table=data.table, classes=data.classes, group=data.group, limit=data.limit
+    )
+    progress = partial(bar("ingest"), total=len(listed))
+    intake = ingest(
+        listed, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress
+    )
+    write_table(out, intake.images)
+    write_table(rejected, intake.rejected)
+    fakes = int(intake.images["label"].sum())
+    say(
+        f"ingest: {len(intake.images)} images ({fakes} fake), {intake.duplicates} listed twice and merged, "
+        f"{len(intake.rejected)} rejected, {unlisted} on disk but not listed"
+    )
+
+
+if __name__ == "__main__":
+    main()

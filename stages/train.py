@@ -1,0 +1,119 @@
+"""Cross-validate one recipe on cached features and bundle what it learned."""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ffdi.cli import say, stage_command, stopwatch
+from ffdi.params import read_params
+
+
+@stage_command
+@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
+@click.option("--recipe", "name", required=True)
+@click.option("--images", "images_file", type=click.Path(path_type=Path), default=Path("data/images.csv"))
+@click.option("--folds", "folds_file", type=click.Path(path_type=Path), default=Path("data/folds.csv"))
+@click.option("--features", type=click.Path(path_type=Path))
+@click.option("--weights", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path))
+@click.option("--plots", type=click.Path(path_type=Path))
+def main(
+    params_file: Path,
+    name: str,
+    images_file: Path,
+    folds_file: Path,
+    features: Path | None,
+    weights: Path | None,
+    out: Path | None,
+    plots: Path | None,
+) -> None:
+    """Cross-validate one recipe on cached features and bundle what it learned."""
+    params = read_params(params_file)
+    recipe = params.recipe(name)
+    out = out or Path(f"data/models/{name}")
+    import pandas as pd
+    import torch
+    from tqdm import tqdm
+
+    from ffdi.features.shards import FeatureStore
+    from ffdi.features.weights import load_network
+    from ffdi.files import sole_writer
+    from ffdi.intake.tables import join, read_folds, read_images, write_table
+    from ffdi.parallel import cpu_count
+    from ffdi.tails.batches import load_table
+    from ffdi.tails.bundle import out_of_fold, save_bundle
+    from ffdi.tails.heads import TailFactory
+    from ffdi.tails.train import Epoch, choose_device, cross_validate
+
+    torch.set_num_threads(cpu_count())
+    store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"))
+    backbone = params.backbone(recipe.backbone)
+    rows = join(read_images(images_file), read_folds(folds_file))
+    rows = rows[rows["role"] == "train"].set_index("image_id")
+    table = load_table(store, list(rows.index), list(rows["label"]), views=True, memory_gb=params.train.memory_gb)
+    network, _, digest = load_network(backbone.network, weights or params.weights_file(recipe.backbone))
+    store.refuse_other_weights(digest)
+    factory = TailFactory(network, backbone, recipe.head_spec(), store.spec.shape)
+    training = recipe.training()
+    folds = recipe.folds if isinstance(recipe.folds, int) else None
+    history: list[Epoch] = []
+    with ExitStack() as stack:
+        stack.enter_context(sole_writer(out))
+        stack.enter_context(stopwatch(f"train-{name}", out.parent.parent / "timings"))
+        total = training.epochs * (folds or rows["fold"].nunique())
+        shown = stack.enter_context(tqdm(desc=f"train {name}", total=total, unit=" epochs", dynamic_ncols=True))
+        live = stack.enter_context(live_curves(plots / "live")) if plots else None
+
+        def on_epoch(epoch: Epoch) -> None:
+            history.append(epoch)
+            shown.update()
+            shown.write(
+                f"train {name}: fold {epoch.fold} epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
+                f"train AUC {epoch.train_auc:.3f}, val AUC {epoch.val_auc:.3f}",
+                file=sys.stderr,
+            )
+            if live:
+                live.step = epoch.epoch
+                for key in ("loss", "train_auc", "val_auc"):
+                    live.log_metric(f"fold-{epoch.fold}/{key}", getattr(epoch, key))
+
+        fits = cross_validate(
+            factory.fresh,
+            table,
+            list(rows["fold"]),
+            training,
+            run_folds=folds,
+            device=choose_device(params.train.device),
+            on_epoch=on_epoch,
+        )
+        oof, threshold, temperature = out_of_fold(fits, table, rows["fold"])
+        save_bundle(
+            out,
+            fits,
+            oof,
+            threshold=threshold,
+            temperature=temperature,
+            network=network,
+            backbone=backbone,
+            head=recipe.head_spec(),
+            recipe={"name": name} | recipe.model_dump(mode="json"),
+            spec=store.spec,
+            provenance=store.index.provenance,
+        )
+    if plots:
+        write_table(plots / "history.csv", pd.DataFrame([vars(epoch) for epoch in history]))
+    say(f"train {name}: {len(fits)} folds, threshold {threshold:.3f}, temperature {temperature:.2f}")
+
+
+def live_curves(folder: Path) -> Any:
+    """DVCLive's logger of curves: it must neither rewrite dvc.yaml nor start an experiment of its own."""
+    from dvclive import Live
+
+    return Live(str(folder), dvcyaml=None, save_dvc_exp=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Bring a backbone's weights into one verified file."""
+
+from pathlib import Path
+
+import click
+
+from ffdi.cli import say, stage_command
+from ffdi.params import main_checkout, read_params
+
+
+@stage_command
+@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
+@click.option("--backbone", "name", required=True)
+@click.option("--out", type=click.Path(path_type=Path))
+def main(params_file: Path, name: str, out: Path | None) -> None:
+    """Bring a backbone's weights into one verified file."""
+    backbone = read_params(params_file).backbone(name)
+    from ffdi.features.weights import fetch_weights
+
+    out = out or Path(f"data/weights/{name}.safetensors")
+    provenance = fetch_weights(backbone.network, backbone.weights, out, base=main_checkout())
+    kind = "pretrained" if provenance.pretrained else "random, BatchNorm calibrated on noise"
+    say(f"weights {name}: {provenance.network} from {provenance.source} ({kind})")
+
+
+if __name__ == "__main__":
+    main()
