@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ffdi.errors import FfdiError
+from ffdi.errors import FfdiError, InputError
 from ffdi.files import write_json
 
 
@@ -58,3 +58,72 @@ def bar(name: str, unit: str = "images") -> Callable[..., Any]:
                 shown.update(len(item) if getattr(item, "ndim", 0) > 1 else 1)
 
     return show
+
+
+@click.group()
+@click.version_option(package_name="ffdi")
+def main() -> None:
+    """Judge images with a trained recipe, and look into cached features."""
+
+
+@main.command(cls=OneLineErrors)
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="a folder such as data/models/NAME")
+@click.option("--max-pixels", default=50_000_000, show_default=True)
+def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
+    """Print path,score,verdict for IMAGES, files or folders, as CSV; score is the calibrated P(fake).
+
+    An unreadable image gets an empty score and the reason, and makes the exit code 1.
+    """
+    import csv
+
+    from ffdi.intake.layouts import image_files
+    from ffdi.tails.bundle import load_bundle
+    from ffdi.tails.predict import predict_files
+    from ffdi.tails.train import choose_device
+
+    files = [f for path in images for f in ([path / p for p in image_files(path)] if path.is_dir() else [path])]
+    bundle = load_bundle(model)
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["path", "score", "verdict"])
+    unreadable = 0
+    for file, score in predict_files(bundle, files, max_pixels=max_pixels, device=choose_device("auto")):
+        if isinstance(score, str):
+            unreadable += 1
+            table.writerow([file, "", score])
+        else:
+            table.writerow([file, f"{score:.6f}", "fake" if score >= bundle.threshold else "real"])
+    if unreadable:
+        raise InputError(f"{unreadable} of {len(files)} images cannot be read")
+
+
+@main.group()
+def shards() -> None:
+    """Look into a folder of cached features."""
+
+
+@shards.command(cls=OneLineErrors)
+@click.argument("folder", type=click.Path(path_type=Path))
+def ls(folder: Path) -> None:
+    """Print what the shards of FOLDER hold."""
+    from ffdi.features.shards import read_index
+
+    index = read_index(folder)
+    spec = index.spec
+    shape = "x".join(str(n) for n in spec.shape)
+    click.echo(
+        f"{spec.network} cut at {spec.cut}, {index.provenance['weights']}: {index.rows} rows of {shape} {spec.dtype}"
+    )
+    for entry in index.shards:
+        click.echo(f"{entry['name']}  {entry['rows']} rows  sha256 {entry['sha256']}")
+
+
+@shards.command(cls=OneLineErrors)
+@click.argument("folder", type=click.Path(path_type=Path))
+def verify(folder: Path) -> None:
+    """Check every shard of FOLDER against its schema and the index's hashes."""
+    from ffdi.features.shards import FeatureStore
+
+    store = FeatureStore(folder)
+    store.verify()
+    click.echo(f"{folder}: {len(store)} rows in {len(store.index.shards)} shards are whole")

@@ -168,8 +168,9 @@ def best_threshold(labels: Array, scores: Array) -> float:
         raise FfdiError("a threshold needs out-of-fold scores of both classes")
     fpr, tpr, at = roc_points(labels, scores)
     best = int(np.argmax(tpr - fpr))
-    below = at[best + 1] if best + 1 < len(at) else at[best]
-    return float((min(at[best], 1.0) + below) / 2)
+    above, below = at[best], at[min(best + 1, len(at) - 1)]
+    middle = (above + below) / 2
+    return float(middle if middle > below else above)  # neighbours one rounding apart have no middle
 
 
 def fit_temperature(labels: Array, logits: Array) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
@@ -29,7 +29,7 @@ Triple = tuple[float, float, float]
 class Section(BaseModel):
     """Unknown keys are errors, a string is never read as a number, and nothing changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -55,7 +55,11 @@ class Data(Section):
     @field_validator("group")
     @classmethod
     def _names_a_group(cls, value: str | None) -> str | None:
-        if value is not None and "group" not in re.compile(value).groupindex:
+        try:
+            named = value is None or "group" in re.compile(value).groupindex
+        except re.error:
+            named = False
+        if not named:
             raise ValueError("must be a regular expression with (?P<group>...)")
         return value
 
@@ -180,6 +184,10 @@ class Evaluate(Section):
 
 class Ladder(Section):
     recipe: str = "efficientnet_lite0"
+    backbone: str = "efficientnet_lite0"  # the recipe's: dvc.yaml cannot look it up
+    cut: str | None = None
+    folds: Annotated[int, Field(ge=2)] = 2
+    epochs: Positive | None = None
     seeds: Positive = 1
 
 
@@ -207,13 +215,16 @@ class Params(Section):
         for name in self.recipes:
             if name in RESERVED_NAMES:
                 raise ValueError(f"recipe {name!r}: {', '.join(RESERVED_NAMES)} are no recipe names")
-        for place, wanted, known in (
+        references: list[tuple[str, str, dict[str, Any]]] = [
             *((f"recipes.{n}.backbone", r.backbone, self.backbones) for n, r in self.recipes.items()),
             ("split.embedding", self.split.embedding, self.backbones),
             ("ladder.recipe", self.ladder.recipe, self.recipes),
-        ):
+        ]
+        for place, wanted, known in references:
             if wanted not in known:
                 raise ValueError(f"{place}: {wanted!r} is not one of {', '.join(known) or 'none'}")
+        if self.ladder.backbone != (due := self.recipes[self.ladder.recipe].backbone):
+            raise ValueError(f"ladder.backbone: is {self.ladder.backbone!r}, recipe {self.ladder.recipe} has {due!r}")
         return self
 
     def root(self, override: Path | None = None) -> Path:
@@ -240,7 +251,8 @@ class Params(Section):
 
     def recipe(self, name: str) -> Recipe:
         """The recipe `name`; ParamsError lists the valid names."""
-        return _pick("recipe", name, self.recipes)
+        recipe: Recipe = _pick("recipe", name, self.recipes)
+        return recipe
 
 
 def _pick(kind: str, name: str, known: dict[str, Any]) -> Any:
@@ -282,10 +294,18 @@ def read_params(file: Path) -> Params:
         raise ParamsError(f"{file}: {'; '.join(_problem(dict(e)) for e in error.errors())}") from None
 
 
+def _keys_beside(place: tuple[int | str, ...]) -> list[str]:
+    """The keys that the section of an unknown one may have."""
+    section: Any = Params
+    for part in place[:-1]:
+        section = get_args(section)[1] if get_origin(section) is dict else section.model_fields[part].annotation
+    return list(section.model_fields)
+
+
 def _problem(error: dict[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"])
     rule = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        return f"unknown key {place}"
+        return f"unknown key {place}: choose one of {', '.join(_keys_beside(error['loc']))}"
     value = "" if isinstance(error["input"], dict | Params) else f" (is {error['input']!r})"
     return f"{place}: {rule}{value}" if place else rule

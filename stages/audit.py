@@ -63,7 +63,9 @@ def main(
     for name in ("file_facts", "thumbnail", "nearest_neighbour"):
         if (value := probes[f"probe_{name}_auc"]) is not None:
             low, high = probes[f"probe_{name}_auc_low"], probes[f"probe_{name}_auc_high"]
-            say(f"audit: {name.replace('_', ' ')} alone tells fake from real at AUC {value:.3f} [{low:.3f}, {high:.3f}]")
+            say(
+                f"audit: {name.replace('_', ' ')} alone tells fake from real at AUC {value:.3f} [{low:.3f}, {high:.3f}]"
+            )
     if findings and audit.fail:
         first = findings[0]
         listed = f"; all are in {findings_file}" if findings_file else ""

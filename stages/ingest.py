@@ -26,9 +26,7 @@ def main(params_file: Path, root: Path | None, out: Path, rejected: Path) -> Non
         root, layout=data.layout, table=data.table, classes=data.classes, group=data.group, limit=data.limit
     )
     progress = partial(bar("ingest"), total=len(listed))
-    intake = ingest(
-        listed, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress
-    )
+    intake = ingest(listed, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress)
     write_table(out, intake.images)
     write_table(rejected, intake.rejected)
     fakes = int(intake.images["label"].sum())

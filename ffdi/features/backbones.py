@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ class Backbone:
     runtime: str
     precision: str
 
+    def cache_key(self, weights_sha256: str) -> str:
+        """What names the exported graph of this backbone's prefix."""
+        return f"{self.network} {self.cut} {weights_sha256} {self.mean} {self.std}"
+
 
 def build_network(name: str) -> nn.Module:
     """`torchvision:NAME` or `timm:NAME`, with random weights; ParamsError lists close names."""
@@ -50,13 +55,14 @@ def build_network(name: str) -> nn.Module:
 
         known = models.list_models(module=models)
         if model in known:
-            return models.get_model(model, weights=None)
+            return models.get_model(model, weights=None)  # type: ignore[no-any-return]
     elif source == "timm":
         import timm
 
         known = timm.list_models()
         if model in known:
-            return timm.create_model(model, pretrained=False)
+            network: nn.Module = timm.create_model(model, pretrained=False)
+            return network
     else:
         raise ParamsError(f"network {name!r}: begins with neither torchvision: nor timm:")
     near = difflib.get_close_matches(model, known, n=5) or known[:5]
@@ -139,10 +145,15 @@ class _Tracer(fx.Tracer):
 
 
 def _trace(network: nn.Module, cut: str) -> fx.Graph:
+    # Optional arguments (an attention mask, say) keep their defaults: traced, they would be tensors that cross the cut.
+    optional = list(inspect.signature(network.forward).parameters.values())[1:]
+    defaults = {p.name: p.default for p in optional if p.default is not p.empty}
     try:
-        return _Tracer(cut).trace(network)
+        return _Tracer(cut).trace(network, defaults)
     except (fx.proxy.TraceError, TypeError, AttributeError, RuntimeError) as error:
-        raise ParamsError(f"cut {cut!r}: the code around it cannot be traced: {' '.join(str(error).split())}") from error
+        raise ParamsError(
+            f"cut {cut!r}: the code around it cannot be traced: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _halves(graph: fx.Graph, cut: str) -> tuple[fx.Graph, fx.Graph]:
@@ -160,9 +171,12 @@ def _halves(graph: fx.Graph, cut: str) -> tuple[fx.Graph, fx.Graph]:
     beyond = [n for n in graph.nodes if n in live and n not in before]
     for node in beyond:
         if any(s in before and s is not crossing and s.op != "get_attr" for s in node.all_input_nodes):
-            raise ParamsError(f"cut {cut!r}: {node.name} beyond it also uses what comes before: more than one tensor crosses")
+            raise ParamsError(
+                f"cut {cut!r}: {node.name} beyond it also uses what comes before: more than one tensor crosses"
+            )
 
-    prefix, copied = fx.Graph(), {}
+    prefix = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
     for node in (n for n in graph.nodes if n in before):
         copied[node] = prefix.node_copy(node, lambda n: copied[n])
     prefix.output(copied[crossing])
@@ -244,4 +258,4 @@ class FrozenPrefix(nn.Module):
             shape = tuple(self(torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)).shape[1:])
         if len(shape) != 3:
             raise ParamsError(f"the tensor that crosses the cut has shape {shape}, not (C, H, W)")
-        return shape  # type: ignore[return-value]
+        return shape

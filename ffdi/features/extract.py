@@ -52,9 +52,9 @@ class Prefix:
     def open(self) -> Runtime:
         """The runtime; for `cut: input` it hands the images on as (B, 3, S, S) uint8."""
         if self.module is None:
-            return Runtime("none", 1, lambda images: images.transpose(0, 3, 1, 2))  # type: ignore[arg-type,return-value]
+            return Runtime("none", 1, lambda images: images.transpose(0, 3, 1, 2))
         b = self.backbone
-        key = f"{b.network} {b.cut} {self.spec.weights_sha256} {b.mean} {b.std}"
+        key = b.cache_key(self.spec.weights_sha256)
         return open_runtime(
             self.module, runtime=b.runtime, precision=b.precision, image_size=b.image_size, cache_key=key
         )
@@ -66,6 +66,7 @@ def load_prefix(backbone: Backbone, weights: Path) -> Prefix:
     module, shape, dtype = None, (3, backbone.image_size, backbone.image_size), "uint8"
     if backbone.cut != INPUT:
         prefix, _ = cut_network(without_classifier(network, backbone.network), backbone.cut)
+        assert prefix is not None
         module = FrozenPrefix(prefix, backbone.mean, backbone.std)
         shape, dtype = module.feature_shape(backbone.image_size), backbone.dtype
     cuda = torch.cuda.is_available()
@@ -135,24 +136,35 @@ def compute_rows(
 ) -> Iterator[Features]:
     """Features of `rows` in their order, a block per task; each image is decoded once for all its views."""
     runtime = prefix.open()
-    b = prefix.backbone
 
     def mapper(task: Sequence[Row]) -> Features:
-        views = []
-        for image_id, own in itertools.groupby(task, key=lambda row: row[0]):
-            data = read_bytes(root, paths[image_id])
-            if hashlib.sha256(data).hexdigest() != image_id:
-                raise InputError(f"{root / paths[image_id]}: changed since it was ingested: run ingest again")
-            image = open_image(data, max_pixels=max_pixels)
-            for _, view in own:
-                shown = render(
-                    image, image_id=image_id, view=view, size=b.image_size, policy=b.view_policy, seed=b.view_seed
-                )
-                views.append(to_array(shown))
+        images = view_images(task, paths, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
         with np.errstate(over="ignore"):  # an overflow becomes infinite and is refused, with its image, by the writer
-            return runtime.run(np.stack(views)).astype(prefix.spec.dtype)
+            return runtime.run(images).astype(prefix.spec.dtype)
 
     return run_tasks(mapper, _tasks(rows, max(runtime.batch, 8)), workers=workers)
+
+
+def view_images(
+    rows: Sequence[Row], paths: dict[str, str], *, root: Path, backbone: Backbone, max_pixels: int
+) -> npt.NDArray[np.uint8]:
+    """(N, S, S, 3) uint8 views of `rows`; consecutive rows of one image decode it once.
+
+    Raises InputError when a file is no longer the one that was ingested.
+    """
+    b = backbone
+    views = []
+    for image_id, own in itertools.groupby(rows, key=lambda row: row[0]):
+        data = read_bytes(root, paths[image_id])
+        if hashlib.sha256(data).hexdigest() != image_id:
+            raise InputError(f"{root / paths[image_id]}: changed since it was ingested: run ingest again")
+        image = open_image(data, max_pixels=max_pixels)
+        for _, view in own:
+            shown = render(
+                image, image_id=image_id, view=view, size=b.image_size, policy=b.view_policy, seed=b.view_seed
+            )
+            views.append(to_array(shown))
+    return np.stack(views)
 
 
 def embed(

@@ -68,7 +68,9 @@ def _is_current(folder: Path, spec: Spec, parts: Sequence[Sequence[Row]], proven
     )
 
 
-def _keep_matching(folder: Path, following: Path, salvage: Path, spec: Spec, parts: Sequence[Sequence[Row]]) -> set[int]:
+def _keep_matching(
+    folder: Path, following: Path, salvage: Path, spec: Spec, parts: Sequence[Sequence[Row]]
+) -> set[int]:
     """The shards of next/ that the plan can use as they are; all others move to salvage/, for their rows."""
     done = set()
     for file in sorted(following.glob("shard-*.h5")):

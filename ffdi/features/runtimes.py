@@ -48,7 +48,9 @@ def open_runtime(prefix: FrozenPrefix, *, runtime: str, precision: str, image_si
     """
     chosen = choose_runtime(runtime)
     if precision != "float32" and not (chosen == "torch" and torch.cuda.is_available()):
-        raise ParamsError(f"precision {precision}: only torch on CUDA reduces precision; here it is {chosen} on the CPU")
+        raise ParamsError(
+            f"precision {precision}: only torch on CUDA reduces precision; here it is {chosen} on the CPU"
+        )
     if chosen == "onnxruntime":
         return Runtime("onnxruntime-cpu", 1, _onnx_session(prefix, image_size, cache_key))
     if torch.cuda.is_available():
@@ -69,7 +71,7 @@ def _torch_cpu(prefix: FrozenPrefix) -> Callable[[Images], Features]:
 
 
 def _cuda(prefix: FrozenPrefix, dtype: torch.dtype, batch: int) -> Callable[[Images], Features]:
-    model = prefix.to("cuda", dtype=dtype, memory_format=torch.channels_last)
+    model = prefix.to("cuda", dtype).to(memory_format=torch.channels_last)
     lock = threading.Lock()
 
     def run(images: Images) -> Features:

@@ -78,22 +78,21 @@ def write_shard(file: Path, spec: Spec, rows: Sequence[Row], blocks: Iterable[Fe
     Raises ShardError naming the image when a feature is not finite, or when the blocks hold more or fewer rows.
     """
     chunk = max(1, min(len(rows), _CHUNK_BYTES // spec.row_bytes))
-    with replacing(file) as temporary:
-        with h5py.File(temporary, "w", libver=("v110", "v110")) as h5:
-            h5.attrs.update(spec.attributes())
-            ids = np.frombuffer(bytes.fromhex("".join(i for i, _ in rows)), np.uint8).reshape(-1, 32)
-            h5.create_dataset("image_id", data=ids)
-            h5.create_dataset("view", data=np.array([v for _, v in rows], np.uint8))
-            features = h5.create_dataset(
-                "features", (len(rows), *spec.shape), spec.dtype, chunks=(chunk, *spec.shape), fletcher32=True
-            )
-            at = 0
-            for block in _in_chunks(blocks, chunk):
-                _refuse_nonfinite(block, rows[at : at + len(block)])
-                features[at : at + len(block)] = block
-                at += len(block)
-            if at != len(rows):
-                raise ShardError(f"{file}: {at} rows of features came for {len(rows)} rows")
+    with replacing(file) as temporary, _Sink(temporary) as sink, h5py.File(sink, "w", libver=("v110", "v110")) as h5:
+        h5.attrs.update(spec.attributes())
+        ids = np.frombuffer(bytes.fromhex("".join(i for i, _ in rows)), np.uint8).reshape(-1, 32)
+        h5.create_dataset("image_id", data=ids, fletcher32=True)
+        h5.create_dataset("view", data=np.array([v for _, v in rows], np.uint8), fletcher32=True)
+        features = h5.create_dataset(
+            "features", (len(rows), *spec.shape), spec.dtype, chunks=(chunk, *spec.shape), fletcher32=True
+        )
+        at = 0
+        for block in _in_chunks(blocks, chunk):
+            _refuse_nonfinite(block, rows[at : at + len(block)])
+            features[at : at + len(block)] = block
+            at += len(block)
+        if at != len(rows):
+            raise ShardError(f"{file}: {at} rows of features came for {len(rows)} rows")
 
 
 def _in_chunks(blocks: Iterable[Features], size: int) -> Iterator[Features]:
@@ -115,7 +114,8 @@ def _in_chunks(blocks: Iterable[Features], size: int) -> Iterator[Features]:
 def _refuse_nonfinite(block: Features, rows: Sequence[Row]) -> None:
     if block.dtype.kind != "f" or np.isfinite(block).all():
         return
-    bad = [rows[i] for i in np.flatnonzero(~np.isfinite(block).reshape(len(block), -1).all(axis=1))]
+    finite = [bool(np.isfinite(row).all()) for row in block]
+    bad = [row for row, whole in zip(rows, finite, strict=True) if not whole]
     named = ", ".join(f"{image} view {view}" for image, view in bad[:5])
     raise ShardError(f"NaN or infinite {block.dtype} features of image {named}: set dtype: float32 or mend the weights")
 
@@ -239,7 +239,7 @@ class FeatureStore:
 
     def views(self, image_id: str) -> list[int]:
         """The views of an image that are there, ascending."""
-        views = []
+        views: list[int] = []
         while (image_id, len(views)) in self._place:
             views.append(len(views))
         return views
@@ -258,13 +258,13 @@ class FeatureStore:
                 places.sort()
                 for start in range(0, len(places), 256):
                     part = places[start : start + 256]
-                    at = np.array([a for a, _ in part])
-                    low, high = int(at[0]), int(at[-1]) + 1
+                    offsets = np.array([at for at, _ in part])
+                    low, high = int(offsets[0]), int(offsets[-1]) + 1
                     # One contiguous read is far faster than h5py's selection of points; sparse rows go one by one.
                     if high - low <= 2 * len(part):
-                        block = shard.read(slice(low, high))[at - low]
+                        block = shard.read(slice(low, high))[offsets - low]
                     else:
-                        block = np.concatenate([shard.read(slice(a, a + 1)) for a in at])
+                        block = np.concatenate([shard.read(slice(at, at + 1)) for at, _ in part])
                     out[[to for _, to in part]] = block
         return out
 

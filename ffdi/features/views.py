@@ -67,7 +67,8 @@ def _downscale(image: Image.Image, rng: Draw, low: float = 0.5) -> Image.Image:
 
 def _noise(image: Image.Image, rng: Draw, sigma: float = 5.0) -> Image.Image:
     """Gaussian noise; sigma in grey levels."""
-    noisy = np.asarray(image, np.float32) + rng.normal(0.0, rng.uniform(0, sigma), np.shape(image)).astype(np.float32)
+    clean = np.asarray(image, np.float32)
+    noisy = clean + rng.uniform(0, sigma) * rng.standard_normal(clean.shape, np.float32)
     return Image.fromarray(np.clip(noisy + 0.5, 0, 255).astype(np.uint8))
 
 

@@ -95,7 +95,7 @@ def random_state(network: str, *, seed: int, batches: int = 4, batch: int = 8, s
             for _ in range(batches if norms else 0):
                 octaves = (torch.randn(batch, 3, size >> k, size >> k) for k in range(5))
                 noise = sum(nn.functional.interpolate(o, size=(size, size), mode="bilinear") for o in octaves)
-                model(noise / 5**0.5)  # type: ignore[operator]
+                model(noise / 5**0.5)
     return model.state_dict()
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ffdi.errors import InputError
 from ffdi.intake.duplicates import Pairs, embedding_pairs, perceptual_pairs
-from ffdi.intake.images import open_image, read_bytes, to_array
+from ffdi.intake.images import UnreadableImage, open_image, read_bytes, to_array
 from ffdi.metrics import Metrics, auc, auc_interval, explain_nulls
 from ffdi.parallel import cpu_count, ordered_map
 
@@ -57,14 +58,15 @@ def find_leaks(
     for column, check in (("group", CHECKS[0]), ("image_id", CHECKS[1])):
         for name, members in rows[rows[column] != ""].groupby(column):
             places = pd.Series(side[members.index], index=members.index).drop_duplicates()
-            found += [_finding(rows, side, check, places.index[0], other, str(name)) for other in places.index[1:]]
+            found += [_finding(rows, side, check, places.index[0], other, name) for other in places.index[1:]]
     found += _pairs_across(rows, side, CHECKS[2], perceptual_pairs(list(rows["phash"]), phash_bits))
     if embeddings is not None:
         found += _pairs_across(rows, side, CHECKS[3], embedding_pairs(embeddings, min_cosine))
-    for name, members in rows.groupby("image_id"):
+    for _, members in rows.groupby("image_id"):
         if members["label"].nunique() > 1:
-            found.append(Finding(CHECKS[4], members["path"].iloc[0], members["path"].iloc[1], f"sha256 {name}"))
-    for place in sorted(set(side)):
+            paths = list(members.drop_duplicates("label")["path"])
+            found.append(Finding(CHECKS[4], paths[0], paths[1], f"sha256 {members['image_id'].iloc[0]}"))
+    for place in sorted(set(side) - {"test"}):  # a test set of one class leaks nothing; its AUC is null
         counts = [int(((side == place) & (rows["label"] == c)).sum()) for c in (0, 1)]
         if 0 in counts:
             found.append(Finding(CHECKS[5], "", "", f"{place} has {counts[0]} real and {counts[1]} fake images"))
@@ -76,14 +78,15 @@ def _pairs_across(rows: pd.DataFrame, side: Array, check: str, pairs: Pairs) -> 
     return [_finding(rows, side, check, a, b, "") for a, b in parted]
 
 
-def _finding(rows: pd.DataFrame, side: Array, check: str, a: Any, b: Any, shared: str) -> Finding:
+def _finding(rows: pd.DataFrame, side: Array, check: str, a: Any, b: Any, shared: object) -> Finding:
     detail = f"{side[a]} | {side[b]}" + (f": {shared}" if shared else "")
     return Finding(check, str(rows["path"][a]), str(rows["path"][b]), detail)
 
 
 def findings_table(findings: list[Finding]) -> pd.DataFrame:
     """data/audit_findings.csv."""
-    return pd.DataFrame([vars(f) for f in findings], columns=list(FINDING_COLUMNS))
+    table: pd.DataFrame = pd.DataFrame([vars(f) for f in findings], columns=list(FINDING_COLUMNS))
+    return table
 
 
 def probe_shortcuts(
@@ -102,8 +105,11 @@ def probe_shortcuts(
     """
 
     def examine(path: str) -> Array:
-        data = read_bytes(root, path)
-        small = open_image(data, max_pixels=max_pixels).resize((8, 8))
+        try:
+            data = read_bytes(root, path)
+            small = open_image(data, max_pixels=max_pixels).resize((8, 8))
+        except UnreadableImage as error:
+            raise InputError(f"{root / path}: {error}") from error
         return np.concatenate([[np.log(len(data))], to_array(small).ravel() / 255.0])
 
     seen = np.stack(list(progress(ordered_map(examine, rows["path"], cpu_count()))))
@@ -118,11 +124,13 @@ def probe_shortcuts(
         ("nearest_neighbour", None if embeddings is None else _neighbour_scores(embeddings, label, group)),
     ):
         key = f"probe_{name}_auc"
-        out |= {key: None, f"{key}_low": None, f"{key}_high": None}
+        found: Metrics = {key: None, f"{key}_low": None, f"{key}_high": None}
         if scores is not None:
             low, high = auc_interval(label, scores, group, resamples=resamples, seed=seed)
-            out |= {key: auc(label, scores), f"{key}_low": low, f"{key}_high": high}
-    return explain_nulls(out, "audit.use_embedding is off" if embeddings is None else "too few groups or one class")
+            found = {key: auc(label, scores), f"{key}_low": low, f"{key}_high": high}
+        off = name == "nearest_neighbour" and embeddings is None
+        out |= explain_nulls(found, "audit.use_embedding is off" if off else "too few groups or one class")
+    return out
 
 
 def _cross_validated_scores(features: Array, label: Array, group: Array) -> Array | None:
@@ -132,8 +140,8 @@ def _cross_validated_scores(features: Array, label: Array, group: Array) -> Arra
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    folds = min(5, len(np.unique(group)))
-    if folds < 2 or len(np.unique(label)) < 2 or min(np.bincount(label)) < folds:
+    folds = min(5, *(len(np.unique(group[label == c])) for c in (0, 1)))
+    if folds < 2:
         return None
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=0)

@@ -69,7 +69,9 @@ def join_groups(groups: Sequence[str], clusters: Sequence[str]) -> list[str]:
     A row whose whole component has no group keeps "".
     """
     groups, clusters = list(groups), list(clusters)
-    nodes = {name: i for i, name in enumerate(dict.fromkeys([f"g{g}" for g in groups if g] + [f"c{c}" for c in clusters]))}
+    nodes = {
+        name: i for i, name in enumerate(dict.fromkeys([f"g{g}" for g in groups if g] + [f"c{c}" for c in clusters]))
+    }
     links = [(nodes[f"g{g}"], nodes[f"c{c}"]) for g, c in zip(groups, clusters, strict=True) if g]
     graph = coo_array((np.ones(len(links)), tuple(np.array(links, np.int64).reshape(-1, 2).T)), shape=(len(nodes),) * 2)
     _, component = connected_components(graph, directed=False)

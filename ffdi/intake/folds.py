@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -39,19 +41,22 @@ def assign_folds(
     strata = _strata(images, stratify_by)
 
     if (given == "test").any():
-        test = given == "test"
+        test = (given == "test") | ((given == "") & np.isin(group, group[given == "test"]))
     else:
-        test = _draw(strata, group, method=method, parts=round(1 / test_size), share=test_size, seed=seed) == 0
+        test = _draw_test(strata, group, method=method, share=test_size, seed=seed)
+    if test.all() or not test.any():
+        raise InputError(
+            f"{test.sum()} of {len(test)} images would be test: change split.test_size or the given splits"
+        )
     fold = np.full(len(images), -1)
     train = np.flatnonzero(~test)
-    fold[train] = _draw(strata[train], group[train], method=method, parts=folds, share=None, seed=seed + 1)
+    fold[train] = _draw_parts(strata[train], group[train], method=method, parts=folds, seed=seed + 1)
     _refuse_one_class(images["label"].to_numpy(), fold, folds)
 
-    table = images[["image_id"]].copy()
-    table["group"], table["cluster"] = group, cluster
-    table["role"] = np.where(test, "test", "train")
-    table["fold"] = ["" if f < 0 else str(f) for f in fold]
-    return table[list(FOLD_COLUMNS)]
+    role = np.where(test, "test", "train")
+    columns = (images["image_id"], group, cluster, role, ["" if f < 0 else str(f) for f in fold])
+    table: pd.DataFrame = pd.DataFrame(dict(zip(FOLD_COLUMNS, columns, strict=True)))
+    return table
 
 
 def _strata(images: pd.DataFrame, stratify_by: str | None) -> npt.NDArray[np.str_]:
@@ -60,30 +65,35 @@ def _strata(images: pd.DataFrame, stratify_by: str | None) -> npt.NDArray[np.str
         return label.to_numpy(str)
     column = f"attr_{stratify_by.removeprefix('attr_')}"
     if column not in images:
-        known = ", ".join(c.removeprefix("attr_") for c in images if c.startswith("attr_")) or "none"
+        known = ", ".join(c.removeprefix("attr_") for c in images.columns if c.startswith("attr_")) or "none"
         raise InputError(f"split.stratify_by: {stratify_by!r} is no attribute of images.csv; it has {known}")
     return (label + "|" + images[column].astype(str)).to_numpy(str)
 
 
-def _draw(
-    strata: npt.NDArray[np.str_],
-    group: npt.NDArray[np.str_],
-    *,
-    method: str,
-    parts: int,
-    share: float | None,
-    seed: int,
-) -> npt.NDArray[np.int64]:
-    """The part 0..parts-1 of every row. By hash, part 0 has `share` of the groups, or all parts are alike."""
+def _draw_test(
+    strata: npt.NDArray[np.str_], group: npt.NDArray[np.str_], *, method: str, share: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Whether a row is drawn for the test set. Stratified, a share of .2 is 1 of 5 parts, .3 is 3 of 10."""
     if method == "hash":
-        place = {name: _uniform(seed, name) for name in np.unique(group)}
-        at = np.array([place[name] for name in group])
-        return np.asarray(at * parts, dtype=np.int64) if share is None else np.where(at < share, 0, 1)
+        return _uniform(seed, group) < share
+    parts = Fraction(share).limit_denominator(min(_most_parts(strata, group), max(20, math.ceil(1 / share))))
+    if not 0 < parts < 1:
+        count = len(np.unique(group))
+        raise InputError(f"{count} groups cannot give a test set of split.test_size = {share:g}: change it")
+    return _draw_parts(strata, group, method=method, parts=parts.denominator, seed=seed) < parts.numerator
+
+
+def _draw_parts(
+    strata: npt.NDArray[np.str_], group: npt.NDArray[np.str_], *, method: str, parts: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """The part 0..parts-1 of every row, all parts alike in size."""
+    if method == "hash":
+        return (_uniform(seed, group) * parts).astype(np.int64)
     from sklearn.model_selection import StratifiedGroupKFold
 
-    count = len(np.unique(group))
-    if count < parts:
-        raise InputError(f"{count} groups cannot make {parts} parts: lower split.folds or raise split.test_size")
+    if _most_parts(strata, group) < parts:
+        count = len(np.unique(group))
+        raise InputError(f"{count} groups with {len(group)} images cannot make {parts} folds: lower split.folds")
     splitter = StratifiedGroupKFold(n_splits=parts, shuffle=True, random_state=seed)
     part = np.empty(len(group), np.int64)
     for number, (_, rows) in enumerate(splitter.split(strata, strata, group)):
@@ -91,9 +101,16 @@ def _draw(
     return part
 
 
-def _uniform(seed: int, name: str) -> float:
-    digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
-    return int.from_bytes(digest[:7], "big") / 2**56
+def _most_parts(strata: npt.NDArray[np.str_], group: npt.NDArray[np.str_]) -> int:
+    """Every part needs a group, and an image of the commonest class."""
+    return min(len(np.unique(group)), int(np.unique(strata, return_counts=True)[1].max(initial=0)))
+
+
+def _uniform(seed: int, group: npt.NDArray[np.str_]) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for every row that its group's name and the seed alone decide."""
+    names, at = np.unique(group, return_inverse=True)
+    digests = (hashlib.sha256(f"{seed}\0{name}".encode()).digest() for name in names)
+    return np.array([int.from_bytes(digest[:6], "big") / 2**48 for digest in digests])[at]
 
 
 def _refuse_parted(images: pd.DataFrame, given: npt.NDArray[np.str_]) -> None:

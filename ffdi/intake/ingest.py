@@ -66,9 +66,11 @@ def ingest(
         if isinstance(fact, str):
             rejected.append((path, fact))
             if in_a_row == DISK_FAULT:
-                raise InputError(f"{DISK_FAULT} unreadable images in a row, the last {root / path}: {fact}: check the disk")
+                raise InputError(
+                    f"{DISK_FAULT} unreadable images in a row, the last {root / path}: {fact}: check the disk"
+                )
         elif isinstance(fact, dict):
-            facts.append({"row": row} | fact)
+            facts.append({"row": row, **fact})
     if len(rejected) > max_rejected * len(listed):
         path, reason = rejected[0]
         raise InputError(
@@ -106,6 +108,6 @@ def _merge(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
             pair = rows[rows["image_id"] == conflicts.index[0]].drop_duplicates(column)
             places = " and ".join(f"{p} ({column} {v})" for p, v in zip(pair["path"], pair[column], strict=True))
             raise InputError(f"the same image under two {what}: {places}; {len(conflicts)} such images in all")
-    rows["group"] = join_groups(rows["group"], rows["image_id"])
+    rows["group"] = join_groups(list(rows["group"]), list(rows["image_id"]))
     merged = rows.drop_duplicates("image_id").reset_index(drop=True)
     return merged, len(rows) - len(merged)

@@ -45,10 +45,11 @@ def read_layout(
     if group is not None:
         listed["group"] = [g or _match(group, p) for g, p in zip(listed["group"], listed["path"], strict=True)]
     known = {row["path"] for row in rows}
-    return listed, sum(1 for path in _image_files(root) if path not in known)
+    return listed, sum(1 for path in image_files(root) if path not in known)
 
 
-def _image_files(root: Path) -> Iterable[str]:
+def image_files(root: Path) -> Iterable[str]:
+    """Sorted POSIX paths, relative to root, of all files with an image's suffix; hidden ones are passed over."""
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path.relative_to(root).as_posix()
@@ -62,7 +63,9 @@ def _match(pattern: str, path: str) -> str:
 def _imagefolder(root: Path, classes: Mapping[str, int]) -> list[dict[str, object]]:
     """root/CLASS/**/image: the first folder's name gives the label."""
     rows: list[dict[str, object]] = []
-    for path in _image_files(root):
+    for path in image_files(root):
+        if not path.isascii() and path != path.encode(errors="replace").decode():
+            raise InputError(f"{root}: file name {path!r} is not UTF-8: rename it")
         folder = path.split("/")[0] if "/" in path else ""
         if folder not in classes:
             where = f"folder {folder!r}" if folder else f"{path!r} outside any class folder"
@@ -123,6 +126,8 @@ def _records(file: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str,
         header = [name.strip() for name in next(reader, [])]
         if missing := [name for name in required if name not in header]:
             raise InputError(f"{file}: no column {missing[0]!r}; the header is {','.join(header)!r}")
+        if len(set(header)) < len(header):
+            raise InputError(f"{file}: a column stands twice in the header {','.join(header)!r}")
         for fields in reader:
             if not any(field.strip() for field in fields):
                 continue
@@ -146,6 +151,10 @@ def safe_path(root: Path, path: str, file: Path, number: int) -> str:
     """`path` if it stays inside root, symlinks followed; else InputError with the row number."""
     pure = PurePosixPath(path)
     outside = pure.is_absolute() or ".." in pure.parts or not pure.parts
-    if outside or not (root / pure).resolve().is_relative_to(root.resolve()):
+    try:
+        outside = outside or not (root / pure).resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of symlinks, a NUL
+        raise InputError(f"{file}: row {number}: path {path!r} is no path: {error}") from None
+    if outside:
         raise InputError(f"{file}: row {number}: path {path!r} leads out of {root}")
     return pure.as_posix()

@@ -27,6 +27,8 @@ def read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8", lineterminator="\n")
     except FileNotFoundError:
         raise InputError(f"{file}: no such file: run the stage that writes it first") from None
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not a readable table: {' '.join(str(error).split())}") from error
     if missing := [c for c in columns if c not in table.columns]:
@@ -39,16 +41,27 @@ def read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
 def read_images(file: Path) -> pd.DataFrame:
     """images.csv with `label`, `width` and `height` as integers."""
     table = read_table(file, IMAGE_COLUMNS)
-    return table.astype({"label": int, "width": int, "height": int})
+    return _with_integers(file, table, ("label", "width", "height"))
 
 
 def read_folds(file: Path) -> pd.DataFrame:
     """folds.csv with `fold` as an integer, -1 for test rows."""
     table = read_table(file, FOLD_COLUMNS)
-    table["fold"] = table["fold"].replace("", "-1").astype(int)
+    table = _with_integers(file, table.assign(fold=table["fold"].replace("", "-1")), ("fold",))
     if bad := sorted(set(table["role"]) - {"train", "test"}):
         raise InputError(f"{file}: role {bad[0]!r} is neither train nor test")
     return table
+
+
+def _with_integers(file: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    for column in columns:
+        wrong = table.index[~table[column].str.fullmatch(r"-?\d+")]
+        if len(wrong):
+            raise InputError(f"{file}: row {wrong[0] + 2}: {column} {table[column][wrong[0]]!r} is no whole number")
+    if len(twice := table.index[table["image_id"].duplicated()]):
+        raise InputError(f"{file}: row {twice[0] + 2}: image_id {table['image_id'][twice[0]]!r} stands there twice")
+    typed: pd.DataFrame = table.astype(dict.fromkeys(columns, int))
+    return typed
 
 
 def join(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +72,8 @@ def join(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
     lone = set(images["image_id"]) ^ set(folds["image_id"])
     if lone:
         raise InputError(f"images.csv and folds.csv differ in {len(lone)} images, such as {min(lone)}: run split again")
-    return images.drop(columns="group").merge(folds, on="image_id", validate="one_to_one")
+    joined: pd.DataFrame = images.drop(columns="group").merge(folds, on="image_id", validate="one_to_one")
+    return joined
 
 
 def tables_digest(images: Path, folds: Path) -> str:

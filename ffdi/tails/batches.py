@@ -129,4 +129,4 @@ def mixing(mixup: float, cutmix: float) -> Callable[[Tensor, Tensor], tuple[Tens
 
     kinds = [kind(alpha=a, num_classes=2) for kind, a in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if a]
     mix = v2.RandomChoice(kinds)
-    return lambda features, labels: mix(features.float(), labels)  # type: ignore[no-any-return]
+    return lambda features, labels: mix(features.float(), labels)

@@ -1,7 +1,7 @@
 """A trained recipe that can be used without the pipeline: safetensors and JSON, every file's hash checked on reading.
 
-    bundle = load_bundle(Path("data/models/mobilenet_v2"))
-    scores = bundle.scores(features)        # (N, C, H, W) -> (N,) P(fake)
+bundle = load_bundle(Path("data/models/mobilenet_v2"))
+scores = bundle.scores(features)        # (N, C, H, W) -> (N,) P(fake)
 """
 
 from __future__ import annotations
@@ -155,7 +155,8 @@ def load_bundle(folder: Path) -> Bundle:
             raise BundleError(f"{folder / name}: missing")
         if sha256_file(folder / name) != digest:
             raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
-    backbone = Backbone(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["backbone"].items()})
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["backbone"].items()}
+    backbone = Backbone(**fields)
     head = HeadSpec(**(facts["head"] | {"hidden": tuple(facts["head"]["hidden"])}))
     network = build_network(backbone.network)
     factory = TailFactory(network, backbone, head, tuple(facts["shape"]))

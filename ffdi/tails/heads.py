@@ -6,6 +6,7 @@ A head gives two logits, real and fake, as the reproduced systems do.
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +35,9 @@ class Tail(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, head: nn.Module, pixels: tuple[tuple[float, ...], tuple[float, ...]] | None) -> None:
+    def __init__(
+        self, body: nn.Module, head: nn.Module, pixels: tuple[tuple[float, ...], tuple[float, ...]] | None
+    ) -> None:
         super().__init__()
         self.body = body
         self.head = head
@@ -56,9 +59,7 @@ class TransformerHead(nn.Module):
     ICLR 2021, section 3.1, hybrid architecture). Pre-norm, GELU, MLP ratio 2.
     """
 
-    def __init__(
-        self, shape: tuple[int, int, int], *, width: int, depth: int, heads: int, dropout: float
-    ) -> None:
+    def __init__(self, shape: tuple[int, int, int], *, width: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__()
         channels, height, breadth = shape
         self.project = nn.Linear(channels, width)
@@ -111,7 +112,7 @@ class TailFactory:
             return nn.Sequential(nn.Flatten(), nn.Dropout(spec.dropout), nn.Linear(self.width, CLASSES))
         layers: list[nn.Module] = [nn.Flatten()]
         sizes = (self.width, *spec.hidden)
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in itertools.pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(spec.dropout)]
         return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
 
@@ -119,5 +120,3 @@ class TailFactory:
         body = self.body.eval()
         with torch.inference_mode():
             return int(body(torch.zeros(1, *self.shape)).flatten(1).shape[1])
-
-

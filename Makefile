@@ -1,0 +1,38 @@
+# make repro, make test: all that a newcomer types. Each builds .venv from requirements.lock first.
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := true
+
+.PHONY: repro test lint bench check-repro lock clean
+
+repro: $(VENV)/installed
+	dvc repro
+	@python .ci/check_repro.py --record
+
+test: $(VENV)/installed
+	pytest
+
+lint: $(VENV)/installed
+	ruff format --check .
+	ruff check .
+	mypy --strict ffdi
+	lint-imports
+
+bench: $(VENV)/installed
+	python bench/bench.py
+
+check-repro: $(VENV)/installed
+	python .ci/check_repro.py
+
+# uv and not pip installs the lock: it resolves nothing and takes the builds that PyPI has.
+$(VENV)/installed: requirements.lock setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else f"ffdi needs Python 3.10 to 3.13, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet -r requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+lock: $(VENV)/installed
+	uv pip compile --quiet --universal --python-version 3.10 --upgrade --extra pipeline --extra dev setup.cfg -o requirements.lock

@@ -1,0 +1,296 @@
+"""The leak ladder: the reproduced systems' mistakes made on purpose, one more a rung, and what each is worth.
+
+Each rung has the figure that its author would report and the true one on test images that no choice has seen. The
+mistakes live here alone: the training code has no switch for any of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from ffdi.features.backbones import FrozenPrefix
+from ffdi.features.extract import Prefix, compute_rows, plan_rows, view_images
+from ffdi.features.shards import Features
+from ffdi.metrics import Metrics, auc, auc_interval
+from ffdi.tails.batches import FeatureTable
+from ffdi.tails.bundle import sigmoid
+from ffdi.tails.heads import Tail
+from ffdi.tails.train import Fit, Scores, Training, add_l1_gradient, cross_validate, fold_seed, predict_logits
+
+Progress = Callable[[Iterator[Features], int], Any]
+FreshTail = Callable[[int], Tail]
+RUNGS = (
+    "honest",
+    "views on both sides of validation",
+    "model and optimizer carried over folds",
+    "evaluation in train mode",
+    "extraction in train mode, batch of one",
+    "epoch chosen on the test set",
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One rung, one seed: reported (AUC, accuracy), and the true scores of every test image."""
+
+    reported_auc: float
+    reported_accuracy: float
+    test_scores: Scores
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The tables one way of extracting gives: train images with all views, test images with view 0."""
+
+    train: FeatureTable
+    test: FeatureTable
+
+
+def climb(
+    rows: pd.DataFrame,
+    *,
+    root: Path,
+    prefix: Prefix,
+    fresh_tail: FreshTail,
+    training: Training,
+    folds: int,
+    seeds: int,
+    resamples: int,
+    max_pixels: int,
+    device: torch.device,
+    progress: Progress = lambda blocks, total: blocks,
+) -> tuple[Metrics, pd.DataFrame]:
+    """(metrics/ladder.json, the plot's rows) for `rows` (images.csv joined with folds.csv), `folds` folds per rung.
+
+    All rungs have the same images, the same number of samples an epoch and the same seeds.
+    """
+    training = replace(training, views="all")
+    honest = _extract(rows, root, prefix, max_pixels, progress, careless=False)
+    careless = _extract(rows, root, prefix, max_pixels, progress, careless=True)
+    train = rows[rows["role"] == "train"]
+    own_folds = (train["fold"] % folds).tolist()
+    test = rows[rows["role"] == "test"]
+    groups = test["group"].to_numpy(str)
+    per_seed = [
+        _rungs(honest, careless, own_folds, groups, fresh_tail, replace(training, seed=training.seed + s), device)
+        for s in range(seeds)
+    ]
+    labels = test["label"].to_numpy()
+    metrics: Metrics = {"seeds": seeds, "folds": folds, "n_test": len(test), "pretrained": prefix.provenance.pretrained}
+    plot = []
+    for number, name in enumerate(RUNGS):
+        runs = [figures[number] for figures in per_seed]
+        scores = np.mean([run.test_scores for run in runs], axis=0)
+        low, high = auc_interval(labels, scores, groups, resamples=resamples, seed=training.seed)
+        true = [auc(labels, run.test_scores) for run in runs]
+        reported = [run.reported_auc for run in runs]
+        accuracy = float(np.mean([((run.test_scores >= 0.5) == labels).mean() for run in runs]))
+        key = f"rung_{number}"
+        metrics |= {
+            f"{key}_name": name,
+            f"{key}_reported_auc": float(np.mean(reported)),
+            f"{key}_true_auc": float(np.mean(true)),
+            f"{key}_true_auc_low": low,
+            f"{key}_true_auc_high": high,
+            f"{key}_gap_auc": float(np.mean(reported) - np.mean(true)),
+            f"{key}_reported_accuracy": float(np.mean([run.reported_accuracy for run in runs])),
+            f"{key}_true_accuracy": accuracy,
+        }
+        if seeds > 1:
+            gaps = np.subtract(reported, true)
+            metrics[f"{key}_gap_auc_std"] = float(np.std(gaps, ddof=1))
+        plot += [
+            {"rung": f"{number} {name}", "figure": "reported", "auc": float(np.mean(reported))},
+            {"rung": f"{number} {name}", "figure": "true", "auc": float(np.mean(true))},
+        ]
+    return metrics, pd.DataFrame(plot)
+
+
+def _rungs(
+    honest: Extracted,
+    careless: Extracted,
+    folds: Sequence[int],
+    groups: npt.NDArray[np.str_],
+    fresh_tail: FreshTail,
+    training: Training,
+    device: torch.device,
+) -> list[Figures]:
+    clean = cross_validate(fresh_tail, honest.train, folds, training, run_folds=None, device=device)
+    parted, parted_folds = _views_as_images(honest.train, len(set(folds)), training.seed)
+    leaking = cross_validate(fresh_tail, parted, parted_folds, training, run_folds=None, device=device)
+
+    def carried(features: Extracted, *, evaluate_in_train_mode: bool) -> list[_Moment]:
+        table, places = _views_as_images(features.train, len(set(folds)), training.seed)
+        tail = fresh_tail(fold_seed(training.seed, 0))
+        return _train_over_folds(tail, table, places, features.test, training, device, evaluate_in_train_mode)
+
+    carrying = carried(honest, evaluate_in_train_mode=False)
+    sloppy = carried(honest, evaluate_in_train_mode=True)
+    drifting = carried(careless, evaluate_in_train_mode=True)
+    return [
+        _averaged(clean, honest, folds, honest.train, fresh_tail, device),
+        _averaged(leaking, honest, parted_folds, parted, fresh_tail, device),
+        _last_fold(carrying),
+        _last_fold(sloppy),
+        _last_fold(drifting),
+        _chosen_on_test(drifting, honest.test.labels.numpy(), groups),
+    ]
+
+
+def _averaged(
+    fits: dict[int, Fit],
+    features: Extracted,
+    folds: Sequence[int],
+    table: FeatureTable,
+    fresh_tail: FreshTail,
+    device: torch.device,
+) -> Figures:
+    """Reported: mean validation figures of the folds' best epochs. True: the folds' mean score."""
+    place, labels = np.array(folds), table.labels.numpy()
+    test_scores = []
+    for fitted in fits.values():
+        tail = fresh_tail(0)
+        tail.load_state_dict(fitted.state)
+        test_scores.append(sigmoid(predict_logits(tail.to(device), features.test, 64, device)))
+    return Figures(
+        float(np.mean([auc(labels[place == f], fitted.logits) for f, fitted in fits.items()])),
+        float(np.mean([((fitted.logits >= 0) == labels[place == f]).mean() for f, fitted in fits.items()])),
+        np.mean(test_scores, axis=0),
+    )
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """The end of an epoch of a careless run: what its author saw, and the test scores of that model."""
+
+    fold: int
+    auc: float
+    accuracy: float
+    test_scores: Scores
+
+
+def _train_over_folds(
+    tail: Tail,
+    table: FeatureTable,
+    folds: Sequence[int],
+    test: FeatureTable,
+    training: Training,
+    device: torch.device,
+    evaluate_in_train_mode: bool,
+) -> list[_Moment]:
+    """Mistake: one model and one optimizer go through all folds, so fold 2 validates on what fold 1 trained on."""
+    moments = []
+    place = torch.tensor(list(folds))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        generator = torch.Generator().manual_seed(training.seed)
+        tail.to(device)
+        parameters = list(tail.parameters())
+        optimizer = training.optimizer.over(parameters, training.lr)
+        for fold in sorted(set(folds)):
+            train, own = (table.of(torch.nonzero(side).flatten()) for side in (place != fold, place == fold))
+            for _ in range(training.epochs):
+                tail.train()
+                for features, labels in train.shuffled(training.batch_size, "sample", generator):
+                    loss = torch.nn.functional.cross_entropy(tail(features.to(device)), labels.to(device))
+                    optimizer.zero_grad()
+                    loss.backward()
+                    add_l1_gradient(parameters, training.l1)
+                    optimizer.step()
+                seen = _logits_in_train_mode if evaluate_in_train_mode else predict_logits
+                logits, own_labels = seen(tail, own, training.batch_size, device), own.labels.numpy()
+                hits = float(((logits >= 0) == own_labels).mean())
+                test_scores = sigmoid(predict_logits(tail, test, 64, device))
+                moments.append(_Moment(fold, auc(own_labels, logits), hits, test_scores))
+    return moments
+
+
+def _logits_in_train_mode(tail: Tail, table: FeatureTable, batch_size: int, device: torch.device) -> Scores:
+    """Mistake: no eval(): dropout stays on, BatchNorm uses and learns the validation batches' statistics."""
+    tail.train()
+    with torch.no_grad():
+        parts = [tail(features.to(device)) for features, _ in table.clean(max(batch_size, 2)) if len(features) > 1]
+        rest = len(table) - sum(len(p) for p in parts)
+        logits = torch.cat(parts + ([tail.eval()(table.features[table.first[-rest:]].to(device))] if rest else []))
+    return (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
+
+
+def _last_fold(moments: list[_Moment]) -> Figures:
+    """Reported: the best epoch of the last fold, as the notebooks print it. True: that model."""
+    last = [m for m in moments if m.fold == moments[-1].fold]
+    best = max(last, key=lambda m: m.auc)
+    return Figures(best.auc, best.accuracy, best.test_scores)
+
+
+def _chosen_on_test(moments: list[_Moment], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_]) -> Figures:
+    """Mistake: the epoch of the best test figure wins, and that figure is reported.
+
+    The true figure needs images the choice has not seen: the epoch is chosen on one half of the test groups and
+    scored on the other, both ways round.
+    """
+    half = np.isin(groups, np.unique(groups)[::2])
+    scores = np.empty(len(labels))
+    reported, accuracy = [], []
+    for chosen_on, scored_on in ((half, ~half), (~half, half)):
+        best = max(moments, key=lambda m: auc(labels[chosen_on], m.test_scores[chosen_on]))
+        scores[scored_on] = best.test_scores[scored_on]
+        reported.append(auc(labels[chosen_on], best.test_scores[chosen_on]))
+        accuracy.append(((best.test_scores[chosen_on] >= 0.5) == labels[chosen_on]).mean())
+    return Figures(float(np.mean(reported)), float(np.mean(accuracy)), scores)
+
+
+def _views_as_images(table: FeatureTable, folds: int, seed: int) -> tuple[FeatureTable, list[int]]:
+    """Mistake: every view is an image of its own, and folds are drawn over views."""
+    image = torch.repeat_interleave(torch.arange(len(table)), table.views)
+    start = torch.cumsum(table.views, 0) - table.views
+    first = table.first[image] + torch.arange(len(image)) - start[image]
+    ids = tuple(table.image_ids[i] for i in image.tolist())
+    parted = FeatureTable(ids, table.features, first, torch.ones_like(first), table.labels[image])
+    place = np.random.default_rng(seed).permutation(np.arange(len(ids)) % folds)
+    return parted, place.tolist()
+
+
+def _extract(
+    rows: pd.DataFrame, root: Path, prefix: Prefix, max_pixels: int, progress: Progress, *, careless: bool
+) -> Extracted:
+    plan = plan_rows(list(rows["image_id"]), list(rows["role"]), prefix.backbone.view_count)
+    paths = dict(zip(rows["image_id"], rows["path"], strict=True))
+    if careless:
+        blocks = _in_train_mode(prefix, plan, paths, root, max_pixels)
+    else:
+        blocks = compute_rows(plan, paths, root=root, prefix=prefix, workers=None, max_pixels=max_pixels)
+    features = torch.from_numpy(np.concatenate(list(progress(blocks, len(plan)))))
+    first = {image_id: at for at, (image_id, view) in enumerate(plan) if view == 0}
+
+    def table(role: str, views: int) -> FeatureTable:
+        own = rows[rows["role"] == role]
+        return FeatureTable(
+            tuple(own["image_id"]),
+            features,
+            torch.tensor([first[i] for i in own["image_id"]]),
+            torch.full((len(own),), views),
+            torch.tensor(own["label"].to_numpy(np.int64)),
+        )
+
+    return Extracted(table("train", prefix.backbone.view_count + 1), table("test", 1))
+
+
+def _in_train_mode(
+    prefix: Prefix, plan: Sequence[tuple[str, int]], paths: dict[str, str], root: Path, max_pixels: int
+) -> Iterator[Features]:
+    """Mistake: no eval() while extracting: BatchNorm normalises each image by its own statistics, which drift on."""
+    assert prefix.module is not None  # a ladder on `cut: input` has nothing to extract
+    module: FrozenPrefix = copy.deepcopy(prefix.module).train()
+    with torch.no_grad():
+        for row in plan:
+            images = view_images([row], paths, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
+            yield module(torch.from_numpy(images)).numpy().astype(prefix.spec.dtype)

@@ -1,0 +1,73 @@
+"""Make the reproduced systems' mistakes on purpose, one more a rung, and measure each."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from ffdi.cli import bar, say, stage_command
+from ffdi.params import read_params
+
+
+@stage_command
+@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
+@click.option("--root", type=click.Path(path_type=Path))
+@click.option("--images", "images_file", type=click.Path(path_type=Path), default=Path("data/images.csv"))
+@click.option("--folds", "folds_file", type=click.Path(path_type=Path), default=Path("data/folds.csv"))
+@click.option("--weights", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("metrics/ladder.json"))
+@click.option("--plots", type=click.Path(path_type=Path))
+def main(
+    params_file: Path,
+    root: Path | None,
+    images_file: Path,
+    folds_file: Path,
+    weights: Path | None,
+    out: Path,
+    plots: Path | None,
+) -> None:
+    """Make the reproduced systems' mistakes on purpose, one more a rung, and measure each."""
+    params = read_params(params_file)
+    ladder = params.ladder
+    recipe = params.recipe(ladder.recipe)
+    backbone = params.backbone(recipe.backbone)
+    backbone = replace(backbone, cut=ladder.cut or backbone.cut)
+    import torch
+
+    from ffdi.evaluation.ladder import RUNGS, climb
+    from ffdi.features.extract import load_prefix
+    from ffdi.features.weights import load_network
+    from ffdi.files import write_json
+    from ffdi.intake.tables import join, read_folds, read_images, write_table
+    from ffdi.parallel import cpu_count
+    from ffdi.tails.heads import TailFactory
+    from ffdi.tails.train import choose_device
+
+    torch.set_num_threads(cpu_count())
+    weights = weights or params.weights_file(recipe.backbone)
+    prefix = load_prefix(backbone, weights)
+    factory = TailFactory(load_network(backbone.network, weights)[0], backbone, recipe.head_spec(), prefix.spec.shape)
+    training = recipe.training()
+    metrics, plot = climb(
+        join(read_images(images_file), read_folds(folds_file)),
+        root=params.root(root),
+        prefix=prefix,
+        fresh_tail=factory.fresh,
+        training=replace(training, epochs=ladder.epochs or training.epochs),
+        folds=ladder.folds,
+        seeds=ladder.seeds,
+        resamples=params.evaluate.bootstrap,
+        max_pixels=params.data.max_pixels,
+        device=choose_device(params.train.device),
+        progress=bar("ladder", "views"),
+    )
+    write_json(out, metrics)
+    if plots:
+        write_table(plots / "ladder.csv", plot)
+    for number, name in enumerate(RUNGS):
+        reported, true = metrics[f"rung_{number}_reported_auc"], metrics[f"rung_{number}_true_auc"]
+        say(f"ladder {number}: reported AUC {reported:.3f}, true {true:.3f}: {name}")
+
+
+if __name__ == "__main__":
+    main()

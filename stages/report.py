@@ -1,0 +1,59 @@
+"""Put every figure on one page."""
+
+from pathlib import Path
+
+import click
+
+from ffdi.cli import say, stage_command
+from ffdi.params import read_params
+
+
+@stage_command
+@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
+@click.option("--root", type=click.Path(path_type=Path))
+@click.option("--images", "images_file", type=click.Path(path_type=Path), default=Path("data/images.csv"))
+@click.option("--folds", "folds_file", type=click.Path(path_type=Path), default=Path("data/folds.csv"))
+@click.option("--metrics", type=click.Path(path_type=Path), default=Path("metrics"))
+@click.option("--models", type=click.Path(path_type=Path), default=Path("data/models"))
+@click.option("--features", type=click.Path(path_type=Path), default=Path("data/features"))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("data/report"))
+def main(
+    params_file: Path,
+    root: Path | None,
+    images_file: Path,
+    folds_file: Path,
+    metrics: Path,
+    models: Path,
+    features: Path,
+    out: Path,
+) -> None:
+    """Put every figure on one page."""
+    params = read_params(params_file)
+    from ffdi.evaluation.report import read_results, render_page, results_table, verdict
+    from ffdi.files import replacing_folder, write_text
+    from ffdi.intake.tables import join, read_folds, read_images
+
+    results = read_results(metrics, list(params.recipes))
+    page = render_page(
+        results,
+        join(read_images(images_file), read_folds(folds_file)),
+        params.root(root),
+        findings=images_file.parent / "audit_findings.csv",
+        max_pixels=params.data.max_pixels,
+    )
+    with replacing_folder(out) as folder:
+        write_text(folder / "index.html", page)
+        write_text(folder / "results.md", results_table(results))
+    leftovers = [
+        f"{place / name}"
+        for place, known in ((models, params.recipes), (features, params.backbones))
+        for name in sorted(p.name for p in place.glob("*") if p.is_dir() and p.name not in known)
+    ]
+    for name in (*(f"{metrics / name}.json" for name in results.leftovers), *leftovers):
+        say(f"report: {name} is of nothing in params: left out; delete it")
+    say(f"report: {verdict(results)}")
+    say(f"report: {out / 'index.html'}")
+
+
+if __name__ == "__main__":
+    main()
