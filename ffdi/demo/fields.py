@@ -1,24 +1,25 @@
 """Small pieces of drawing on float32 fields: smooth steps, bumps, noise, sampling, resampling."""
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-Field: TypeAlias = NDArray[np.float32]
+Field: TypeAlias = NDArray[np.floating[Any]]  # float32 wherever it is large
 
 
 def step(low: float, high: float, x: Field) -> Field:
     """Smoothstep: 0 below `low`, 1 above `high`; falling where low > high. Same shape as x."""
-    t = np.clip((x - low) / (high - low), 0, 1)
+    t: Field = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def bump(u: Field, v: Field, at_u: float, at_v: float, size_u: float, size_v: float) -> Field:
     """A Gaussian hill of height 1; the sizes are its sqrt(2) standard deviations."""
-    return np.exp(-(((u - at_u) / size_u) ** 2) - ((v - at_v) / size_v) ** 2)
+    hill: Field = np.exp(-(((u - at_u) / size_u) ** 2) - ((v - at_v) / size_v) ** 2)
+    return hill
 
 
 def resize(field: Field, height: int, width: int, how: Image.Resampling = Image.Resampling.BICUBIC) -> Field:
@@ -40,7 +41,7 @@ def noise(random: Generator, shape: tuple[int, int], cells: int, octaves: int = 
 
 
 def sample(field: Field, row: Field, column: Field) -> Field:
-    """Bilinear look-up of an (H, W) field at fractional rows and columns (same shape each); it repeats in both ways."""
+    """Bilinear look-up of an (H, W) field, repeated without end, at fractional rows and columns of one shape."""
     height, width = field.shape
     top, left = np.floor(row), np.floor(column)
     down, right = row - top, column - left
@@ -48,7 +49,8 @@ def sample(field: Field, row: Field, column: Field) -> Field:
     flat, below, beside = field.ravel(), (top_at + 1) % height, (left_at + 1) % width
     upper = flat[top_at * width + left_at] * (1 - right) + flat[top_at * width + beside] * right
     lower = flat[below * width + left_at] * (1 - right) + flat[below * width + beside] * right
-    return upper * (1 - down) + lower * down
+    found: Field = upper * (1 - down) + lower * down
+    return found
 
 
 def soften(field: Field, radius: float) -> Field:

@@ -13,7 +13,15 @@ Colour = tuple[float, float, float]
 
 # sRGB skin, hair and iris colours from light to dark; identities lie between neighbours.
 _SKINS = [(247, 214, 194), (232, 188, 160), (214, 163, 128), (184, 130, 94), (142, 95, 66), (97, 63, 45)]
-_HAIRS = [(22, 18, 17), (44, 31, 25), (74, 50, 34), (112, 76, 45), (168, 128, 78), (150, 72, 38), (168, 164, 160)]
+_HAIRS = [
+    (22, 18, 17),
+    (44, 31, 25),
+    (74, 50, 34),
+    (112, 76, 45),
+    (168, 128, 78),
+    (150, 72, 38),
+    (168, 164, 160),
+]
 _IRISES = [(62, 38, 22), (92, 60, 32), (112, 96, 52), (92, 120, 104), (92, 124, 156), (120, 138, 150)]
 
 
@@ -106,7 +114,7 @@ def draw_identity(seed: int, family: int, identity: int) -> Identity:
     def trait(low: float, high: float) -> float:
         return low + (high - low) * float(0.5 * kin.random() + 0.5 * own.random())
 
-    tone = float(np.clip(kin.random() + own.normal(0, 0.04), 0, 1))
+    tone = float(np.clip(kin.random() ** 1.3 + own.normal(0, 0.04), 0, 1))
     hair_place = kin.random() * (1 if tone < 0.5 else 0.35)
     soft = own.random() < 0.5
     cut = own.choice(["shaved", "short", "bob", "long"], p=[0, 0.2, 0.3, 0.5] if soft else [0.12, 0.7, 0.1, 0.08])
@@ -114,7 +122,7 @@ def draw_identity(seed: int, family: int, identity: int) -> Identity:
     beard = 0.0 if soft else float(own.choice([0.0, 0.25, 0.6, 1.0], p=[0.4, 0.25, 0.15, 0.2]))
     return Identity(
         skin=_between(_SKINS, tone),
-        hair=_HAIRS[-1] and _between(_HAIRS, float(np.clip(hair_place + own.normal(0, 0.06), 0, 1))),
+        hair=_between(_HAIRS, float(np.clip(hair_place + own.normal(0, 0.06), 0, 1))),
         iris=_between(_IRISES, float(kin.random() * (1 if tone < 0.4 else 0.25))),
         lip_red=trait(0.2, 0.5) + (0.25 if soft else 0),
         freckles=max(0.0, trait(-0.6, 1)) if tone < 0.5 else 0.0,
@@ -153,18 +161,18 @@ def draw_shot(seed: int, identity: int, shot: int) -> Shot:
     """Picture number `shot` of person `identity`: pose, framing, light, expression, scene and camera."""
     random = np.random.default_rng([seed, 3, identity, shot])
     return Shot(
-        yaw=_wide(random, 0.45),
+        yaw=_wide(random, 0.4),
         pitch=_wide(random, 0.2),
-        roll=_wide(random, 0.16),
-        zoom=random.uniform(0.62, 0.82),
-        shift_x=_wide(random, 0.14),
-        shift_y=random.uniform(-0.12, 0.1),
+        roll=_wide(random, 0.25),
+        zoom=random.uniform(0.52, 0.82),
+        shift_x=_wide(random, 0.26),
+        shift_y=random.uniform(-0.16, 0.18),
         light_azimuth=random.uniform(-1.25, 1.25),
         light_height=random.uniform(0.05, 0.9),
-        key=random.uniform(0.75, 1.5),
-        fill=random.uniform(0.15, 0.5),
+        key=random.uniform(0.9, 1.6),
+        fill=random.uniform(0.2, 0.55),
         warmth=_wide(random, 0.12),
-        exposure=random.uniform(0.8, 1.15),
+        exposure=random.uniform(1.0, 1.4),
         smile=random.uniform(-0.25, 1),
         mouth_open=max(0.0, random.uniform(-0.8, 1)),
         gaze_x=_wide(random, 0.04),
