@@ -55,7 +55,7 @@ def find_leaks(
     rows = rows.reset_index(drop=True)
     side = np.where(rows["role"] == "test", "test", "fold " + rows["fold"].astype(str))
     found: list[Finding] = []
-    for column, check in (("group", CHECKS[0]), ("image_id", CHECKS[1])):
+    for column, check in (("group", CHECKS[0]), ("intake_group", CHECKS[0]), ("image_id", CHECKS[1])):
         for name, members in rows[rows[column] != ""].groupby(column):
             places = pd.Series(side[members.index], index=members.index).drop_duplicates()
             found += [_finding(rows, side, check, places.index[0], other, name) for other in places.index[1:]]
@@ -70,7 +70,7 @@ def find_leaks(
         counts = [int(((side == place) & (rows["label"] == c)).sum()) for c in (0, 1)]
         if 0 in counts:
             found.append(Finding(CHECKS[5], "", "", f"{place} has {counts[0]} real and {counts[1]} fake images"))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _pairs_across(rows: pd.DataFrame, side: Array, check: str, pairs: Pairs) -> list[Finding]:

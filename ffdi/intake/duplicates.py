@@ -14,7 +14,13 @@ from scipy.sparse.csgraph import connected_components
 Array = npt.NDArray[Any]
 Pairs = npt.NDArray[np.int64]  # (M, 2) row numbers, first < second
 
-_BLOCK = 2048
+_BLOCK_BYTES = 1 << 28
+
+
+def _blocks(count: int) -> list[slice]:
+    """Runs of rows whose comparison with all `count` rows, at 8 bytes a pair, stays within bounds."""
+    size = max(1, _BLOCK_BYTES // (8 * max(count, 1)))
+    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def parse_hashes(phash: Sequence[str]) -> Array:
@@ -26,12 +32,11 @@ def perceptual_pairs(phash: Sequence[str], bits: int) -> Pairs:
     """Pairs whose pHash, of the image or of its mirror, differs in at most `bits` of 64."""
     hashes = parse_hashes(phash)
     found = []
-    for start in range(0, len(hashes), _BLOCK):
-        block = hashes[start : start + _BLOCK]
-        for side in (0, 1):
-            near = np.bitwise_count(block[:, :1] ^ hashes[None, start:, side]) <= bits
+    for rows in _blocks(len(hashes)):
+        for one, other in ((0, 0), (0, 1), (1, 0)):  # image and image, image and mirror, mirror and image
+            near = np.bitwise_count(hashes[rows, one, None] ^ hashes[None, rows.start :, other]) <= bits
             first, second = np.nonzero(near)
-            found.append(np.stack([first, second], axis=1)[first < second] + start)
+            found.append(np.stack([first, second], axis=1)[first < second] + rows.start)
     return np.unique(np.concatenate(found), axis=0) if found else np.empty((0, 2), np.int64)
 
 
@@ -43,12 +48,12 @@ def embedding_pairs(embeddings: Array, min_cosine: float) -> Pairs:
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     nearest = np.empty(len(unit), np.int64)
     cosine = np.empty(len(unit))
-    for start in range(0, len(unit), _BLOCK):
-        similarity = unit[start : start + _BLOCK] @ unit.T
-        rows = np.arange(len(similarity))
-        similarity[rows, rows + start] = -np.inf
-        nearest[start : start + _BLOCK] = similarity.argmax(axis=1)
-        cosine[start : start + _BLOCK] = similarity.max(axis=1)
+    for block in _blocks(len(unit)):
+        similarity = unit[block] @ unit.T
+        own = np.arange(len(similarity))
+        similarity[own, own + block.start] = -np.inf
+        nearest[block] = similarity.argmax(axis=1)
+        cosine[block] = similarity.max(axis=1)
     rows = np.arange(len(unit))
     linked = (nearest[nearest] == rows) & (cosine >= min_cosine) & (rows < nearest)
     return np.stack([rows[linked], nearest[linked]], axis=1)

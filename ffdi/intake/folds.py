@@ -30,8 +30,9 @@ def assign_folds(
 
     `pairs` (M, 2) are near-duplicates by row number; groups that they link become one. `method`: `stratified` balances
     the classes (and the attribute `stratify_by`); `hash` places each group by its name alone, so that images added
-    later never move it. Raises InputError when a group stands in two given splits, when there are fewer groups than
-    folds, or when a fold would lack a class.
+    later never move it. Where a test set is given, a row of no given split goes where its group is. Raises InputError
+    when a group stands in two given splits, when there are fewer groups than folds, when a fold would lack a class, or
+    when nothing or everything would be test.
     """
     given = images["given_split"].to_numpy() if use_given else np.full(len(images), "")
     _refuse_parted(images, given)

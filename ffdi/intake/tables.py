@@ -67,12 +67,14 @@ def _with_integers(file: Path, table: pd.DataFrame, columns: Sequence[str]) -> p
 def join(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
     """images.csv's rows with the role, fold, cluster and final group of folds.csv, by image_id.
 
-    Raises InputError when either table has an image that the other lacks.
+    The group that images.csv has becomes `intake_group`. Raises InputError when either table has an image that the other lacks.
     """
     lone = set(images["image_id"]) ^ set(folds["image_id"])
     if lone:
         raise InputError(f"images.csv and folds.csv differ in {len(lone)} images, such as {min(lone)}: run split again")
-    joined: pd.DataFrame = images.drop(columns="group").merge(folds, on="image_id", validate="one_to_one")
+    joined: pd.DataFrame = images.rename(columns={"group": "intake_group"}).merge(
+        folds, on="image_id", validate="one_to_one"
+    )
     return joined
 
 

@@ -1,0 +1,141 @@
+"""Tiny real files: pictures on disk, their tables, and backbones small enough for a test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ffdi.features.backbones import Backbone
+from ffdi.features.views import resolve_policy
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+REAL = Path(__file__).parents[2] / "shared"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "real: needs the real faces and weights, which are no part of the project")
+    config.addinivalue_line("markers", "slow: runs the whole pipeline")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["FFDI_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real faces and weights; the test skips where it is absent."""
+    if not (REAL / "data" / "ciplab160").is_dir():
+        pytest.skip("real faces are not here: no folder shared/data/ciplab160 beside the checkout")
+    return REAL
+
+
+def picture(seed: int, size: int = 64, fake: bool = False) -> Image.Image:
+    """A smooth random RGB picture; a fake one has a sharp-edged brighter square, which a tail can learn."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+    pixels = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)).copy()
+    if fake:
+        at, side = int(rng.integers(0, size // 2)), size // 3
+        pixels[at : at + side, at : at + side] = 255 - pixels[at : at + side, at : at + side]
+    return Image.fromarray(pixels)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A data set on disk (layout csv) with its images.csv and folds.csv as files and as tables."""
+
+    root: Path
+    images_file: Path
+    folds_file: Path
+    images: pd.DataFrame
+    folds: pd.DataFrame
+    rows: pd.DataFrame  # joined
+
+
+def write_pictures(root: Path, count: int, *, groups: int, size: int = 64) -> None:
+    """`count` JPEGs, alternately real and fake, in `groups` groups, with labels.csv."""
+    root.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i in range(count):
+        fake = i % 2
+        picture(i, size, bool(fake)).save(root / f"{i:04d}.jpg", quality=92)
+        rows.append(f"{i:04d}.jpg,{fake},g{(i // 2) % groups}\n")
+    (root / "labels.csv").write_text("path,label,group\n" + "".join(rows))
+
+
+def make_tiny(folder: Path, *, count: int = 48, groups: int = 12, folds: int = 3, size: int = 64) -> Tiny:
+    """Pictures -> ingest -> split, all through the library."""
+    from ffdi.intake.duplicates import perceptual_pairs
+    from ffdi.intake.folds import assign_folds
+    from ffdi.intake.ingest import ingest
+    from ffdi.intake.layouts import read_layout
+    from ffdi.intake.tables import join, read_folds, read_images, write_table
+
+    root = folder / "pictures"
+    write_pictures(root, count, groups=groups, size=size)
+    listed, _ = read_layout(root, layout="csv", table="labels.csv", classes={}, group=None, limit=None)
+    images = ingest(listed, root, max_pixels=10**6, max_rejected=0.0).images
+    table = assign_folds(
+        images,
+        perceptual_pairs(list(images["phash"]), 2),
+        method="stratified",
+        test_size=0.25,
+        folds=folds,
+        stratify_by=None,
+        use_given=True,
+        seed=0,
+    )
+    write_table(folder / "images.csv", images)
+    write_table(folder / "folds.csv", table)
+    images, table = read_images(folder / "images.csv"), read_folds(folder / "folds.csv")
+    return Tiny(root, folder / "images.csv", folder / "folds.csv", images, table, join(images, table))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A session-wide data set; tests that change files make their own with make_tiny."""
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def backbone() -> Callable[..., Backbone]:
+    """backbone(cut="features.16", view_count=1, ...): a random MobileNetV2 at 64 pixels on torch, changed as asked."""
+
+    def make(**changes: Any) -> Backbone:
+        fields: dict[str, Any] = {
+            "name": "tiny",
+            "network": "torchvision:mobilenet_v2",
+            "weights": "random",
+            "cut": "features.16",
+            "image_size": 64,
+            "mean": (0.5, 0.5, 0.5),
+            "std": (0.5, 0.5, 0.5),
+            "view_count": 1,
+            "view_policy": resolve_policy("seeds"),
+            "view_seed": 0,
+            "dtype": "float16",
+            "runtime": "torch",
+            "precision": "float32",
+        }
+        return Backbone(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random, calibrated weights of torchvision:mobilenet_v2."""
+    from ffdi.features.weights import fetch_weights
+
+    out = tmp_path_factory.mktemp("weights") / "mobilenet_v2.safetensors"
+    fetch_weights("torchvision:mobilenet_v2", "random", out, base=Path())
+    return out

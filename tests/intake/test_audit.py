@@ -1,0 +1,260 @@
+"""Every check finds its planted leak and nothing in a clean set; the stage lets nothing leaky through."""
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from conftest import Tiny, make_tiny, picture
+from PIL import ImageOps
+
+from ffdi.errors import InputError
+from ffdi.intake.audit import CHECKS, FINDING_COLUMNS, Finding, find_leaks, findings_table, probe_shortcuts, summarise
+from ffdi.intake.images import perceptual_hash
+from ffdi.intake.tables import tables_digest, write_table
+
+AUDIT = Path(__file__).parents[2] / "stages" / "audit.py"
+
+
+def leaks(rows: pd.DataFrame, check: str, **changes: Any) -> list[Finding]:
+    """All findings, which must be of the one check."""
+    found = find_leaks(rows, **({"phash_bits": 0} | changes))
+    assert {f.check for f in found} <= {check}
+    return found
+
+
+@pytest.fixture
+def clean() -> pd.DataFrame:
+    """Twelve images in six groups of a real and a fake: two groups in the test set, two in each of two folds."""
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "image_id": [f"id{i:02d}" for i in range(12)],
+            "path": [f"{i}.jpg" for i in range(12)],
+            "label": [0, 1] * 6,
+            "intake_group": "",
+            "group": [f"g{i // 2}" for i in range(12)],
+            "role": ["test"] * 4 + ["train"] * 8,
+            "fold": [-1] * 4 + [0] * 4 + [1] * 4,
+            "phash": [f"{a:016x}{b:016x}" for a, b in rng.integers(0, 2**63, (12, 2))],
+        }
+    )
+
+
+def test_a_clean_set_has_no_finding(clean: pd.DataFrame, tiny: Tiny) -> None:
+    assert find_leaks(clean, phash_bits=6, embeddings=np.eye(12), min_cosine=0.9) == []
+    assert find_leaks(tiny.rows, phash_bits=2) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "other", "border"), [(0, 11, "test | fold 1"), (4, 11, "fold 0 | fold 1"), (0, 4, "test | fold 0")]
+)
+def test_a_group_across_a_border(clean: pd.DataFrame, row: int, other: int, border: str) -> None:
+    clean.loc[other, "group"] = clean["group"][row]
+    (found,) = leaks(clean, "group_across_border")
+    assert (found.path_a, found.path_b) == (f"{row}.jpg", f"{other}.jpg")
+    assert found.detail == f"{border}: {clean['group'][row]}"
+
+
+def test_a_group_in_three_places_is_found_at_each_border(clean: pd.DataFrame) -> None:
+    clean.loc[[4, 8], "group"] = "g0"
+    found = leaks(clean, "group_across_border")
+    assert [(f.path_a, f.path_b) for f in found] == [("0.jpg", "4.jpg"), ("0.jpg", "8.jpg")]
+
+
+def test_the_groups_of_images_csv_hold_whatever_folds_csv_says(clean: pd.DataFrame) -> None:
+    clean.loc[[1, 10], "intake_group"] = "person"
+    (found,) = leaks(clean, "group_across_border")
+    assert (found.path_a, found.path_b, found.detail) == ("1.jpg", "10.jpg", "test | fold 1: person")
+
+
+def test_rows_without_a_group_share_none(clean: pd.DataFrame) -> None:
+    assert leaks(clean.assign(group=""), "") == []
+
+
+def test_an_exact_duplicate_across_a_border(clean: pd.DataFrame) -> None:
+    clean.loc[11, "image_id"] = "id01"  # both fake: no conflict
+    (found,) = leaks(clean, "exact_duplicate_across_border")
+    assert (found.path_a, found.path_b, found.detail) == ("1.jpg", "11.jpg", "test | fold 1: id01")
+
+
+def test_a_perceptual_duplicate_across_a_border(clean: pd.DataFrame) -> None:
+    image = picture(3)
+    clean.loc[[1, 11], "phash"] = [perceptual_hash(image), perceptual_hash(ImageOps.mirror(image))]
+    clean.loc[5, "phash"] = clean["phash"][4]  # alike too, but on one side
+    (found,) = leaks(clean, "perceptual_duplicate_across_border", phash_bits=2)
+    assert (found.path_a, found.path_b, found.detail) == ("1.jpg", "11.jpg", "test | fold 1")
+
+
+def test_an_embedding_duplicate_across_a_border(clean: pd.DataFrame) -> None:
+    embeddings = np.eye(12)
+    embeddings[6, 2] = 3.0  # image 6 (fold 0) is now at a cosine of .95 to image 2 (test)
+    (found,) = leaks(clean, "embedding_duplicate_across_border", embeddings=embeddings, min_cosine=0.9)
+    assert (found.path_a, found.path_b, found.detail) == ("2.jpg", "6.jpg", "test | fold 0")
+    assert leaks(clean, "", embeddings=embeddings, min_cosine=0.96) == []
+
+
+def test_a_label_conflict_names_one_path_of_each_label(clean: pd.DataFrame) -> None:
+    same = pd.concat([clean, clean.iloc[[4, 4]].assign(path=["again.jpg", "turned.jpg"], label=[0, 1])])
+    (found,) = leaks(same, "label_conflict")
+    assert (found.path_a, found.path_b, found.detail) == ("4.jpg", "turned.jpg", "sha256 id04")
+
+
+def test_a_fold_without_a_class(clean: pd.DataFrame) -> None:
+    clean.loc[clean["fold"] == 1, "label"] = 1
+    (found,) = leaks(clean, "fold_without_class")
+    assert found.detail == "fold 1 has 0 real and 4 fake images"
+
+
+def test_a_test_set_of_one_class_is_no_leak(clean: pd.DataFrame) -> None:
+    clean.loc[clean["role"] == "test", "label"] = 1
+    assert leaks(clean, "") == []  # its AUC is null, with a reason
+
+
+def test_summary_and_table(clean: pd.DataFrame) -> None:
+    clean.loc[11, "group"] = "g0"
+    found = leaks(clean, "group_across_border")
+    out = summarise(found, clean, {"probe": 0.5})
+    assert out == {"leaks": 1} | dict.fromkeys(CHECKS, 0) | {"group_across_border": 1, "probe": 0.5} | {
+        "images": 12,
+        "fakes": 6,
+        "groups": 6,
+        "test_images": 4,
+    }
+    assert findings_table(found).values.tolist() == [["group_across_border", "0.jpg", "11.jpg", "test | fold 1: g0"]]
+    assert list(findings_table([]).columns) == list(FINDING_COLUMNS)
+
+
+def probe(rows: pd.DataFrame, root: Path, **changes: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {"max_pixels": 10**6, "resamples": 100, "seed": 0}
+    return probe_shortcuts(rows, root, **(settings | changes))
+
+
+def written(folder: Path, count: int, **file: Any) -> pd.DataFrame:
+    """Pictures that differ in their seeds alone, in groups of two; fakes (odd) are saved with the options of `file`."""
+    for i in range(count):
+        picture(i, 32).save(folder / f"{i}.jpg", quality=90, **(file if i % 2 else {}))
+    facts: dict[str, Any] = {"width": 32, "height": 32, "format": "JPEG"}
+    return pd.DataFrame({"path": [f"{i}.jpg" for i in range(count)]}).assign(
+        label=[i % 2 for i in range(count)], group=[f"g{i // 2}" for i in range(count)], **facts
+    )
+
+
+def test_probes_tell_a_shortcut_from_none(tmp_path: Path) -> None:
+    rows = written(tmp_path, 40)
+    out = probe(rows, tmp_path)
+    assert out["probe_file_facts_auc"] < 0.75 and out["probe_thumbnail_auc"] < 0.75
+    assert out["probe_file_facts_auc_low"] < out["probe_file_facts_auc"] < out["probe_file_facts_auc_high"]
+    assert out["probe_nearest_neighbour_auc"] is None
+    assert "use_embedding is off" in out["probe_nearest_neighbour_auc_reason"]
+    json.dumps(out, allow_nan=False)
+    assert probe(rows, tmp_path) == out
+
+    heavy = written(tmp_path, 40, comment=b"x" * 2000)  # every fake file is longer, its pixels are as before
+    assert probe(heavy, tmp_path)["probe_file_facts_auc"] == 1.0
+    sizes = rows.assign(width=[32 + y for y in rows["label"]])
+    assert probe(sizes, tmp_path)["probe_file_facts_auc"] == 1.0
+
+
+def test_the_neighbour_probe_looks_at_other_groups(tmp_path: Path) -> None:
+    rows = written(tmp_path, 24)
+    rng = np.random.default_rng(0)
+    by_label = np.stack([rows["label"], 1 - rows["label"]], axis=1) + rng.normal(0, 0.01, (24, 2))
+    assert probe(rows, tmp_path, embeddings=by_label)["probe_nearest_neighbour_auc"] == 1.0
+    # Four persons of six images each, every one of one label: a person's own images would give all away.
+    rows["group"], rows["label"] = [f"g{i // 6}" for i in range(24)], [i // 12 for i in range(24)]
+    by_group = np.eye(4)[[i // 6 for i in range(24)]] + rng.normal(0, 0.01, (24, 4))
+    assert probe(rows, tmp_path, embeddings=by_group)["probe_nearest_neighbour_auc"] < 0.9
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": 1},
+        {"group": "one"},
+        {"group": ["f" if i % 2 else f"r{i}" for i in range(12)]},
+    ],
+)
+def test_probes_that_cannot_be_judged_are_null_with_the_right_reason(tmp_path: Path, change: dict[str, Any]) -> None:
+    out = probe(written(tmp_path, 12).assign(**change), tmp_path)
+    for name in ("file_facts", "thumbnail"):
+        assert out[f"probe_{name}_auc"] is None
+        assert out[f"probe_{name}_auc_reason"] == "undefined: too few groups or one class"
+
+
+def test_a_vanished_image_is_named(tmp_path: Path) -> None:
+    rows = written(tmp_path, 12)
+    (tmp_path / "3.jpg").unlink()
+    with pytest.raises(InputError, match=r"3\.jpg: cannot be read: No such file"):
+        probe(rows, tmp_path)
+
+
+PARAMS = """
+data: {{root: {root}}}
+split: {{embedding: b}}
+audit: {{fail: {fail}, phash_bits: 2}}
+evaluate: {{bootstrap: 100}}
+backbones: {{b: {{network: "torchvision:mobilenet_v2", weights: random, cut: features.16}}}}
+recipes: {{r: {{backbone: b}}}}
+ladder: {{recipe: r, backbone: b}}
+"""
+
+
+def audit(folder: Path, data: Tiny, fail: str = "true") -> Result:
+    """Run the stage on the tables of `folder`; its outputs go to folder/out."""
+    (folder / "params.yaml").write_text(PARAMS.format(root=data.root, fail=fail))
+    options = {
+        "params": "params.yaml",
+        "images": "images.csv",
+        "folds": "folds.csv",
+        "out": "out/audit.json",
+        "findings": "out/findings.csv",
+        "ok": "out/audit.ok",
+    }
+    command = runpy.run_path(str(AUDIT))["main"]
+    return CliRunner().invoke(command, [word for k, v in options.items() for word in (f"--{k}", str(folder / v))])
+
+
+def test_the_stage_passes_a_clean_set_and_stops_a_leak(tmp_path: Path) -> None:
+    data = make_tiny(tmp_path, count=24, groups=8, folds=2, size=32)
+    out = tmp_path / "out"
+    done = audit(tmp_path, data)
+    assert done.exit_code == 0, done.stderr
+    metrics = json.loads((out / "audit.json").read_text())
+    assert metrics["leaks"] == 0 and metrics["images"] == 24 and 0 <= metrics["probe_thumbnail_auc"] <= 1
+    assert all(value is None or isinstance(value, int | float | str) for value in metrics.values())  # flat
+    assert (out / "audit.ok").read_text() == tables_digest(data.images_file, data.folds_file)
+    assert (out / "findings.csv").read_text() == "check,path_a,path_b,detail\n"
+
+    folds = pd.read_csv(data.folds_file, dtype=str, keep_default_na=False)
+    test, train = folds.index[folds["role"] == "test"][0], folds.index[folds["role"] == "train"][0]
+    folds.loc[test, "group"] = folds["group"][train]  # one test image is of a person of the training set
+    write_table(data.folds_file, folds)
+    done = audit(tmp_path, data)
+    assert done.exit_code == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "1 leaks, the first: group_across_border" in last and str(out / "findings.csv") in last
+    metrics = json.loads((out / "audit.json").read_text())
+    assert (metrics["leaks"], metrics["group_across_border"]) == (1, 1)
+    found = pd.read_csv(out / "findings.csv")
+    paths = data.images.set_index("image_id")["path"][folds["image_id"][[test, train]]]
+    assert list(found["check"]) == ["group_across_border"]
+    assert {found["path_a"][0], found["path_b"][0]} & set(paths)
+    assert not (out / "audit.ok").exists()  # the former one is gone
+
+    done = audit(tmp_path, data, fail="false")  # on the user's own word
+    assert done.exit_code == 0 and (out / "audit.ok").exists()
+
+
+def test_the_stage_leaves_no_ok_when_tables_do_not_fit(tmp_path: Path, tiny: Tiny) -> None:
+    (tmp_path / "images.csv").write_bytes(tiny.images_file.read_bytes())
+    (tmp_path / "folds.csv").write_text("\n".join(tiny.folds_file.read_text().splitlines()[:-1]) + "\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "audit.ok").write_text("of a former run")
+    done = audit(tmp_path, tiny)
+    assert done.exit_code == 1 and "differ in 1 images" in done.stderr
+    assert not list((tmp_path / "out").iterdir())

@@ -1,0 +1,204 @@
+"""The decode policy, by pictures whose right pixels are known."""
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import picture
+from PIL import Image, ImageFile, ImageOps
+
+from ffdi.intake.images import UnreadableImage, open_image, perceptual_hash, read_bytes, resize, to_array
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def decode(data: bytes, max_pixels: int = 10**6) -> Any:
+    return to_array(open_image(data, max_pixels=max_pixels))
+
+
+def png(width: int, height: int, pixels: bytes, *, depth: int, colour: int) -> bytes:
+    """A PNG made by hand: Pillow writes neither 16-bit colour nor a bomb."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (encode(picture(0), "JPEG")[:-300], "damaged: image file is truncated"),  # verify() passes it
+        (encode(picture(0))[:-300], "damaged"),
+        (b"", "empty file"),
+        (b"no picture, whatever the name says", "not an image format"),
+        (b"\xff\xd8\xff\xe0", "not an image|damaged"),
+        (encode(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"), "floating-point"),
+        (encode(Image.fromarray(np.full((4, 4), 70000, np.int32)), "TIFF"), "32-bit"),
+        (encode(Image.fromarray(np.full((4, 4), -5, np.int32)), "TIFF"), "32-bit"),
+    ],
+)
+def test_unreadable(data: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableImage, match=reason) as caught:
+        open_image(data, max_pixels=10**6)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_cut_of_a_jpeg_is_refused_or_whole() -> None:
+    data = encode(picture(0, 32), "JPEG")
+    whole = decode(data)
+    for length in range(0, len(data) - 2, 7):  # without the last two bytes only the end mark is gone
+        with pytest.raises(UnreadableImage):
+            open_image(data[:length], max_pixels=10**6)
+    assert (decode(data + b"trailing bytes") == whole).all()
+
+
+def test_damaged_bytes_never_raise_anything_else() -> None:
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "text"
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"):
+        whole = np.frombuffer(encode(picture(1, 24), kind, exif=exif), np.uint8)
+        for _ in range(150):
+            data = whole.copy()
+            data[rng.integers(0, min(len(data), 250), 4)] = rng.integers(0, 256, 4)
+            try:
+                assert decode(data.tobytes(), 10**5).shape[2] == 3
+            except UnreadableImage:
+                pass
+
+
+def test_a_broken_exif_block_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Image.Image) -> Image.Image:
+        raise struct.error("required argument is not an integer")  # as Pillow does when it cannot rewrite the block
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", broken)
+    with pytest.raises(UnreadableImage, match="damaged: required argument"):
+        open_image(encode(picture(0)), max_pixels=10**6)
+
+
+def test_a_bomb_is_refused_by_its_header() -> None:
+    data = png(10_000, 10_000, bytes(1), depth=1, colour=0)  # 100 million pixels that are not even there
+    with pytest.raises(UnreadableImage, match=r"10000x10000 is more than data\.max_pixels = 50000000"):
+        open_image(data, max_pixels=50_000_000)
+    with pytest.raises(UnreadableImage):  # Pillow's own limit
+        open_image(png(60_000, 60_000, b"", depth=1, colour=0), max_pixels=10**12)
+    assert decode(encode(picture(0, 20)), max_pixels=400).shape == (20, 20, 3)  # the cap itself is allowed
+    with pytest.raises(UnreadableImage, match="max_pixels"):
+        open_image(encode(picture(0, 20)), max_pixels=399)
+
+
+@pytest.mark.parametrize(("value", "due"), [(0, 0), (128, 0), (129, 1), (30000, 117), (65535, 255)])
+def test_sixteen_bit_grey_is_rescaled_not_clipped(value: int, due: int) -> None:
+    # v / 257, rounded: 65535 = 255 * 257; 30000 / 257 = 116.7; 129 / 257 is just above one half
+    wide = np.full((3, 5), value, np.uint16)
+    assert (decode(encode(Image.fromarray(wide))) == np.full((3, 5, 3), due)).all()
+    assert (decode(encode(Image.fromarray(wide), "TIFF")) == due).all()
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (6, 4)])
+def test_sixteen_bit_colour_is_rescaled(colour: int, channels: int) -> None:
+    pixel = struct.pack(">HHHH", 65535, 30000, 0, 65535)[: 2 * channels]
+    assert decode(png(1, 1, b"\0" + pixel, depth=16, colour=colour))[0, 0].tolist() == [255, 117, 0]
+
+
+def test_cmyk_palette_grey_and_bilevel() -> None:
+    # CMYK as Pillow has it: no ink is white, full cyan takes all red.
+    inks = np.array([[[0, 0, 0, 0], [255, 0, 0, 0], [0, 0, 0, 255]]], np.uint8)
+    assert decode(encode(Image.fromarray(inks, "CMYK"), "TIFF"))[0].tolist() == [[255] * 3, [0, 255, 255], [0] * 3]
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 200, 100, 50])
+    palette.putpixel((1, 0), 1)
+    assert decode(encode(palette))[0].tolist() == [[10, 20, 30], [200, 100, 50]]
+    assert decode(encode(Image.new("L", (1, 1), 77)))[0, 0].tolist() == [77] * 3
+    assert decode(encode(Image.new("1", (1, 1), 1)))[0, 0].tolist() == [255] * 3
+
+
+def test_alpha_is_laid_over_white() -> None:
+    # Half of (200, 100, 0) over white: (200 * 128 + 255 * 127) / 255 = 227.4, 177.2, 127
+    pixels = np.array([[[200, 100, 0, 255], [200, 100, 0, 0], [200, 100, 0, 128]]], np.uint8)
+    assert decode(encode(Image.fromarray(pixels)))[0].tolist() == [[200, 100, 0], [255] * 3, [227, 177, 127]]
+    grey = Image.fromarray(np.array([[[0, 0]]], np.uint8), "LA")
+    assert decode(encode(grey))[0, 0].tolist() == [255] * 3
+    palette = Image.new("P", (1, 1))
+    assert decode(encode(palette, transparency=0))[0, 0].tolist() == [255] * 3
+    assert decode(encode(Image.new("RGB", (1, 1), "black"), transparency=(0, 0, 0)))[0, 0].tolist() == [255] * 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    stored = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    due = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.T,
+        6: stored[::-1].T,  # a quarter turn clockwise
+        7: stored[::-1, ::-1].T,
+        8: stored[:, ::-1].T,
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert (decode(encode(Image.fromarray(stored), exif=exif))[..., 0] == due).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_of_an_animation(kind: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert (decode(data) == (255, 0, 0)).all()
+
+
+def test_progressive_jpeg_equals_baseline() -> None:
+    plain, progressive = (encode(picture(3), "JPEG", quality=90, progressive=p) for p in (False, True))
+    assert plain != progressive
+    assert (decode(plain) == decode(progressive)).all()
+
+
+def test_pillow_told_to_load_truncated_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(UnreadableImage, match="truncated"):
+        open_image(encode(picture(0)), max_pixels=10**6)
+
+
+def test_decoding_leaves_the_warning_filters_alone() -> None:
+    before = list(warnings.filters)
+    open_image(encode(picture(0)), max_pixels=10**6)
+    assert warnings.filters == before
+
+
+def test_resize_is_square_and_leaves_a_fitting_image_alone() -> None:
+    image = picture(0, 32)
+    assert resize(image, 32) is image
+    assert resize(image.crop((0, 0, 32, 16)), 8).size == (8, 8)
+
+
+def test_read_bytes_says_why_not(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").mkdir()
+    for name, reason in (("x.jpg", "Is a directory"), ("none.jpg", "No such file")):
+        with pytest.raises(UnreadableImage, match=reason):
+            read_bytes(tmp_path, name)
+
+
+def test_perceptual_hash_is_of_the_picture_and_its_mirror() -> None:
+    image = picture(5)
+    hashed = perceptual_hash(image)
+    assert len(hashed) == 32 and int(hashed, 16) >= 0
+    mirrored = perceptual_hash(ImageOps.mirror(image))
+    assert mirrored == hashed[16:] + hashed[:16]
+    assert perceptual_hash(picture(6))[:16] != hashed[:16]

@@ -1,0 +1,221 @@
+"""Listed rows -> images.csv and rejected.csv."""
+
+import hashlib
+import os
+import random
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from conftest import picture, write_pictures
+from PIL import Image
+
+from ffdi.errors import InputError
+from ffdi.intake.images import open_image, perceptual_hash
+from ffdi.intake.ingest import Intake, ingest
+from ffdi.intake.layouts import read_layout
+from ffdi.intake.tables import IMAGE_COLUMNS, write_table
+
+STAGES = Path(__file__).parents[2] / "stages"
+
+
+def listing(*rows: tuple[str, int], group: str = "", given_split: str = "") -> pd.DataFrame:
+    return pd.DataFrame([{"path": p, "label": y, "group": group, "given_split": given_split} for p, y in rows])
+
+
+def run(listed: pd.DataFrame, root: Path, **changes: Any) -> Intake:
+    return ingest(listed, root, **({"max_pixels": 10**6, "max_rejected": 0.0} | changes))
+
+
+def test_an_image_is_described_by_its_bytes(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn: what is seen is 30 wide
+    picture(0).resize((40, 30)).save(tmp_path / "a.jpg", exif=exif)
+    data = (tmp_path / "a.jpg").read_bytes()
+    intake = run(listing(("a.jpg", 1), group="anna", given_split="test").assign(attr_age="30"), tmp_path)
+    assert intake.images.to_dict("records") == [
+        {
+            "image_id": hashlib.sha256(data).hexdigest(),
+            "path": "a.jpg",
+            "label": 1,
+            "group": "anna",
+            "given_split": "test",
+            "width": 30,
+            "height": 40,
+            "format": "JPEG",
+            "phash": perceptual_hash(open_image(data, max_pixels=10**6)),
+            "attr_age": "30",
+        }
+    ]
+    assert (len(intake.rejected), intake.duplicates) == (0, 0)
+
+
+def test_what_is_no_image_is_rejected_and_listed(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "good.jpg")
+    whole = (tmp_path / "good.jpg").read_bytes()
+    (tmp_path / "truncated.jpg").write_bytes(whole[:-200])
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("text")
+    (tmp_path / "folder.jpg").mkdir()
+    picture(0, 128).save(tmp_path / "large.png")
+    due = {
+        "empty.jpg": "empty file",
+        "folder.jpg": "Is a directory",
+        "large.png": "128x128 is more than data.max_pixels = 5000",
+        "missing.jpg": "No such file",
+        "text.jpg": "not an image",
+        "truncated.jpg": "damaged: image file is truncated",
+    }
+    listed = listing(*((name, 0) for name in ("good.jpg", *reversed(due))))
+    intake = run(listed, tmp_path, max_pixels=5000, max_rejected=6 / 7)
+    assert list(intake.images["path"]) == ["good.jpg"]
+    assert list(intake.rejected["path"]) == sorted(due)
+    for reason, start in zip(intake.rejected["reason"], due.values(), strict=True):
+        assert start in reason
+
+
+def test_too_many_rejected_fail(tmp_path: Path) -> None:
+    for i in range(9):
+        picture(i).save(tmp_path / f"{i}.jpg")
+    listed = listing(*((f"{i}.jpg", 0) for i in range(10)))  # 9.jpg is missing: 1 of 10
+    assert len(run(listed, tmp_path, max_rejected=0.1).images) == 9
+    with pytest.raises(InputError, match=r"1 of 10 images .* data.max_rejected = 0.09; the first is 9.jpg: .*No such"):
+        run(listed, tmp_path, max_rejected=0.09)
+
+
+@pytest.mark.parametrize(("good_at", "fails"), [(100, True), (99, False)])
+def test_a_hundred_unreadable_in_a_row_are_the_disk_s_fault(tmp_path: Path, good_at: int, fails: bool) -> None:
+    picture(0).save(tmp_path / f"{good_at:03d}.jpg")
+    listed = listing(*((f"{i:03d}.jpg", 0) for i in range(150)))
+    if fails:
+        with pytest.raises(InputError, match=r"100 unreadable images in a row, the last .*099\.jpg: .*check the disk"):
+            run(listed, tmp_path, max_rejected=1.0)
+    else:
+        assert len(run(listed, tmp_path, max_rejected=1.0).rejected) == 149
+
+
+def test_the_same_bytes_twice_are_merged_and_their_groups_joined(tmp_path: Path) -> None:
+    for name in ("b.jpg", "a.jpg"):
+        picture(0).save(tmp_path / name)
+    picture(1).save(tmp_path / "c.jpg")
+    listed = listing(("b.jpg", 1), ("a.jpg", 1), ("c.jpg", 0), ("c.jpg", 0))
+    listed["group"] = ["zoe", "anna", "zoe", "zoe"]
+    intake = run(listed, tmp_path)
+    assert intake.duplicates == 2
+    # b.jpg ties anna to zoe, so c.jpg, zoe's other picture, is of the same group.
+    assert sorted(zip(intake.images["path"], intake.images["group"], strict=True)) == [
+        ("a.jpg", "anna"),
+        ("c.jpg", "anna"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        ("label", [0, 1], r"under two labels: a.jpg \(label 0\) and b.jpg \(label 1\); 1 such"),
+        ("given_split", ["train", "test"], r"two given splits: a.jpg \(given_split train\) and b.jpg \(.* test\)"),
+    ],
+)
+def test_the_same_bytes_in_conflict_are_an_error(tmp_path: Path, column: str, values: list[Any], says: str) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        picture(0).save(tmp_path / name)
+    listed = listing(("a.jpg", 0), ("b.jpg", 0))
+    listed[column] = values
+    with pytest.raises(InputError, match=says):
+        run(listed, tmp_path)
+
+
+def test_bytes_do_not_depend_on_workers_or_order(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "p", 24, groups=6, size=32)
+    listed, _ = read_layout(tmp_path / "p", layout="csv", table="labels.csv", classes={}, group=None, limit=None)
+    listed = pd.concat([listed, listed.head(3), listing(("none.jpg", 1), ("gone.jpg", 1))], ignore_index=True)
+    seen = set()
+    for workers in (1, 2, 5):
+        order = random.Random(workers).sample(range(len(listed)), len(listed))
+        intake = run(listed.iloc[order].reset_index(drop=True), tmp_path / "p", workers=workers, max_rejected=0.5)
+        write_table(tmp_path / "images.csv", intake.images)
+        write_table(tmp_path / "rejected.csv", intake.rejected)
+        seen.add((tmp_path / "images.csv").read_bytes() + (tmp_path / "rejected.csv").read_bytes())
+        assert intake.duplicates == 3
+    assert len(seen) == 1
+    assert intake.images["image_id"].is_monotonic_increasing
+    assert list(intake.images.columns) == list(IMAGE_COLUMNS)
+
+
+def test_all_rejected_makes_an_empty_table_not_a_traceback(tmp_path: Path) -> None:
+    intake = run(listing(("a.jpg", 0)), tmp_path, max_rejected=1.0)
+    assert len(intake.images) == 0 and list(intake.images.columns) == list(IMAGE_COLUMNS)
+
+
+PARAMS = """
+data: {{root: {root}, layout: csv, max_rejected: {max_rejected}}}
+split: {{folds: 2, test_size: 0.3, embedding: b, phash_bits: 2}}
+evaluate: {{bootstrap: 100}}
+backbones: {{b: {{network: "torchvision:mobilenet_v2", weights: random, cut: features.16}}}}
+recipes: {{r: {{backbone: b}}}}
+ladder: {{recipe: r, backbone: b}}
+"""
+
+
+def run_stage(name: str, *options: object, cwd: Path, umask: int, **environment: str) -> str:
+    """Run a stage script in a process of its own -> what it said."""
+    command = [sys.executable, str(STAGES / f"{name}.py"), *map(str, options)]
+    done = subprocess.run(
+        command, cwd=cwd, umask=umask, env=os.environ | environment, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_clock_locale_hash_seed_umask_and_folder_change_no_byte(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    write_pictures(root, 36, groups=9, size=32)
+    picture(99).save(root / "ä b,c.jpg")
+    with open(root / "labels.csv", "a", encoding="utf-8") as file:
+        file.write('"ä b,c.jpg",1,gä\n')
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "params.yaml").write_text(PARAMS.format(root=root, max_rejected=0))
+    here: dict[str, Any] = {"cwd": tmp_path, "umask": 0o022, "TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}
+    there = {"cwd": tmp_path / "elsewhere", "umask": 0o077, "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "2"}
+    params, written = ("--params", tmp_path / "params.yaml"), []
+    for name, settings in (("here", here), ("there", there)):
+        images, folds, rejected = (tmp_path / name / f"{table}.csv" for table in ("images", "folds", "rejected"))
+        said = run_stage("ingest", *params, "--out", images, "--rejected", rejected, **settings)
+        assert "37 images (19 fake), 0 listed twice and merged, 0 rejected, 0 on disk but not listed" in said
+        run_stage("split", *params, "--images", images, "--out", folds, **settings)
+        written.append([path.read_bytes() for path in (images, folds, rejected)])
+        assert {path.stat().st_mode & 0o777 for path in (images, folds, rejected)} == {0o666 & ~settings["umask"]}
+    assert written[0] == written[1]
+
+
+def test_the_stage_says_one_line_and_writes_nothing_on_a_bad_input(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    write_pictures(root, 8, groups=4, size=32)
+    (root / "0003.jpg").write_bytes(b"")
+    picture(50).save(root / "unlisted.png")
+    (tmp_path / "params.yaml").write_text(PARAMS.format(root=root, max_rejected=0.1))
+    ingest_stage = runpy.run_path(str(STAGES / "ingest.py"))["main"]
+    images, rejected = tmp_path / "o" / "images.csv", tmp_path / "o" / "rejected.csv"
+    options = ["--params", str(tmp_path / "params.yaml"), "--out", str(images), "--rejected", str(rejected)]
+    done = CliRunner().invoke(ingest_stage, options)
+    assert done.exit_code == 1 and not images.exists() and not rejected.exists()
+    assert re.search(r"1 of 8 images are unreadable.*0003.jpg: empty file\n$", done.stderr)
+
+    (tmp_path / "params.yaml").write_text(PARAMS.format(root=root, max_rejected=0.2))
+    done = CliRunner().invoke(ingest_stage, options)
+    assert done.exit_code == 0
+    assert "7 images (3 fake), 0 listed twice and merged, 1 rejected, 1 on disk but not listed" in done.stderr
+    assert rejected.read_text() == "path,reason\n0003.jpg,empty file\n"
+    assert CliRunner().invoke(ingest_stage, ["--no-such-option"]).exit_code == 2
+
+
+def test_pictures_of_the_fixture_are_not_alike() -> None:
+    assert len({perceptual_hash(picture(i)) for i in range(20)}) == 20
+    assert np.asarray(picture(0)).std() > 20

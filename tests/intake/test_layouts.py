@@ -1,0 +1,206 @@
+"""A data set's own layout -> rows; what is wrong in a label file is said with its row."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from ffdi.errors import InputError
+from ffdi.intake.layouts import read_layout
+
+
+def read(root: Path, layout: str, **changes: Any) -> tuple[pd.DataFrame, int]:
+    settings: dict[str, Any] = {
+        "table": "labels.csv",
+        "classes": {"real": 0, "fake": 1},
+        "group": None,
+        "limit": None,
+    }
+    return read_layout(root, layout=layout, **(settings | changes))
+
+
+def touch(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"x")
+
+
+def table(root: Path, data: str | bytes, name: str = "labels.csv") -> Path:
+    (root / name).write_bytes(data.encode() if isinstance(data, str) else data)
+    return root
+
+
+def records(rows: pd.DataFrame) -> list[dict[Any, Any]]:
+    return rows.to_dict("records")
+
+
+def test_csv(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "sub/b.png", "lonely.webp", ".hidden.jpg", "notes.txt")
+    text = "path,label,group,split,age\na.jpg,1,anna,train,30\n./sub//b.png,0,,val,\n"
+    rows, unlisted = read(table(tmp_path, text), "csv")
+    assert records(rows) == [
+        {"path": "a.jpg", "label": 1, "group": "anna", "given_split": "train", "attr_age": "30"},
+        {"path": "sub/b.png", "label": 0, "group": "", "given_split": "test", "attr_age": ""},
+    ]
+    assert unlisted == 1  # lonely.webp; a hidden file and a text are no images
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbfpath,label\na.jpg,1\n",  # BOM
+        b"path,label\r\na.jpg,1\r\n",
+        b" path , label\na.jpg , 1\n",
+        b"path,label\na.jpg,1",  # no end of line
+        b"path,label\n\na.jpg,1\n  \n",
+        b"label,path\n1,a.jpg\n",
+        b'"path","label"\n"a.jpg","1"\n',
+    ],
+)
+def test_csv_is_read_where_the_meaning_is_certain(tmp_path: Path, text: bytes) -> None:
+    rows, _ = read(table(tmp_path, text), "csv")
+    assert rows[["path", "label"]].values.tolist() == [["a.jpg", 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"", "no column 'path'"),
+        (b"path,label\n", "no rows"),
+        (b"file,label\na.jpg,1\n", "no column 'path'; the header is 'file,label'"),
+        (b"path,label,label\na.jpg,1,0\n", "stands twice in the header 'path,label,label'"),
+        (b"path,label\na.jpg,1\nb.jpg,2\n", "row 3: label '2' is neither 0"),
+        (b"path,label\na.jpg,\n", "row 2: label '' is neither 0"),
+        (b"path,label\na.jpg,fake\n", "row 2: label 'fake'"),
+        (b"path,label\na.jpg,1,x\n", "row 2: 3 fields, the header has 2"),
+        (b"path,label\na.jpg\n", "row 2: 1 fields"),
+        (b"path,label\na.jpg,1\n\xe4.jpg,1\n", "row 3: not UTF-8"),
+        (b'path,label\n"a.jpg,1\n', "row 2: unexpected end"),
+        (b"path,label,split\na.jpg,1,holdout\n", "row 2: split 'holdout' is not one of train, test, val"),
+        (b"path,label\n../a.jpg,1\n", "row 2: path '../a.jpg' leads out"),
+        (b"path,label\nok.jpg,1\nsub/../../a.jpg,1\n", "row 3: path 'sub/../../a.jpg' leads out"),
+        (b"path,label\n/etc/passwd,1\n", "row 2: path '/etc/passwd' leads out"),
+        (b"path,label\n,1\n", "row 2: path '' leads out"),
+        (b"path,label\nlink.jpg,1\n", "row 2: path 'link.jpg' leads out"),
+        (b"path,label\nfolder/secret.jpg,1\n", "row 2: path 'folder/secret.jpg' leads out"),
+        (b"path,label\na\0b.jpg,1\n", r"row \d: .*(null|NUL)"),
+    ],
+)
+def test_csv_names_the_row_that_is_wrong(tmp_path: Path, text: bytes, says: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    touch(tmp_path, "outside/secret.jpg")
+    (root / "link.jpg").symlink_to(tmp_path / "outside/secret.jpg")
+    (root / "folder").symlink_to(tmp_path / "outside")
+    with pytest.raises(InputError, match=says) as caught:
+        read(table(root, text), "csv")
+    assert str(root / "labels.csv") in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_symlink_inside_the_root_is_followed(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    (tmp_path / "b.jpg").symlink_to("a.jpg")
+    rows, _ = read(table(tmp_path, "path,label\nb.jpg,1\n"), "csv")
+    assert list(rows["path"]) == ["b.jpg"]
+
+
+def test_a_loop_of_symlinks_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    table(tmp_path, "path,label\nloop.jpg,1\n")
+    if sys.version_info < (3, 13):
+        with pytest.raises(InputError, match=r"row 2: path 'loop\.jpg' is no path"):
+            read(tmp_path, "csv")
+    else:  # a path like another; ingest rejects the file
+        assert list(read(tmp_path, "csv")[0]["path"]) == ["loop.jpg"]
+
+
+@pytest.mark.parametrize("name", ["ä 人.jpg", "a b.jpg", "a,b.jpg", 'a"b.jpg', "a\nb.jpg", "-a.jpg", "a'b.jpg"])
+def test_awkward_file_names(tmp_path: Path, name: str) -> None:
+    quoted = name.replace('"', '""')
+    touch(tmp_path, name, f"real/{name}")
+    rows, unlisted = read(table(tmp_path, f'path,label\n"{quoted}",1\n"real/{quoted}",0\n'), "csv")
+    assert list(rows["path"]) == [name, f"real/{name}"] and unlisted == 0
+    (tmp_path / name).unlink()
+    rows, _ = read(tmp_path, "imagefolder")
+    assert list(rows["path"]) == [f"real/{name}"]
+
+
+def test_imagefolder(tmp_path: Path) -> None:
+    touch(tmp_path, "real/b.JPG", "fake/deep/a.png", "real/a.jpeg", "real/readme.txt", "real/.thumbs/x.jpg", "top.md")
+    rows, unlisted = read(tmp_path, "imagefolder")
+    assert [(r["path"], r["label"]) for r in records(rows)] == [
+        ("fake/deep/a.png", 1),
+        ("real/a.jpeg", 0),
+        ("real/b.JPG", 0),
+    ]
+    assert set(rows["group"]) == set(rows["given_split"]) == {""} and unlisted == 0
+    assert list(read(tmp_path, "imagefolder", classes={"real": 1, "fake": 0})[0]["label"]) == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("other/x.jpg", r"folder 'other': not in data.classes \(real, fake\)"),
+        ("x.jpg", r"'x.jpg' outside any class folder"),
+        ("real/\udcff.jpg", r"file name 'real/\\udcff.jpg' is not UTF-8"),
+    ],
+)
+def test_imagefolder_refuses_what_has_no_label_or_name(tmp_path: Path, path: str, says: str) -> None:
+    touch(tmp_path, "real/a.jpg", path)
+    with pytest.raises(InputError, match=says):
+        read(tmp_path, "imagefolder")
+
+
+def test_multi_ffdi(tmp_path: Path) -> None:
+    touch(tmp_path, "trainset/a.jpg", "trainset/extra.jpg", "valset/a.jpg")
+    table(tmp_path, "img_name,target\r\na.jpg,1\r\n", "trainset_label.txt")
+    table(tmp_path, "img_name,target\na.jpg,0\n", "valset_label.txt")
+    rows, unlisted = read(tmp_path, "multi_ffdi")
+    assert records(rows) == [
+        {"path": "trainset/a.jpg", "label": 1, "group": "", "given_split": "train"},
+        {"path": "valset/a.jpg", "label": 0, "group": "", "given_split": "test"},  # the valset is the test set
+    ]
+    assert unlisted == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("img_name,target\na.jpg,1\n../../a.jpg,1\n", "valset_label.txt: row 3: path"),
+        ("img_name,target\n../trainset/a.jpg,1\n", "valset_label.txt: row 2: path"),
+        ("img_name,target\na.jpg,-1\n", "valset_label.txt: row 2: label '-1'"),
+        ("img_name,label\na.jpg,1\n", "valset_label.txt: no column 'target'"),
+        (None, "valset_label.txt: No such file"),
+    ],
+)
+def test_multi_ffdi_names_the_file_and_row_that_is_wrong(tmp_path: Path, text: str | None, says: str) -> None:
+    table(tmp_path, "img_name,target\na.jpg,1\n", "trainset_label.txt")
+    if text is not None:
+        table(tmp_path, text, "valset_label.txt")
+    with pytest.raises(InputError, match=says):
+        read(tmp_path, "multi_ffdi")
+
+
+def test_limit_is_of_each_given_split(tmp_path: Path) -> None:
+    text = "path,label,split\n" + "".join(f"{i}.jpg,{i % 2},{'test' if i > 5 else 'train'}\n" for i in range(9))
+    touch(tmp_path, *(f"{i}.jpg" for i in range(9)))
+    rows, unlisted = read(table(tmp_path, text), "csv", limit=2)
+    assert list(rows["path"]) == ["0.jpg", "1.jpg", "6.jpg", "7.jpg"] and list(rows.index) == [0, 1, 2, 3]
+    assert unlisted == 0  # they are listed, though not taken
+
+
+def test_group_by_pattern_and_by_column(tmp_path: Path) -> None:
+    text = "path,label,group\np1_a.jpg,1,\np1_b.jpg,0,own\nother.jpg,0,\n"
+    rows, _ = read(table(tmp_path, text), "csv", group=r"(?P<group>p\d+)_")
+    assert list(rows["group"]) == ["p1", "own", ""]  # the column wins; no match is no group
+
+
+def test_roots_without_images(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no folder"):
+        read(tmp_path / "none", "csv")
+    with pytest.raises(InputError, match=r"labels\.csv: No such file"):
+        read(tmp_path, "csv")
+    with pytest.raises(InputError, match="lists no image"):
+        read(tmp_path, "imagefolder")

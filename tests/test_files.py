@@ -1,0 +1,151 @@
+"""Outputs are whole or absent, and have one writer."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ffdi.errors import FfdiError, LockedError
+from ffdi.files import (
+    canonical_json,
+    human_bytes,
+    replacing,
+    replacing_folder,
+    sha256_file,
+    sole_writer,
+    write_json,
+    write_text,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_replacing_leaves_the_old_file_and_nothing_else_on_error(tmp_path: Path, error: type[BaseException]) -> None:
+    file = tmp_path / "out.csv"
+    file.write_text("old")
+
+    def half() -> None:
+        with replacing(file) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        half()
+    assert file.read_text() == "old" and names(tmp_path) == ["out.csv"]
+
+
+def test_replacing_is_not_seen_before_it_ends(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "out.txt"
+    with replacing(file) as temporary:
+        temporary.write_text("new")
+        assert not file.exists() and temporary.parent == file.parent
+    assert file.read_text() == "new" and names(file.parent) == ["out.txt"]
+
+
+@pytest.mark.parametrize("place", ["file/out.txt", "folder"])
+def test_what_cannot_be_written_is_said_on_one_line(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("a file where a folder is due")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FfdiError, match="cannot be written") as caught:
+        write_text(tmp_path / place, "text")
+    assert str(tmp_path / place) in str(caught.value) and "\n" not in str(caught.value)
+    assert names(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_umask_is_respected(tmp_path: Path, mask: int, mode: int) -> None:
+    old = os.umask(mask)
+    try:
+        with replacing(tmp_path / "file") as temporary:
+            temporary.touch(mode=0o600)  # as libraries do that write for the owner alone
+        with replacing_folder(tmp_path / "folder"):
+            pass
+        assert os.umask(mask) == mask  # left as it was
+    finally:
+        os.umask(old)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+def test_replacing_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    for name in ("first", "second"):
+        with replacing_folder(folder) as temporary:
+            (temporary / name).touch()
+    assert names(folder) == ["second"]  # a former run's files are gone
+    with pytest.raises(FileExistsError), replacing_folder(folder) as temporary:
+        temporary.mkdir()
+    assert names(folder) == ["second"] and names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_write_json_refuses_what_is_no_json(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "m.json", {"auc": value})
+    assert names(tmp_path) == []
+    with pytest.raises(ValueError):
+        canonical_json({"auc": value})
+
+
+def test_json_bytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "m.json", {"b": 1, "a": "é"})
+    assert (tmp_path / "m.json").read_bytes() == '{\n  "b": 1,\n  "a": "é"\n}\n'.encode()  # order as given
+    assert canonical_json({"b": [1, 2], "a": "é"}) == '{"a":"é","b":[1,2]}'.encode()
+    assert json.loads(canonical_json({"x": 1e-4})) == {"x": 1e-4}
+
+
+def test_sha256_file(tmp_path: Path) -> None:
+    data = os.urandom(3 << 20)
+    (tmp_path / "file").write_bytes(data)
+    assert sha256_file(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from ffdi.files import sole_writer
+with sole_writer(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_sole_writer_refuses_a_second_process_and_names_the_first(tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout and holder.stdin
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(LockedError, match=rf"PID {holder.pid}\b"), sole_writer(folder):
+            pass
+        holder.stdin.close()
+        assert holder.wait() == 0
+    with sole_writer(folder):  # free again
+        pass
+
+
+def test_a_killed_writer_blocks_nobody(tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        holder.kill()
+        holder.wait()
+    with sole_writer(folder), pytest.raises(LockedError, match=rf"PID {os.getpid()}\b"), sole_writer(folder):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (12_345_678, "12.3 MB"), (157e9, "157 GB"), (2e15, "2e+03 TB")],
+)
+def test_human_bytes(count: float, text: str) -> None:
+    assert human_bytes(count) == text

@@ -1,0 +1,137 @@
+"""params.yaml: what is read, what is refused, and how it is said."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from ffdi.errors import ParamsError
+from ffdi.params import RESERVED_NAMES, main_checkout, read_params, resolve_path
+
+COMMITTED = Path(__file__).parents[1] / "params.yaml"
+
+
+def changed(folder: Path, **changes: Any) -> Path:
+    """The committed params with some keys changed, named as `-S` names them: {"recipes.x.lr": "1e-4"}."""
+    tree = YAML(typ="safe", pure=True).load(COMMITTED)
+    for key, value in changes.items():
+        *way, last = key.split(".")
+        section = tree
+        for part in way:
+            section = section[part]
+        section[last] = value
+    file = folder / "params.yaml"
+    YAML(typ="safe", pure=True).dump(tree, file)
+    return file
+
+
+def test_the_committed_params_are_read() -> None:
+    params = read_params(COMMITTED)
+    assert params.data.layout == "csv"
+    assert params.recipe("mobilenet_v2").lr == 1e-4
+    backbone = params.backbone("mobilenet_v2")
+    assert (backbone.cut, backbone.view_count, backbone.mean) == ("features.16", 2, (0.485, 0.456, 0.406))
+    assert params.weights_file("mobilenet_v2") == Path("data/weights/mobilenet_v2.safetensors")
+    assert params.root(Path("elsewhere")) == Path("elsewhere")
+    for recipe in params.recipes.values():
+        assert recipe.training().lr == recipe.lr
+        assert recipe.head_spec().kind == recipe.head.kind
+
+
+def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
+    text = COMMITTED.read_text()
+    for written, ok in (("1e-4", True), ('"1e-4"', False)):
+        file = tmp_path / "params.yaml"
+        file.write_text(text.replace("lr: 0.0003", f"lr: {written}"))
+        if ok:
+            assert read_params(file).recipe("efficientnet_lite0").lr == 1e-4
+        else:
+            with pytest.raises(ParamsError, match=r"recipes\.efficientnet_lite0\.lr: .*number \(is '1e-4'\)"):
+                read_params(file)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("recipes.mobilenet_v2.lrr", 1, r"unknown key recipes.mobilenet_v2.lrr: choose one of backbone, .*\blr\b"),
+        ("recipes.mobilenet_v2.head.size", 1, r"unknown key \S*head.size: choose one of kind, hidden, dropout"),
+        ("splits", {}, r"unknown key splits: choose one of .*\bsplit\b"),
+        ("split.folds", "5", r"split.folds: .*integer \(is '5'\)"),
+        ("split.folds", 1, r"split.folds: .*2 \(is 1\)"),
+        ("split.folds", 2.5, r"split.folds: .*2.5"),
+        ("split.use_given", "no", r"split.use_given: .*'no'"),
+        ("split.test_size", 1.0, r"split.test_size: .*less than 1"),
+        ("split.method", "random", r"split.method: .*'stratified' or 'hash'"),
+        ("recipes.mobilenet_v2.lr", float("inf"), r"lr: .*finite"),
+        (
+            "recipes.mobilenet_v2.backbone",
+            "vgg",
+            r"recipes.mobilenet_v2.backbone: 'vgg' is not one of .*wide_resnet50_2",
+        ),
+        ("split.embedding", "vgg", r"split.embedding: 'vgg' is not one of efficientnet_lite0, "),
+        ("ladder.recipe", "vgg", r"ladder.recipe: 'vgg' is not one of efficientnet_lite0, "),
+        ("backbones.mobilenet_v2.network", "keras:x", r"backbones.mobilenet_v2.network: .*torchvision\|timm"),
+        ("backbones.mobilenet_v2.mean", [0.5, 0.5], r"mean"),
+        ("data.group", "(", r"data.group: must be a regular expression with \(\?P<group>"),
+        ("data.group", "person", r"data.group: must be a regular expression with \(\?P<group>"),
+        ("data.classes", {"real": 0, "fake": 2}, r"data.classes.fake: .*1 \(is 2\)"),
+        ("recipes", {}, r"'efficientnet_lite0' is not one of none"),
+        ("recipes.a/b", {"backbone": "mobilenet_v2"}, r"recipe 'a/b': a name has"),
+        ("backbones", 3, r"backbones: .*\(is 3\)"),
+    ],
+)
+def test_what_is_wrong_is_said_on_one_line(tmp_path: Path, key: str, value: Any, says: str) -> None:
+    file = changed(tmp_path, **{key: value})
+    with pytest.raises(ParamsError, match=says) as caught:
+        read_params(file)
+    assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", RESERVED_NAMES)
+def test_names_that_metrics_files_have_are_no_recipes(tmp_path: Path, name: str) -> None:
+    assert set(RESERVED_NAMES) == {"audit", "ladder", "plots", "summary"}
+    with pytest.raises(ParamsError, match=f"recipe '{name}'"):
+        read_params(changed(tmp_path, **{f"recipes.{name}": {"backbone": "mobilenet_v2"}}))
+
+
+def test_unknown_names_asked_for_list_the_valid_ones() -> None:
+    params = read_params(COMMITTED)
+    with pytest.raises(ParamsError, match=r"backbone 'vgg' .* efficientnet_lite0, mobilenet_v2, wide_resnet50_2"):
+        params.backbone("vgg")
+    with pytest.raises(ParamsError, match=r"recipe 'vgg' .* mobilenet_v2"):
+        params.recipe("vgg")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file"),
+        (b"seed: [", "not readable as YAML"),
+        (b"seed: 0\nseed: 1", "duplicate key"),
+        (b"seed: \xff", "not readable as YAML"),
+        (b"- 1", "no mapping"),
+        (b"", "no mapping"),
+    ],
+)
+def test_files_that_are_no_params(tmp_path: Path, content: bytes | None, says: str) -> None:
+    file = tmp_path / "params.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ParamsError, match=says) as caught:
+        read_params(file)
+    assert "params.yaml: " in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_relative_paths_start_from_the_main_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = tmp_path / "repo" / ".dvc" / "tmp" / "exps" / "standalone" / "tmpx1"
+    experiment.mkdir(parents=True)
+    (tmp_path / "repo" / "faces").mkdir()
+    monkeypatch.chdir(tmp_path / "repo")
+    assert main_checkout() == tmp_path / "repo"
+    monkeypatch.chdir(experiment)  # where `dvc exp run --temp` works
+    assert main_checkout() == tmp_path / "repo"
+    assert resolve_path("faces") == tmp_path / "repo" / "faces"
+    (experiment / "faces").mkdir()  # a stage's output is here, though
+    assert resolve_path("faces").resolve() == experiment / "faces"
+    assert resolve_path("/abs/faces") == Path("/abs/faces")

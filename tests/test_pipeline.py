@@ -1,0 +1,139 @@
+"""The DAG itself, as its users drive it: dvc repro, dvc exp run -S, dvc metrics, params, plots and dag."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+from ruamel.yaml import YAML
+
+HERE = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+
+class Project:
+    """A checkout of its own in a temporary folder, with parameters that run in seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        bin_folder = str(Path(sys.executable).parent)
+        self.environment = os.environ | {
+            "PATH": bin_folder + os.pathsep + os.environ["PATH"],
+            "PYTHONPATH": str(folder),
+            "FFDI_CACHE": str(folder.parent / "cache"),
+            **{
+                f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+            },
+        }
+
+    def run(self, *command: str, check: bool = True) -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert not check or done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", message)
+
+    def metrics(self, name: str) -> dict[str, object]:
+        loaded: dict[str, object] = json.loads((self.folder / "metrics" / f"{name}.json").read_text())
+        return loaded
+
+
+def stages_run(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("project") / "ffdi"
+    for name in ("ffdi", "stages", ".dvc/plots"):
+        shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".gitignore"):
+        shutil.copy(HERE / name, folder / name)
+    yaml = YAML(typ="safe", pure=True)
+    params = yaml.load((HERE / "params.yaml").read_text())
+    backbone = params["backbones"]["mobilenet_v2"] | {
+        "image_size": 64,
+        "views": {"count": 1, "policy": "seeds", "seed": 0},
+    }
+    recipe = params["recipes"]["mobilenet_v2"] | {"epochs": 1}
+    params["demo"]["identities"] = 12
+    params["split"] |= {"folds": 2, "embedding": "tiny"}
+    params["backbones"] = {"tiny": backbone}
+    params["recipes"] = {"one": recipe | {"backbone": "tiny"}, "two": recipe | {"backbone": "tiny", "lr": 1e-3}}
+    params["evaluate"]["bootstrap"] = 100
+    params["ladder"] = {"recipe": "one", "backbone": "tiny", "epochs": 1}
+    with open(folder / "params.yaml", "w") as file:
+        yaml.dump(params, file)
+    made = Project(folder)
+    made.run("git", "init", "-q")
+    made.run("dvc", "init", "-q")
+    made.run("dvc", "config", "core.analytics", "false")
+    made.commit("start")
+    made.run("dvc", "repro")
+    made.commit("figures")
+    return made
+
+
+def test_every_stage_has_written_what_it_owes(project: Project) -> None:
+    for name in ("one", "two"):
+        assert 0 <= project.metrics(name)["auc"] <= 1  # type: ignore[operator]
+        assert project.metrics(name)["pretrained"] is False
+    assert project.metrics("audit")["leaks"] == 0
+    assert project.metrics("ladder")["rung_5_name"]
+    data = project.folder / "data"
+    assert (data / "audit.ok").read_text().count("\n") == 2
+    with h5py.File(data / "features" / "tiny" / "shard-00000.h5") as shard:
+        assert shard["features"].shape[1:] == (160, 2, 2)  # 64 pixels; 7x7 at 224
+        assert shard["features"].dtype == "float16"
+    page = (data / "report" / "index.html").read_text()
+    assert "random weights" in page
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"|<!DOCTYPE[^>]*>|<metadata>.*?</metadata>', "", page, flags=re.S)
+    assert {f.name for f in (data / "models" / "one").iterdir()} == {
+        *("bundle.json", "oof.csv", "prefix.safetensors", "fold-0.safetensors", "fold-1.safetensors")
+    }
+
+
+def test_a_second_repro_does_nothing(project: Project) -> None:
+    assert stages_run(project.run("dvc", "repro")) == set()
+
+
+def test_users_commands_say_something(project: Project) -> None:
+    shown = project.run("dvc", "metrics", "show")
+    assert "metrics/one.json" in shown.replace(os.sep, "/")
+    assert "extract@tiny" in project.run("dvc", "dag", "--mermaid")
+    assert "vega" in Path(project.run("dvc", "plots", "show").strip().removeprefix("file://")).read_text()
+    assert "recipes.one.lr" in project.run("dvc", "exp", "show", "--csv")
+
+
+def test_one_number_runs_only_what_depends_on_it(project: Project) -> None:
+    output = project.run("dvc", "exp", "run", "-S", "recipes.two.lr=3e-4")
+    assert stages_run(output) == {"train@two", "evaluate@two", "report"}
+    assert "recipes.two.lr" in project.run("dvc", "params", "diff")
+    assert "metrics/two.json" in project.run("dvc", "metrics", "diff")
+
+
+def test_other_folds_compute_only_what_is_missing(project: Project) -> None:
+    output = project.run("dvc", "exp", "run", "-S", "split.seed=3")
+    assert "extract@tiny" in stages_run(output)
+    computed, reused = map(int, re.search(r"(\d+) rows computed, (\d+) reused", output).groups())  # type: ignore[union-attr]
+    assert reused > 0
+    assert computed < reused  # views of images that were in the test set before, none else
+
+
+def test_a_removed_recipe_leaves_the_report(project: Project) -> None:
+    output = project.run("dvc", "exp", "run", "-S", "~recipes.two", check=False)
+    if "report" not in stages_run(output):
+        pytest.skip("this DVC cannot remove a key with -S")
+    page = (project.folder / "data" / "report" / "index.html").read_text()
+    assert "Left out" in page
