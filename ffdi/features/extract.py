@@ -7,6 +7,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ffdi.features.shards import Features, Row, Spec
 from ffdi.features.views import render
 from ffdi.features.weights import Provenance, load_network
 from ffdi.files import human_bytes, sole_writer
-from ffdi.intake.images import DECODE_POLICY, RESIZE_POLICY, open_image, read_bytes, to_array
+from ffdi.intake.images import DECODE_POLICY, RESIZE_POLICY, UnreadableImage, open_image, read_bytes, to_array
 
 Say = Callable[[str], None]
 Progress = Callable[[Iterator[Features], int], Iterable[Features]]  # (blocks, rows in all) -> the same blocks
@@ -126,8 +127,8 @@ def extract(
     with sole_writer(out):
         shape = "x".join(str(n) for n in prefix.spec.shape)
         say(f"{len(plan)} rows of {shape} {prefix.spec.dtype}: {human_bytes(total)} on disk")
-        _refuse_small_disk(out, total)
-        reused, computed = generations.build(out, prefix.spec, plan, shard_rows, provenance, compute)
+        reserve = partial(_refuse_small_disk, out)
+        reused, computed = generations.build(out, prefix.spec, plan, shard_rows, provenance, compute, reserve)
     return Extraction(len(plan), reused, computed, total)
 
 
@@ -155,10 +156,13 @@ def view_images(
     b = backbone
     views = []
     for image_id, own in itertools.groupby(rows, key=lambda row: row[0]):
-        data = read_bytes(root, paths[image_id])
-        if hashlib.sha256(data).hexdigest() != image_id:
-            raise InputError(f"{root / paths[image_id]}: changed since it was ingested: run ingest again")
-        image = open_image(data, max_pixels=max_pixels)
+        try:
+            data = read_bytes(root, paths[image_id])
+            if hashlib.sha256(data).hexdigest() != image_id:
+                raise UnreadableImage("changed since it was ingested: run ingest again")
+            image = open_image(data, max_pixels=max_pixels)
+        except UnreadableImage as error:
+            raise InputError(f"{root / paths[image_id]}: {error}") from error
         for _, view in own:
             shown = render(
                 image, image_id=image_id, view=view, size=b.image_size, policy=b.view_policy, seed=b.view_seed
@@ -190,7 +194,7 @@ def _tasks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
 
 
 def _refuse_small_disk(out: Path, needed: int) -> None:
-    """The old generation stays until the new one is whole, so the whole of it must fit beside."""
+    """The old generation stays until the new one is whole, so all that is yet to be written must fit beside."""
     out.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(out.parent).free
     if needed > free:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,18 @@ Compute = Callable[[Sequence[Row]], Iterator[Features]]
 
 
 def build(
-    folder: Path, spec: Spec, plan: Sequence[Row], shard_rows: int, provenance: dict[str, Any], compute: Compute
+    folder: Path,
+    spec: Spec,
+    plan: Sequence[Row],
+    shard_rows: int,
+    provenance: dict[str, Any],
+    compute: Compute,
+    reserve: Callable[[int], None] = lambda needed: None,
 ) -> tuple[int, int]:
     """Make `folder` hold exactly the rows of `plan`; returns (reused, computed) rows. Hold the folder's lock.
 
     `compute` gets all missing rows at once, in order, and yields their features in blocks in that order. The bytes
-    are those of a run from nothing.
+    are those of a run from nothing. `reserve` is told beforehand how many bytes this run will write, and may refuse.
     """
     parts = [plan[i : i + shard_rows] for i in range(0, len(plan), shard_rows)]
     following, salvage = folder / "next", folder / "salvage"
@@ -38,9 +44,10 @@ def build(
 
     following.mkdir(exist_ok=True)
     done = _keep_matching(folder, following, salvage, spec, parts)
-    old = [file for file in _shard_files(folder, salvage) if _reads(file, spec)]
+    old = [file for file in (*_sound_shards(folder), *_shard_files(salvage)) if _reads(file, spec)]
     source = {row: (file, at) for file in old for at, row in enumerate(_rows(file, spec))}
     waiting = [number for number in range(len(parts)) if number not in done]
+    reserve(sum(len(parts[number]) for number in waiting) * spec.row_bytes)
     missing = [row for number in waiting for row in parts[number] if row not in source]
     fresh = _one_by_one(compute(missing)) if missing else iter(())
     for number in waiting:
@@ -63,9 +70,24 @@ def _is_current(folder: Path, spec: Spec, parts: Sequence[Sequence[Row]], proven
     if index.spec != spec or index.provenance != provenance or len(index.shards) != len(parts):
         return False
     return all(
-        _rows(folder / entry["name"], spec) == list(part) and sha256_file(folder / entry["name"]) == entry["sha256"]
+        _is_sound(folder, entry) and _rows(folder / entry["name"], spec) == list(part)
         for entry, part in zip(index.shards, parts, strict=True)
     )
+
+
+def _is_sound(folder: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether a shard has the bytes that the index says; asked before HDF5 opens it."""
+    file = folder / entry["name"]
+    return file.exists() and sha256_file(file) == entry["sha256"]
+
+
+def _sound_shards(folder: Path) -> list[Path]:
+    """The shards of the present generation that are unharmed; all, unchecked, where there is no index."""
+    try:
+        entries = read_index(folder).shards
+    except ShardError:
+        return _shard_files(folder)
+    return [folder / entry["name"] for entry in entries if _is_sound(folder, entry)]
 
 
 def _keep_matching(

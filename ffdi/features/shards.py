@@ -7,6 +7,7 @@ The sole user of h5py. A shard that is there is whole (temporary name, fsync, mo
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -90,9 +91,45 @@ def write_shard(file: Path, spec: Spec, rows: Sequence[Row], blocks: Iterable[Fe
         for block in _in_chunks(blocks, chunk):
             _refuse_nonfinite(block, rows[at : at + len(block)])
             features[at : at + len(block)] = block
+            sink.check()
             at += len(block)
         if at != len(rows):
             raise ShardError(f"{file}: {at} rows of features came for {len(rows)} rows")
+
+
+class _Sink(io.FileIO):
+    """The file that HDF5 writes to. A failed write is kept for `check`: told of it, HDF5 kills the process at its end."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file, "w+")
+        self.failed: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest and self.failed is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failed = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failed = self.failed or error
+            return self.tell() if size is None else size
+
+    def check(self) -> None:
+        """Raise the OSError of the first write that failed."""
+        if self.failed:
+            raise self.failed
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        super().__exit__(kind, *rest)
+        if kind is None:
+            self.check()
 
 
 def _in_chunks(blocks: Iterable[Features], size: int) -> Iterator[Features]:
@@ -120,6 +157,14 @@ def _refuse_nonfinite(block: Features, rows: Sequence[Row]) -> None:
     raise ShardError(f"NaN or infinite {block.dtype} features of image {named}: set dtype: float32 or mend the weights")
 
 
+_H5_ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError)  # what h5py makes of damage, by its place
+
+
+def _line(error: Exception) -> str:
+    """HDF5's messages have several lines."""
+    return " ".join(str(error).split())
+
+
 class Shard:
     """One open shard, its schema checked against `spec` before a feature is read. Use as a context manager."""
 
@@ -128,10 +173,13 @@ class Shard:
         try:
             self._h5 = h5py.File(file, "r")
         except OSError as error:
-            raise ShardError(f"{file}: no readable shard ({error}): run extract again") from error
+            raise ShardError(f"{file}: no readable shard ({_line(error)}): run extract again") from error
         try:
             self.rows = self._check(spec)
             self._features: h5py.Dataset = self._h5["features"]
+        except _H5_ERRORS as error:
+            self._h5.close()
+            raise ShardError(f"{file}: damaged ({_line(error)}): run extract again") from error
         except BaseException:
             self._h5.close()
             raise
@@ -146,8 +194,8 @@ class Shard:
         """Features (n, C, H, W) of the rows at the ascending positions `at`; ShardError on a wrong checksum."""
         try:
             return np.asarray(self._features[at])
-        except OSError as error:
-            raise ShardError(f"{self.file}: damaged features ({error}): run extract again") from error
+        except _H5_ERRORS as error:
+            raise ShardError(f"{self.file}: damaged features ({_line(error)}): run extract again") from error
 
     def _check(self, spec: Spec) -> list[Row]:
         for key, wanted in spec.attributes().items():
@@ -213,8 +261,9 @@ def read_index(folder: Path) -> Index:
 class FeatureStore:
     """Read features by (image_id, view) from a folder of shards.
 
-    Opening checks the index and every shard's schema, not each feature: checksums are checked on reading, and
-    `verify` hashes whole files. Files open per read, so a store can be handed to other threads and processes.
+    Opening checks the index, the sha256 of every file (HDF5 keeps some strings without a checksum, and a flipped bit
+    there can hang its reader) and every schema. Files open per read, so a store can be handed to other threads and
+    processes.
 
         store = FeatureStore(Path("data/features/mobilenet_v2"))
         x = store.read([(image_id, 0) for image_id in ids])    # (N, C, H, W) float16
@@ -224,6 +273,7 @@ class FeatureStore:
         self.folder = folder
         self.index = read_index(folder)
         self.spec = self.index.spec
+        self.verify()
         self._place: dict[Row, tuple[int, int]] = {}
         for number, entry in enumerate(self.index.shards):
             with self._shard(number) as shard:
@@ -279,6 +329,8 @@ class FeatureStore:
     def verify(self) -> None:
         """ShardError naming the first file whose bytes are not those of the index."""
         for entry in self.index.shards:
+            if not (self.folder / entry["name"]).exists():
+                raise ShardError(f"{self.folder / entry['name']}: missing: run extract again")
             if sha256_file(self.folder / entry["name"]) != entry["sha256"]:
                 raise ShardError(f"{self.folder / entry['name']}: sha256 differs from the index: run extract again")
 

@@ -53,10 +53,11 @@ class FeatureTable:
         else:
             image = torch.arange(len(self))
             view = (torch.rand(len(self), generator=generator) * self.views).long()
-        order = torch.randperm(len(image), generator=generator)
-        for at in order.split(batch_size):
-            if len(at) > 1 or len(order) == 1:  # train-mode BatchNorm cannot take a batch of one
-                yield self.features[self.first[image[at]] + view[at]], self.labels[image[at]]
+        batches = list(torch.randperm(len(image), generator=generator).split(batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:  # train-mode BatchNorm cannot take a batch of one
+            batches[-2:] = [torch.cat(batches[-2:])]
+        for at in batches:
+            yield self.features[self.first[image[at]] + view[at]], self.labels[image[at]]
 
 
 def load_table(
@@ -101,7 +102,7 @@ def augmentation(operations: Sequence[Operation]) -> Callable[[Tensor], Tensor]:
 
 
 def _operation(entry: Operation) -> Callable[[Tensor], Tensor]:
-    name, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+    name, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()), ("", {}))
     if name in ("hflip", "vflip") and not options:
         axis = -1 if name == "hflip" else -2
 
@@ -113,8 +114,17 @@ def _operation(entry: Operation) -> Callable[[Tensor], Tensor]:
     if name == "jitter":
         from torchvision.transforms import v2
 
-        jitter = v2.ColorJitter(**options)
-        return lambda batch: torch.stack([jitter(image) for image in batch])
+        try:
+            jitter = v2.ColorJitter(**options)
+        except (TypeError, ValueError) as error:
+            raise ParamsError(f"augment {entry!r}: {' '.join(str(error).split())}") from error
+
+        def recolour(batch: Tensor) -> Tensor:
+            if batch.dtype != torch.uint8:
+                raise ParamsError(f"augment {entry!r}: jitter is for images (cut: input), not for feature maps")
+            return torch.stack([jitter(image) for image in batch])
+
+        return recolour
     raise ParamsError(f"augment {entry!r} is not one of hflip, vflip, jitter")
 
 

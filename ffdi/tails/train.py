@@ -145,8 +145,10 @@ def fit(
             val_auc = auc(validation.labels.numpy(), scores)
             train_auc = auc(target, np.concatenate(seen))
             now = Epoch(fold, epoch, sum(losses) / len(target), train_auc, val_auc, optimizer.param_groups[0]["lr"])
-            if not math.isfinite(now.loss):
-                raise FfdiError(f"fold {fold}, epoch {epoch}: the loss is {now.loss}: lower lr (is {t.lr:g})")
+            if not (math.isfinite(now.loss) and np.isfinite(scores).all()):
+                raise FfdiError(
+                    f"fold {fold}, epoch {epoch}: the training diverged (mean loss {now.loss:g}): lower lr (is {t.lr:g})"
+                )
             history.append(now)
             on_epoch(now)
             if best is None or val_auc > best[0]:

@@ -1,0 +1,319 @@
+"""Images -> shards: what is stored, what is reused, and what a broken run leaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Tiny, make_tiny, picture
+
+from ffdi.errors import FfdiError, InputError, LockedError
+from ffdi.features import extract as extraction
+from ffdi.features.backbones import Backbone
+from ffdi.features.extract import Extraction, Prefix, embed, extract, load_prefix, plan_rows
+from ffdi.features.shards import FeatureStore
+from ffdi.features.views import render
+from ffdi.intake.images import open_image, to_array
+from ffdi.params import read_params
+
+STAGE = Path(__file__).parents[2] / "stages" / "extract.py"
+Make = Callable[..., Backbone]
+
+
+@pytest.fixture
+def run(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> Callable[..., Extraction]:
+    """run(rows, view_count=1, ...): extract `rows` of the tiny set into tmp_path/f; backbone options as named."""
+
+    def go(rows: pd.DataFrame | None = None, **options: Any) -> Extraction:
+        rows = tiny.rows.head(12) if rows is None else rows
+        root, out = options.pop("root", tiny.root), options.pop("out", tmp_path / "f")
+        load = options.pop("load", load_prefix)
+        workers, progress = options.pop("workers", 2), options.pop("progress", lambda blocks, total: blocks)
+        return extract(
+            rows,
+            list(rows["role"]),
+            root=root,
+            prefix=load(backbone(**options), weights),
+            out=out,
+            shard_rows=7,
+            workers=workers,
+            max_pixels=options.pop("max_pixels", 10**6),
+            say=lambda line: None,
+            progress=progress,
+        )
+
+    return go
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_the_plan_is_sorted_and_has_the_clean_view_alone_of_test_images() -> None:
+    assert plan_rows(["b", "a"], ["train", "test"], 2) == [("a", 0), ("b", 0), ("b", 1), ("b", 2)]
+
+
+def test_a_row_is_the_prefix_of_its_view(
+    run: Callable[..., Extraction], tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path
+) -> None:
+    run()
+    store = FeatureStore(tmp_path / "f")
+    store.verify()
+    assert store.spec.shape == (160, 2, 2) and store.spec.dtype == "float16"
+    assert store.index.provenance["weights"] == "random" and store.index.provenance["pretrained"] is False
+    spec = backbone()
+    prefix = load_prefix(spec, weights).module
+    assert prefix is not None
+    for row in tiny.rows.head(12).itertuples():
+        image = open_image((tiny.root / row.path).read_bytes(), max_pixels=10**6)
+        assert store.views(row.image_id) == ([0, 1] if row.role == "train" else [0])
+        for view in store.views(row.image_id):
+            shown = render(image, image_id=row.image_id, view=view, size=64, policy=spec.view_policy, seed=0)
+            with torch.inference_mode():
+                due = prefix(torch.from_numpy(to_array(shown).copy())[None]).half().numpy()
+            assert np.array_equal(store.read([(row.image_id, view)]), due)
+
+
+def test_cut_input_stores_the_pixels(run: Callable[..., Extraction], tiny: Tiny, tmp_path: Path) -> None:
+    run(cut="input")
+    store = FeatureStore(tmp_path / "f")
+    assert store.spec.shape == (3, 64, 64) and store.spec.dtype == "uint8"
+    row = tiny.rows.iloc[0]
+    image = open_image((tiny.root / row["path"]).read_bytes(), max_pixels=10**6)
+    assert np.array_equal(store.read([(row["image_id"], 0)])[0], to_array(image).transpose(2, 0, 1))
+
+
+def test_extraction_leaves_the_prefix_as_it_was(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> None:
+    prefix = load_prefix(backbone(), weights)
+    assert prefix.module is not None
+    before = {k: v.clone() for k, v in prefix.module.state_dict().items()}
+    rows = tiny.rows.head(6)
+    extract(
+        rows,
+        list(rows["role"]),
+        root=tiny.root,
+        prefix=prefix,
+        out=tmp_path / "f",
+        shard_rows=4,
+        workers=2,
+        max_pixels=10**6,
+        say=lambda line: None,
+    )
+    after = prefix.module.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert not any(m.training for m in prefix.module.modules())
+
+
+def test_the_bytes_do_not_depend_on_workers_nor_on_the_other_images(
+    run: Callable[..., Extraction], tiny: Tiny, tmp_path: Path
+) -> None:
+    run(workers=1, out=tmp_path / "one")
+    run(workers=4, out=tmp_path / "four")
+    assert contents(tmp_path / "one") == contents(tmp_path / "four")
+    run(tiny.rows.iloc[3:4], out=tmp_path / "alone")
+    alone = FeatureStore(tmp_path / "alone")
+    rows = [(tiny.rows.iloc[3]["image_id"], 0)]
+    assert alone.read(rows).tobytes() == FeatureStore(tmp_path / "one").read(rows).tobytes()
+
+
+def with_roles(rows: pd.DataFrame, role: str) -> pd.DataFrame:
+    return rows.assign(role=role)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "reused", "computed"),
+    [
+        pytest.param((10, "train", 1), (12, "train", 1), 20, 4, id="images added"),
+        pytest.param((12, "train", 1), (10, "train", 1), 20, 0, id="images dropped"),
+        pytest.param((12, "train", 0), (12, "train", 2), 12, 24, id="views added"),
+        pytest.param((12, "train", 1), (12, "test", 1), 12, 0, id="all become test images"),
+        pytest.param((12, "test", 1), (12, "train", 1), 12, 12, id="all become train images"),
+    ],
+)
+def test_only_missing_rows_are_computed(
+    first: tuple[int, str, int],
+    then: tuple[int, str, int],
+    reused: int,
+    computed: int,
+    run: Callable[..., Extraction],
+    tiny: Tiny,
+    tmp_path: Path,
+) -> None:
+    for count, role, views in (first, then):
+        done = run(with_roles(tiny.rows.head(count), role), view_count=views)
+    assert (done.reused, done.computed) == (reused, computed)
+    count, role, views = then
+    run(with_roles(tiny.rows.head(count), role), view_count=views, out=tmp_path / "from-nothing")
+    assert contents(tmp_path / "f") == contents(tmp_path / "from-nothing")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"view_seed": 1}, {"mean": (0.4, 0.5, 0.5)}, {"dtype": "float32"}, {"cut": "features.15"}, {"view_policy": ()}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_param_that_changes_features_rebuilds_them_all(
+    change: dict[str, Any], run: Callable[..., Extraction]
+) -> None:
+    total = run().rows
+    assert run().computed == 0
+    assert run(**change).computed == total
+
+
+def test_progress_sees_every_missing_row(run: Callable[..., Extraction]) -> None:
+    seen: list[int] = []
+
+    def progress(blocks: Any, total: int) -> Any:
+        for block in blocks:
+            seen.append(len(block))
+            yield block
+
+    done = run(progress=progress)
+    assert sum(seen) == done.computed == done.rows
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Tiny:
+    """A data set whose files the test may change."""
+    return make_tiny(tmp_path / "own", count=12, groups=6, folds=2)
+
+
+def test_an_image_that_changed_since_ingest_is_an_error_naming_it(run: Callable[..., Extraction], own: Tiny) -> None:
+    picture(99).save(own.root / "0003.jpg")
+    with pytest.raises(InputError, match=r"0003\.jpg: changed since it was ingested"):
+        run(own.rows, root=own.root)
+
+
+def test_an_image_that_is_gone_is_an_error_naming_it(run: Callable[..., Extraction], own: Tiny) -> None:
+    (own.root / "0003.jpg").unlink()
+    with pytest.raises(InputError, match=r"0003\.jpg: cannot be read: No such file"):
+        run(own.rows, root=own.root)
+
+
+def test_features_that_overflow_float16_name_their_image(run: Callable[..., Extraction], tmp_path: Path) -> None:
+    def loud(backbone: Backbone, weights: Path) -> Prefix:
+        prefix = load_prefix(backbone, weights)
+        assert prefix.module is not None
+        [m for m in prefix.module.modules() if isinstance(m, torch.nn.BatchNorm2d)][-1].weight.data *= 1e8
+        return prefix
+
+    with pytest.raises(FfdiError, match="NaN or infinite float16 features of image [0-9a-f]{64} view 0"):
+        run(load=loud)
+    assert not (tmp_path / "f" / "index.json").exists()
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_first_image(
+    run: Callable[..., Extraction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 20_000, 20_000))
+    monkeypatch.setattr(extraction, "compute_rows", lambda *a, **k: pytest.fail("an image was read"))
+    with pytest.raises(FfdiError, match=r"needs 2\d(\.\d)? kB, the disk has 20 kB free"):
+        run()
+
+
+def test_nothing_is_asked_of_the_disk_when_nothing_is_missing(
+    run: Callable[..., Extraction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 0))
+    assert run().computed == 0
+
+
+def test_a_second_writer_is_refused_naming_the_first(run: Callable[..., Extraction], tmp_path: Path) -> None:
+    hold = (
+        "import sys, pathlib, ffdi.files as f\n"
+        "with f.sole_writer(pathlib.Path(sys.argv[1])):\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path / "f")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(LockedError, match=rf"PID {holder.pid}\)"):
+            run()
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert run().computed > 0  # a lock of the dead holds no one
+
+
+def test_embed_is_the_mean_over_the_map_of_view_0(
+    run: Callable[..., Extraction], tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path
+) -> None:
+    run()
+    rows = tiny.rows.head(12)
+    embedded = embed(rows, root=tiny.root, prefix=load_prefix(backbone(), weights), max_pixels=10**6)
+    stored = FeatureStore(tmp_path / "f").read([(i, 0) for i in rows["image_id"]])
+    assert embedded.shape == (12, 160)
+    np.testing.assert_allclose(embedded, stored.astype(np.float32).mean(axis=(2, 3)), rtol=1e-6)
+
+
+PARAMS = """
+data: {{root: {root}}}
+backbones:
+  tiny:
+    network: torchvision:mobilenet_v2
+    weights: random
+    cut: features.16
+    image_size: 64
+    views: {{count: 6, policy: seeds}}
+    runtime: torch
+recipes:
+  tiny: {{backbone: tiny}}
+split: {{embedding: tiny}}
+ladder: {{recipe: tiny, backbone: tiny}}
+extract: {{shard_rows: 16, workers: 1}}
+"""
+
+
+def test_a_stage_killed_while_it_writes_ends_after_a_rerun_in_the_bytes_of_an_unbroken_run(
+    tiny: Tiny, weights: Path, tmp_path: Path
+) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(PARAMS.format(root=tiny.root))
+    out = tmp_path / "data" / "features" / "tiny"
+    command = [sys.executable, str(STAGE), "--params", str(params), "--backbone", "tiny", "--out", str(out)]
+    command += ["--images", str(tiny.images_file), "--folds", str(tiny.folds_file), "--weights", str(weights)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    stage = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (out / "next" / "shard-00001.h5").exists():
+        assert stage.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    stage.send_signal(signal.SIGKILL)
+    assert stage.wait() == -signal.SIGKILL
+    assert not (out / "index.json").exists()
+    whole = sorted((out / "next").glob("shard-*.h5"))
+    assert len(whole) >= 2
+
+    rerun = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert rerun.returncode == 0, rerun.stderr
+    assert f"{16 * len(whole)} reused" in rerun.stderr
+    unbroken = tmp_path / "unbroken"
+    read = read_params(params)
+    extract(
+        tiny.rows,
+        list(tiny.rows["role"]),
+        root=tiny.root,
+        prefix=load_prefix(replace(read.backbone("tiny"), name="tiny"), weights),
+        out=unbroken,
+        shard_rows=16,
+        workers=2,
+        max_pixels=10**6,
+        say=lambda line: None,
+    )
+    assert contents(out) == contents(unbroken)

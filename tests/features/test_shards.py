@@ -1,0 +1,347 @@
+"""A shard is whole or refused: written atomically, checked against its spec, read by row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ffdi.errors import FfdiError, ShardError
+from ffdi.features.shards import FeatureStore, Index, Row, Shard, Spec, read_index, shard_name, write_shard
+from ffdi.files import sha256_file
+
+SPEC = Spec("tiny", "torchvision:mobilenet_v2", "features.16", "ab" * 32, 64, (2, 3, 3), "float16", {"mean": [0.5]})
+ROWS: list[Row] = sorted((hashlib.sha256(bytes([i])).hexdigest(), view) for i in range(5) for view in (0, 1))
+FEATURES = np.random.default_rng(0).normal(size=(10, 2, 3, 3)).astype(np.float16)
+
+
+def make_store(folder: Path, per_shard: int = 4) -> Path:
+    """FEATURES as shards of `per_shard` rows with their index."""
+    entries = []
+    for number, at in enumerate(range(0, len(ROWS), per_shard)):
+        file = folder / shard_name(number)
+        write_shard(file, SPEC, ROWS[at : at + per_shard], [FEATURES[at : at + per_shard]])
+        entries.append({"name": file.name, "rows": len(ROWS[at : at + per_shard]), "sha256": sha256_file(file)})
+    Index(SPEC, {"weights": "random"}, tuple(entries)).write(folder)
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return make_store(tmp_path / "features")
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    return FeatureStore(make_store(tmp_path_factory.mktemp("lasting"), per_shard=3))
+
+
+def test_a_shard_is_as_documented(store: Path) -> None:
+    with h5py.File(store / "shard-00000.h5", "r") as h5:
+        assert {k: (v.dtype, v.shape, v.fletcher32) for k, v in h5.items()} == {
+            "features": (np.float16, (4, 2, 3, 3), True),
+            "image_id": (np.uint8, (4, 32), True),
+            "view": (np.uint8, (4,), True),
+        }
+        attributes = {k: v if isinstance(v, str) else int(v) for k, v in h5.attrs.items()}
+        assert bytes(h5["image_id"][0]).hex() == ROWS[0][0]
+    assert attributes == {
+        "fingerprint": SPEC.fingerprint,
+        "backbone": "tiny",
+        "cut": "features.16",
+        "weights_sha256": "ab" * 32,
+        "image_size": 64,
+        "format_version": 1,
+    }
+
+
+def test_the_index_names_every_shard_with_its_rows_and_hash(store: Path) -> None:
+    raw = json.loads((store / "index.json").read_text())
+    assert [(s["name"], s["rows"]) for s in raw["shards"]] == [(shard_name(n), r) for n, r in enumerate((4, 4, 2))]
+    assert all(s["sha256"] == sha256_file(store / s["name"]) for s in raw["shards"])
+    assert (raw["rows"], raw["fingerprint"], raw["provenance"]) == (10, SPEC.fingerprint, {"weights": "random"})
+    assert read_index(store).spec == SPEC
+
+
+@given(asked=st.lists(st.sampled_from(range(10)), max_size=25))
+@settings(deadline=None)
+def test_rows_are_read_in_any_order_and_more_than_once(lasting: FeatureStore, asked: list[int]) -> None:
+    assert np.array_equal(lasting.read([ROWS[i] for i in asked]), FEATURES[asked])
+
+
+@given(cuts=st.lists(st.integers(0, 10), max_size=6).map(sorted))
+@settings(deadline=None, max_examples=30)
+def test_the_bytes_do_not_depend_on_how_the_features_came_in_blocks(
+    cuts: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.mktemp("blocks") / "one.h5"
+    write_shard(file, SPEC, ROWS, [FEATURES])
+    write_shard(file.with_name("many.h5"), SPEC, ROWS, np.split(FEATURES, cuts))
+    assert file.with_name("many.h5").read_bytes() == file.read_bytes()
+
+
+def test_the_store_knows_its_views(lasting: FeatureStore) -> None:
+    assert len(lasting) == 10
+    assert lasting.views(ROWS[0][0]) == [0, 1]
+    assert lasting.views("00" * 32) == []
+    assert ROWS[3] in lasting and (ROWS[0][0], 2) not in lasting
+    with pytest.raises(ShardError, match=f"no features of image {ROWS[0][0]} view 2"):
+        lasting.read([ROWS[1], (ROWS[0][0], 2)])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_stop_the_writer_naming_the_image(value: float, tmp_path: Path) -> None:
+    features = FEATURES.copy()
+    features[7, 1, 0, 0] = value
+    with pytest.raises(ShardError, match=f"image {ROWS[7][0]} view {ROWS[7][1]}: set dtype: float32"):
+        write_shard(tmp_path / "s.h5", SPEC, ROWS, [features])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [9, 11])
+def test_more_or_fewer_features_than_rows_are_refused(count: int, tmp_path: Path) -> None:
+    with pytest.raises(ShardError, match=f"{count} rows of features came for 10 rows"):
+        write_shard(tmp_path / "s.h5", SPEC, ROWS, [np.resize(FEATURES, (count, 2, 3, 3))])
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Writes beyond `size` bytes of a file fail, as they do on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [10, 1_000, 20_000, 300_000, 620_000])
+def test_a_disk_that_fills_up_leaves_nothing_and_is_said_in_one_line(
+    size: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """HDF5 that is told of a failed write takes the process down with it, at once or on the next file."""
+    spec = replace(SPEC, shape=(640, 7, 7))
+    blocks = np.ones((10, 640, 7, 7), np.float16)  # 627 kB
+    for _ in range(2):
+        with file_size_limit(size), pytest.raises(FfdiError) as error:
+            write_shard(tmp_path / "s.h5", spec, ROWS, iter(blocks[:, None]))
+        assert str(error.value) == f"{tmp_path / 's.h5'}: cannot be written: File too large"
+        assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err == ""
+    write_shard(tmp_path / "s.h5", spec, ROWS, iter(blocks[:, None]))
+    with Shard(tmp_path / "s.h5", spec) as shard:
+        assert shard.read(slice(0, 10)).all()
+
+
+def test_the_fingerprint_changes_with_everything_but_the_backbones_name() -> None:
+    changes: list[dict[str, Any]] = [
+        {"network": "torchvision:resnet18"},
+        {"cut": "features.15"},
+        {"weights_sha256": "cd" * 32},
+        {"image_size": 65},
+        {"shape": (2, 3, 4)},
+        {"dtype": "float32"},
+        {"policy": {"mean": [0.4]}},
+    ]
+    prints = {replace(SPEC, **change).fingerprint for change in changes} | {SPEC.fingerprint}
+    assert len(prints) == len(changes) + 1
+    assert replace(SPEC, backbone="other").fingerprint == SPEC.fingerprint
+
+
+# What is wrong with shards on disk
+
+
+@pytest.mark.parametrize("keep", [0, 8, 700, -4096, -1])
+def test_a_truncated_shard_is_refused(keep: int, tmp_path: Path) -> None:
+    folder = make_store(tmp_path / "features")
+    file = folder / "shard-00001.h5"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(ShardError, match=r"shard-00001\.h5.*run extract again"):
+        FeatureStore(folder).read(ROWS)
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
+    """In the header, a name, an attribute, an image_id or a feature: refused, or (in unused space) without effect."""
+    folder = make_store(tmp_path / "features", per_shard=10)
+    file = folder / "shard-00000.h5"
+    whole = file.read_bytes()
+    refused = 0
+    for at in range(0, len(whole), 5):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << at % 8
+        file.write_bytes(damaged)
+        try:
+            store = FeatureStore(folder)
+            assert [row for row in ROWS if row in store] == ROWS and len(store) == len(ROWS)
+            assert store.read(ROWS).tobytes() == FEATURES.tobytes()
+        except ShardError as error:
+            assert "shard-00000.h5" in str(error) and "\n" not in str(error)
+            refused += 1
+        with pytest.raises(ShardError, match=r"shard-00000\.h5: sha256 differs|no readable|damaged|expected"):
+            FeatureStore(folder).verify()
+    assert refused > 0.5 * len(whole) / 5
+
+
+def test_verify_passes_whole_shards(store: Path) -> None:
+    FeatureStore(store).verify()
+
+
+@pytest.mark.parametrize("name", ["shard-00001.h5", "index.json"])
+def test_a_missing_file_is_said_on_opening(name: str, store: Path) -> None:
+    (store / name).unlink()
+    with pytest.raises(ShardError, match=name):
+        FeatureStore(store)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"spec": {"shape": 3}}', "\xff"])
+def test_an_index_that_is_none_is_refused(text: str, store: Path) -> None:
+    (store / "index.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ShardError, match=r"index\.json: not an index of shards"):
+        FeatureStore(store)
+
+
+def test_an_index_whose_spec_was_edited_is_refused(store: Path) -> None:
+    text = (store / "index.json").read_text()
+    (store / "index.json").write_text(text.replace('"features.16"', '"features.15"'))
+    with pytest.raises(ShardError, match="is not that of its own spec"):
+        FeatureStore(store)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"cut": "features.15"}, "fingerprint is .*, expected"),
+        ({"weights_sha256": "cd" * 32}, "fingerprint is .*, expected"),
+        ({"backbone": "other"}, "backbone is tiny, expected other"),
+    ],
+)
+def test_shards_of_another_backbone_are_refused_naming_both_sides(
+    change: dict[str, Any], says: str, store: Path
+) -> None:
+    with pytest.raises(ShardError, match=says):
+        Shard(store / "shard-00000.h5", replace(SPEC, **change))
+
+
+def test_features_of_other_weights_are_refused(store: Path) -> None:
+    FeatureStore(store).refuse_other_weights("ab" * 32)
+    with pytest.raises(ShardError, match="made with weights abababababab, the file given is cdcdcdcdcdcd"):
+        FeatureStore(store).refuse_other_weights("cd" * 32)
+
+
+def rewritten(file: Path, change: Callable[[h5py.File], None]) -> Path:
+    with h5py.File(file, "r+") as h5:
+        change(h5)
+    return file
+
+
+def swap_dtype(h5: h5py.File) -> None:
+    del h5["features"]
+    h5["features"] = FEATURES[:4].astype(np.float32)
+
+
+def swap_shape(h5: h5py.File) -> None:
+    del h5["features"]
+    h5["features"] = FEATURES[:4, :, :2]
+
+
+def external_link(h5: h5py.File) -> None:
+    del h5["features"]
+    h5["features"] = h5py.ExternalLink("secret.h5", "features")
+
+
+def soft_link(h5: h5py.File) -> None:
+    h5.move("features", "elsewhere")
+    h5["features"] = h5py.SoftLink("/elsewhere")
+
+
+def external_storage(h5: h5py.File) -> None:
+    del h5["features"]
+    h5.create_dataset("features", (4, 2, 3, 3), "f2", external=[("secret.h5", 0, h5py.h5f.UNLIMITED)])
+
+
+def virtual(h5: h5py.File) -> None:
+    del h5["features"]
+    layout = h5py.VirtualLayout((4, 2, 3, 3), "f2")
+    layout[:] = h5py.VirtualSource("secret.h5", "features", (4, 2, 3, 3))
+    h5.create_virtual_dataset("features", layout)
+
+
+def group(h5: h5py.File) -> None:
+    del h5["features"]
+    h5.create_group("features")
+
+
+def scalar_view(h5: h5py.File) -> None:
+    del h5["view"]
+    h5["view"] = np.uint8(1)
+
+
+def no_view(h5: h5py.File) -> None:
+    del h5["view"]
+
+
+def odd_attribute(h5: h5py.File) -> None:
+    h5.attrs["image_size"] = "large"
+
+
+def no_attribute(h5: h5py.File) -> None:
+    del h5.attrs["cut"]
+
+
+def declares_too_much(h5: h5py.File) -> None:
+    """157 GB in a file of kilobytes: chunks that were never written take no room."""
+    rows = 157 * 10**9 // SPEC.row_bytes
+    for name, shape, dtype in (("features", SPEC.shape, "f2"), ("image_id", (32,), "u1"), ("view", (), "u1")):
+        del h5[name]
+        h5.create_dataset(name, (rows, *shape), dtype, chunks=(1000, *shape))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (swap_dtype, r"features is float32\(4, 2, 3, 3\), expected float16"),
+        (swap_shape, r"features is float16\(4, 2, 2, 3\), expected float16\(4, 2, 3, 3\)"),
+        (external_link, "features is missing or a link out of the file"),
+        (soft_link, "features is missing or a link out of the file"),
+        (external_storage, "features is no plain dataset"),
+        (virtual, "features is no plain dataset"),
+        (group, "features is no plain dataset"),
+        (scalar_view, "view|damaged"),
+        (no_view, "view is missing"),
+        (odd_attribute, "image_size|damaged"),
+        (no_attribute, "cut is None, expected features.16"),
+        (declares_too_much, "declares .* rows of features that it does not hold"),
+    ],
+)
+def test_a_foreign_file_is_refused_before_a_feature_is_read(
+    change: Callable[[h5py.File], None], says: str, store: Path
+) -> None:
+    file = store / "shard-00000.h5"
+    write_shard(store / "secret.h5", SPEC, ROWS[:4], [FEATURES[:4]])  # would do, if links were followed
+    rewritten(file, change)
+    assert file.stat().st_size < 100_000
+    with pytest.raises(ShardError, match=says) as error:
+        Shard(file, SPEC)
+    assert "\n" not in str(error.value)
+
+
+def test_a_shard_with_other_rows_than_the_index_says_is_refused(store: Path) -> None:
+    file = store / "shard-00001.h5"
+    write_shard(file, SPEC, ROWS[4:7], [FEATURES[4:7]])
+    index = read_index(store)
+    entries = (index.shards[0], dict(index.shards[1]) | {"sha256": sha256_file(file)})
+    replace(index, shards=entries).write(store)
+    with pytest.raises(ShardError, match=r"shard-00001\.h5: 3 rows, the index says 4"):
+        FeatureStore(store)
