@@ -9,6 +9,7 @@ export DVC_NO_ANALYTICS := true
 repro: $(VENV)/installed
 	dvc repro
 	@python .ci/check_repro.py --record
+	@echo && cat data/report/verdict.txt && echo "The page: data/report/index.html"
 
 test: $(VENV)/installed
 	pytest

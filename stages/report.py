@@ -44,6 +44,7 @@ def main(
     with replacing_folder(out) as folder:
         write_text(folder / "index.html", page)
         write_text(folder / "results.md", results_table(results))
+        write_text(folder / "verdict.txt", verdict(results) + "\n")
     leftovers = [
         f"{place / name}"
         for place, known in ((models, params.recipes), (features, params.backbones))

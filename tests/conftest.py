@@ -106,29 +106,30 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return make_tiny(tmp_path_factory.mktemp("tiny"))
 
 
+def tiny_backbone(**changes: Any) -> Backbone:
+    """A random MobileNetV2 at 64 pixels on torch, changed as asked."""
+    fields: dict[str, Any] = {
+        "name": "tiny",
+        "network": "torchvision:mobilenet_v2",
+        "weights": "random",
+        "cut": "features.16",
+        "image_size": 64,
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "view_count": 1,
+        "view_policy": resolve_policy("seeds"),
+        "view_seed": 0,
+        "dtype": "float16",
+        "runtime": "torch",
+        "precision": "float32",
+    }
+    return Backbone(**(fields | changes))
+
+
 @pytest.fixture
 def backbone() -> Callable[..., Backbone]:
-    """backbone(cut="features.16", view_count=1, ...): a random MobileNetV2 at 64 pixels on torch, changed as asked."""
-
-    def make(**changes: Any) -> Backbone:
-        fields: dict[str, Any] = {
-            "name": "tiny",
-            "network": "torchvision:mobilenet_v2",
-            "weights": "random",
-            "cut": "features.16",
-            "image_size": 64,
-            "mean": (0.5, 0.5, 0.5),
-            "std": (0.5, 0.5, 0.5),
-            "view_count": 1,
-            "view_policy": resolve_policy("seeds"),
-            "view_seed": 0,
-            "dtype": "float16",
-            "runtime": "torch",
-            "precision": "float32",
-        }
-        return Backbone(**(fields | changes))
-
-    return make
+    """backbone(cut="features.16", view_count=1, ...), see tiny_backbone."""
+    return tiny_backbone
 
 
 @pytest.fixture(scope="session")
@@ -139,3 +140,82 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("weights") / "mobilenet_v2.safetensors"
     fetch_weights("torchvision:mobilenet_v2", "random", out, base=Path())
     return out
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A recipe trained on the tiny set: its features, its bundle and what went into it."""
+
+    features: Path
+    model: Path
+    save: Callable[[Path], None]  # writes the same bundle again
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Extracted, cross-validated (3 folds, 8 epochs) and bundled, all through the library."""
+    import torch
+
+    from ffdi.features.extract import extract, load_prefix
+    from ffdi.features.shards import FeatureStore
+    from ffdi.features.weights import load_network
+    from ffdi.tails.batches import load_table
+    from ffdi.tails.bundle import out_of_fold, save_bundle
+    from ffdi.tails.heads import HeadSpec, TailFactory
+    from ffdi.tails.train import Optimizer, Schedule, Training, cross_validate
+
+    folder = tmp_path_factory.mktemp("trained")
+    spec = tiny_backbone()
+    extract(
+        tiny.rows,
+        list(tiny.rows["role"]),
+        root=tiny.root,
+        prefix=load_prefix(spec, weights),
+        out=folder / "features",
+        shard_rows=32,
+        workers=2,
+        max_pixels=10**6,
+        say=lambda line: None,
+    )
+    store = FeatureStore(folder / "features")
+    rows = tiny.rows[tiny.rows["role"] == "train"].set_index("image_id")
+    table = load_table(store, list(rows.index), list(rows["label"]), views=True, memory_gb=1)
+    network = load_network(spec.network, weights)[0]
+    head = HeadSpec("mlp", (16,), 0.2, 1, 1, 1)
+    factory = TailFactory(network, spec, head, store.spec.shape)
+    training = Training(
+        epochs=8,
+        patience=None,
+        batch_size=12,
+        views="sample",
+        optimizer=Optimizer("adam", 0.0, None),
+        lr=0.001,
+        schedule=Schedule("none", 1, 0.1, 0),
+        l1=0.0,
+        label_smoothing=0.0,
+        mixup=0.0,
+        cutmix=0.0,
+        augment=(),
+        seed=0,
+    )
+
+    def save(to: Path) -> None:
+        device = torch.device("cpu")
+        fits = cross_validate(factory.fresh, table, list(rows["fold"]), training, run_folds=None, device=device)
+        oof, threshold, temperature = out_of_fold(fits, table, rows["fold"])
+        save_bundle(
+            to,
+            fits,
+            oof,
+            threshold=threshold,
+            temperature=temperature,
+            network=network,
+            backbone=spec,
+            head=head,
+            recipe={"name": "tiny"},
+            spec=store.spec,
+            provenance=store.index.provenance,
+        )
+
+    save(folder / "model")
+    return Trained(folder / "features", folder / "model", save)

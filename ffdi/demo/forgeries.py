@@ -19,12 +19,12 @@ REGIONS = {
 }
 
 # How strong the traces are; tuned on demo seeds 1 to 4, never on the one that is committed.
-_COLOUR = 0.07  # deviation of the donor's gain per channel, after it took on the target's colours
-_SHIFT = 0.02  # deviation of an offset per channel, in sRGB
-_SCALES = (0.35, 0.65)  # the donor is reduced to this share of its size and enlarged again
+_COLOUR = 0.05  # deviation of the donor's gain per channel, after it took on the target's colours
+_SHIFT = 0.014  # deviation of an offset per channel, in sRGB
+_SCALES = (0.5, 0.8)  # the donor is reduced to this share of its size and enlarged again
 _SHARPEN = 0.6  # at most: unsharp masking of the donor, or a blur of it
 _EDGE = (4.0, 12.0)  # radius of the mask's blur, pixels
-_OPACITY = (0.8, 1.0)
+_OPACITY = (0.75, 0.95)
 _WARP = 1.6  # pixels: deviation of the local warp
 
 

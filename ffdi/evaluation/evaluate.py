@@ -103,6 +103,10 @@ def _plots(test: pd.DataFrame, scores: np.ndarray, threshold: float) -> dict[str
         "confusion": pd.DataFrame({"actual": names[labels], "predicted": names[predicted]}),
         "calibration": pd.DataFrame(reliability(labels, scores), columns=["score", "fakes", "images"]),
         "scores": pd.DataFrame({"image_id": test["image_id"], "label": labels, "score": scores}).iloc[order],
+        "roc": pd.DataFrame(
+            columns=["fpr", "tpr", "threshold"]
+        ),  # without rows where a class is missing: DVC wants the file
+        "pr": pd.DataFrame(columns=["recall", "precision"]),
     }
     if len(np.unique(labels)) == 2:
         fpr, tpr, at = roc_points(labels, scores)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from ffdi.errors import InputError
 from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.extract import Prefix, compute_rows, plan_rows, view_images
 from ffdi.features.shards import Features
@@ -71,15 +72,19 @@ def climb(
 ) -> tuple[Metrics, pd.DataFrame]:
     """(metrics/ladder.json, the plot's rows) for `rows` (images.csv joined with folds.csv), `folds` folds per rung.
 
-    All rungs have the same images, the same number of samples an epoch and the same seeds.
+    All rungs have the same images, the same number of samples an epoch and the same seeds. Raises InputError when a
+    half of the test groups lacks a class.
     """
+    test = rows[rows["role"] == "test"]
+    groups = test["group"].to_numpy(str)
+    for half in (_first_half(groups), ~_first_half(groups)):
+        if test["label"][half].nunique() < 2:
+            raise InputError("the ladder needs reals and fakes in either half of the test groups: add test images")
     training = replace(training, views="all")
     honest = _extract(rows, root, prefix, max_pixels, progress, careless=False)
     careless = _extract(rows, root, prefix, max_pixels, progress, careless=True)
     train = rows[rows["role"] == "train"]
     own_folds = (train["fold"] % folds).tolist()
-    test = rows[rows["role"] == "test"]
-    groups = test["group"].to_numpy(str)
     per_seed = [
         _rungs(honest, careless, own_folds, groups, fresh_tail, replace(training, seed=training.seed + s), device)
         for s in range(seeds)
@@ -237,7 +242,7 @@ def _chosen_on_test(moments: list[_Moment], labels: npt.NDArray[np.int64], group
     The true figure needs images the choice has not seen: the epoch is chosen on one half of the test groups and
     scored on the other, both ways round.
     """
-    half = np.isin(groups, np.unique(groups)[::2])
+    half = _first_half(groups)
     scores = np.empty(len(labels))
     reported, accuracy = [], []
     for chosen_on, scored_on in ((half, ~half), (~half, half)):
@@ -246,6 +251,10 @@ def _chosen_on_test(moments: list[_Moment], labels: npt.NDArray[np.int64], group
         reported.append(auc(labels[chosen_on], best.test_scores[chosen_on]))
         accuracy.append(((best.test_scores[chosen_on] >= 0.5) == labels[chosen_on]).mean())
     return Figures(float(np.mean(reported)), float(np.mean(accuracy)), scores)
+
+
+def _first_half(groups: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
+    return np.isin(groups, np.unique(groups)[::2])
 
 
 def _views_as_images(table: FeatureTable, folds: int, seed: int) -> tuple[FeatureTable, list[int]]:

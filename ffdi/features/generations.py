@@ -78,7 +78,7 @@ def _is_current(folder: Path, spec: Spec, parts: Sequence[Sequence[Row]], proven
 def _is_sound(folder: Path, entry: Mapping[str, Any]) -> bool:
     """Whether a shard has the bytes that the index says; asked before HDF5 opens it."""
     file = folder / entry["name"]
-    return file.exists() and sha256_file(file) == entry["sha256"]
+    return file.exists() and sha256_file(file) == str(entry["sha256"])
 
 
 def _sound_shards(folder: Path) -> list[Path]:

@@ -6,7 +6,9 @@ scores = bundle.scores(features)        # (N, C, H, W) -> (N,) P(fake)
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,7 +108,8 @@ def save_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     states = {f"fold-{fold}": fitted.state for fold, fitted in fits.items()}
     if backbone.cut != INPUT:
-        prefix, _ = cut_network(without_classifier(network, backbone.network), backbone.cut)
+        headless = without_classifier(copy.deepcopy(network), backbone.network)
+        prefix, _ = cut_network(headless, backbone.cut)
         assert prefix is not None
         states["prefix"] = FrozenPrefix(prefix, backbone.mean, backbone.std).state_dict()
     for name, state in states.items():
@@ -116,7 +119,7 @@ def save_bundle(
     files = [*(f"{name}.safetensors" for name in states), "oof.csv"]
     for stale in folder.iterdir():
         if stale.name not in (*files, "bundle.json"):
-            stale.unlink()
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
     best = {str(f): auc(*_labels_and_logits(oof, f)) for f in fits}
     facts = {
         "format_version": FORMAT_VERSION,
@@ -148,8 +151,17 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder / 'bundle.json'}: missing: run the train stage first") from None
     except ValueError as error:
         raise BundleError(f"{folder / 'bundle.json'}: not JSON ({error})") from error
-    if facts.get("format_version") != FORMAT_VERSION:
-        raise BundleError(f"{folder}: bundle format {facts.get('format_version')}, this ffdi reads {FORMAT_VERSION}")
+    version = facts.get("format_version") if isinstance(facts, dict) else None
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{folder}: bundle format {version}, this ffdi reads {FORMAT_VERSION}")
+    try:
+        return _assembled(folder, facts)
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"{folder / 'bundle.json'}: does not fit its files ({reason}): run train again") from error
+
+
+def _assembled(folder: Path, facts: Mapping[str, Any]) -> Bundle:
     for name, digest in facts["sha256"].items():
         if not (folder / name).exists():
             raise BundleError(f"{folder / name}: missing")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from conftest import picture
 
 from ffdi.errors import ParamsError
 from ffdi.features.views import PRESETS, render, resolve_policy

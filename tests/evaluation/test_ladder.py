@@ -1,0 +1,144 @@
+"""The ladder: the honest rung is the real training, every other rung is one more mistake."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Tiny, Trained, tiny_backbone
+
+from ffdi.errors import InputError
+from ffdi.evaluation.ladder import RUNGS, climb
+from ffdi.features.extract import load_prefix
+from ffdi.features.shards import FeatureStore
+from ffdi.features.weights import load_network
+from ffdi.files import write_json
+from ffdi.metrics import Metrics, auc
+from ffdi.tails.batches import load_table
+from ffdi.tails.bundle import sigmoid
+from ffdi.tails.heads import HeadSpec, TailFactory
+from ffdi.tails.train import Optimizer, Schedule, Training, cross_validate, predict_logits
+
+CPU = torch.device("cpu")
+TRAINING = Training(
+    epochs=2,
+    patience=None,
+    batch_size=16,
+    views="sample",  # the ladder trains on all views, so that all rungs have as many samples
+    optimizer=Optimizer("adam", 0.0, None),
+    lr=0.001,
+    schedule=Schedule("none", 1, 0.1, 0),
+    l1=1e-5,
+    label_smoothing=0.0,
+    mixup=0.0,
+    cutmix=0.0,
+    augment=(),
+    seed=0,
+)
+
+
+def factory(weights: Path) -> TailFactory:
+    backbone = tiny_backbone()
+    head = HeadSpec("linear", (), 0.2, 1, 1, 1)
+    return TailFactory(load_network(backbone.network, weights)[0], backbone, head, (160, 2, 2))
+
+
+def climbed(
+    tiny: Tiny, weights: Path, rows: pd.DataFrame | None = None, *, seeds: int = 1, epochs: int = 2, **backbone: Any
+) -> tuple[Metrics, pd.DataFrame]:
+    return climb(
+        tiny.rows if rows is None else rows,
+        root=tiny.root,
+        prefix=load_prefix(tiny_backbone(**backbone), weights),
+        fresh_tail=factory(weights).fresh,
+        training=replace(TRAINING, epochs=epochs),
+        folds=2,
+        seeds=seeds,
+        resamples=100,
+        max_pixels=10**6,
+        device=CPU,
+    )
+
+
+@pytest.fixture(scope="module")
+def ladder(tiny: Tiny, weights: Path) -> tuple[Metrics, pd.DataFrame]:
+    return climbed(tiny, weights)
+
+
+def test_six_rungs_with_their_figures(ladder: tuple[Metrics, pd.DataFrame], tmp_path: Path) -> None:
+    metrics, plot = ladder
+    write_json(tmp_path / "ladder.json", metrics)  # refuses NaN
+    read = json.loads((tmp_path / "ladder.json").read_text())
+    assert len(RUNGS) == 6 and "rung_6_name" not in read
+    for n, name in enumerate(RUNGS):
+        assert read[f"rung_{n}_name"] == name
+        for key in ("reported_auc", "true_auc", "true_auc_low", "true_auc_high", "reported_accuracy", "true_accuracy"):
+            assert 0 <= read[f"rung_{n}_{key}"] <= 1
+        gap = read[f"rung_{n}_reported_auc"] - read[f"rung_{n}_true_auc"]
+        assert read[f"rung_{n}_gap_auc"] == pytest.approx(gap)
+        assert read[f"rung_{n}_true_auc_low"] <= read[f"rung_{n}_true_auc"] <= read[f"rung_{n}_true_auc_high"]
+        assert f"rung_{n}_gap_auc_std" not in read  # one seed has no spread
+    assert (read["seeds"], read["folds"], read["pretrained"]) == (1, 2, False)
+    assert list(plot.columns) == ["rung", "figure", "auc"]
+    assert plot["figure"].tolist() == ["reported", "true"] * 6
+    assert plot["auc"].iloc[0] == metrics["rung_0_reported_auc"]
+
+
+def test_the_honest_rung_is_the_training_of_the_pipeline(
+    ladder: tuple[Metrics, pd.DataFrame], tiny: Tiny, trained: Trained, weights: Path
+) -> None:
+    store = FeatureStore(trained.features)
+    train, test = (tiny.rows[tiny.rows["role"] == role] for role in ("train", "test"))
+    table = load_table(store, list(train["image_id"]), list(train["label"]), views=True, memory_gb=1)
+    held = load_table(store, list(test["image_id"]), list(test["label"]), views=False, memory_gb=1)
+    folds = (train["fold"] % 2).to_numpy()
+    make = factory(weights).fresh
+    fits = cross_validate(make, table, list(folds), replace(TRAINING, views="all"), run_folds=None, device=CPU)
+    labels = train["label"].to_numpy()
+    metrics = ladder[0]
+    reported = np.mean([auc(labels[folds == fold], fitted.logits) for fold, fitted in fits.items()])
+    assert metrics["rung_0_reported_auc"] == pytest.approx(reported)
+    scores = []
+    for fitted in fits.values():
+        tail = make(0)
+        tail.load_state_dict(fitted.state)
+        scores.append(sigmoid(predict_logits(tail, held, 64, CPU)))
+    assert metrics["rung_0_true_auc"] == pytest.approx(auc(test["label"].to_numpy(), np.mean(scores, axis=0)))
+
+
+def test_climbing_twice_gives_the_same_figures(ladder: tuple[Metrics, pd.DataFrame], tiny: Tiny, weights: Path) -> None:
+    assert climbed(tiny, weights)[0] == ladder[0]
+
+
+def test_the_careless_rungs_differ_from_the_honest_one(ladder: tuple[Metrics, pd.DataFrame]) -> None:
+    figures = {(ladder[0][f"rung_{n}_reported_auc"], ladder[0][f"rung_{n}_true_auc"]) for n in range(6)}
+    assert len(figures) > 3  # each rung is a training of its own
+
+
+def test_several_seeds_have_a_spread(tiny: Tiny, weights: Path) -> None:
+    metrics, _ = climbed(tiny, weights, seeds=2, epochs=1)
+    assert metrics["seeds"] == 2
+    assert all(math.isfinite(float(str(metrics[f"rung_{n}_gap_auc_std"]))) for n in range(6))
+
+
+def test_copies_on_both_sides_of_validation_report_what_is_not_there(tiny: Tiny, weights: Path) -> None:
+    """With labels by the toss of a coin nothing can be learned but the images themselves."""
+    rng = np.random.default_rng(3)
+    coins = tiny.rows.assign(label=rng.permutation(tiny.rows["label"].to_numpy()))
+    metrics, _ = climbed(tiny, weights, coins, epochs=6, view_policy=(), view_count=2)  # views are exact copies
+    reported = [float(str(metrics[f"rung_{n}_reported_auc"])) for n in range(3)]
+    assert reported[1] > 0.9 and reported[1] > reported[0] + 0.15
+    assert float(str(metrics["rung_1_gap_auc"])) > 0.15
+
+
+def test_a_test_set_whose_halves_lack_a_class_is_refused(tiny: Tiny, weights: Path) -> None:
+    rows = tiny.rows[(tiny.rows["role"] == "train") | (tiny.rows["label"] == 1)]
+    with pytest.raises(InputError, match="reals and fakes in either half of the test groups"):
+        climbed(tiny, weights, rows)

@@ -1,0 +1,203 @@
+"""Rows of features -> batches: an image and its views are one entry."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ffdi.errors import FfdiError, ParamsError, ShardError
+from ffdi.features.shards import FeatureStore, Index, Spec, write_shard
+from ffdi.files import sha256_file
+from ffdi.tails.batches import FeatureTable, augmentation, load_table, mixing
+
+
+def table(views: list[int]) -> FeatureTable:
+    """An image a entry of `views`; each row's feature is (image, view)."""
+    counts = torch.tensor(views)
+    rows = [[i, v] for i, n in enumerate(views) for v in range(n)]
+    return FeatureTable(
+        tuple(f"i{n}" for n in range(len(views))),
+        torch.tensor(rows, dtype=torch.float16).view(-1, 2, 1, 1),
+        torch.cumsum(counts, 0) - counts,
+        counts,
+        torch.arange(len(views)) % 2,
+    )
+
+
+def drawn(source: FeatureTable, batch_size: int, views: str, seed: int) -> list[list[tuple[int, int, int]]]:
+    """(image, view, label) of every sample of one epoch, by batch."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        [(int(x[0, 0, 0]), int(x[1, 0, 0]), int(y)) for x, y in zip(features, labels, strict=True)]
+        for features, labels in source.shuffled(batch_size, views, generator)
+    ]
+
+
+shapes = st.lists(st.integers(1, 4), min_size=1, max_size=20)
+
+
+@given(views=shapes, batch_size=st.integers(1, 7), seed=st.integers(0, 9))
+@settings(deadline=None)
+def test_sample_draws_one_view_of_every_image(views: list[int], batch_size: int, seed: int) -> None:
+    samples = [s for batch in drawn(table(views), batch_size, "sample", seed) for s in batch]
+    assert sorted(image for image, _, _ in samples) == list(range(len(views)))
+    assert all(view < views[image] and label == image % 2 for image, view, label in samples)
+
+
+@given(views=shapes, batch_size=st.integers(1, 7), seed=st.integers(0, 9))
+@settings(deadline=None)
+def test_all_draws_every_view_once(views: list[int], batch_size: int, seed: int) -> None:
+    samples = [s for batch in drawn(table(views), batch_size, "all", seed) for s in batch]
+    assert sorted(samples) == [(i, v, i % 2) for i, n in enumerate(views) for v in range(n)]
+
+
+@given(count=st.integers(2, 30), batch_size=st.integers(2, 7))
+@settings(deadline=None)
+def test_no_batch_has_one_sample(count: int, batch_size: int) -> None:
+    """Train-mode BatchNorm over a 1x1 map cannot take a batch of one."""
+    sizes = [len(batch) for batch in drawn(table([1] * count), batch_size, "sample", 0)]
+    assert min(sizes) > 1 and max(sizes) <= batch_size + 1
+
+
+def test_sample_draws_every_view_in_the_long_run() -> None:
+    made = table([3] * 30)
+    views = Counter(v for seed in range(10) for batch in drawn(made, 8, "sample", seed) for _, v, _ in batch)
+    assert sorted(views) == [0, 1, 2] and min(views.values()) > 60  # 100 each are due
+
+
+def test_the_order_comes_from_the_generator_alone() -> None:
+    made = table([2] * 20)
+    torch.manual_seed(1)
+    first = drawn(made, 4, "sample", 5)
+    torch.manual_seed(2)
+    assert drawn(made, 4, "sample", 5) == first != drawn(made, 4, "sample", 6)
+
+
+@given(views=shapes, data=st.data())
+@settings(deadline=None)
+def test_views_follow_their_image_into_any_part(views: list[int], data: st.DataObject) -> None:
+    chosen = data.draw(st.lists(st.sampled_from(range(len(views))), min_size=1, unique=True))
+    part = table(views).of(torch.tensor(chosen))
+    assert part.image_ids == tuple(f"i{n}" for n in chosen)
+    samples = [s for batch in drawn(part, 4, "all", 0) for s in batch]
+    assert sorted(samples) == sorted((i, v, i % 2) for i in chosen for v in range(views[i]))
+
+
+def test_clean_is_view_0_in_the_tables_order() -> None:
+    parts = list(table([2, 1, 3]).clean(2))
+    features = torch.cat([x for x, _ in parts])
+    assert features.view(-1, 2).tolist() == [[0, 0], [1, 0], [2, 0]]
+    assert torch.cat([y for _, y in parts]).tolist() == [0, 1, 0]
+
+
+IDS = sorted(hashlib.sha256(bytes([i])).hexdigest() for i in range(4))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    """Four images of 1, 2, 2 and 2 views; a feature is 100 * image + view."""
+    spec = Spec("tiny", "n", "c", "ab" * 32, 8, (2, 1, 1), "float16", {})
+    rows = [(image, v) for n, image in enumerate(IDS) for v in range(1 if n == 0 else 2)]
+    features = np.array([100 * IDS.index(i) + v for i, v in rows], np.float16)
+    write_shard(tmp_path / "shard-00000.h5", spec, rows, [features.repeat(2).reshape(-1, 2, 1, 1)])
+    digest = sha256_file(tmp_path / "shard-00000.h5")
+    Index(spec, {}, ({"name": "shard-00000.h5", "rows": 7, "sha256": digest},)).write(tmp_path)
+    return FeatureStore(tmp_path)
+
+
+def test_a_table_holds_the_rows_of_its_images_in_the_order_asked(store: FeatureStore) -> None:
+    made = load_table(store, [IDS[2], IDS[0]], [1, 0], views=True, memory_gb=1)
+    assert made.features[:, 0, 0, 0].tolist() == [200, 201, 0]
+    assert (made.first.tolist(), made.views.tolist(), made.labels.tolist()) == ([0, 2], [2, 1], [1, 0])
+    clean = load_table(store, [IDS[2], IDS[0]], [1, 0], views=False, memory_gb=1)
+    assert clean.features[:, 0, 0, 0].tolist() == [200, 0] and clean.views.tolist() == [1, 1]
+
+
+def test_an_image_without_features_is_an_error(store: FeatureStore) -> None:
+    with pytest.raises(ShardError, match=f"no features of image {'0' * 64} view 0"):
+        load_table(store, [IDS[0], "0" * 64], [0, 1], views=True, memory_gb=1)
+
+
+def test_features_beyond_the_memory_limit_are_refused_before_they_are_read(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_table(store, IDS, [0, 1, 0, 1], views=True, memory_gb=28e-9)  # 7 rows of 4 bytes
+    monkeypatch.setattr(FeatureStore, "read", lambda *a: pytest.fail("features were read"))
+    with pytest.raises(FfdiError, match=r"28 bytes of features exceed train\.memory_gb = 2\.7e-08"):
+        load_table(store, IDS, [0, 1, 0, 1], views=True, memory_gb=27e-9)
+
+
+@pytest.mark.parametrize(("name", "axis"), [("hflip", -1), ("vflip", -2)])
+def test_flips_take_half_of_the_samples(name: str, axis: int) -> None:
+    torch.manual_seed(0)
+    batch = torch.rand(400, 2, 3, 3)
+    out = augmentation([name])(batch)
+    flipped = (out == batch.flip(axis)).flatten(1).all(1)
+    kept = (out == batch).flatten(1).all(1)
+    assert bool((flipped ^ kept).all()) and 150 < int(flipped.sum()) < 250
+
+
+def test_jitter_is_drawn_for_every_image() -> None:
+    torch.manual_seed(0)
+    batch = torch.full((4, 3, 5, 5), 100, dtype=torch.uint8)
+    out = augmentation([{"jitter": {"brightness": 0.9}}])(batch)
+    assert out.dtype == torch.uint8 and len({int(image[0, 0, 0]) for image in out}) > 1
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    batch = torch.rand(2, 3, 4, 4)
+    assert torch.equal(augmentation([])(batch), batch)
+
+
+@pytest.mark.parametrize(
+    "entry", ["spin", {"spin": {}}, {"hflip": {"p": 1}}, {}, {"jitter": {"shine": 1}}, {"jitter": 3}]
+)
+def test_what_is_no_augmentation_is_refused(entry: Any) -> None:
+    with pytest.raises(ParamsError, match="augment"):
+        augmentation([entry])
+
+
+def test_jitter_of_feature_maps_is_refused() -> None:
+    with pytest.raises(ParamsError, match=r"jitter.*images"):
+        augmentation([{"jitter": {"brightness": 0.5}}])(torch.rand(2, 160, 4, 4))
+
+
+def test_without_mixing_labels_stay_whole() -> None:
+    features, labels = torch.rand(2, 1, 1, 1).half(), torch.tensor([0, 1])
+    mixed = mixing(0.0, 0.0)(features, labels)
+    assert mixed[0] is features and mixed[1] is labels
+
+
+def test_mixup_mixes_labels_as_it_mixes_features() -> None:
+    torch.manual_seed(0)
+    labels = torch.tensor([0, 1, 1, 0])
+    features = labels.half().view(4, 1, 1, 1).expand(4, 3, 2, 2)  # a feature is its label
+    mixed, soft = mixing(1.0, 0.0)(features, labels)
+    torch.testing.assert_close(mixed[:, 0, 0, 0], soft[:, 1])
+    torch.testing.assert_close(soft.sum(1), torch.ones(4))
+    assert ((soft > 0) & (soft < 1)).any()
+
+
+def test_cutmix_mixes_labels_by_area() -> None:
+    torch.manual_seed(0)
+    labels = torch.tensor([0, 1, 1, 0])
+    features = labels.half().view(4, 1, 1, 1).expand(4, 3, 8, 8)
+    mixed, soft = mixing(0.0, 1.0)(features, labels)
+    assert set(mixed.unique().tolist()) == {0.0, 1.0}  # pasted, not blended
+    torch.testing.assert_close(mixed[:, 0].mean(dim=(1, 2)), soft[:, 1])
+
+
+def test_with_both_each_batch_draws_one() -> None:
+    torch.manual_seed(0)
+    labels = torch.tensor([0, 1] * 4)
+    features = labels.float().view(8, 1, 1, 1).expand(8, 1, 8, 8)
+    blended = {bool(((x > 0) & (x < 1)).any()) for x, _ in (mixing(1.0, 1.0)(features, labels) for _ in range(20))}
+    assert blended == {True, False}

@@ -1,0 +1,120 @@
+"""The trainable part: shapes, seeds, and nothing shared between two tails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from ffdi.features.backbones import Backbone, build_network, cut_network, without_classifier
+from ffdi.tails.heads import HeadSpec, TailFactory, TransformerHead
+
+NETWORK = "torchvision:resnet18"
+SHAPE = (256, 2, 2)
+
+
+def head(kind: str, **changes: object) -> HeadSpec:
+    fields = {"hidden": (8, 4), "dropout": 0.1, "depth": 1, "heads": 2, "width": 16}
+    return HeadSpec(kind=kind, **(fields | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return build_network(NETWORK).eval()
+
+
+@pytest.fixture
+def factory(network: nn.Module, backbone: Callable[..., Backbone]) -> Callable[..., TailFactory]:
+    def make(kind: str = "mlp", cut: str = "layer4", **changes: object) -> TailFactory:
+        shape = SHAPE if cut != "input" else (3, 32, 32)
+        spec = backbone(network=NETWORK, cut=cut, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+        return TailFactory(network, spec, head(kind, **changes), shape)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "transformer"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_features_become_two_logits(kind: str, dtype: torch.dtype, factory: Callable[..., TailFactory]) -> None:
+    logits = factory(kind).fresh(0)(torch.rand(3, *SHAPE).to(dtype))
+    assert logits.shape == (3, 2) and logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("kind", "hidden", "widths"),
+    [("linear", (8,), [(512, 2)]), ("mlp", (8, 4), [(512, 8), (8, 4), (4, 2)]), ("mlp", (), [(512, 2)])],
+)
+def test_layers(
+    kind: str, hidden: tuple[int, ...], widths: list[tuple[int, int]], factory: Callable[..., TailFactory]
+) -> None:
+    layers = [m for m in factory(kind, hidden=hidden).fresh(0).head.modules() if isinstance(m, nn.Linear)]
+    assert [(m.in_features, m.out_features) for m in layers] == widths
+
+
+def test_the_tail_is_the_networks_own_body_and_a_head(network: nn.Module, factory: Callable[..., TailFactory]) -> None:
+    tail = factory("linear").fresh(0).eval()
+    headless = without_classifier(build_network(NETWORK), NETWORK)
+    headless.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("fc.")})
+    _, body = cut_network(headless, "layer4")
+    x = torch.randn(2, *SHAPE)
+    with torch.inference_mode():
+        torch.testing.assert_close(tail(x), tail.head(body.eval()(x)))
+    assert {k.split(".")[2] for k in tail.state_dict() if k.startswith("body.network")} == {"layer4"}
+
+
+def test_cut_input_normalises_its_pixels(network: nn.Module, factory: Callable[..., TailFactory]) -> None:
+    tail = factory("linear", cut="input").fresh(0).eval()
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.4, 0.5, 0.6), (0.2, 0.3, 0.4)))
+    with torch.inference_mode():
+        torch.testing.assert_close(tail(pixels), tail.head(tail.body((pixels / 255 - mean) / std)))
+    assert not {"mean", "std"} & set(tail.state_dict())  # they come from the backbone, not from the weights
+
+
+def test_a_seed_decides_the_head_whatever_was_drawn_before(factory: Callable[..., TailFactory]) -> None:
+    made = factory("mlp")
+    first = made.fresh(3).state_dict()
+    before = torch.random.get_rng_state()
+    second, other = made.fresh(3).state_dict(), made.fresh(4).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert not torch.equal(first["head.1.weight"], other["head.1.weight"])
+    assert all(torch.equal(first[k], other[k]) for k in first if k.startswith("body."))
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "transformer"])
+def test_tails_share_no_tensor(kind: str, network: nn.Module, factory: Callable[..., TailFactory]) -> None:
+    made = factory(kind)
+    states = [network.state_dict(), made.fresh(0).state_dict(), made.fresh(0).state_dict()]
+    pointers = [{t.data_ptr() for t in state.values()} for state in states]
+    assert not pointers[0] & pointers[1] and not pointers[0] & pointers[2] and not pointers[1] & pointers[2]
+
+
+def test_making_tails_leaves_the_network_its_classifier(
+    network: nn.Module, factory: Callable[..., TailFactory]
+) -> None:
+    factory("mlp")
+    assert isinstance(network.fc, nn.Linear)
+
+
+def test_the_transformer_reads_every_position_and_knows_its_place() -> None:
+    torch.manual_seed(0)
+    made = TransformerHead((6, 2, 3), width=8, depth=1, heads=2, dropout=0.5).eval()
+    x = torch.randn(1, 6, 2, 3)
+    with torch.inference_mode():
+        logits = made(x)
+        assert logits.shape == (1, 2)
+        for at in range(6):
+            changed = x.clone()
+            changed.view(1, 6, 6)[:, :, at] += 1
+            assert not torch.allclose(made(changed), logits)
+        assert not torch.allclose(made(x.flip(-1)), logits)  # without positions a flip would change nothing
+        assert torch.equal(made(x), logits)  # dropout is off
+
+
+def test_a_transformer_replaces_the_body(factory: Callable[..., TailFactory]) -> None:
+    tail = factory("transformer").fresh(0)
+    assert not [k for k in tail.state_dict() if k.startswith("body.")]

@@ -1,0 +1,365 @@
+"""Training: fresh per fold, blind to its own fold and to the test set, deterministic, and changed by no evaluation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ffdi.errors import FfdiError
+from ffdi.metrics import auc
+from ffdi.tails import train as training_module
+from ffdi.tails.batches import FeatureTable
+from ffdi.tails.heads import Tail
+from ffdi.tails.train import (
+    Epoch,
+    Fit,
+    Optimizer,
+    Schedule,
+    Training,
+    add_l1_gradient,
+    cross_validate,
+    fit,
+    fold_seed,
+    predict_logits,
+)
+
+CPU = torch.device("cpu")
+NONE = Schedule("none", 1, 0.1, 0)
+PLAIN = Training(
+    epochs=3,
+    patience=None,
+    batch_size=8,
+    views="sample",
+    optimizer=Optimizer("adam", 0.0, None),
+    lr=0.01,
+    schedule=NONE,
+    l1=0.0,
+    label_smoothing=0.0,
+    mixup=0.0,
+    cutmix=0.0,
+    augment=(),
+    seed=0,
+)
+
+
+def fresh_tail(seed: int) -> Tail:
+    """A body with BatchNorm and a head with dropout on 4x2x2 features."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body = nn.Sequential(nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        return Tail(body, nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(6, 2)), None)
+
+
+def make_table(count: int = 36, views: int = 2, seed: int = 0) -> FeatureTable:
+    """Fakes have a brighter first channel."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    features = rng.normal(size=(count, views, 4, 2, 2))
+    features[:, :, 0] += 2.0 * labels[:, None, None, None]
+    return FeatureTable(
+        tuple(f"i{n}" for n in range(count)),
+        torch.tensor(features.reshape(-1, 4, 2, 2), dtype=torch.float16),
+        torch.arange(count) * views,
+        torch.full((count,), views),
+        torch.tensor(labels),
+    )
+
+
+TABLE = make_table()
+FOLDS = [(n // 2) % 3 for n in range(36)]
+
+
+def crossed(training: Training = PLAIN, folds: list[int] = FOLDS, **options: Any) -> dict[int, Fit]:
+    options = {"run_folds": None, "device": CPU} | options
+    return cross_validate(fresh_tail, TABLE, folds, training, **options)
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[k], other[k]) for k in one) and set(one) == set(other)
+
+
+def test_it_learns() -> None:
+    fits = crossed(replace(PLAIN, epochs=15))
+    for fold, fitted in fits.items():
+        tail = fresh_tail(0)
+        tail.load_state_dict(fitted.state)
+        mine = torch.tensor(FOLDS) != fold
+        scores = predict_logits(tail, TABLE.of(torch.nonzero(mine).flatten()), 8, CPU)
+        assert auc(TABLE.labels[mine].numpy(), scores) > 0.9
+        assert fitted.history[-1].loss < fitted.history[0].loss
+        assert [e.epoch for e in fitted.history] == list(range(15))
+
+
+def test_training_repeats_and_ignores_the_global_generator() -> None:
+    torch.manual_seed(1)
+    first = crossed()
+    state = torch.random.get_rng_state()
+    torch.manual_seed(2)
+    second = crossed()
+    assert all(same(first[f].state, second[f].state) and first[f].history == second[f].history for f in first)
+    assert all(np.array_equal(first[f].logits, second[f].logits) for f in first)
+    torch.manual_seed(1)
+    crossed(replace(PLAIN, epochs=1))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not same(first[0].state, crossed(replace(PLAIN, seed=1))[0].state)
+
+
+# Invariant 3: every fold starts from a fresh tail and a fresh optimizer
+
+
+def test_a_fold_does_not_know_which_folds_ran_before() -> None:
+    every = crossed()
+    place = torch.tensor(FOLDS)
+    alone = fit(
+        fresh_tail(fold_seed(0, 2)),
+        TABLE.of(torch.nonzero(place != 2).flatten()),
+        TABLE.of(torch.nonzero(place == 2).flatten()),
+        PLAIN,
+        fold=2,
+        device=CPU,
+    )
+    assert same(alone.state, every[2].state) and alone.history == every[2].history
+
+
+def test_every_fold_has_its_own_tail_and_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.optim.Optimizer] = []
+    seeds: list[int] = []
+    tails: list[Tail] = []
+    over = Optimizer.over
+
+    def spy(self: Optimizer, parameters: Any, lr: float) -> torch.optim.Optimizer:
+        made.append(over(self, parameters, lr))
+        assert not made[-1].state  # no moments yet
+        return made[-1]
+
+    def fresh(seed: int) -> Tail:
+        seeds.append(seed)
+        tails.append(fresh_tail(seed))
+        return tails[-1]
+
+    monkeypatch.setattr(Optimizer, "over", spy)
+    cross_validate(fresh, TABLE, FOLDS, PLAIN, run_folds=None, device=CPU)
+    assert seeds == [fold_seed(0, fold) for fold in range(3)] and len(set(seeds)) == 3
+    assert len({id(o) for o in made}) == len({id(t) for t in tails}) == 3
+    for optimizer, tail in zip(made, tails, strict=True):
+        assert {id(p) for g in optimizer.param_groups for p in g["params"]} == {id(p) for p in tail.parameters()}
+
+
+def test_fold_seeds_of_neighbours_differ() -> None:
+    assert len({fold_seed(seed, fold) for seed in range(5) for fold in range(5)}) == 25  # (0, 1) is not (1, 0)
+
+
+# Invariants 2 and 4: what training is handed
+
+
+@pytest.mark.parametrize("place", [0, 17, 35])
+def test_a_test_row_in_training_is_refused(place: int) -> None:
+    folds = FOLDS.copy()
+    folds[place] = -1
+    with pytest.raises(FfdiError, match="a test row came to training"):
+        crossed(folds=folds)
+
+
+@pytest.mark.parametrize("views", ["sample", "all"])
+def test_a_fold_trains_on_no_view_of_its_own_images(views: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, validated = [], []
+    real = training_module.fit
+
+    def spy(tail: Tail, train: FeatureTable, validation: FeatureTable, training: Training, **rest: Any) -> Fit:
+        trained.append(set(train.image_ids))
+        validated.append(set(validation.image_ids))
+        assert int(train.views.sum()) == 2 * len(train)
+        return real(tail, train, validation, training, **rest)
+
+    monkeypatch.setattr(training_module, "fit", spy)
+    crossed(replace(PLAIN, views=views, epochs=1))
+    for fold in range(3):
+        own = {f"i{n}" for n in range(36) if FOLDS[n] == fold}
+        assert validated[fold] == own and trained[fold] == set(TABLE.image_ids) - own
+
+
+@pytest.mark.parametrize(("asked", "ran"), [(None, [0, 1, 2]), (1, [0]), (2, [0, 1])])
+def test_the_first_folds_can_be_run_alone(asked: int | None, ran: list[int]) -> None:
+    assert list(crossed(replace(PLAIN, epochs=1), run_folds=asked)) == ran
+
+
+# Invariant 5: evaluation changes nothing
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_prediction_changes_nothing_and_has_no_dropout(mode: bool) -> None:
+    tail = fresh_tail(0).train(mode)
+    before = {k: v.clone() for k, v in tail.state_dict().items()}
+    generator = torch.random.get_rng_state()
+    first = predict_logits(tail, TABLE, 8, CPU)
+    assert np.array_equal(first, predict_logits(tail, TABLE, 8, CPU))
+    assert same(before, tail.state_dict())
+    assert torch.equal(torch.random.get_rng_state(), generator)
+    assert tail.training is mode
+    assert first.dtype == np.float64
+    np.testing.assert_allclose(first, predict_logits(tail, TABLE, 5, CPU), rtol=1e-5)  # nor on its batch
+
+
+def test_validation_does_not_change_what_is_learned() -> None:
+    """The same tail trained with two validation sets: only the choice of the epoch may differ."""
+    train = TABLE.of(torch.arange(24))
+    ends = []
+    for validation in (TABLE.of(torch.arange(24, 36)), TABLE.of(torch.arange(30, 32))):
+        tail = fresh_tail(0)
+        fit(tail, train, validation, PLAIN, fold=0, device=CPU)
+        ends.append({k: v.clone() for k, v in tail.state_dict().items()})
+    assert same(*ends)
+
+
+# The choice of the epoch
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, aucs: list[float]) -> None:
+    """Validation AUCs as written; each epoch asks for two (validation, then the running one)."""
+    values = iter([v for a in aucs for v in (a, 0.5)])
+    monkeypatch.setattr(training_module, "auc", lambda labels, scores: next(values))
+
+
+@pytest.mark.parametrize(
+    ("aucs", "patience", "epochs", "best"),
+    [
+        ([0.6, 0.9, 0.7, 0.8], None, 4, 1),
+        ([0.6, 0.9, 0.9, 0.9], None, 4, 1),  # the earliest of equals
+        ([0.6, 0.9, 0.7, 0.8, 0.95], 2, 4, 1),
+        ([0.6, 0.9, 0.7, 0.95, 0.8], 2, 5, 3),
+        ([0.9, 0.8], 1, 2, 0),
+    ],
+)
+def test_the_best_epoch_is_kept(
+    aucs: list[float], patience: int | None, epochs: int, best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = []
+    tail = fresh_tail(0)
+    scripted(monkeypatch, aucs)
+    fitted = fit(
+        tail,
+        TABLE.of(torch.arange(24)),
+        TABLE.of(torch.arange(24, 36)),
+        replace(PLAIN, epochs=len(aucs), patience=patience),
+        fold=0,
+        device=CPU,
+        on_epoch=lambda epoch: states.append({k: v.clone() for k, v in tail.state_dict().items()}),
+    )
+    assert (len(fitted.history), fitted.best_epoch) == (epochs, best)
+    assert same(fitted.state, states[best]) and not same(fitted.state, states[-1])
+    tail.load_state_dict(fitted.state)
+    assert np.array_equal(predict_logits(tail, TABLE.of(torch.arange(24, 36)), 8, CPU), fitted.logits)
+
+
+def test_history_is_told_epoch_by_epoch() -> None:
+    told: list[Epoch] = []
+    fits = crossed(on_epoch=told.append)
+    assert told == [epoch for fitted in fits.values() for epoch in fitted.history]
+    assert [(e.fold, e.epoch) for e in told] == [(f, e) for f in range(3) for e in range(3)]
+
+
+# The loss, the step, the schedule
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.01])
+def test_l1_is_the_gradient_of_the_sum_of_magnitudes(l1: float) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(5, 4, 2, 2), torch.tensor([0, 1, 0, 1, 1])
+    tail = fresh_tail(0).eval()
+    parameters = list(tail.parameters())
+    nn.functional.cross_entropy(tail(x), y).backward()
+    add_l1_gradient(parameters, l1)
+    twin = fresh_tail(0).eval()
+    loss = nn.functional.cross_entropy(twin(x), y) + l1 * sum(p.abs().sum() for p in twin.parameters())
+    loss.backward()
+    for p, q in zip(parameters, twin.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        (NONE, {0: 1, 2.5: 1}),
+        (Schedule("step", 2, 0.1, 0), {0: 1, 1.9: 1, 2: 0.1, 3.5: 0.1, 4: 0.01}),
+        (Schedule("cosine", 1, 0.1, 0), {0: 1, 2: 0.5, 4: 0, 1: 0.5 + math.sqrt(0.125)}),
+        (Schedule("cosine", 1, 0.1, 2), {0: 0.0005, 1: 0.5005, 2: 1, 3: 0.5, 4: 0}),
+    ],
+    ids=["none", "step", "cosine", "warmup"],
+)
+def test_schedules_by_hand(schedule: Schedule, factors: dict[float, float]) -> None:
+    for epoch, due in factors.items():
+        assert schedule.factor(epoch, 4) == pytest.approx(due)
+
+
+def test_a_warmup_as_long_as_the_training_is_no_division_by_zero() -> None:
+    assert 0 < Schedule("cosine", 1, 0.1, 4).factor(3.9, 4) < 1
+
+
+def test_the_schedule_reaches_the_optimizer() -> None:
+    history = crossed(replace(PLAIN, schedule=Schedule("step", 1, 0.1, 0)))[0].history
+    assert [e.lr for e in history] == pytest.approx([0.01, 0.001, 0.0001])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kind", "momentum"),
+    [
+        (Optimizer("adam", 0.1, None), torch.optim.Adam, None),
+        (Optimizer("adamw", 0.1, None), torch.optim.AdamW, None),
+        (Optimizer("sgd", 0.1, None), torch.optim.SGD, 0.9),
+        (Optimizer("sgd", 0.1, 0.5), torch.optim.SGD, 0.5),
+    ],
+)
+def test_optimizers(optimizer: Optimizer, kind: type, momentum: float | None) -> None:
+    made = optimizer.over([nn.Parameter(torch.zeros(1))], 0.3)
+    assert type(made) is kind
+    group = made.param_groups[0]
+    assert (group["lr"], group["weight_decay"], group.get("momentum")) == (0.3, 0.1, momentum)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"l1": 0.01},
+        {"label_smoothing": 0.2},
+        {"mixup": 0.5},
+        {"cutmix": 0.5},
+        {"augment": ("hflip",)},
+        {"views": "all"},
+        {"batch_size": 5},
+        {"lr": 0.02},
+        {"optimizer": Optimizer("adamw", 0.5, None)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_setting_reaches_the_training(change: dict[str, Any]) -> None:
+    base, changed = crossed(replace(PLAIN, epochs=1)), crossed(replace(PLAIN, epochs=1, **change))
+    assert not same(base[0].state, changed[0].state)
+    assert changed[0].history[0].loss > 0
+
+
+def test_frozen_parameters_stay() -> None:
+    tail = fresh_tail(0)
+    tail.body.requires_grad_(False)
+    before = tail.body[0].weight.clone()
+    fit(tail, TABLE.of(torch.arange(24)), TABLE.of(torch.arange(24, 36)), PLAIN, fold=0, device=CPU)
+    assert torch.equal(tail.body[0].weight, before)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("batch_size", [8, 64], ids=["many-steps", "one-step"])
+def test_a_training_that_diverges_is_an_error_that_names_the_rate(epochs: int, batch_size: int) -> None:
+    """With one step an epoch the loss is still finite when the weights no longer are."""
+    diverging = replace(PLAIN, lr=1e38, epochs=epochs, batch_size=batch_size, optimizer=Optimizer("sgd", 0.0, 0.0))
+    with pytest.raises(FfdiError, match=r"fold 0, epoch 0: .*lower lr \(is 1e\+38\)"):
+        crossed(diverging)
+
+
+def test_batches_of_one_are_trained_when_asked_for() -> None:
+    history = crossed(replace(PLAIN, batch_size=1, epochs=1))[0].history
+    assert math.isfinite(history[0].loss)
