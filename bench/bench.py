@@ -18,8 +18,8 @@ import torch
 
 from ffdi.features.extract import Prefix, extract, load_prefix, plan_rows, view_images
 from ffdi.intake.tables import read_images
-from ffdi.params import read_params
 from ffdi.parallel import cpu_count, ordered_map
+from ffdi.params import read_params
 
 MAX_PIXELS = 50_000_000
 

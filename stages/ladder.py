@@ -66,7 +66,8 @@ def main(
         write_table(plots / "ladder.csv", plot)
     for number, name in enumerate(RUNGS):
         reported, true = metrics[f"rung_{number}_reported_auc"], metrics[f"rung_{number}_true_auc"]
-        say(f"ladder {number}: reported AUC {reported:.3f}, true {true:.3f}: {name}")
+        shown = [f"{value:.3f}" if isinstance(value, float) else "none" for value in (reported, true)]
+        say(f"ladder {number}: reported AUC {shown[0]}, true {shown[1]}: {name}")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("project") / "ffdi"
     for name in ("ffdi", "stages", ".dvc/plots"):
         shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", ".gitignore"):
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
         shutil.copy(HERE / name, folder / name)
     yaml = YAML(typ="safe", pure=True)
     params = yaml.load((HERE / "params.yaml").read_text())
@@ -67,7 +67,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "views": {"count": 1, "policy": "seeds", "seed": 0},
     }
     recipe = params["recipes"]["mobilenet_v2"] | {"epochs": 1}
-    params["demo"]["identities"] = 12
+    params["demo"]["identities"] = 24
     params["split"] |= {"folds": 2, "embedding": "tiny"}
     params["backbones"] = {"tiny": backbone}
     params["recipes"] = {"one": recipe | {"backbone": "tiny"}, "two": recipe | {"backbone": "tiny", "lr": 1e-3}}
@@ -77,8 +77,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         yaml.dump(params, file)
     made = Project(folder)
     made.run("git", "init", "-q")
-    made.run("dvc", "init", "-q")
-    made.run("dvc", "config", "core.analytics", "false")
     made.commit("start")
     made.run("dvc", "repro")
     made.commit("figures")

@@ -17,11 +17,10 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from ffdi.errors import InputError
 from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.extract import Prefix, compute_rows, plan_rows, view_images
 from ffdi.features.shards import Features
-from ffdi.metrics import Metrics, auc, auc_interval
+from ffdi.metrics import Metrics, auc, auc_interval, explain_nulls
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import sigmoid
 from ffdi.tails.heads import Tail
@@ -72,14 +71,11 @@ def climb(
 ) -> tuple[Metrics, pd.DataFrame]:
     """(metrics/ladder.json, the plot's rows) for `rows` (images.csv joined with folds.csv), `folds` folds per rung.
 
-    All rungs have the same images, the same number of samples an epoch and the same seeds. Raises InputError when a
-    half of the test groups lacks a class.
+    All rungs have the same images, the same number of samples an epoch and the same seeds. A figure that a test set of
+    one class leaves undefined is None with a reason.
     """
     test = rows[rows["role"] == "test"]
     groups = test["group"].to_numpy(str)
-    for half in (_first_half(groups), ~_first_half(groups)):
-        if test["label"][half].nunique() < 2:
-            raise InputError("the ladder needs reals and fakes in either half of the test groups: add test images")
     training = replace(training, views="all")
     honest = _extract(rows, root, prefix, max_pixels, progress, careless=False)
     careless = _extract(rows, root, prefix, max_pixels, progress, careless=True)
@@ -117,7 +113,7 @@ def climb(
             {"rung": f"{number} {name}", "figure": "reported", "auc": float(np.mean(reported))},
             {"rung": f"{number} {name}", "figure": "true", "auc": float(np.mean(true))},
         ]
-    return metrics, pd.DataFrame(plot)
+    return explain_nulls(metrics, "the test set has one class"), pd.DataFrame(plot)
 
 
 def _rungs(
@@ -242,7 +238,7 @@ def _chosen_on_test(moments: list[_Moment], labels: npt.NDArray[np.int64], group
     The true figure needs images the choice has not seen: the epoch is chosen on one half of the test groups and
     scored on the other, both ways round.
     """
-    half = _first_half(groups)
+    half = _first_half(groups, labels)
     scores = np.empty(len(labels))
     reported, accuracy = [], []
     for chosen_on, scored_on in ((half, ~half), (~half, half)):
@@ -253,8 +249,13 @@ def _chosen_on_test(moments: list[_Moment], labels: npt.NDArray[np.int64], group
     return Figures(float(np.mean(reported)), float(np.mean(accuracy)), scores)
 
 
-def _first_half(groups: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
-    return np.isin(groups, np.unique(groups)[::2])
+def _first_half(groups: npt.NDArray[np.str_], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Every other group; where a half would lack a class, every other image of each class, for want of groups."""
+    half = np.isin(groups, np.unique(groups)[::2])
+    if all(len(np.unique(labels[side])) == 2 for side in (half, ~half)):
+        return half
+    rank = pd.Series(labels).groupby(labels).cumcount().to_numpy()
+    return np.asarray(rank % 2 == 0)
 
 
 def _views_as_images(table: FeatureTable, folds: int, seed: int) -> tuple[FeatureTable, list[int]]:

@@ -205,6 +205,8 @@ def _svg_ladder(ladder: Metrics) -> str:
     for n in numbers:
         reported, true = ladder[f"rung_{n}_reported_auc"], ladder[f"rung_{n}_true_auc"]
         low, high = ladder[f"rung_{n}_true_auc_low"], ladder[f"rung_{n}_true_auc_high"]
+        if true is None or low is None:
+            continue
         axes.plot([low, high], [n, n], color=COLOURS[0], linewidth=6, alpha=0.25, solid_capstyle="butt")
         axes.plot([reported, true], [n, n], color="#999", linewidth=1)
         axes.plot(true, n, "o", color=COLOURS[0], label="true, with its 95 % interval" if n == 0 else None)
