@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
+export UV_SYSTEM_CERTS := true
 
 .PHONY: repro test lint bench check-repro lock clean
 
