@@ -16,7 +16,7 @@ from ffdi.errors import FfdiError, InputError
 from ffdi.files import write_json
 
 # Before torch loads OpenMP: threads that spin while they wait cost another busy process, or a noisy machine, several
-# times the speed (on 2 shared cores 4x was measured); on idle cores it makes no difference.
+# times the speed (4x was measured on 2 shared cores).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from PIL import Image
 
 from ffdi.features.backbones import Backbone
 from ffdi.features.views import resolve_policy
+
+if TYPE_CHECKING:
+    from ffdi.tails.train import Training
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 REAL = Path(__file__).parents[2] / "shared"
@@ -142,6 +145,28 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def tiny_training(**changes: Any) -> Training:
+    """Adam at a constant rate, nothing mixed or augmented, changed as asked."""
+    from ffdi.tails.train import Optimizer, Schedule, Training
+
+    fields: dict[str, Any] = {
+        "epochs": 8,
+        "patience": None,
+        "batch_size": 12,
+        "views": "sample",
+        "optimizer": Optimizer("adam", 0.0, None),
+        "lr": 0.001,
+        "schedule": Schedule("none", 1, 0.1, 0),
+        "l1": 0.0,
+        "label_smoothing": 0.0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "augment": (),
+        "seed": 0,
+    }
+    return Training(**(fields | changes))
+
+
 @dataclass(frozen=True)
 class Trained:
     """A recipe trained on the tiny set: its features, its bundle and what went into it."""
@@ -162,7 +187,7 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     from ffdi.tails.batches import load_table
     from ffdi.tails.bundle import out_of_fold, save_bundle
     from ffdi.tails.heads import HeadSpec, TailFactory
-    from ffdi.tails.train import Optimizer, Schedule, Training, cross_validate
+    from ffdi.tails.train import cross_validate
 
     folder = tmp_path_factory.mktemp("trained")
     spec = tiny_backbone()
@@ -183,21 +208,7 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     network = load_network(spec.network, weights)[0]
     head = HeadSpec("mlp", (16,), 0.2, 1, 1, 1)
     factory = TailFactory(network, spec, head, store.spec.shape)
-    training = Training(
-        epochs=8,
-        patience=None,
-        batch_size=12,
-        views="sample",
-        optimizer=Optimizer("adam", 0.0, None),
-        lr=0.001,
-        schedule=Schedule("none", 1, 0.1, 0),
-        l1=0.0,
-        label_smoothing=0.0,
-        mixup=0.0,
-        cutmix=0.0,
-        augment=(),
-        seed=0,
-    )
+    training = tiny_training()
 
     def save(to: Path) -> None:
         device = torch.device("cpu")

@@ -10,18 +10,13 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import Tiny
+from conftest import Tiny, Trained
 
 from ffdi.cli import bar, main, stage_command, stopwatch
 from ffdi.errors import InputError
-from ffdi.features.backbones import Backbone
-from ffdi.features.extract import extract, load_prefix
 from ffdi.features.shards import FeatureStore
-from ffdi.features.weights import load_network
 from ffdi.tails.batches import load_table
-from ffdi.tails.bundle import load_bundle, out_of_fold, save_bundle
-from ffdi.tails.heads import HeadSpec, TailFactory
-from ffdi.tails.train import Optimizer, Schedule, Training, cross_validate
+from ffdi.tails.bundle import load_bundle
 
 
 @stage_command
@@ -64,84 +59,30 @@ def test_stopwatch_writes_seconds(tmp_path: Path) -> None:
     assert (tmp_path / "timings" / "train-x.json").read_text().startswith('{\n  "seconds": ')
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny: Tiny, weights: Path) -> tuple[Path, Path]:
-    """(shards, bundle) of the tiny set."""
-    from ffdi.features.views import resolve_policy
-
-    folder = tmp_path_factory.mktemp("trained")
-    backbone = Backbone(
-        *("tiny", "torchvision:mobilenet_v2", "random", "features.16", 64, (0.5,) * 3, (0.5,) * 3),
-        *(0, resolve_policy("none"), 0, "float16", "torch", "float32"),
-    )
-    prefix = load_prefix(backbone, weights)
-    shards = folder / "features"
-    extract(
-        tiny.rows,
-        list(tiny.rows["role"]),
-        root=tiny.root,
-        prefix=prefix,
-        out=shards,
-        shard_rows=32,
-        workers=2,
-        max_pixels=10**6,
-        say=lambda line: None,
-    )
-    store = FeatureStore(shards)
-    rows = tiny.rows[tiny.rows["role"] == "train"].set_index("image_id")
-    table = load_table(store, list(rows.index), list(rows["label"]), views=True, memory_gb=1)
-    network = load_network(backbone.network, weights)[0]
-    head = HeadSpec("linear", (), 0.0, 1, 1, 8)
-    factory = TailFactory(network, backbone, head, store.spec.shape)
-    training = Training(
-        *(1, None, 16, "sample", Optimizer("adam", 0.0, None), 1e-3, Schedule("none", 1, 0.1, 0)),
-        *(0.0, 0.0, 0.0, 0.0, (), 0),
-    )
-    fits = cross_validate(
-        factory.fresh, table, list(rows["fold"]), training, run_folds=None, device=torch.device("cpu")
-    )
-    oof, threshold, temperature = out_of_fold(fits, table, rows["fold"])
-    save_bundle(
-        folder / "model",
-        fits,
-        oof,
-        threshold=threshold,
-        temperature=temperature,
-        network=network,
-        backbone=backbone,
-        head=head,
-        recipe={"name": "tiny"},
-        spec=store.spec,
-        provenance=store.index.provenance,
-    )
-    return shards, folder / "model"
-
-
-def test_predict_equals_the_scores_from_shards(trained: tuple[Path, Path], tiny: Tiny) -> None:
-    shards, model = trained
-    bundle, store = load_bundle(model), FeatureStore(shards)
+def test_predict_equals_the_scores_from_shards(trained: Trained, tiny: Tiny) -> None:
+    bundle, store = load_bundle(trained.model), FeatureStore(trained.features)
     rows = tiny.rows.head(5)
     table = load_table(store, list(rows["image_id"]), list(rows["label"]), views=False, memory_gb=1)
     expected = bundle.scores(table, torch.device("cpu"))
     files = [str(tiny.root / path) for path in rows["path"]]
-    result = CliRunner().invoke(main, ["predict", "--model", str(model), *files])
+    result = CliRunner().invoke(main, ["predict", "--model", str(trained.model), *files])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0] == "path,score,verdict"
     assert [float(line.split(",")[1]) for line in lines[1:]] == pytest.approx(expected, abs=1e-5)
 
 
-def test_predict_reports_what_it_cannot_read(trained: tuple[Path, Path], tiny: Tiny, tmp_path: Path) -> None:
+def test_predict_reports_what_it_cannot_read(trained: Trained, tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no image")
     good = str(tiny.root / tiny.rows["path"].iloc[0])
-    result = CliRunner().invoke(main, ["predict", "--model", str(trained[1]), str(tmp_path), good])
+    result = CliRunner().invoke(main, ["predict", "--model", str(trained.model), str(tmp_path), good])
     assert result.exit_code == 1
     assert result.stdout.splitlines()[1] == f"{tmp_path}/a.jpg,,not an image format that Pillow knows"
     assert result.stdout.splitlines()[2].endswith((",real", ",fake"))
 
 
-def test_shards_ls_and_verify(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    shards, _ = trained
+def test_shards_ls_and_verify(trained: Trained, tmp_path: Path) -> None:
+    shards = trained.features
     listed = CliRunner().invoke(main, ["shards", "ls", str(shards)])
     assert "160x2x2 float16" in listed.stdout
     assert CliRunner().invoke(main, ["shards", "verify", str(shards)]).exit_code == 0

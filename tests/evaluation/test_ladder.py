@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Tiny, Trained, tiny_backbone
+from conftest import Tiny, Trained, tiny_backbone, tiny_training
 
 from ffdi.evaluation.ladder import RUNGS, _first_half, climb
 from ffdi.features.extract import load_prefix
@@ -23,24 +23,11 @@ from ffdi.metrics import Metrics, auc
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import sigmoid
 from ffdi.tails.heads import HeadSpec, TailFactory
-from ffdi.tails.train import Optimizer, Schedule, Training, cross_validate, predict_logits
+from ffdi.tails.train import cross_validate, predict_logits
 
 CPU = torch.device("cpu")
-TRAINING = Training(
-    epochs=2,
-    patience=None,
-    batch_size=16,
-    views="sample",  # the ladder trains on all views, so that all rungs have as many samples
-    optimizer=Optimizer("adam", 0.0, None),
-    lr=0.001,
-    schedule=Schedule("none", 1, 0.1, 0),
-    l1=1e-5,
-    label_smoothing=0.0,
-    mixup=0.0,
-    cutmix=0.0,
-    augment=(),
-    seed=0,
-)
+# The ladder trains on all views, so that all rungs have as many samples.
+TRAINING = tiny_training(epochs=2, batch_size=16, l1=1e-5)
 
 
 def factory(weights: Path) -> TailFactory:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_training
 from torch import Tensor, nn
 
 from ffdi.errors import FfdiError
@@ -31,21 +32,7 @@ from ffdi.tails.train import (
 
 CPU = torch.device("cpu")
 NONE = Schedule("none", 1, 0.1, 0)
-PLAIN = Training(
-    epochs=3,
-    patience=None,
-    batch_size=8,
-    views="sample",
-    optimizer=Optimizer("adam", 0.0, None),
-    lr=0.01,
-    schedule=NONE,
-    l1=0.0,
-    label_smoothing=0.0,
-    mixup=0.0,
-    cutmix=0.0,
-    augment=(),
-    seed=0,
-)
+PLAIN = tiny_training(epochs=3, batch_size=8, lr=0.01)
 
 
 def fresh_tail(seed: int) -> Tail:
