@@ -112,6 +112,12 @@ def sole_writer(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def cache_folder() -> Path:
+    """Where what is made once for all checkouts is kept: $FFDI_CACHE, else the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("FFDI_CACHE") or Path(base) / "ffdi")
+
+
 def human_bytes(count: float) -> str:
     """12345678 -> '12.3 MB' (decimal units)."""
     exponent = min(int(math.log10(count) // 3), 4) if count >= 1 else 0

@@ -8,7 +8,6 @@ batches), on CUDA the batch shape is fixed and the last batch padded.
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import torch
 
 from ffdi.errors import ParamsError
 from ffdi.features.backbones import FrozenPrefix
-from ffdi.files import canonical_json, replacing
+from ffdi.files import cache_folder, canonical_json, replacing
 
 Images = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
@@ -95,12 +94,6 @@ def _onnx_session(prefix: FrozenPrefix, image_size: int, cache_key: str) -> Call
     model = exported(prefix, image_size, cache_key)
     session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     return _each_alone(lambda images: session.run(None, {"images": images})[0])
-
-
-def cache_folder() -> Path:
-    """Where exported graphs are kept: $FFDI_CACHE, else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("FFDI_CACHE") or Path(base) / "ffdi")
 
 
 def exported(prefix: FrozenPrefix, image_size: int, cache_key: str) -> Path:

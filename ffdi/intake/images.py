@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import warnings
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,13 @@ def to_array(image: Image.Image) -> RGB:
 
 
 def read_bytes(root: Path, path: str) -> bytes:
-    """The file's bytes; UnreadableImage when it is missing or no file."""
+    """The file's bytes; UnreadableImage when it is missing or no file. Symlinks are followed."""
+    file = root / path
     try:
-        return (root / path).read_bytes()
+        mode = file.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # to open a FIFO is to wait for its writer
+            raise UnreadableImage("cannot be read: no regular file")
+        return file.read_bytes()
     except OSError as error:
         raise UnreadableImage(f"cannot be read: {error.strerror}") from error
 

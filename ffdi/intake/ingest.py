@@ -43,21 +43,17 @@ def ingest(
     row are.
     """
 
-    def examine(path: str) -> dict[str, object] | str:
+    def examine(path: str) -> tuple[str, int, int, str, str] | str:
         try:
             data = read_bytes(root, path)
             image = open_image(data, max_pixels=max_pixels)
         except UnreadableImage as error:
             return str(error)
-        return {
-            "image_id": hashlib.sha256(data).hexdigest(),
-            "width": image.width,
-            "height": image.height,
-            "format": _format(data),
-            "phash": perceptual_hash(image),
-        }
+        identity = hashlib.sha256(data).hexdigest()
+        return identity, image.width, image.height, _format(data), perceptual_hash(image)
 
-    facts: list[dict[str, object]] = []
+    facts: list[tuple[str, int, int, str, str]] = []
+    readable: list[int] = []
     rejected: list[tuple[str, str]] = []
     in_a_row = 0
     results = ordered_map(examine, listed["path"], workers or cpu_count())
@@ -69,15 +65,16 @@ def ingest(
                 raise InputError(
                     f"{DISK_FAULT} unreadable images in a row, the last {root / path}: {fact}: check the disk"
                 )
-        elif isinstance(fact, dict):
-            facts.append({"row": row, **fact})
+        elif isinstance(fact, tuple):
+            facts.append(fact)
+            readable.append(row)
     if len(rejected) > max_rejected * len(listed):
         path, reason = rejected[0]
         raise InputError(
             f"{len(rejected)} of {len(listed)} images are unreadable, more than data.max_rejected = {max_rejected:g}; "
             f"the first is {path}: {reason}"
         )
-    described = listed.join(pd.DataFrame(facts, columns=["row", *_FACTS]).set_index("row"), how="inner")
+    described = listed.join(pd.DataFrame(facts, columns=_FACTS, index=readable), how="inner")
     merged, duplicates = _merge(described)
     attributes = [c for c in listed.columns if c.startswith("attr_")]
     return Intake(
@@ -87,7 +84,7 @@ def ingest(
     )
 
 
-_FACTS = ("image_id", "width", "height", "format", "phash")
+_FACTS = ["image_id", "width", "height", "format", "phash"]
 
 
 def _format(data: bytes) -> str:
@@ -102,10 +99,13 @@ def _format(data: bytes) -> str:
 def _merge(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """One row an image_id, the first path by name, and the number of rows that were merged away."""
     rows = rows.sort_values(["image_id", "path"], kind="stable").reset_index(drop=True)
+    twins = rows[rows["image_id"].duplicated(keep=False)]
+    if twins.empty:
+        return rows, 0
     for column, what in (("label", "labels"), ("given_split", "given splits")):
-        differing = rows.groupby("image_id")[column].nunique()
+        differing = twins.groupby("image_id")[column].nunique()
         if len(conflicts := differing[differing > 1]):
-            pair = rows[rows["image_id"] == conflicts.index[0]].drop_duplicates(column)
+            pair = twins[twins["image_id"] == conflicts.index[0]].drop_duplicates(column)
             places = " and ".join(f"{p} ({column} {v})" for p, v in zip(pair["path"], pair[column], strict=True))
             raise InputError(f"the same image under two {what}: {places}; {len(conflicts)} such images in all")
     rows["group"] = join_groups(list(rows["group"]), list(rows["image_id"]))

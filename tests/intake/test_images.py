@@ -1,6 +1,7 @@
 """The decode policy, by pictures whose right pixels are known."""
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -193,6 +194,17 @@ def test_read_bytes_says_why_not(tmp_path: Path) -> None:
     for name, reason in (("x.jpg", "Is a directory"), ("none.jpg", "No such file")):
         with pytest.raises(UnreadableImage, match=reason):
             read_bytes(tmp_path, name)
+
+
+def test_read_bytes_reads_regular_files_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.jpg")  # to open it would hang
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    for name in ("fifo.jpg", "zero.jpg"):
+        with pytest.raises(UnreadableImage, match=r"^cannot be read: no regular file$"):
+            read_bytes(tmp_path, name)
+    (tmp_path / "file").write_bytes(b"data")
+    (tmp_path / "link.jpg").symlink_to("file")
+    assert read_bytes(tmp_path, "link.jpg") == b"data"
 
 
 def test_perceptual_hash_is_of_the_picture_and_its_mirror() -> None:

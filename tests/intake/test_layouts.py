@@ -1,5 +1,7 @@
 """A data set's own layout -> rows; what is wrong in a label file is said with its row."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ffdi.errors import InputError
-from ffdi.intake.layouts import read_layout
+from ffdi.intake.layouts import CLASSES, image_files, read_layout
 
 
 def read(root: Path, layout: str, **changes: Any) -> tuple[pd.DataFrame, int]:
@@ -85,7 +87,20 @@ def test_csv_is_read_where_the_meaning_is_certain(tmp_path: Path, text: bytes) -
         (b"path,label\n,1\n", "row 2: path '' leads out"),
         (b"path,label\nlink.jpg,1\n", "row 2: path 'link.jpg' leads out"),
         (b"path,label\nfolder/secret.jpg,1\n", "row 2: path 'folder/secret.jpg' leads out"),
+        (b"path,label\nfolder/../link.jpg,1\n", "row 2: path 'folder/../link.jpg' leads out"),
+        (b"path,label\nfolder,1\n", "row 2: path 'folder' leads out"),
+        (b"path,label\nfolder/,1\n", "row 2: path 'folder/' leads out"),
+        (b"path,label\n./,1\n", "row 2: path './' leads out"),
+        (b"path,label\n..,1\n", "row 2: path '..' leads out"),
+        (b"path,label\na.jpg,1\n./a.jpg,1\n./link.jpg,1\n", "row 4: path './link.jpg' leads out"),
         (b"path,label\na\0b.jpg,1\n", r"row \d: .*(null|NUL)"),
+        (b"path,label\na\0b/c.jpg,1\n", r"row \d: .*(null|NUL)"),
+        (b'path,label\n"a\nb.jpg",1\n\n"c\nd.jpg",5\n', "row 5: label '5'"),  # where the row begins
+        (b'path,label\r\n\r\n"a\r\nb.jpg",1\r\nc.jpg\r\n', "row 5: 1 fields"),
+        (b'path,label\na.jpg,1\n"b.jpg,1\nc.jpg,1\nd.jpg,1\n', "row 3: unexpected end"),
+        (b"path,label\ra.jpg,1\r\xff,1\r", "row 3: not UTF-8"),
+        (b"\xef\xbb\xbfpath,label\na.jpg,1\n\xff,1\n", "row 3: not UTF-8"),
+        (b"path,label,split\na.jpg,1,train\nb.jpg,1,\nc.jpg,0, Dev \nd.jpg,0,x\n", "row 4: split 'Dev' is not one"),
     ],
 )
 def test_csv_names_the_row_that_is_wrong(tmp_path: Path, text: bytes, says: str) -> None:
@@ -104,6 +119,35 @@ def test_a_symlink_inside_the_root_is_followed(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").symlink_to("a.jpg")
     rows, _ = read(table(tmp_path, "path,label\nb.jpg,1\n"), "csv")
     assert list(rows["path"]) == ["b.jpg"]
+
+
+def test_symlinked_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "root/real/a.jpg", "outside/back.jpg")
+    root = tmp_path / "root"
+    (root / "inner").symlink_to("real")
+    (tmp_path / "way").symlink_to("root")
+    text = "path,label\ninner/a.jpg,1\ninner/./missing.jpg,1\nnone/x.jpg,0\n"
+    rows, unlisted = read(table(root, text), "csv")
+    assert list(rows["path"]) == ["inner/a.jpg", "inner/missing.jpg", "none/x.jpg"] and unlisted == 1  # real/a.jpg
+    assert len(read(tmp_path / "way", "csv")[0]) == 3  # the root itself may be a symlink
+    (root / "out").symlink_to(tmp_path / "outside")
+    (tmp_path / "outside/in.jpg").symlink_to(root / "real/a.jpg")
+    with pytest.raises(InputError, match=r"row 3: path 'out/in\.jpg' leads out"):
+        read(table(root, "path,label\nreal/a.jpg,1\nout/in.jpg,1\n"), "csv")
+
+
+def test_an_absolute_path_is_refused_inside_the_root_too(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    with pytest.raises(InputError, match=r"row 2: path '/.*a\.jpg' leads out"):
+        read(table(tmp_path, f"path,label\n{tmp_path}/a.jpg,1\n"), "csv")
+
+
+def test_a_folder_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve, resolved = Path.resolve, []
+    monkeypatch.setattr(Path, "resolve", lambda self: resolved.append(self) or resolve(self))
+    text = "path,label\n" + "".join(f"d{i % 3}/{i}.jpg,1\n" for i in range(99))
+    assert len(read(table(tmp_path, text), "csv")[0]) == 99
+    assert len(resolved) == 4  # the root and three folders
 
 
 def test_a_loop_of_symlinks_is_no_traceback(tmp_path: Path) -> None:
@@ -144,6 +188,9 @@ def test_imagefolder(tmp_path: Path) -> None:
     [
         ("other/x.jpg", r"folder 'other': not in data.classes \(real, fake\)"),
         ("x.jpg", r"'x.jpg' outside any class folder"),
+        ("val/other/x.jpg", r"folder 'val/other': not in data.classes"),
+        ("val/x.jpg", r"'val/x.jpg' outside any class folder"),
+        ("val/real/x.jpg", r"'val/real/x.jpg' is in the folder of a split, 'real/a.jpg' is in none"),
         ("real/\udcff.jpg", r"file name 'real/\\udcff.jpg' is not UTF-8"),
     ],
 )
@@ -151,6 +198,124 @@ def test_imagefolder_refuses_what_has_no_label_or_name(tmp_path: Path, path: str
     touch(tmp_path, "real/a.jpg", path)
     with pytest.raises(InputError, match=says):
         read(tmp_path, "imagefolder")
+
+
+def test_the_usual_names_are_not_all_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "other/x.jpg")
+    with pytest.raises(InputError, match=r"'other': not in data.classes \(real, fake and their usual synonyms\)"):
+        read(tmp_path, "imagefolder", classes=dict(CLASSES))
+
+
+def test_the_order_is_of_the_parts_of_a_path(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "b.jpg",
+        "a/z.png",
+        "a-1/x.jpg",
+        "a.jpg",
+        "a/b/c.GIF",
+        "a/b.jpg/d.jpg",
+        ".h/x.jpg",
+        "a/.h.jpg",
+        "a/t.txt",
+    )
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "dangling.jpg").symlink_to("nowhere")
+    found = list(image_files(tmp_path))
+    shown = [p for p in tmp_path.rglob("*") if p.suffix.lower() in (".jpg", ".png", ".gif")]
+    paths = [p.relative_to(tmp_path) for p in sorted(shown)]
+    assert found == [p.as_posix() for p in paths if not any(part.startswith(".") for part in p.parts)]
+    assert len(found) == 8 and "a/b.jpg" in found  # a folder that looks like an image is listed, and rejected later
+
+
+def test_folders_as_deep_as_a_path_can_be(tmp_path: Path) -> None:
+    depth = (4000 - len(str(tmp_path))) // 2
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=here)
+        here, above = os.open("d", os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(os.open("x.jpg", os.O_CREAT, dir_fd=here))
+    os.close(here)
+    assert list(image_files(tmp_path)) == ["d/" * depth + "x.jpg"]
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # shutil.rmtree recurs before Python 3.13
+
+
+def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none: No such file"):
+        list(image_files(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"),
+    [
+        ("REAL", "Fake"),
+        ("0_real", "1_fake"),
+        ("training_real", "training_fake"),
+        ("Original", "Deepfakes"),
+        ("live", "spoof"),
+    ],
+)
+def test_class_folders_in_any_case_and_by_their_usual_names(tmp_path: Path, real: str, fake: str) -> None:
+    touch(tmp_path, f"{real}/a.jpg", f"{fake}/a.jpg")
+    rows, _ = read(tmp_path, "imagefolder", classes=CLASSES)
+    assert {r["path"].split("/")[0]: r["label"] for r in records(rows)} == {real: 0, fake: 1}
+
+
+def test_classes() -> None:
+    assert set(CLASSES.values()) == {0, 1} and all(name == name.casefold() for name in CLASSES)
+    assert list(CLASSES)[:2] == ["real", "fake"]
+
+
+def test_classes_that_case_alone_tells_apart(tmp_path: Path) -> None:
+    touch(tmp_path, "A/a.jpg")
+    assert list(read(tmp_path, "imagefolder", classes={"A": 1, "a": 1})[0]["label"]) == [1]
+    with pytest.raises(InputError, match=r"data\.classes: 'A' stands there with both labels"):
+        read(tmp_path, "imagefolder", classes={"A": 1, "a": 0})
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("train", "test"), ("train", "test")),
+        (("Training", "TESTING"), ("train", "test")),
+        (("train", "val"), ("train", "test")),
+        (("train", "valid", "test"), ("train", "train", "test")),
+        (("training", "validation", "testing"), ("train", "train", "test")),
+        (("validation",), ("test",)),
+    ],
+)
+def test_given_splits(tmp_path: Path, names: tuple[str, ...], splits: tuple[str, ...]) -> None:
+    touch(tmp_path, *(f"{name}/{kind}/deep/a.jpg" for name in names for kind in ("real", "Fake")))
+    rows, _ = read(tmp_path, "imagefolder")
+    given = dict(zip(names, splits, strict=True))
+    assert [r["given_split"] for r in records(rows)] == [given[r["path"].split("/")[0]] for r in records(rows)]
+    assert [r["label"] for r in records(rows)] == [1, 0] * len(names)  # "Fake" sorts before "real"
+    table(tmp_path, "path,label,split\n" + "".join(f"{i}.jpg,1,{name}\n" for i, name in enumerate(names)))
+    assert list(read(tmp_path, "csv")[0]["given_split"]) == list(splits)
+
+
+def test_a_class_may_be_called_as_a_split(tmp_path: Path) -> None:
+    touch(tmp_path, "test/real/a.jpg", "train/a.jpg")
+    rows, _ = read(tmp_path, "imagefolder", classes={"test": 0, "train": 1})
+    assert rows[["label", "given_split"]].values.tolist() == [[0, ""], [1, ""]]
+
+
+def test_multi_ffdi_below_its_parent(tmp_path: Path) -> None:
+    touch(tmp_path, "phase1/trainset/a.jpg", "phase1/valset/a.jpg", "phase1/valset/b.jpg", "other.jpg")
+    table(tmp_path, "img_name,target\na.jpg,1\n", "phase1/trainset_label.txt")
+    table(tmp_path, "img_name,target\n./a.jpg,0\nb.jpg,1\n", "phase1/valset_label.txt")
+    rows, unlisted = read(tmp_path, "multi_ffdi")
+    assert list(rows["path"]) == ["phase1/trainset/a.jpg", "phase1/valset/a.jpg", "phase1/valset/b.jpg"]
+    assert list(rows["given_split"]) == ["train", "test", "test"] and unlisted == 1
+    assert list(read(tmp_path / "phase1", "multi_ffdi")[0]["path"]) == [
+        "trainset/a.jpg",
+        "valset/a.jpg",
+        "valset/b.jpg",
+    ]
+    (tmp_path / "phase1/valset_label.txt").unlink()
+    with pytest.raises(InputError, match=r"phase1/valset_label\.txt: No such file"):
+        read(tmp_path, "multi_ffdi")
 
 
 def test_multi_ffdi(tmp_path: Path) -> None:
@@ -170,6 +335,8 @@ def test_multi_ffdi(tmp_path: Path) -> None:
     [
         ("img_name,target\na.jpg,1\n../../a.jpg,1\n", "valset_label.txt: row 3: path"),
         ("img_name,target\n../trainset/a.jpg,1\n", "valset_label.txt: row 2: path"),
+        ("img_name,target\n/etc/a.jpg,1\n", "valset_label.txt: row 2: path '/etc/a.jpg' leads out"),
+        ("img_name,target\n,1\n", "valset_label.txt: row 2: path '' leads out"),
         ("img_name,target\na.jpg,-1\n", "valset_label.txt: row 2: label '-1'"),
         ("img_name,label\na.jpg,1\n", "valset_label.txt: no column 'target'"),
         (None, "valset_label.txt: No such file"),

@@ -1,0 +1,262 @@
+"""A data set that is one zip or tar file -> a folder of its files, unpacked once into the cache.
+
+Archives come from strangers. Refused is what would write outside its folder, hide another file, fill disk or memory,
+or leave out what a damaged archive lost. Files alone are unpacked: no links, owners, modes or times.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PureWindowsPath
+from typing import IO, Any
+
+from ffdi.errors import FfdiError, InputError
+from ffdi.files import cache_folder, human_bytes, replacing_folder
+
+RATIO = 100  # an archive of images is hardly smaller than they are; a bomb is by thousands
+SPARE = 1_000_000  # bytes: what a tiny archive may grow to all the same
+DEEPEST = 100  # folders in a name
+_BLOCK = 1 << 20
+_LONGEST_HEADER = 1 << 24  # tarfile reads a header's extensions at once
+_COMPRESSED: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+
+
+def unpacked(archive: Path) -> Path:
+    """The folder of the archive's files, or its one top folder where nothing stands beside that; a folder is itself.
+
+    Unpacks to archives/<key> in the cache, where the key is of the archive's path, size and time: once, whole or not
+    at all, and while another process does so, waits for it. The kind of archive is told by its content. Raises
+    InputError naming archive and member for one that is damaged or unsafe, FfdiError where the disk is too small.
+    """
+    if archive.is_dir():
+        return archive
+    try:
+        members = _kind(archive)
+        facts = archive.stat()
+        identity = f"{archive.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}"
+        folder = cache_folder() / "archives" / hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]
+        if not folder.is_dir():
+            _unpack_once(archive, folder, members)
+    except OSError as error:
+        raise FfdiError(f"{archive}: cannot be unpacked: {error.strerror or error}") from error
+    shown = [e for e in folder.iterdir() if e.name != "__MACOSX" and not e.name.startswith(".")]
+    return shown[0] if len(shown) == 1 and shown[0].is_dir() else folder
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    is_folder: bool
+    size: int  # bytes, as the archive declares it
+    open: Callable[[], IO[bytes]]
+
+
+_Members = Callable[[Path, Path], Iterator[_Member]]  # (archive, a folder of the disk that must have room)
+
+
+def _kind(archive: Path) -> _Members:
+    if not archive.exists():
+        raise InputError(f"{archive}: no such folder or archive")
+    if archive.is_file():
+        if _is_tar(archive):  # asked first: a tar whose last member is a zip looks like a zip too
+            return _tar_members
+        if zipfile.is_zipfile(archive):
+            return _zip_members
+    raise InputError(f"{archive} is neither a folder nor a zip or tar archive")
+
+
+def _unpack_once(archive: Path, folder: Path, members: _Members) -> None:
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if folder.is_dir():
+            return
+        for left in folder.parent.glob(f".{folder.name}.*"):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        limit = _limit(archive)
+        with replacing_folder(folder) as temporary:
+            for member in members(archive, temporary):
+                limit -= _write(archive, member, temporary, limit)
+
+
+def _limit(archive: Path) -> int:
+    return RATIO * archive.stat().st_size + SPARE
+
+
+def _write(archive: Path, member: _Member, folder: Path, limit: int) -> int:
+    """Write one member below `folder`; the bytes it took, InputError above `limit`."""
+    where = f"{archive}: member {member.name!r}"
+    target = folder.joinpath(*_parts(where, member.name, member.is_folder))
+    written = 0
+    try:
+        if member.is_folder:
+            target.mkdir(parents=True, exist_ok=True)
+            return 0
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _reading(where):
+            source = member.open()
+        with source, open(target, "xb") as file:
+            while block := _read(where, source):
+                written += len(block)
+                if written > limit:
+                    raise _bomb(where)
+                file.write(block)
+    except (FileExistsError, NotADirectoryError):  # on some disks also names that differ in case alone
+        raise InputError(f"{where}: another member has that name") from None
+    except (OSError, UnicodeEncodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "a name that this system cannot spell"
+        raise FfdiError(f"{where} cannot be unpacked to {folder.parent}: {reason}") from error
+    if written != member.size:
+        raise InputError(f"{where}: damaged: {written} bytes, the archive says {member.size}")
+    return written
+
+
+def _parts(where: str, name: str, is_folder: bool) -> tuple[str, ...]:
+    path = PureWindowsPath(name)  # it splits at / too
+    if path.anchor or ".." in path.parts or "\\" in name or "\0" in name:
+        raise InputError(f"{where} leads out: names are relative, without '..', backslash, drive or NUL")
+    if len(path.parts) > DEEPEST or not (path.parts or is_folder):
+        raise InputError(f"{where}: a name has 1 to {DEEPEST} parts")
+    return path.parts
+
+
+class _TooMuch(Exception):
+    """A stream went on beyond the limit."""
+
+
+def _bomb(where: str) -> InputError:
+    return InputError(f"{where}: unpacks to more than {RATIO} x its packed size: a bomb?")
+
+
+@contextmanager
+def _reading(where: str) -> Iterator[None]:
+    """Whatever the body raises is the archive's damage; zipfile and tarfile raise almost anything on damaged bytes."""
+    try:
+        yield
+    except FfdiError:
+        raise
+    except _TooMuch:
+        raise _bomb(where) from None
+    except Exception as error:
+        raise InputError(f"{where}: damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _read(where: str, source: IO[bytes]) -> bytes:
+    with _reading(where):
+        return source.read(_BLOCK)
+
+
+def _check_room(archive: Path, size: int, folder: Path) -> None:
+    if size > (free := shutil.disk_usage(folder).free):
+        room = f"{human_bytes(size)} more are to be unpacked, {folder.parent} has {human_bytes(free)} free"
+        raise FfdiError(f"{archive}: {room}: set FFDI_CACHE to a folder on a larger disk")
+
+
+def _zip_members(archive: Path, folder: Path) -> Iterator[_Member]:
+    with _reading(str(archive)):
+        opened = zipfile.ZipFile(archive)
+    with opened:
+        for info in opened.infolist():
+            where = f"{archive}: member {info.filename!r}"
+            if info.flag_bits & 1:
+                raise InputError(f"{where} is encrypted: unpack it yourself")
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise InputError(f"{where} is a link or a device: only files and folders are unpacked")
+            if info.file_size > max(RATIO * info.compress_size, SPARE):
+                raise _bomb(where)
+        _check_room(archive, sum(info.file_size for info in opened.infolist()), folder)
+        for info in opened.infolist():
+            yield _Member(info.filename, info.is_dir(), info.file_size, partial(opened.open, info))
+
+
+def _tar_members(archive: Path, folder: Path) -> Iterator[_Member]:
+    after = str(archive)
+    with _TarBytes(archive) as stream:
+        with _reading(after):
+            opened = _open_tar(stream)
+        while True:
+            with _reading(after):
+                info = opened.next()
+            if info is None:
+                break
+            opened.members.clear()  # type: ignore[attr-defined] # else a million of them stay in memory
+            after = f"{archive}: after member {info.name!r}"
+            if not (info.isreg() or info.isdir()):
+                raise InputError(
+                    f"{archive}: member {info.name!r} is a link or a device: only files and folders are unpacked"
+                )
+            _check_room(archive, info.size, folder)
+            yield _Member(info.name, info.isdir(), info.size, partial(_extract, opened, info))
+        # tarfile takes the end of the file, or a header that is none, for the archive's end
+        if stream.last != bytes(tarfile.BLOCKSIZE):
+            raise InputError(f"{after}: damaged: neither another member nor the end mark: truncated?")
+        with _reading(after):  # to the end, where gzip, bzip2 and xz keep their checksums
+            while tail := stream.read(_BLOCK):
+                if tail.strip(b"\0"):
+                    raise ValueError("more follows the end mark, such as a second tar")
+
+
+def _extract(opened: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    source = opened.extractfile(info)
+    assert source is not None  # it is for links and folders
+    return source
+
+
+def _open_tar(stream: _TarBytes) -> tarfile.TarFile:
+    return tarfile.TarFile(fileobj=stream, encoding="utf-8")
+
+
+def _is_tar(archive: Path) -> bool:
+    """As tarfile.is_tarfile, which a bomb's first header could keep from ever coming back."""
+    with _TarBytes(archive) as stream, _reading(str(archive)):
+        try:
+            _open_tar(stream)
+        except tarfile.TarError:
+            return False
+    return True
+
+
+class _TarBytes(io.RawIOBase):
+    """The decompressed bytes of a tar; refuses more of them than a bomb would need, and headers as large as memory."""
+
+    def __init__(self, archive: Path) -> None:
+        with open(archive, "rb") as file:
+            start = file.read(6)
+        opener = next((o for magic, o in _COMPRESSED.items() if start.startswith(magic)), None)
+        self.file: Any = opener(archive) if opener else open(archive, "rb")  # noqa: SIM115 - close() closes it
+        self.limit = _limit(archive)
+        self.last = b""  # what was read last
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _LONGEST_HEADER:
+            raise ValueError(f"a header of {size} bytes")
+        self.last = self.file.read(size)
+        if self.file.tell() > self.limit:
+            raise _TooMuch
+        return self.last
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if offset > self.limit:
+            raise _TooMuch
+        return int(self.file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self.file.tell())
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
