@@ -12,6 +12,8 @@ from ruamel.yaml.error import YAMLError
 
 from ffdi.errors import ParamsError
 from ffdi.features.views import resolve_policy
+from ffdi.intake.archives import unpacked
+from ffdi.intake.layouts import CLASSES
 
 if TYPE_CHECKING:  # they load torch, which half of the stages do without
     from ffdi.features.backbones import Backbone as BackboneSpec
@@ -46,7 +48,7 @@ class Data(Section):
     root: str
     layout: Literal["imagefolder", "multi_ffdi", "csv"] = "csv"
     table: str = "labels.csv"
-    classes: dict[str, Annotated[int, Field(ge=0, le=1)]] = {"real": 0, "fake": 1}
+    classes: dict[str, Annotated[int, Field(ge=0, le=1)]] = CLASSES
     group: str | None = None
     limit: Positive | None = None
     max_pixels: Positive = 50_000_000
@@ -74,12 +76,14 @@ class Split(Section):
     embedding: str = "efficientnet_lite0"
     use_embedding: bool = False
     min_cosine: Cosine = 0.95
+    find_copies: bool = False
     seed: NonNegative = 0
 
 
 class Audit(Section):
     fail: bool = True
     phash_bits: Annotated[int, Field(ge=0, le=32)] = 6
+    find_copies: bool = True
     use_embedding: bool = False
     min_cosine: Cosine = 0.95
 
@@ -228,8 +232,9 @@ class Params(Section):
         return self
 
     def root(self, override: Path | None = None) -> Path:
-        """The folder of images: `override`, else data.root."""
-        return override or resolve_path(self.data.root)
+        """The folder of images: `override`, else data.root; of an archive, the folder that it is unpacked to, once."""
+        root = override or resolve_path(self.data.root)
+        return unpacked(root) if root.is_file() else root
 
     def weights_file(self, backbone: str) -> Path:
         """Where the weights stage puts a backbone's weights by default."""

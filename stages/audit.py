@@ -32,7 +32,8 @@ def main(
     """Prove that nothing leaks, or fail; measure the data's own shortcuts."""
     params = read_params(params_file)
     from ffdi.files import write_json, write_text
-    from ffdi.intake.audit import find_leaks, findings_table, probe_shortcuts, summarise
+    from ffdi.intake.audit import find_leaks, findings_table, leaks_among, summarise
+    from ffdi.intake.probes import examine, inverted_labels, probe_shortcuts, warnings
     from ffdi.intake.tables import join, read_folds, read_images, tables_digest, write_table
 
     audit, root, pixels = params.audit, params.root(root), params.data.max_pixels
@@ -40,6 +41,7 @@ def main(
         ok.unlink(missing_ok=True)
     images = read_images(images_file)
     rows = join(images, read_folds(folds_file))
+    examined = examine(rows, root, max_pixels=pixels, progress=partial(bar("audit"), total=len(rows)))
     embeddings = None
     if audit.use_embedding:
         from ffdi.features.extract import embed, load_prefix
@@ -47,34 +49,38 @@ def main(
         name = params.split.embedding
         prefix = load_prefix(params.backbone(name), weights or params.weights_file(name))
         embeddings = embed(rows, root=root, prefix=prefix, max_pixels=pixels, progress=bar("audit embeddings"))
-    findings = find_leaks(rows, phash_bits=audit.phash_bits, embeddings=embeddings, min_cosine=audit.min_cosine)
-    probes = probe_shortcuts(
+    drawn = {"resamples": params.evaluate.bootstrap, "seed": params.seed, "embeddings": embeddings}
+    findings = find_leaks(
         rows,
-        root,
-        max_pixels=pixels,
-        resamples=params.evaluate.bootstrap,
-        seed=params.seed,
+        phash_bits=audit.phash_bits,
+        sketches=examined.sketches if audit.find_copies else None,
         embeddings=embeddings,
-        progress=partial(bar("audit"), total=len(rows)),
+        min_cosine=audit.min_cosine,
+        inverted=inverted_labels(rows, examined, **drawn),
+        progress=partial(bar("audit search", "blocks"), total=-(-len(rows) // 64)),
     )
-    write_json(out, summarise(findings, rows, probes))
+    leaks, probes = leaks_among(findings), probe_shortcuts(rows, examined, **drawn)
+    summary = summarise(findings, rows, probes)
+    write_json(out, summary)
     if findings_file:
         write_table(findings_file, findings_table(findings))
-    for name in ("file_facts", "thumbnail", "nearest_neighbour"):
-        if (value := probes[f"probe_{name}_auc"]) is not None:
-            low, high = probes[f"probe_{name}_auc_low"], probes[f"probe_{name}_auc_high"]
-            say(
-                f"audit: {name.replace('_', ' ')} alone tells fake from real at AUC {value:.3f} [{low:.3f}, {high:.3f}]"
-            )
-    if findings and audit.fail:
-        first = findings[0]
+    for line in warnings(probes):
+        say(f"audit: {line}")
+    if summary["source_overlap"]:
+        say(
+            f"audit: WARNING: {summary['source_overlap']} pairs of a real photo and its forgery stand on two sides, with "
+            f"{summary['source_overlap_test_share']:.1%} of the test images: split.find_copies would join them"
+        )
+    if leaks and audit.fail:
+        first = leaks[0]
         listed = f"; all are in {findings_file}" if findings_file else ""
+        remedy = "" if params.split.find_copies else "; split.find_copies would join copies"
         raise LeakError(
-            f"{len(findings)} leaks, the first: {first.check} {first.path_a} {first.path_b} ({first.detail}){listed}"
+            f"{len(leaks)} leaks, the first: {first.check} {first.path_a} {first.path_b} ({first.detail}){listed}{remedy}"
         )
     if ok:
         write_text(ok, tables_digest(images_file, folds_file))
-    say(f"audit: {len(findings)} leaks in {len(rows)} images and {rows['group'].nunique()} groups")
+    say(f"audit: {len(leaks)} leaks in {len(rows)} images and {rows['group'].nunique()} groups")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Draw the test set and the folds, by groups that near-duplicates have joined."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,27 +15,39 @@ from ffdi.params import read_params
 @click.option("--weights", type=click.Path(path_type=Path))
 @click.option("--images", "images_file", type=click.Path(path_type=Path), default=Path("data/images.csv"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("data/folds.csv"))
-def main(params_file: Path, root: Path | None, weights: Path | None, images_file: Path, out: Path) -> None:
+@click.option("--plots", type=click.Path(path_type=Path))
+def main(
+    params_file: Path, root: Path | None, weights: Path | None, images_file: Path, out: Path, plots: Path | None
+) -> None:
     """Draw the test set and the folds, by groups that near-duplicates have joined."""
     params = read_params(params_file)
     import numpy as np
 
-    from ffdi.intake.duplicates import embedding_pairs, perceptual_pairs
-    from ffdi.intake.folds import assign_folds
-    from ffdi.intake.tables import read_images, write_table
+    from ffdi.intake.duplicates import embedding_pairs, held_together, perceptual_pairs
+    from ffdi.intake.folds import assign_folds, balance_table, describe_clusters
+    from ffdi.intake.tables import read_images, sides, write_table
 
-    split, images = params.split, read_images(images_file)
+    split, images, pixels = params.split, read_images(images_file), params.data.max_pixels
+    ids, groups = list(images["image_id"]), list(images["group"])
     pairs = perceptual_pairs(list(images["phash"]), split.phash_bits)
     say(f"split: {len(pairs)} near-duplicate pairs by pHash within {split.phash_bits} bits")
+    if split.find_copies:
+        from ffdi.intake.copies import find_copies, read_sketches
+
+        progress = partial(bar("split copies"), total=len(images))
+        sketches = read_sketches(params.root(root), list(images["path"]), max_pixels=pixels, progress=progress)
+        held = held_together(pairs, ids, groups)
+        blocks = partial(bar("split search", "blocks"), total=-(-len(images) // 64))
+        copies = find_copies(sketches, lambda one, other: held[one] != held[other], progress=blocks).pairs
+        say(f"split: {len(copies)} more pairs that are crops, turns, exposures or edits of one picture")
+        pairs = np.concatenate([pairs, copies])
     if split.use_embedding:
         from ffdi.features.extract import embed, load_prefix
 
         prefix = load_prefix(params.backbone(split.embedding), weights or params.weights_file(split.embedding))
-        found = embed(
-            images, root=params.root(root), prefix=prefix, max_pixels=params.data.max_pixels, progress=bar("split")
-        )
-        near = embedding_pairs(found, split.min_cosine)
-        say(f"split: {len(near)} near-duplicate pairs by embedding at a cosine of {split.min_cosine} or more")
+        found = embed(images, root=params.root(root), prefix=prefix, max_pixels=pixels, progress=bar("split"))
+        near = embedding_pairs(found, split.min_cosine, held_together(pairs, ids, groups))
+        say(f"split: {len(near)} more pairs by embedding, mutually nearest at a cosine of {split.min_cosine} or more")
         pairs = np.concatenate([pairs, near])
     table = assign_folds(
         images,
@@ -47,10 +60,15 @@ def main(params_file: Path, root: Path | None, weights: Path | None, images_file
         seed=split.seed,
     )
     write_table(out, table)
-    label = images["label"].to_numpy()
-    for name, rows in table.assign(label=label).groupby(["role", "fold"], sort=True):
-        place = "test" if name[0] == "test" else f"fold {name[1]}"
-        say(f"split: {place}: {(rows.label == 0).sum()} real, {rows.label.sum()} fake, {rows.group.nunique()} groups")
+    balance = balance_table(images, table)
+    if plots:
+        write_table(plots / "balance.csv", balance)
+    for line in describe_clusters(images, table):
+        say(f"split: {line}")
+    groups_at = table["group"].groupby(sides(table)).nunique()
+    for place, part in balance.groupby("place"):
+        real, fake = part["images"]
+        say(f"split: {place}: {real} real, {fake} fake, {groups_at[place]} groups")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,10 @@ from typing import Any
 import pandas as pd
 
 from ffdi.errors import InputError
+from ffdi.intake.audit import CHECKS
 from ffdi.intake.images import open_image, read_bytes, resize
+from ffdi.intake.probes import FACTS, PROBES, WARN_ABOVE
+from ffdi.intake.tables import sides
 from ffdi.metrics import Metrics
 
 NOT_RECIPES = ("audit", "ladder", "summary")
@@ -113,21 +116,23 @@ def render_page(results: Results, rows: pd.DataFrame, root: Path, *, findings: P
         lstrip_blocks=True,
     )
     environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.3f}"
-    best = results.ranked[0][0]
+    best, counts = results.ranked[0][0], _counts(rows)
     return environment.get_template("report.html").render(
         verdict=verdict(results),
         results=results,
         best=best,
         colours=_colours(results),
-        probes=[
-            p for p in ("file_facts", "thumbnail", "nearest_neighbour") if results.audit[f"probe_{p}_auc"] is not None
-        ],
+        checks=CHECKS,
+        facts=FACTS,
+        probes=[p for p in PROBES if results.audit[f"probe_{p}_auc"] is not None],
+        warn_above=WARN_ABOVE,
         rungs=range(sum(key.endswith("_name") for key in results.ladder)),
         roc=_svg_roc(results),
         reliability=_svg_reliability(results),
         curves=_svg_curves(results),
         ladder=_svg_ladder(results.ladder),
-        counts=_counts(rows),
+        counts=counts,
+        balance=_svg_balance(counts),
         wrong=_most_wrong(results.plots / best / "test" / "scores.csv", rows, root, max_pixels),
         findings=_findings(findings),
     )
@@ -139,12 +144,22 @@ def _colours(results: Results) -> dict[str, str]:
 
 
 def _counts(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    place = rows["role"].where(rows["role"] == "test", "fold " + rows["fold"].astype(str))
     out = []
-    for name, part in rows.groupby(place):
+    for name, part in rows.groupby(sides(rows)):
         fakes = int(part["label"].sum())
         out.append({"place": name, "real": len(part) - fakes, "fake": fakes, "groups": part["group"].nunique()})
     return out
+
+
+def _svg_balance(counts: Sequence[Mapping[str, Any]]) -> str:
+    figure, axes = _axes("images", "", width=6.4, height=0.9 + 0.34 * len(counts))
+    places = [c["place"] for c in counts]
+    for shift, name, colour in ((-0.19, "real", COLOURS[2]), (0.19, "fake", COLOURS[1])):
+        axes.barh([n + shift for n in range(len(places))], [c[name] for c in counts], 0.36, color=colour, label=name)
+    axes.set_yticks(range(len(places)), places)
+    axes.invert_yaxis()
+    axes.legend(frameon=False, labelcolor="#888", loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    return _svg(figure)
 
 
 def _most_wrong(scores: Path, rows: pd.DataFrame, root: Path, max_pixels: int) -> list[dict[str, Any]]:

@@ -9,10 +9,15 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.sparse import coo_array
 
 from ffdi.errors import InputError
 from ffdi.intake.duplicates import Pairs, component_names, join_groups
-from ffdi.intake.tables import FOLD_COLUMNS
+from ffdi.intake.tables import FOLD_COLUMNS, sides
+
+Names = npt.NDArray[np.str_]
+CLASSES = ("real", "fake")  # by label
+MANY = 200_000  # rows, beyond which StratifiedGroupKFold takes minutes: it weighs group by group
 
 
 def assign_folds(
@@ -29,8 +34,9 @@ def assign_folds(
     """folds.csv for `images` (images.csv): the test set first, then k folds of the rest, both by final group.
 
     `pairs` (M, 2) are near-duplicates by row number; groups that they link become one. `method`: `stratified` balances
-    the classes (and the attribute `stratify_by`); `hash` places each group by its name alone, so that images added
-    later never move it. Where a test set is given, a row of no given split goes where its group is. Raises InputError
+    the classes (and the attribute `stratify_by`); `hash` places each of the intake's groups, and each image of none, by
+    its name alone, so that images added later never move it; joined ones are test when any of them is, so that what
+    was test stays test. Where a test set is given, a row of no given split goes where its group is. Raises InputError
     when a group stands in two given splits, when there are fewer groups than folds, when a fold would lack a class, or
     when nothing or everything would be test.
     """
@@ -40,18 +46,24 @@ def assign_folds(
     joined = join_groups(list(images["group"]), cluster)
     group = np.array([g or c for g, c in zip(joined, cluster, strict=True)])
     strata = _strata(images, stratify_by)
+    units = np.where(images["group"] != "", "group " + images["group"], "image " + images["image_id"]).astype(str)
 
     if (given == "test").any():
         test = (given == "test") | ((given == "") & np.isin(group, group[given == "test"]))
+    elif method == "hash":
+        test = _lowest(_uniform(seed, units), group) < test_size
     else:
-        test = _draw_test(strata, group, method=method, share=test_size, seed=seed)
+        test = _draw_test(strata, group, share=test_size, seed=seed)
     if test.all() or not test.any():
         raise InputError(
             f"{test.sum()} of {len(test)} images would be test: change split.test_size or the given splits"
         )
     fold = np.full(len(images), -1)
     train = np.flatnonzero(~test)
-    fold[train] = _draw_parts(strata[train], group[train], method=method, parts=folds, seed=seed + 1)
+    if method == "hash":
+        fold[train] = (_lowest(_uniform(seed + 1, units[train]), group[train]) * folds).astype(np.int64)
+    else:
+        fold[train] = _draw_parts(strata[train], group[train], parts=folds, seed=seed + 1)
     _refuse_one_class(images["label"].to_numpy(), fold, folds)
 
     role = np.where(test, "test", "train")
@@ -60,7 +72,29 @@ def assign_folds(
     return table
 
 
-def _strata(images: pd.DataFrame, stratify_by: str | None) -> npt.NDArray[np.str_]:
+def balance_table(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
+    """`place,class,images`, a row each of the test set and the folds and of real and fake: the class balance plot."""
+    place, label = sides(folds), images["label"].to_numpy()
+    rows = [
+        (p, name, int(((place == p) & (label == c)).sum())) for p in np.unique(place) for c, name in enumerate(CLASSES)
+    ]
+    table: pd.DataFrame = pd.DataFrame(rows, columns=["place", "class", "images"])
+    return table
+
+
+def describe_clusters(images: pd.DataFrame, folds: pd.DataFrame, most: int = 20) -> list[str]:
+    """How many images are in clusters of several, and which: a line for each of the largest `most`."""
+    sizes = folds["cluster"].value_counts(sort=False)
+    sizes = sizes[sizes > 1].sort_values(ascending=False, kind="stable")
+    inside = images["path"].groupby(folds["cluster"].to_numpy())
+    lines = [f"{int(sizes.sum())} images are in {len(sizes)} clusters of near-duplicates (folds.csv: cluster)"]
+    for cluster in sizes.index[:most]:
+        paths = inside.get_group(cluster)
+        lines.append("  " + ", ".join(paths.head(6)) + (f" and {len(paths) - 6} more" if len(paths) > 6 else ""))
+    return lines + ([f"  and {len(sizes) - most} more clusters"] if len(sizes) > most else [])
+
+
+def _strata(images: pd.DataFrame, stratify_by: str | None) -> Names:
     label = images["label"].astype(str)
     if stratify_by is None:
         return label.to_numpy(str)
@@ -71,30 +105,24 @@ def _strata(images: pd.DataFrame, stratify_by: str | None) -> npt.NDArray[np.str
     return (label + "|" + images[column].astype(str)).to_numpy(str)
 
 
-def _draw_test(
-    strata: npt.NDArray[np.str_], group: npt.NDArray[np.str_], *, method: str, share: float, seed: int
-) -> npt.NDArray[np.bool_]:
-    """Whether a row is drawn for the test set. Stratified, a share of .2 is 1 of 5 parts, .3 is 3 of 10."""
-    if method == "hash":
-        return _uniform(seed, group) < share
+def _draw_test(strata: Names, group: Names, *, share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Whether a row is drawn for the test set: a share of .2 is 1 of 5 parts, .3 is 3 of 10."""
     parts = Fraction(share).limit_denominator(min(_most_parts(strata, group), max(20, math.ceil(1 / share))))
     if not 0 < parts < 1:
         count = len(np.unique(group))
         raise InputError(f"{count} groups cannot give a test set of split.test_size = {share:g}: change it")
-    return _draw_parts(strata, group, method=method, parts=parts.denominator, seed=seed) < parts.numerator
+    return _draw_parts(strata, group, parts=parts.denominator, seed=seed) < parts.numerator
 
 
-def _draw_parts(
-    strata: npt.NDArray[np.str_], group: npt.NDArray[np.str_], *, method: str, parts: int, seed: int
-) -> npt.NDArray[np.int64]:
-    """The part 0..parts-1 of every row, all parts alike in size."""
-    if method == "hash":
-        return (_uniform(seed, group) * parts).astype(np.int64)
-    from sklearn.model_selection import StratifiedGroupKFold
-
+def _draw_parts(strata: Names, group: Names, *, parts: int, seed: int) -> npt.NDArray[np.int64]:
+    """The part 0..parts-1 of every row, all parts alike in size and strata."""
     if _most_parts(strata, group) < parts:
         count = len(np.unique(group))
         raise InputError(f"{count} groups with {len(group)} images cannot make {parts} folds: lower split.folds")
+    if len(group) > MANY:
+        return deal_groups(strata, group, parts=parts, seed=seed)
+    from sklearn.model_selection import StratifiedGroupKFold
+
     splitter = StratifiedGroupKFold(n_splits=parts, shuffle=True, random_state=seed)
     part = np.empty(len(group), np.int64)
     for number, (_, rows) in enumerate(splitter.split(strata, strata, group)):
@@ -102,16 +130,49 @@ def _draw_parts(
     return part
 
 
-def _most_parts(strata: npt.NDArray[np.str_], group: npt.NDArray[np.str_]) -> int:
+def deal_groups(strata: Names, group: Names, *, parts: int, seed: int) -> npt.NDArray[np.int64]:
+    """The part 0..parts-1 of every row, as StratifiedGroupKFold would balance it but by kinds of groups.
+
+    Groups with the same number of images in each stratum are one kind; a kind's groups are shuffled and dealt evenly,
+    the largest kinds of groups first, and what cannot be dealt evenly goes where it is least uneven. The time grows
+    with the number of kinds, not of groups.
+    """
+    names, at = np.unique(group, return_inverse=True)
+    _, stratum = np.unique(strata, return_inverse=True)
+    counts = coo_array((np.ones(len(at), np.int64), (at, stratum))).tocsr()  # (groups, strata)
+    kinds, kind = np.unique(counts.toarray(), axis=0, return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    members = np.split(shuffled[np.argsort(kind[shuffled], kind="stable")], np.cumsum(np.bincount(kind.ravel()))[:-1])
+    # Of each stratum, so that small strata count as much, and of all: strata of few groups alone leave parts empty.
+    share = np.column_stack([kinds / np.maximum(counts.sum(axis=0), 1), kinds.sum(axis=1) / len(at)])
+    load = np.zeros((parts, share.shape[1]))
+    part = np.empty(len(names), np.int64)
+    for one in np.argsort(-kinds.sum(axis=1), kind="stable"):
+        whole = len(members[one]) // parts
+        part[members[one][: whole * parts]] = np.tile(np.arange(parts), whole)
+        load += whole * share[one]
+        for late in members[one][whole * parts :]:
+            place = int(np.argmin(((load + share[one] * np.eye(parts)[:, :, None]) ** 2).sum(axis=(1, 2))))
+            part[late] = place
+            load[place] += share[one]
+    return part[at]
+
+
+def _most_parts(strata: Names, group: Names) -> int:
     """Every part needs a group, and an image of the commonest class."""
     return min(len(np.unique(group)), int(np.unique(strata, return_counts=True)[1].max(initial=0)))
 
 
-def _uniform(seed: int, group: npt.NDArray[np.str_]) -> npt.NDArray[np.float64]:
-    """A number in [0, 1) for every row that its group's name and the seed alone decide."""
-    names, at = np.unique(group, return_inverse=True)
+def _uniform(seed: int, units: Names) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for every row that its unit's name and the seed alone decide."""
+    names, at = np.unique(units, return_inverse=True)
     digests = (hashlib.sha256(f"{seed}\0{name}".encode()).digest() for name in names)
     return np.array([int.from_bytes(digest[:6], "big") / 2**48 for digest in digests])[at]
+
+
+def _lowest(values: npt.NDArray[np.float64], group: Names) -> npt.NDArray[np.float64]:
+    """For every row the lowest value in its group."""
+    return pd.Series(values).groupby(group).transform("min").to_numpy()
 
 
 def _refuse_parted(images: pd.DataFrame, given: npt.NDArray[np.str_]) -> None:

@@ -6,6 +6,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ffdi.errors import InputError
@@ -76,6 +78,11 @@ def join(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
         folds, on="image_id", validate="one_to_one"
     )
     return joined
+
+
+def sides(folds: pd.DataFrame) -> npt.NDArray[np.str_]:
+    """(N,) where each row of folds.csv stands: `test` or `fold K`. A border runs between any two of them."""
+    return np.where(folds["role"] == "test", "test", "fold " + folds["fold"].astype(str)).astype(str)
 
 
 def tables_digest(images: Path, folds: Path) -> str:

@@ -16,6 +16,7 @@ from ffdi.errors import InputError
 from ffdi.evaluation.ladder import RUNGS
 from ffdi.evaluation.report import read_results, render_page, results_table, verdict
 from ffdi.intake.audit import CHECKS
+from ffdi.intake.probes import PROBES
 from ffdi.metrics import evaluate_scores, reliability, roc_points
 
 EVIL = "<script>alert(1)</script>"
@@ -45,7 +46,8 @@ def write_results(folder: Path, tiny: Tiny, recipes: dict[str, bool], *, leaks: 
         history.to_csv(plots / "train" / "history.csv", index=False)
     audit: dict[str, Any] = {"leaks": leaks, "images": 48, "fakes": 24, "groups": 12} | dict.fromkeys(CHECKS, 0)
     audit[CHECKS[0]] = leaks
-    for probe in ("file_facts", "thumbnail", "nearest_neighbour"):
+    audit |= {"source_overlap": 0, "source_overlap_test_share": 0.0}
+    for probe in PROBES:
         audit |= {f"probe_{probe}_auc{end}": 0.5 for end in ("", "_low", "_high")}
     (metrics / "audit.json").write_text(json.dumps(audit))
     figures = (

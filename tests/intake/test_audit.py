@@ -2,6 +2,7 @@
 
 import json
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,18 @@ from click.testing import CliRunner, Result
 from conftest import Tiny, make_tiny, picture
 from PIL import ImageOps
 
-from ffdi.errors import InputError
-from ffdi.intake.audit import CHECKS, FINDING_COLUMNS, Finding, find_leaks, findings_table, probe_shortcuts, summarise
+from ffdi.intake import audit as audit_module
+from ffdi.intake.audit import (
+    CHECKS,
+    FINDING_COLUMNS,
+    SOURCE_OVERLAP,
+    Finding,
+    find_leaks,
+    findings_table,
+    leaks_among,
+    summarise,
+)
+from ffdi.intake.copies import Copies
 from ffdi.intake.images import perceptual_hash
 from ffdi.intake.tables import tables_digest, write_table
 
@@ -98,6 +109,57 @@ def test_an_embedding_duplicate_across_a_border(clean: pd.DataFrame) -> None:
     assert leaks(clean, "", embeddings=embeddings, min_cosine=0.96) == []
 
 
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """copies((row, other), ...): these are what the search would confirm of what it is asked for; gives sketches."""
+
+    def confirm(*found: tuple[int, int]) -> Any:
+        def search(sketches: Any, wanted: Any, progress: Any) -> Copies:
+            pairs = np.array(found, np.int64).reshape(-1, 2)
+            pairs = pairs[wanted(*pairs.T)]
+            return Copies(pairs, np.full(len(pairs), 0.95))
+
+        monkeypatch.setattr(audit_module, "find_copies", search)
+        return np.random.default_rng(0).integers(0, 256, (12, 64, 64), dtype=np.uint8)
+
+    return confirm
+
+
+def test_an_augmented_copy_across_a_border(clean: pd.DataFrame, copies: Callable[..., Any]) -> None:
+    (found,) = leaks(clean, "augmented_copy_across_border", sketches=copies((1, 11), (4, 6)))  # 4 and 6 are in one fold
+    assert (found.path_a, found.path_b, found.detail) == ("1.jpg", "11.jpg", "test | fold 1")
+    clean.loc[11, "phash"] = clean["phash"][1]  # what the hash sees is not searched for again
+    assert len(leaks(clean, "perceptual_duplicate_across_border", sketches=copies((1, 11)))) == 1
+
+
+def test_one_picture_under_two_labels(clean: pd.DataFrame, copies: Callable[..., Any]) -> None:
+    sketches = copies()
+    clean.loc[5, "phash"] = clean["phash"][4]  # on one side, and near by their hashes
+    assert leaks(clean, "", sketches=sketches) == []  # but another picture: a forgery with its source
+    sketches[5] = sketches[4] // 2 + 10  # the same but darker
+    (found,) = leaks(clean, "label_conflict", sketches=sketches)
+    assert (found.path_a, found.path_b, found.detail) == (
+        "4.jpg",
+        "5.jpg",
+        "fold 0 | fold 0: one picture, labels 0 and 1",
+    )
+
+
+def test_a_photo_and_its_forgery_on_two_sides_warn_and_stop_nothing(
+    clean: pd.DataFrame, copies: Callable[..., Any]
+) -> None:
+    found = leaks(clean, SOURCE_OVERLAP, sketches=copies((0, 11), (3, 6), (4, 5)))
+    assert [(f.path_a, f.path_b) for f in found] == [("0.jpg", "11.jpg"), ("3.jpg", "6.jpg")]
+    assert leaks_among(found) == []
+    out = summarise(found, clean, {})
+    assert (out["leaks"], out["source_overlap"], out["source_overlap_test_share"]) == (0, 2, 0.5)
+
+
+def test_labels_that_look_turned_round_are_a_leak(clean: pd.DataFrame) -> None:
+    (found,) = leaks(clean, "inverted_labels", inverted="thumbnail tells the opposite")
+    assert found == Finding("inverted_labels", "", "", "thumbnail tells the opposite")
+
+
 def test_a_label_conflict_names_one_path_of_each_label(clean: pd.DataFrame) -> None:
     same = pd.concat([clean, clean.iloc[[4, 4]].assign(path=["again.jpg", "turned.jpg"], label=[0, 1])])
     (found,) = leaks(same, "label_conflict")
@@ -124,73 +186,11 @@ def test_summary_and_table(clean: pd.DataFrame) -> None:
         "fakes": 6,
         "groups": 6,
         "test_images": 4,
+        "source_overlap": 0,
+        "source_overlap_test_share": 0.0,
     }
     assert findings_table(found).values.tolist() == [["group_across_border", "0.jpg", "11.jpg", "test | fold 1: g0"]]
     assert list(findings_table([]).columns) == list(FINDING_COLUMNS)
-
-
-def probe(rows: pd.DataFrame, root: Path, **changes: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = {"max_pixels": 10**6, "resamples": 100, "seed": 0}
-    return probe_shortcuts(rows, root, **(settings | changes))
-
-
-def written(folder: Path, count: int, **file: Any) -> pd.DataFrame:
-    """Pictures that differ in their seeds alone, in groups of two; fakes (odd) are saved with the options of `file`."""
-    for i in range(count):
-        picture(i, 32).save(folder / f"{i}.jpg", quality=90, **(file if i % 2 else {}))
-    facts: dict[str, Any] = {"width": 32, "height": 32, "format": "JPEG"}
-    return pd.DataFrame({"path": [f"{i}.jpg" for i in range(count)]}).assign(
-        label=[i % 2 for i in range(count)], group=[f"g{i // 2}" for i in range(count)], **facts
-    )
-
-
-def test_probes_tell_a_shortcut_from_none(tmp_path: Path) -> None:
-    rows = written(tmp_path, 40)
-    out = probe(rows, tmp_path)
-    assert out["probe_file_facts_auc"] < 0.75 and out["probe_thumbnail_auc"] < 0.75
-    assert out["probe_file_facts_auc_low"] < out["probe_file_facts_auc"] < out["probe_file_facts_auc_high"]
-    assert out["probe_nearest_neighbour_auc"] is None
-    assert "use_embedding is off" in out["probe_nearest_neighbour_auc_reason"]
-    json.dumps(out, allow_nan=False)
-    assert probe(rows, tmp_path) == out
-
-    heavy = written(tmp_path, 40, comment=b"x" * 2000)  # every fake file is longer, its pixels are as before
-    assert probe(heavy, tmp_path)["probe_file_facts_auc"] == 1.0
-    sizes = rows.assign(width=[32 + y for y in rows["label"]])
-    assert probe(sizes, tmp_path)["probe_file_facts_auc"] == 1.0
-
-
-def test_the_neighbour_probe_looks_at_other_groups(tmp_path: Path) -> None:
-    rows = written(tmp_path, 24)
-    rng = np.random.default_rng(0)
-    by_label = np.stack([rows["label"], 1 - rows["label"]], axis=1) + rng.normal(0, 0.01, (24, 2))
-    assert probe(rows, tmp_path, embeddings=by_label)["probe_nearest_neighbour_auc"] == 1.0
-    # Four persons of six images each, every one of one label: a person's own images would give all away.
-    rows["group"], rows["label"] = [f"g{i // 6}" for i in range(24)], [i // 12 for i in range(24)]
-    by_group = np.eye(4)[[i // 6 for i in range(24)]] + rng.normal(0, 0.01, (24, 4))
-    assert probe(rows, tmp_path, embeddings=by_group)["probe_nearest_neighbour_auc"] < 0.9
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"label": 1},
-        {"group": "one"},
-        {"group": ["f" if i % 2 else f"r{i}" for i in range(12)]},
-    ],
-)
-def test_probes_that_cannot_be_judged_are_null_with_the_right_reason(tmp_path: Path, change: dict[str, Any]) -> None:
-    out = probe(written(tmp_path, 12).assign(**change), tmp_path)
-    for name in ("file_facts", "thumbnail"):
-        assert out[f"probe_{name}_auc"] is None
-        assert out[f"probe_{name}_auc_reason"] == "undefined: too few groups or one class"
-
-
-def test_a_vanished_image_is_named(tmp_path: Path) -> None:
-    rows = written(tmp_path, 12)
-    (tmp_path / "3.jpg").unlink()
-    with pytest.raises(InputError, match=r"3\.jpg: cannot be read: No such file"):
-        probe(rows, tmp_path)
 
 
 PARAMS = """

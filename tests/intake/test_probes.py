@@ -1,0 +1,456 @@
+"""A probe finds the shortcut that is there and no other; labels turned round are seen, right ones are left alone."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import picture
+from PIL import Image
+
+from ffdi.errors import InputError
+from ffdi.intake import probes
+from ffdi.intake.copies import sketch
+from ffdi.intake.probes import (
+    FACTS,
+    PROBES,
+    Examined,
+    cross_validated_scores,
+    examine,
+    fact_features,
+    file_facts,
+    inverted_labels,
+    probe_shortcuts,
+    warnings,
+)
+
+
+def probe(rows: pd.DataFrame, seen: Path | Examined, **changes: Any) -> dict[str, Any]:
+    """The probes of files on disk, or of what was examined."""
+    examined = examine(rows, seen, max_pixels=10**6) if isinstance(seen, Path) else seen
+    settings: dict[str, Any] = {"resamples": 100, "seed": 0}
+    return probe_shortcuts(rows, examined, **(settings | changes))
+
+
+def written(folder: Path, count: int, **file: Any) -> pd.DataFrame:
+    """Pictures that differ in their seeds alone, in groups of two; fakes (odd) are saved with the options of `file`."""
+    for i in range(count):
+        picture(i, 32).save(folder / f"{i}.jpg", quality=90, **(file if i % 2 else {}))
+    facts: dict[str, Any] = {"width": 32, "height": 32, "format": "JPEG"}
+    return pd.DataFrame({"path": [f"{i}.jpg" for i in range(count)]}).assign(
+        label=[i % 2 for i in range(count)], group=[f"g{i // 2}" for i in range(count)], **facts
+    )
+
+
+def uniform(count: int, fakes: int | None = None) -> tuple[pd.DataFrame, Examined]:
+    """Images that are alike in every fact and pixel: a half is fake, or every so many; each is a group of its own."""
+    label = np.arange(count) % (fakes or 2) == 0
+    rows = pd.DataFrame({"path": [f"{i}/x.jpg" for i in range(count)], "label": label.astype(int)}).assign(
+        group=[f"g{i}" for i in range(count)], width=40, height=30, format="JPEG"
+    )
+    facts = {"bytes": 5000, "tables": "ab", "coarseness": 7.3, "sampling": "2x2 1x1 1x1", "mode": "RGB"}
+    facts |= {"progressive": 0, "exif_tags": 0, "software": "||", "marks": "jfif"}
+    thumbnails, sketches = np.full((count, 192), 99, np.uint8), np.zeros((count, 64, 64), np.uint8)
+    return rows, Examined(pd.DataFrame([facts] * count), thumbnails, sketches)
+
+
+def changed(rows: pd.DataFrame, examined: Examined, label: Any, **values: Any) -> tuple[pd.DataFrame, Examined]:
+    """The fakes by `label` with other facts; a function makes the value from the number of the row."""
+    rows, facts = rows.copy(), examined.facts.copy()
+    for column, value in values.items():
+        table = rows if column in rows else facts
+        old = table[column].tolist()
+        table[column] = [
+            (value(i) if callable(value) else value) if y else v
+            for i, (y, v) in enumerate(zip(label, old, strict=True))
+        ]
+    return rows, Examined(facts, examined.thumbnails, examined.sketches)
+
+
+def aucs(out: dict[str, Any]) -> dict[str, Any]:
+    return {name: out[f"probe_{name}_auc"] for name in PROBES}
+
+
+SHORTCUTS: list[tuple[str, dict[str, Any]]] = [
+    ("size", {"bytes": 5500}),
+    ("dimensions", {"width": 30, "height": 40}),  # as many pixels
+    ("dimensions", {"width": 60, "height": 20}),
+    ("encoding", {"coarseness": 9.1}),
+    ("encoding", {"tables": "cd"}),
+    ("encoding", {"sampling": "1x1 1x1 1x1"}),
+    ("encoding", {"mode": "L"}),
+    ("encoding", {"progressive": 1}),
+    ("encoding", {"format": "PNG"}),
+    ("metadata", {"exif_tags": 4}),
+    ("metadata", {"software": "||GIMP"}),
+    ("metadata", {"marks": "dpi jfif"}),
+    ("name", {"path": lambda i: f"{i}/y.jpg"}),
+    ("name", {"path": lambda i: f"{i}/xx.jpg"}),
+    ("name", {"path": lambda i: f"{i}/7.jpg"}),
+]
+
+
+@pytest.mark.parametrize(("family", "values"), SHORTCUTS)
+def test_each_family_finds_its_own_shortcut_and_no_other(family: str, values: dict[str, Any]) -> None:
+    rows, examined = uniform(40)
+    out = aucs(probe(*changed(rows, examined, rows["label"], **values)))
+    assert out == {name: 1.0 if name in (family, "file_facts") else 0.5 for name in PROBES[:-1]} | {
+        "nearest_neighbour": None
+    }
+
+
+@pytest.mark.parametrize("fakes", [2, 3, 7])
+def test_what_is_the_same_everywhere_tells_nothing(fakes: int) -> None:
+    rows, examined = uniform(61, fakes)
+    out = probe(rows, examined)
+    assert set(aucs(out).values()) == {0.5, None}
+    assert all(out[f"probe_{name}_auc_{end}"] == 0.5 for name in PROBES[:-1] for end in ("low", "high"))
+
+
+def test_a_number_in_the_name_is_a_shortcut_by_its_height() -> None:
+    rows, examined = uniform(40)
+    rows["path"] = [f"{4000 + i if y else 1000 + i}.png" for i, y in enumerate(rows["label"])]
+    assert probe(rows, examined)["probe_name_auc"] == 1.0
+    rows["path"] = [f"face/{1000 + i}.png" for i in range(40)]  # by turns: neither pattern nor height
+    assert probe(rows, examined)["probe_name_auc"] < 0.75
+
+
+def test_folders_endings_and_case_are_no_shortcut() -> None:
+    rows, examined = uniform(40)
+    rows["path"] = [f"fake/a.b/{i:02d}_X.png" if i % 2 else f"{i:02d}_x.jpg" for i in range(40)]
+    rows["label"] = [i % 2 for i in range(40)]
+    name = fact_features(rows, examined.facts)["name"]
+    assert name.shape == (40, 4)  # length, digits, number, one pattern
+    assert (name[:, :2] == [4, 2]).all() and (name[:, 2] == np.arange(40)).all() and (name[:, 3] == 1).all()
+
+
+def test_file_facts_are_all_facts_together() -> None:
+    rows, examined = uniform(60)
+    # Each family gives away another fifth of the fakes.
+    fakes = np.flatnonzero(rows["label"])
+    for fifth, (_, values) in enumerate([SHORTCUTS[i] for i in (0, 1, 3, 9, 12)]):
+        rows, examined = changed(rows, examined, np.isin(np.arange(60), fakes[fifth::5]), **values)
+    out = aucs(probe(rows, examined))
+    assert all(0.5 < out[name] < 0.8 for name in FACTS) and out["file_facts"] == 1.0 and out["thumbnail"] == 0.5
+    facts = fact_features(rows, examined.facts)
+    assert tuple(facts) == FACTS and all(len(matrix) == 60 for matrix in facts.values())
+
+
+def test_only_the_commonest_values_are_told_apart() -> None:
+    rows, examined = uniform(60)
+    facts = examined.facts.assign(software=[f"tool {min(i // 2, 25)}" for i in range(60)])
+    # 8 images of the last tool and two of each other: it and 19 of the others, besides the number of tags and one mark.
+    metadata = fact_features(rows, facts)["metadata"]
+    assert metadata.shape == (60, 22) and sorted(metadata.sum(axis=0)) == [0.0, *[2.0] * 19, 10.0, 60.0]
+
+
+def test_thumbnails_find_brightness_and_nothing_else_does() -> None:
+    rows, examined = uniform(40)
+    bright = Examined(
+        examined.facts, examined.thumbnails + 40 * rows["label"].to_numpy(np.uint8)[:, None], examined.sketches
+    )
+    assert aucs(probe(rows, bright)) == dict.fromkeys(PROBES, 0.5) | {"thumbnail": 1.0, "nearest_neighbour": None}
+
+
+def test_probes_tell_a_shortcut_from_none(tmp_path: Path) -> None:
+    rows = written(tmp_path, 40)
+    out = probe(rows, tmp_path)
+    assert out["probe_file_facts_auc"] < 0.75 and out["probe_thumbnail_auc"] < 0.75
+    assert out["probe_file_facts_auc_low"] < out["probe_file_facts_auc"] < out["probe_file_facts_auc_high"]
+    assert out["probe_nearest_neighbour_auc"] is None
+    assert "use_embedding is off" in out["probe_nearest_neighbour_auc_reason"]
+    assert not [line for line in warnings(out) if line.startswith("WARNING")]
+    json.dumps(out, allow_nan=False)
+    assert probe(rows, tmp_path) == out
+
+    heavy = written(tmp_path, 40, comment=b"x" * 2000)  # every fake file is longer, its pixels are as before
+    out = probe(heavy, tmp_path)
+    assert out["probe_file_facts_auc"] == out["probe_size_auc"] == out["probe_metadata_auc"] == 1.0
+    assert out["probe_encoding_auc"] == out["probe_dimensions_auc"] == 0.5
+    sizes = rows.assign(width=[32 + y for y in rows["label"]])
+    assert probe(sizes, tmp_path)["probe_file_facts_auc"] == 1.0
+
+
+def test_a_shortcut_that_marks_a_person_is_none() -> None:
+    """Twelve persons of five images, each of one label, each with a file size of its own: nothing for a new person."""
+    rows, examined = uniform(60)
+    rows["group"], rows["label"] = [f"g{i // 5:02d}" for i in range(60)], [i // 5 % 2 for i in range(60)]
+    size = np.random.default_rng(2).permutation(12)[np.arange(60) // 5] * 100 + 5000
+    tables = [f"table {i // 5}" for i in range(60)]
+    facts = examined.facts.assign(bytes=size, tables=tables)
+    out = probe(rows, Examined(facts, examined.thumbnails, examined.sketches))
+    assert out["probe_encoding_auc"] < 0.75 and out["probe_encoding_auc_low"] < 0.55
+
+
+def test_the_neighbour_probe_looks_at_other_groups(tmp_path: Path) -> None:
+    rows = written(tmp_path, 24)
+    rng = np.random.default_rng(0)
+    by_label = np.stack([rows["label"], 1 - rows["label"]], axis=1) + rng.normal(0, 0.01, (24, 2))
+    assert probe(rows, tmp_path, embeddings=by_label)["probe_nearest_neighbour_auc"] == 1.0
+    lengths = by_label * rng.uniform(0.1, 9, (24, 1))  # a length says nothing
+    assert probe(rows, tmp_path, embeddings=lengths)["probe_nearest_neighbour_auc"] == 1.0
+    # Four persons of six images each, every one of one label: a person's own images would give all away.
+    rows["group"], rows["label"] = [f"g{i // 6}" for i in range(24)], [i // 12 for i in range(24)]
+    by_group = np.eye(4)[[i // 6 for i in range(24)]] + rng.normal(0, 0.01, (24, 4))
+    assert probe(rows, tmp_path, embeddings=by_group)["probe_nearest_neighbour_auc"] < 0.9
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": 1},
+        {"group": "one"},
+        {"group": ["f" if i % 2 else f"r{i}" for i in range(12)]},
+    ],
+)
+def test_probes_that_cannot_be_judged_are_null_with_the_right_reason(tmp_path: Path, change: dict[str, Any]) -> None:
+    out = probe(written(tmp_path, 12).assign(**change), tmp_path)
+    for name in PROBES[:-1]:
+        for key in (f"probe_{name}_auc", f"probe_{name}_auc_low", f"probe_{name}_auc_high"):
+            assert out[key] is None
+            assert out[f"{key}_reason"] == "undefined: too few groups or one class"
+    assert out["probe_nearest_neighbour_auc_reason"] == "undefined: audit.use_embedding is off"
+    assert warnings(out) == []
+
+
+def test_the_neighbours_of_one_class_are_null() -> None:
+    rows, examined = uniform(12)
+    out = probe(rows.assign(label=0), examined, embeddings=np.eye(12))
+    assert out["probe_nearest_neighbour_auc"] is None
+    assert out["probe_nearest_neighbour_auc_reason"] == "undefined: too few groups or one class"
+
+
+def test_a_vanished_image_is_named(tmp_path: Path) -> None:
+    rows = written(tmp_path, 12)
+    (tmp_path / "3.jpg").unlink()
+    with pytest.raises(InputError, match=r"3\.jpg: cannot be read: No such file"):
+        probe(rows, tmp_path)
+
+
+def test_examined_is_what_the_files_hold_in_the_order_of_the_rows(tmp_path: Path) -> None:
+    rows = written(tmp_path, 9).iloc[::-1]
+    seen: list[Any] = []
+
+    def progress(results: Iterator[Any]) -> Iterator[Any]:
+        for result in results:
+            seen.append(result)
+            yield result
+
+    out = examine(rows, tmp_path, max_pixels=10**6, progress=progress)
+    assert len(seen) == len(out.facts) == 9
+    assert out.thumbnails.shape == (9, 192) and out.thumbnails.dtype == np.uint8
+    assert out.sketches.shape == (9, 64, 64) and out.sketches.dtype == np.uint8
+    for i, path in enumerate(rows["path"]):
+        data = (tmp_path / path).read_bytes()
+        image = Image.open(io.BytesIO(data))
+        assert out.facts.iloc[i].to_dict() == file_facts(data)
+        assert (out.sketches[i] == sketch(image)).all()
+        assert (out.thumbnails[i].reshape(8, 8, 3) == np.asarray(image.resize((8, 8)))).all()
+    with pytest.raises(InputError, match=r"8\.jpg: 32x32 is more than data.max_pixels = 9"):
+        examine(rows, tmp_path, max_pixels=9)
+
+
+def test_of_very_many_images_the_first_are_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, examined = uniform(60)
+    rng = np.random.default_rng(0)
+    facts = examined.facts.assign(bytes=rng.integers(4000, 6000, 60), exif_tags=rng.integers(0, 5, 60))
+    thumbnails = rng.integers(0, 256, (60, 192), dtype=np.uint8)
+    embeddings = rng.normal(size=(60, 4))
+    rows["given_split"] = ["train"] * 20 + ["test"] * 10 + ["train"] * 30
+    first = Examined(facts[:30], thumbnails[:30], examined.sketches[:30])
+    due = probe(rows[:30], first, embeddings=embeddings[:30])
+    whole = Examined(facts, thumbnails, examined.sketches)
+    assert probe(rows, whole, embeddings=embeddings) != due
+    monkeypatch.setattr(probes, "MOST_PROBED", 30)
+    assert probe(rows, whole, embeddings=embeddings) == due
+    turned = np.where(np.arange(60) < 20, rows["label"], 1 - rows["label"])
+    by_label = rows["label"].to_numpy()[:, None] + rng.normal(0, 0.01, (60, 2))
+    rows["label"] = turned
+    says = inverted_labels(rows, whole, resamples=100, seed=0, embeddings=by_label)
+    assert says == inverted_labels(rows[:30], first, resamples=100, seed=0, embeddings=by_label[:30]) != ""
+
+
+def figures(**values: tuple[float, float, float]) -> dict[str, Any]:
+    out: dict[str, Any] = {f"probe_{name}_auc": None for name in PROBES}
+    for name, found in values.items():
+        out |= {f"probe_{name}_auc{end}": value for end, value in zip(("", "_low", "_high"), found, strict=True)}
+    return out
+
+
+def test_warnings_are_loud_where_the_whole_interval_is_above() -> None:
+    assert warnings(figures()) == []
+    found = figures(
+        thumbnail=(0.7, 0.56, 0.81234),
+        file_facts=(0.9, 0.55, 1.0),
+        name=(0.1, 0.0, 0.2),
+        nearest_neighbour=(0.87654, 0.8, 0.9),
+    )
+    assert warnings(found) == [
+        "file facts alone tells fake from real at AUC 0.900 [0.550, 1.000]",
+        "name alone tells fake from real at AUC 0.100 [0.000, 0.200]",
+        "WARNING: thumbnail alone tells fake from real at AUC 0.700 [0.560, 0.812]",
+        "WARNING: nearest neighbour alone tells fake from real at AUC 0.877 [0.800, 0.900]",
+    ]
+
+
+def saved(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def test_facts_of_jpegs() -> None:
+    image = picture(1, 48)
+    plain = saved(image, quality=90)
+    facts = file_facts(plain)
+    assert facts["bytes"] == len(plain) and facts["mode"] == "RGB" and facts["sampling"] == "2x2 1x1 1x1"
+    assert (facts["progressive"], facts["exif_tags"], facts["software"]) == (0, 0, "||")
+    assert "jfif" in facts["marks"].split() and len(facts["tables"]) == 12
+
+    coarse = file_facts(saved(image, quality=50))
+    assert coarse["tables"] != facts["tables"] and coarse["coarseness"] > facts["coarseness"] > 1
+    assert file_facts(saved(picture(2, 48), quality=90))["tables"] == facts["tables"]
+    assert file_facts(saved(image, quality=90, progressive=True))["progressive"] == 1
+    assert file_facts(saved(image, quality=90, subsampling=0))["sampling"] == "1x1 1x1 1x1"
+    grey = file_facts(saved(image.convert("L"), quality=90))
+    assert (grey["mode"], grey["sampling"]) == ("L", "1x1")
+    assert "dpi" in file_facts(saved(image, dpi=(72, 72)))["marks"].split()
+    assert "comment" in file_facts(saved(image, comment=b"by hand"))["marks"].split()
+
+
+def test_facts_of_exif() -> None:
+    exif = Image.Exif()
+    exif[271], exif[272], exif[305] = "Maker", "Model", "Editor 2"
+    facts = file_facts(saved(picture(1, 48), exif=exif))
+    assert facts["exif_tags"] == 3 and facts["software"] == "Maker|Model|Editor 2" and "exif" in facts["marks"].split()
+
+
+def test_facts_of_pngs() -> None:
+    image = picture(1, 48)
+    for made, mode in (
+        (image, "RGB"),
+        (image.convert("L"), "L"),
+        (image.convert("P"), "P"),
+        (image.convert("RGBA"), "RGBA"),
+    ):
+        facts = file_facts(saved(made, "PNG"))
+        assert facts["mode"] == mode and (facts["tables"], facts["coarseness"], facts["sampling"]) == ("", 0.0, "")
+        assert facts["progressive"] == 0
+    assert "dpi" in file_facts(saved(image, "PNG", dpi=(72, 72)))["marks"].split()
+
+
+@pytest.mark.parametrize(("reals", "fakes"), [(0, 6), (6, 0), (1, 6), (6, 1)])
+def test_scores_need_two_groups_of_each_class(reals: int, fakes: int) -> None:
+    label = np.array([0] * reals + [1] * fakes)
+    group = np.array([f"g{i}" for i in range(len(label))])
+    assert cross_validated_scores(label[:, None], label, group) is None
+    label, group = np.append(label, [0, 0, 1, 1]), np.append(group, ["x", "y", "z", "w"])
+    scores = cross_validated_scores(label[:, None], label, group)
+    assert scores is not None and scores[label == 1].min() > scores[label == 0].max()
+
+
+def two_splits(strength: float, turned: bool, *, seed: int = 0, count: int = 160) -> tuple[pd.DataFrame, Examined]:
+    """A quantisation table of its own for this share of the fakes; three in eight images are given as test."""
+    rows, examined = uniform(count)
+    rng = np.random.default_rng(seed)
+    test = np.arange(count) % 8 < 3
+    label = rng.integers(0, 2, count)
+    marked = (label == 1) & (rng.random(count) < strength)
+    facts = examined.facts.assign(tables=np.where(marked, "cd", "ab"), bytes=rng.integers(4000, 6000, count))
+    thumbnails = rng.integers(0, 256, (count, 192), dtype=np.uint8)
+    rows = rows.assign(label=np.where(test & turned, 1 - label, label), given_split=np.where(test, "test", "train"))
+    return rows, Examined(facts, thumbnails, examined.sketches)
+
+
+def inverted(rows: pd.DataFrame, examined: Examined, **changes: Any) -> str:
+    settings: dict[str, Any] = {"resamples": 200, "seed": 0}
+    return inverted_labels(rows, examined, **(settings | changes))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+def test_labels_turned_round_are_seen(strength: float, seed: int) -> None:
+    rows, examined = two_splits(strength, True, seed=seed)
+    says = inverted(rows, examined)
+    assert says.startswith("file facts tells fake at AUC 0.") or says.startswith("file facts tells fake at AUC 1.")
+    within, across = (float(word) for word in says.replace(",", "").split() if word[0] in "01")
+    assert within > 0.7 and across < 0.3 and says.endswith(" from train to test")
+    # The other split turned round is the same to see.
+    other = rows["given_split"].map({"test": "train", "train": "test"})
+    assert inverted(rows.assign(given_split=other), examined) != ""
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+def test_right_labels_are_left_alone(strength: float, seed: int) -> None:
+    assert inverted(*two_splits(strength, False, seed=seed)) == ""
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_noise_turns_nothing_round(seed: int, turned: bool) -> None:
+    rows, examined = two_splits(0.0, turned, seed=seed)
+    embeddings = np.random.default_rng(seed).normal(size=(len(rows), 16))
+    assert inverted(rows, examined, embeddings=embeddings) == ""
+
+
+def test_the_best_evidence_speaks() -> None:
+    rows, examined = two_splits(0.0, True)
+    right = np.where(rows["given_split"] == "test", 1 - rows["label"], rows["label"])
+    assert inverted(rows, examined) == ""
+    embeddings = right[:, None] + np.random.default_rng(0).normal(0, 0.3, (len(rows), 8))
+    assert inverted(rows, examined, embeddings=embeddings).startswith("embedding tells fake at AUC ")
+    thumbnails = np.where(right[:, None] == 1, examined.thumbnails // 2, examined.thumbnails).astype(np.uint8)
+    dark = Examined(examined.facts, thumbnails, examined.sketches)
+    assert inverted(rows, dark).startswith("thumbnail tells fake at AUC ")
+    # Where one kind of evidence is turned round and the better one is not, labels are right.
+    same = rows["label"].to_numpy()[:, None] + np.random.default_rng(1).normal(0, 0.01, (len(rows), 8))
+    weak, marked = two_splits(0.4, True)
+    assert inverted(weak, marked) != "" and inverted(weak, marked, embeddings=same) == ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"given_split": ""},
+        {"given_split": "train"},
+        {"given_split": "test"},
+        {"label": 0},
+        {"label": 1},
+    ],
+)
+def test_without_two_splits_of_two_classes_nothing_is_said(change: dict[str, Any]) -> None:
+    rows, examined = two_splits(1.0, True)
+    assert inverted(rows, examined) != ""
+    assert inverted(rows.assign(**change), examined) == ""
+
+
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_a_split_of_one_class_turns_nothing_round(side: str) -> None:
+    rows, examined = two_splits(1.0, True)
+    label = np.where(rows["given_split"] == side, 1, rows["label"])
+    assert inverted(rows.assign(label=label), examined) == ""
+
+
+def test_images_of_no_given_split_are_no_evidence() -> None:
+    rows, examined = two_splits(1.0, True)
+    due = inverted(rows, examined)
+    extra, more = two_splits(1.0, False, seed=9)
+    both = pd.concat([rows, extra.assign(given_split="")], ignore_index=True)
+    facts = pd.concat([examined.facts, more.facts], ignore_index=True)
+    stacked = Examined(
+        facts,
+        np.concatenate([examined.thumbnails, more.thumbnails]),
+        np.concatenate([examined.sketches, more.sketches]),
+    )
+    assert inverted(both, stacked) == due != ""
+
+
+def test_train_with_one_group_of_a_class_says_nothing() -> None:
+    rows, examined = two_splits(1.0, True)
+    group = np.where((rows["label"] == 1) & (rows["given_split"] == "train"), "one person", rows["group"])
+    assert inverted(rows.assign(group=group), examined) == ""
