@@ -3,7 +3,8 @@
     python bench/audit_rates.py [--real FOLDER]
 
 Draws the demo, plants copies in it (and in FOLDER, an imagefolder of real faces) for ten seeds, and counts which are
-named beside their source: by the perceptual hash, by that and the search for copies, and by embeddings alone.
+named beside their source or an image of its group: by the perceptual hash, by that and the search for copies, and by
+embeddings alone.
 """
 
 from __future__ import annotations
@@ -62,16 +63,18 @@ def planted_rates(data: DataSet, weights: Path, victims: int) -> tuple[Rates, in
             embeddings=np.concatenate([data.embeddings, near]),
             min_cosine=MIN_COSINE,
         )
-        pairs = {way: set() for way in WAYS}
+        pairs: dict[str, set[frozenset[str]]] = {way: set() for way in WAYS}
+        group = dict(zip(data.rows["path"], data.rows["group"], strict=True))
         for f in found:
             for way, check in zip(WAYS, ("perceptual", "augmented_copy", "embedding"), strict=True):
                 if f.check.startswith(check):
-                    pairs[way].add(frozenset((f.path_a, f.path_b)))
-        alarms += sum("planted/" not in "".join(pair) for pair in pairs["hash"] | pairs["copies"])
+                    pairs[way].add(frozenset(group.get(path, path) for path in (f.path_a, f.path_b)))
+        pairs["copies"] |= pairs["hash"]
+        alarms += sum("planted/" not in "".join(pair) for pair in pairs["copies"])
         for number, (trial, row) in enumerate(zip(trials, chosen, strict=True)):
-            pair = frozenset((f"planted/{number}.jpg", data.rows["path"][row]))
+            pair = frozenset((f"planted/{number}.jpg", data.rows["group"][row]))
             for way in WAYS:
-                hits[(*trial, way)] += pair in pairs[way] or (way == "copies" and pair in pairs["hash"])
+                hits[(*trial, way)] += pair in pairs[way]
         click.echo(f"seed {seed}: {len(trials)} planted, {alarms} false alarms so far", err=True)
     rates = {t: {way: hits[(*t, way)] / (SEEDS * victims) for way in WAYS} for t in dict.fromkeys(trials)}
     return rates, alarms
