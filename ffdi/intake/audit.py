@@ -51,7 +51,7 @@ def find_leaks(
 ) -> list[Finding]:
     """Images that must not be parted and are, in the order of CHECKS; `rows` is images.csv joined with folds.csv.
 
-    A finding is a pair of images on two sides. Of many alike as many pairs are named as link them all. Where given,
+    A finding is a pair of images on two sides. Of a cluster of many alike each is named, not each pair. Where given,
     `sketches` (N, 64, 64) are searched for copies, and `embeddings` (N, D) for mutual nearest neighbours across a
     border; `inverted` is the reason why given labels look turned round. Two labels on one picture are a conflict; a
     copy under another label is a photo and its forgery, the warning `source_overlap`.
@@ -62,11 +62,11 @@ def find_leaks(
     for column, check in (("group", CHECKS[0]), ("intake_group", CHECKS[0]), ("image_id", CHECKS[1])):
         found += _parted(rows, side, column, check)
     alike = perceptual_pairs(list(rows["phash"]), phash_bits)
-    found += _pairs_across(rows, side, CHECKS[2], alike)
+    held = held_together(alike, [f"{row:09d}" for row in range(len(rows))], [""] * len(rows))
+    found += _pairs_across(rows, side, CHECKS[2], alike) + _others_of_clusters(rows, side, CHECKS[2], alike, held)
     overlap: list[Finding] = []
     conflicts: list[Finding] = []
     if sketches is not None:
-        held = held_together(alike, list(rows["image_id"]), [""] * len(rows))
         place = np.unique(side, return_inverse=True)[1]
         copies = find_copies(
             sketches, lambda a, b: (place[a] != place[b]) & (held[a] != held[b]), progress=progress
@@ -108,6 +108,18 @@ def _parted(rows: pd.DataFrame, side: Array, column: str, check: str) -> list[Fi
 def _pairs_across(rows: pd.DataFrame, side: Array, check: str, pairs: Pairs) -> list[Finding]:
     parted = pairs[side[pairs[:, 0]] != side[pairs[:, 1]]]
     return [_finding(rows, side, check, a, b, "") for a, b in parted]
+
+
+def _others_of_clusters(rows: pd.DataFrame, side: Array, check: str, pairs: Pairs, cluster: Array) -> list[Finding]:
+    """Who is in a parted cluster and in none of `pairs` across a border, beside one of it on another side."""
+    members = pd.DataFrame({"side": side, "cluster": cluster})
+    parted = members.groupby("cluster")["side"].transform("nunique").to_numpy() > 1
+    parted[pairs[side[pairs[:, 0]] != side[pairs[:, 1]]].ravel()] = False
+    out = []
+    for row in np.flatnonzero(parted):
+        other = np.flatnonzero((cluster == cluster[row]) & (side != side[row]))[0]
+        out.append(_finding(rows, side, check, other, row, "one cluster"))
+    return out
 
 
 def _finding(rows: pd.DataFrame, side: Array, check: str, a: Any, b: Any, shared: object) -> Finding:

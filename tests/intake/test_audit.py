@@ -109,6 +109,22 @@ def test_an_embedding_duplicate_across_a_border(clean: pd.DataFrame) -> None:
     assert leaks(clean, "", embeddings=embeddings, min_cosine=0.96) == []
 
 
+def test_each_of_a_parted_cluster_is_named(clean: pd.DataFrame) -> None:
+    for row, bits in ((1, 0b0), (6, 0b1), (7, 0b11), (11, 0b111)):  # a chain; 6 and 7 are in one fold
+        clean.loc[row, "phash"] = f"{bits:016x}{'5' * 16}"
+    found = leaks(clean, "perceptual_duplicate_across_border", phash_bits=1)
+    assert [(f.path_a, f.path_b, f.detail) for f in found] == [
+        ("1.jpg", "6.jpg", "test | fold 0"),
+        ("7.jpg", "11.jpg", "fold 0 | fold 1"),
+    ]
+    clean.loc[11, "phash"] = f"{0b110000:016x}{'5' * 16}"  # now 7 is near none on another side
+    found = leaks(clean, "perceptual_duplicate_across_border", phash_bits=1)
+    assert [(f.path_a, f.path_b, f.detail) for f in found] == [
+        ("1.jpg", "6.jpg", "test | fold 0"),
+        ("1.jpg", "7.jpg", "test | fold 0: one cluster"),
+    ]
+
+
 @pytest.fixture
 def copies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """copies((row, other), ...): these are what the search would confirm of what it is asked for; gives sketches."""
