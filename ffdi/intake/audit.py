@@ -113,13 +113,13 @@ def _pairs_across(rows: pd.DataFrame, side: Array, check: str, pairs: Pairs) -> 
 def _others_of_clusters(rows: pd.DataFrame, side: Array, check: str, pairs: Pairs, cluster: Array) -> list[Finding]:
     """Who is in a parted cluster and in none of `pairs` across a border, beside one of it on another side."""
     members = pd.DataFrame({"side": side, "cluster": cluster})
-    parted = members.groupby("cluster")["side"].transform("nunique").to_numpy() > 1
+    firsts = members.drop_duplicates().reset_index().groupby("cluster")["index"].agg(["first", "last"])
+    parted = (firsts["first"] != firsts["last"]).reindex(cluster).to_numpy(copy=True)
     parted[pairs[side[pairs[:, 0]] != side[pairs[:, 1]]].ravel()] = False
-    out = []
-    for row in np.flatnonzero(parted):
-        other = np.flatnonzero((cluster == cluster[row]) & (side != side[row]))[0]
-        out.append(_finding(rows, side, check, other, row, "one cluster"))
-    return out
+    rest = np.flatnonzero(parted)
+    one, other = firsts.loc[cluster[rest]].to_numpy().T  # on two sides
+    beside = np.where(side[one] != side[rest], one, other)
+    return [_finding(rows, side, check, a, b, "one cluster") for a, b in zip(beside, rest, strict=True)]
 
 
 def _finding(rows: pd.DataFrame, side: Array, check: str, a: Any, b: Any, shared: object) -> Finding:
