@@ -1,10 +1,10 @@
-"""How often the audit finds a planted copy, by kind and strength: the table in docs/audit.md.
+"""How often the audit finds what is planted, by kind and strength: the tables in docs/audit.md.
 
-    python bench/audit_rates.py [--real FOLDER]
+    python bench/audit_rates.py [--real FOLDER] [--only copies|shortcuts]
 
 Draws the demo, plants copies in it (and in FOLDER, an imagefolder of real faces) for ten seeds, and counts which are
 named beside their source or an image of its group: by the perceptual hash, by that and the search for copies, and by
-embeddings alone.
+embeddings alone; how often a probe warns of a shortcut that gives a share of the fakes away, and of turned labels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "intake"))
-from plants import COPIES, LITE0, MAX_PIXELS, DataSet, jpeg, plant_copy
+from plants import COPIES, LITE0, MAX_PIXELS, DataSet, by_class, jpeg, plant_copy, with_given_splits
 
 from ffdi.demo.dataset import write_demo
 from ffdi.features.backbones import Backbone
@@ -31,6 +31,7 @@ from ffdi.intake.audit import find_leaks
 DOCS = Path(__file__).parents[1] / "docs" / "audit.md"
 SEEDS = 10
 MIN_COSINE = 0.95
+SHARES = (0.05, 0.1, 0.2, 0.4, 1.0)
 WAYS = ("hash", "copies", "embedding")
 Rates = dict[tuple[str, float], dict[str, float]]
 
@@ -92,29 +93,58 @@ def table(results: dict[str, Rates]) -> str:
     return "\n".join(lines)
 
 
+def shortcut_rates(data: DataSet) -> dict[tuple[str, str], float]:
+    """Share of SEEDS draws in which the probe warned: by family and share of the fakes given away, and of labels."""
+    hits: Counter[tuple[str, str]] = Counter()
+    for seed in range(SEEDS):
+        for share in SHARES:
+            planted = by_class(data, np.random.default_rng([seed, 98]), share)
+            for family, marked in planted.items():
+                hits[f"{family} by class", f"{share:.0%} of the fakes"] += marked.is_loud(family)
+        for turned in (True, False):
+            split = with_given_splits(data, np.random.default_rng([seed, 97]), turned=turned)
+            hits["polarity of two given splits", "turned" if turned else "right"] += bool(split.inverted())
+        click.echo(f"seed {seed}: {dict(hits)}", err=True)
+    return {key: count / SEEDS for key, count in hits.items()}
+
+
+def shortcut_table(results: dict[str, dict[tuple[str, str], float]]) -> str:
+    """Markdown: a row a kind and strength, a column a data set."""
+    lines = ["| planted | strength | " + " | ".join(results) + " |", "| --- | ---: |" + " ---: |" * len(results)]
+    for kind, strength in sorted(next(iter(results.values())), key=lambda k: k[0]):
+        cells = " | ".join(f"{rates[kind, strength] * 100:.0f} %" for rates in results.values())
+        lines.append(f"| {kind} | {strength} | {cells} |")
+    return "\n".join(lines)
+
+
+def write_between(marker: str, text: str) -> None:
+    """Put `text` between docs/audit.md's comments of this name."""
+    pattern = rf"(?s)(<!-- {marker} -->\n).*(<!-- /{marker} -->)"
+    DOCS.write_text(re.sub(pattern, lambda m: f"{m[1]}{text}\n{m[2]}", DOCS.read_text("utf-8")), "utf-8")
+
+
 @click.command()
 @click.option("--real", type=click.Path(path_type=Path, exists=True), help="an imagefolder of real faces")
-def main(real: Path | None) -> None:
+@click.option("--only", type=click.Choice(["copies", "shortcuts"]))
+def main(real: Path | None, only: str | None) -> None:
     """Write the rates into docs/audit.md."""
-    results, alarms = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         write_demo(home / "demo", identities=90, seed=0)
         sets = {"demo": (DataSet.read(home / "demo", "csv", home), 6)}
         if real:
             sets[real.name] = (DataSet.read(real, "imagefolder", home), 20)
-        for name, (data, victims) in sets.items():
-            results[name], alarms[name] = planted_rates(data, home / "efficientnet_lite0.safetensors", victims)
-    said = "; ".join(
-        f"{name}: {SEEDS * victims} plants a row, {alarms[name]} false alarms of hash and copies"
-        for name, (_, victims) in sets.items()
-    )
-    text = re.sub(
-        r"(?s)(<!-- rates -->\n).*(<!-- /rates -->)",
-        lambda m: f"{m[1]}{table(results)}\n\n{said}.\n{m[2]}",
-        DOCS.read_text(encoding="utf-8"),
-    )
-    DOCS.write_text(text, encoding="utf-8")
+        if only != "copies":
+            write_between("shortcuts", shortcut_table({name: shortcut_rates(data) for name, (data, _) in sets.items()}))
+        if only != "shortcuts":
+            results, alarms = {}, {}
+            for name, (data, victims) in sets.items():
+                results[name], alarms[name] = planted_rates(data, home / "efficientnet_lite0.safetensors", victims)
+            said = "; ".join(
+                f"{name}: {SEEDS * victims} plants a row, {alarms[name]} false alarms of hash and copies"
+                for name, (_, victims) in sets.items()
+            )
+            write_between("rates", f"{table(results)}\n\n{said}.")
 
 
 if __name__ == "__main__":
