@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ffdi.intake.copies import Progress, find_copies, same_picture
-from ffdi.intake.duplicates import Pairs, embedding_pairs, held_together, perceptual_pairs
+from ffdi.intake.duplicates import Pairs, components, embedding_pairs, perceptual_pairs
 from ffdi.intake.tables import sides
 from ffdi.metrics import Metrics
 
@@ -62,14 +62,14 @@ def find_leaks(
     for column, check in (("group", CHECKS[0]), ("intake_group", CHECKS[0]), ("image_id", CHECKS[1])):
         found += _parted(rows, side, column, check)
     alike = perceptual_pairs(list(rows["phash"]), phash_bits)
-    held = held_together(alike, [f"{row:09d}" for row in range(len(rows))], [""] * len(rows))
-    found += _pairs_across(rows, side, CHECKS[2], alike) + _others_of_clusters(rows, side, CHECKS[2], alike, held)
+    cluster = components(alike, len(rows))
+    found += _pairs_across(rows, side, CHECKS[2], alike) + _others_of_clusters(rows, side, CHECKS[2], alike, cluster)
     overlap: list[Finding] = []
     conflicts: list[Finding] = []
     if sketches is not None:
         place = np.unique(side, return_inverse=True)[1]
         copies = find_copies(
-            sketches, lambda a, b: (place[a] != place[b]) & (held[a] != held[b]), progress=progress
+            sketches, lambda a, b: (place[a] != place[b]) & (cluster[a] != cluster[b]), progress=progress
         ).pairs
         forged = label[copies[:, 0]] != label[copies[:, 1]]
         found += _pairs_across(rows, side, CHECKS[3], copies[~forged])

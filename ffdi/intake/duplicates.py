@@ -167,11 +167,15 @@ def embedding_pairs(embeddings: Array, min_cosine: float, apart: Array | None = 
     return np.stack([rows[linked], nearest[linked]], axis=1)
 
 
+def components(pairs: Pairs, count: int) -> Array:
+    """(count,) the number of each row's connected component."""
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1])
+
+
 def component_names(pairs: Pairs, names: Sequence[str]) -> list[str]:
     """For every row the smallest name in its connected component."""
-    count = len(names)
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    _, component = connected_components(graph, directed=False)
+    component = components(pairs, len(names))
     order = np.argsort(np.array(names, dtype=np.str_), kind="stable")
     smallest = np.full(component.max(initial=-1) + 1, -1)
     smallest[component[order[::-1]]] = order[::-1]  # the last to be written is the first by name
@@ -196,8 +200,7 @@ def join_groups(groups: Sequence[str], clusters: Sequence[str]) -> list[str]:
         name: i for i, name in enumerate(dict.fromkeys([f"g{g}" for g in groups if g] + [f"c{c}" for c in clusters]))
     }
     links = [(nodes[f"g{g}"], nodes[f"c{c}"]) for g, c in zip(groups, clusters, strict=True) if g]
-    graph = coo_array((np.ones(len(links)), tuple(np.array(links, np.int64).reshape(-1, 2).T)), shape=(len(nodes),) * 2)
-    _, component = connected_components(graph, directed=False)
+    component = components(np.array(links, np.int64).reshape(-1, 2), len(nodes))
     best: dict[int, str] = {}
     for name, node in nodes.items():
         if name[0] == "g":
