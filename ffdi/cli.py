@@ -37,11 +37,16 @@ def stage_command(function: Callable[..., Any]) -> click.Command:
 
 
 @contextmanager
-def stopwatch(name: str, folder: Path) -> Iterator[None]:
-    """Write the wall-clock seconds of the body to `<folder>/<name>.json`: times are no metrics and are never compared."""
+def stopwatch(name: str, folder: Path) -> Iterator[dict[str, float]]:
+    """Write the wall-clock seconds of the body to `<folder>/<name>.json`: times are no metrics and are never compared.
+
+    What the body puts into the mapping is written beside them.
+    """
     started = time.perf_counter()
-    yield
-    write_json(folder / f"{name}.json", {"seconds": round(time.perf_counter() - started, 2)})
+    more: dict[str, float] = {}
+    yield more
+    seconds = {"seconds": time.perf_counter() - started} | more
+    write_json(folder / f"{name}.json", {key: round(value, 2) for key, value in seconds.items()})
 
 
 def say(line: str) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -17,19 +20,39 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yield function(item) in the order of `items`; at most 2 x workers + 1 items are under way or waiting.
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, waiting: int | None = None
+) -> Iterator[Result]:
+    """Yield function(item) in the order of `items`; at most `waiting` + 1 items (2 x workers + 1) are under way or done.
 
-    The first exception ends the map: tasks not yet started are cancelled and it is raised here.
+    More may wait where the consumer pauses, so that the workers do not pause with it. The first exception ends the map: tasks not yet started are cancelled and it is raised here.
     """
     pool = ThreadPoolExecutor(max_workers=workers)
     pending: deque[Future[Result]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) > 2 * workers:
+            if len(pending) > (2 * workers if waiting is None else waiting):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Parts:
+    """Seconds spent in each part of some work, summed over the threads that do it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time of the body to `part`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started

@@ -16,7 +16,7 @@ from ffdi.intake.archives import unpacked
 from ffdi.intake.layouts import CLASSES
 
 if TYPE_CHECKING:  # they load torch, which half of the stages do without
-    from ffdi.features.backbones import Backbone as BackboneSpec
+    from ffdi.features.spec import Backbone as BackboneSpec
     from ffdi.tails.heads import HeadSpec
     from ffdi.tails.train import Training
 
@@ -105,6 +105,8 @@ class Backbone(Section):
     dtype: Literal["float16", "float32"] = "float16"
     runtime: Literal["auto", "onnxruntime", "torch"] = "auto"
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    compile: bool = False
+    decoder: Literal["pillow", "nvjpeg"] = "pillow"
 
 
 class Head(Section):
@@ -179,6 +181,7 @@ class Extract(Section):
     engine: Literal["local"] = "local"
     workers: Literal["auto"] | Positive = "auto"
     shard_rows: Positive = 4096
+    compression: Literal["none", "bitshuffle-lz4"] = "none"
 
 
 class Evaluate(Section):
@@ -242,7 +245,7 @@ class Params(Section):
 
     def backbone(self, name: str) -> BackboneSpec:
         """The backbone `name` as the library takes it; ParamsError lists the valid names."""
-        from ffdi.features.backbones import Backbone as BackboneSpec
+        from ffdi.features.spec import Backbone as BackboneSpec
 
         fields = _pick("backbone", name, self.backbones).model_dump()
         views = fields.pop("views")

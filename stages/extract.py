@@ -34,20 +34,25 @@ def main(
     rows = join(read_images(images_file), read_folds(folds_file))
     workers = params.extract.workers
     out = out or Path(f"data/features/{name}")
-    with stopwatch(f"extract-{name}", out.parent.parent / "timings"):
+    with stopwatch(f"extract-{name}", out.parent.parent / "timings") as times:
         done = extract(
             rows,
             list(rows["role"]),
             root=params.root(root),
-            prefix=load_prefix(backbone, weights or params.weights_file(name)),
+            prefix=load_prefix(backbone, weights or params.weights_file(name), known=out),
             out=out,
             shard_rows=params.extract.shard_rows,
             workers=None if workers == "auto" else workers,
             max_pixels=params.data.max_pixels,
+            compression=params.extract.compression,
             say=lambda line: say(f"extract {name}: {line}"),
             progress=bar(f"extract {name}", "views"),
         )
+        times.update(done.seconds)
     say(f"extract {name}: {done.computed} rows computed, {done.reused} reused")
+    if done.computed:
+        parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in done.seconds.items())
+        say(f"extract {name}: {parts} (decode, views and prefix summed over the workers)")
 
 
 if __name__ == "__main__":

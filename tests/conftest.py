@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ffdi.features.backbones import Backbone
+from ffdi.features.spec import Backbone
 from ffdi.features.views import resolve_policy
 
 if TYPE_CHECKING:

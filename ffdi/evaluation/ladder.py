@@ -19,7 +19,7 @@ import torch
 
 from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.extract import Prefix, compute_rows, plan_rows, view_images
-from ffdi.features.shards import Features
+from ffdi.features.spec import Features
 from ffdi.metrics import Metrics, auc, auc_interval, explain_nulls
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import sigmoid

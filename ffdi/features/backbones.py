@@ -9,41 +9,21 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import inspect
-import re
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from ffdi.errors import ParamsError
-
-INPUT = "input"  # the cut of an empty prefix
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """All that decides a feature but the weights' bytes; the fields are those of params.yaml."""
-
-    name: str
-    network: str
-    weights: str
-    cut: str
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    view_count: int
-    view_policy: tuple[dict[str, Any], ...]
-    view_seed: int
-    dtype: str
-    runtime: str
-    precision: str
-
-    def cache_key(self, weights_sha256: str) -> str:
-        """What names the exported graph of this backbone's prefix."""
-        return f"{self.network} {self.cut} {weights_sha256} {self.mean} {self.std}"
+from ffdi.features.spec import INPUT
 
 
 def build_network(name: str) -> nn.Module:
@@ -90,22 +70,42 @@ def without_classifier(network: nn.Module, name: str) -> nn.Module:
     return network
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A place where the network can be cut; `shape` is that of the crossing tensor for one image, without batch axis."""
+
+    name: str
+    shape: tuple[int, ...]
+    flops_before: float  # share of the forward pass, 0..1
+
+    def bytes(self, dtype: str) -> int:
+        """Bytes of one image's crossing tensor; `dtype` is a name such as float16."""
+        return math.prod(self.shape) * getattr(torch, dtype).itemsize  # type: ignore[no-any-return]
+
+
+def list_cuts(network: nn.Module, image_size: int) -> list[Cut]:
+    """Every cut but `input`, in order of execution, a module before its parts; ParamsError when the size does not fit.
+
+    These are the names that `cut_network` takes, less any where what crosses is a list of tensors: no trace shows that.
+    """
+    calls, total = _calls(network, image_size)
+    traced = _Traced(network)
+    return [Cut(name, shape, flops / max(total, 1)) for name, shape, flops in calls if traced.is_cut(name)]
+
+
 def cut_network(network: nn.Module, at: str) -> tuple[fx.GraphModule | None, Body]:
     """(prefix, body): the prefix (None for `input`) is in eval mode without gradients; the body shares no tensor with it.
 
-    Raises ParamsError when `at` is no module, is not called exactly once, or when more than one tensor crosses the cut.
+    Raises ParamsError, with the nearest cuts, when `at` is no module, is not called exactly once, or when more than one
+    tensor crosses the cut.
     """
     if at == INPUT:
         return None, Body(copy.deepcopy(network))
-    _refuse_unknown(network, at)
-    was_training = network.training
-    try:
-        evaluating, training = (_trace(network.train(mode), at) for mode in (False, True))
-    finally:
-        network.train(was_training)
-    prefix_graph, body_graph = _halves(evaluating, at)
-    prefix = fx.GraphModule(copy.deepcopy(network), prefix_graph, class_name="Prefix")
-    body = Body(copy.deepcopy(network), evaluating=body_graph, training=_halves(training, at)[1])
+    traced = _Traced(network)
+    evaluating, training = traced.sides(at)
+    whole = traced.network.train(network.training)
+    prefix = fx.GraphModule(whole, evaluating.prefix(), class_name="Prefix")
+    body = Body(copy.deepcopy(whole), evaluating=evaluating.body(), training=training.body())
     return prefix.eval().requires_grad_(False), body
 
 
@@ -135,58 +135,136 @@ class Body(nn.Module):
 _OWNED = ("call_module", "get_attr")
 
 
+def _calls(network: nn.Module, image_size: int) -> tuple[list[tuple[str, tuple[int, ...], int]], int]:
+    """Each call that takes one tensor, in order: (module, its shape without batch axis, FLOPs before it); all FLOPs."""
+    # On the meta device nothing is computed, and attention takes no fused path that hides its FLOPs and its modules.
+    network = copy.deepcopy(network).to("meta").eval()
+    counter = FlopCounterMode(display=False)
+    calls = []
+
+    def note(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        entering = {id(t): t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        if len(entering) == 1:
+            calls.append((name, tuple(*(t.shape[1:] for t in entering.values())), counter.get_total_flops()))
+
+    for name, module in network.named_modules():
+        module.register_forward_pre_hook(functools.partial(note, name), with_kwargs=True)
+    try:
+        with torch.inference_mode(), counter:
+            network(torch.zeros(1, 3, image_size, image_size, device="meta"))
+    except Exception as error:  # whatever the network's own code raises
+        raise ParamsError(f"image size {image_size}: the network refuses it: {_one_line(error)}") from error
+    return calls, counter.get_total_flops()
+
+
+class _Traced:
+    """A copy of a network, for tracing may leave constants in it, and its graphs; siblings share one per mode."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = copy.deepcopy(network)
+        self.names = [name for name, _ in network.named_modules() if name]
+        self._graph = functools.cache(self._trace)
+
+    def sides(self, cut: str) -> tuple[_Sides, _Sides]:
+        """In eval and in train mode; ParamsError names the nearest cuts when this is none."""
+        if cut not in self.names:
+            near = [*self._close(cut), INPUT]
+            raise ParamsError(f"cut {cut!r} is no module of the network; close cuts: {', '.join(near)}")
+        try:
+            return self._sides(cut, False), self._sides(cut, True)
+        except ParamsError as error:
+            raise ParamsError(f"cut {cut!r}: {error}; nearest cuts: {', '.join(self._beside(cut))}") from error
+
+    def is_cut(self, name: str) -> bool:
+        try:
+            return bool(name and self._sides(name, False) and self._sides(name, True))
+        except ParamsError:
+            return False
+
+    def _sides(self, cut: str, training: bool) -> _Sides:
+        graph = self._graph(cut.rpartition(".")[0], training)
+        if isinstance(graph, str):
+            raise ParamsError(graph)
+        return _Sides(graph, cut)
+
+    def _trace(self, parent: str, training: bool) -> fx.Graph | str:
+        """The graph for a cut at any child of `parent`, or why there is none."""
+        self.network.train(training)
+        # Optional arguments (an attention mask, say) keep their defaults: traced, they would be tensors that cross.
+        optional = list(inspect.signature(self.network.forward).parameters.values())[1:]
+        defaults = {p.name: p.default for p in optional if p.default is not p.empty}
+        try:
+            return _Tracer(parent).trace(self.network, defaults)
+        except Exception as error:  # whatever the network's own code raises when it meets no tensor but a proxy
+            return f"the code around it cannot be traced: {_one_line(error)}"
+
+    def _first_cuts(self, names: Iterable[str], count: int) -> list[str]:
+        """No more names are checked than needed: each may cost a trace."""
+        return list(islice(filter(self.is_cut, names), count))
+
+    def _close(self, name: str) -> list[str]:
+        close = difflib.get_close_matches(name, self.names, n=len(self.names), cutoff=0.5)
+        stem = name.partition(".")[0]
+        family = [n for n in self.names if n.partition(".")[0] == stem]
+        return self._first_cuts(close, 5) or self._first_cuts(family, 5) or self._first_cuts(self.names, 5)
+
+    def _beside(self, name: str) -> list[str]:
+        """Two cuts before and two after a module, as the network defines its modules."""
+        at = self.names.index(name)
+        before = self._first_cuts(reversed(self.names[:at]), 2)[::-1] or [INPUT]
+        return before + self._first_cuts(self.names[at + 1 :], 2)
+
+
 class _Tracer(fx.Tracer):
-    def __init__(self, cut: str) -> None:
+    def __init__(self, parent: str) -> None:
         super().__init__()
-        self.cut = cut
+        self.parent = parent
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not self.cut.startswith(module_qualified_name + ".")
+        return not f"{self.parent}.".startswith(f"{module_qualified_name}.")
 
 
-def _trace(network: nn.Module, cut: str) -> fx.Graph:
-    # Optional arguments (an attention mask, say) keep their defaults: traced, they would be tensors that cross the cut.
-    optional = list(inspect.signature(network.forward).parameters.values())[1:]
-    defaults = {p.name: p.default for p in optional if p.default is not p.empty}
-    try:
-        return _Tracer(cut).trace(network, defaults)
-    except (fx.proxy.TraceError, TypeError, AttributeError, RuntimeError) as error:
-        raise ParamsError(
-            f"cut {cut!r}: the code around it cannot be traced: {' '.join(str(error).split())}"
-        ) from error
+class _Sides:
+    """What of a graph lies before and beyond a cut; ParamsError unless exactly one tensor crosses it."""
+
+    def __init__(self, graph: fx.Graph, cut: str) -> None:
+        calls = [n for n in graph.nodes if n.op == "call_module" and n.target == cut]
+        if len(calls) != 1:
+            raise ParamsError(f"the network calls this module {len(calls)} times; a cut is called once")
+        inputs = calls[0].all_input_nodes
+        before = _ancestors(inputs)
+        if len(inputs) != 1 or not any(n.op == "placeholder" for n in before):
+            raise ParamsError(f"{len(inputs)} tensors enter this module; a cut is crossed by one")
+        self.crossing = inputs[0]
+        if self.crossing.op == "placeholder":
+            raise ParamsError(f"nothing comes before it; the empty prefix is `cut: {INPUT}`")
+        live = _ancestors(n for n in graph.nodes if n.op == "output")
+        self.before = [n for n in graph.nodes if n in before]
+        self.beyond = [n for n in graph.nodes if n in live and n not in before]
+        for node in self.beyond:
+            if any(s in before and s is not self.crossing and s.op != "get_attr" for s in node.all_input_nodes):
+                raise ParamsError(f"{node.name} beyond it also uses what comes before: more than one tensor crosses")
+
+    def prefix(self) -> fx.Graph:
+        prefix = fx.Graph()
+        copied: dict[fx.Node, fx.Node] = {}
+        for node in self.before:
+            copied[node] = prefix.node_copy(node, lambda n: copied[n])
+        prefix.output(copied[self.crossing])
+        return prefix
+
+    def body(self) -> fx.Graph:
+        body = fx.Graph()
+        moved = {self.crossing: body.placeholder("x")}
+        sources = {source for node in self.beyond for source in node.all_input_nodes}
+        weights = [n for n in self.before if n in sources and n.op == "get_attr"]  # used on both sides
+        for node in weights + self.beyond:
+            moved[node] = body.node_copy(node, lambda n: moved[n])
+        return body
 
 
-def _halves(graph: fx.Graph, cut: str) -> tuple[fx.Graph, fx.Graph]:
-    calls = [n for n in graph.nodes if n.op == "call_module" and n.target == cut]
-    if len(calls) != 1:
-        raise ParamsError(f"cut {cut!r}: the network calls this module {len(calls)} times; a cut is called once")
-    inputs = calls[0].all_input_nodes
-    before = _ancestors(inputs)
-    if len(inputs) != 1 or not any(n.op == "placeholder" for n in before):
-        raise ParamsError(f"cut {cut!r}: {len(inputs)} tensors enter this module; a cut is crossed by one")
-    crossing = inputs[0]
-    if crossing.op == "placeholder":
-        raise ParamsError(f"cut {cut!r}: nothing comes before it; the empty prefix is `cut: {INPUT}`")
-    live = _ancestors(n for n in graph.nodes if n.op == "output")
-    beyond = [n for n in graph.nodes if n in live and n not in before]
-    for node in beyond:
-        if any(s in before and s is not crossing and s.op != "get_attr" for s in node.all_input_nodes):
-            raise ParamsError(
-                f"cut {cut!r}: {node.name} beyond it also uses what comes before: more than one tensor crosses"
-            )
-
-    prefix = fx.Graph()
-    copied: dict[fx.Node, fx.Node] = {}
-    for node in (n for n in graph.nodes if n in before):
-        copied[node] = prefix.node_copy(node, lambda n: copied[n])
-    prefix.output(copied[crossing])
-
-    body = fx.Graph()
-    moved = {crossing: body.placeholder("x")}
-    used = {source for node in beyond for source in node.all_input_nodes if source.op == "get_attr"}
-    for node in (n for n in graph.nodes if n in used or n in beyond):
-        moved[node] = body.node_copy(node, lambda n: moved[n])
-    return prefix, body
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
@@ -221,15 +299,6 @@ def _prune(network: nn.Module, used: set[str]) -> None:
             owner = network.get_submodule(parent)
             for registry in (owner._modules, owner._parameters, owner._buffers):
                 registry.pop(leaf, None)
-
-
-def _refuse_unknown(network: nn.Module, at: str) -> None:
-    names = [name for name, _ in network.named_modules() if name]
-    if at in names:
-        return
-    stem = re.split(r"\.", at)[0]
-    near = difflib.get_close_matches(at, names, n=5, cutoff=0.5) or [n for n in names if n.startswith(stem)][:5]
-    raise ParamsError(f"cut {at!r} is no module of the network; close names: {', '.join(near or names[:5])}, {INPUT}")
 
 
 class FrozenPrefix(nn.Module):

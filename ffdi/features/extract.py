@@ -5,40 +5,51 @@ from __future__ import annotations
 import hashlib
 import itertools
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
+from PIL import Image
 
-from ffdi.errors import FfdiError, InputError
+from ffdi.errors import FfdiError, ShardError
 from ffdi.features import generations
-from ffdi.features.backbones import INPUT, Backbone, FrozenPrefix, cut_network, without_classifier
+from ffdi.features.decoders import NVJPEG_POLICY, decode
 from ffdi.features.engines.local import run_tasks
-from ffdi.features.runtimes import Runtime, choose_runtime, open_runtime
-from ffdi.features.shards import Features, Row, Spec
+from ffdi.features.runtimes import Runtime, cached_graph, open_runtime, runtime_name
+from ffdi.features.shards import read_index
+from ffdi.features.spec import INPUT, Backbone, Features, Provenance, Row, Spec, read_provenance
 from ffdi.features.views import render
-from ffdi.features.weights import Provenance, load_network
-from ffdi.files import human_bytes, sole_writer
-from ffdi.intake.images import DECODE_POLICY, RESIZE_POLICY, UnreadableImage, open_image, read_bytes, to_array
+from ffdi.files import human_bytes, sha256_file, sole_writer
+from ffdi.intake.images import DECODE_POLICY, RESIZE_POLICY, UnreadableImage, read_image, to_array
+from ffdi.parallel import Parts
+
+if TYPE_CHECKING:  # a run with nothing to do, or with its graph exported, does without torch
+    from ffdi.features.backbones import FrozenPrefix
 
 Say = Callable[[str], None]
 Progress = Callable[[Iterator[Features], int], Iterable[Features]]  # (blocks, rows in all) -> the same blocks
+_WAITING_BYTES = 1 << 26  # of computed features while a shard is synced and hashed
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What a run did: rows in all, reused and computed, and the bytes of their features."""
+    """What a run did: rows in all, reused and computed, the bytes of their features, and where the time went.
+
+    `seconds` of `decode`, `views` and `prefix` are summed over the workers, `write` is the writer's own.
+    """
 
     rows: int
     reused: int
     computed: int
     bytes: int
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,41 +59,69 @@ class Prefix:
     backbone: Backbone
     spec: Spec
     provenance: Provenance
-    module: FrozenPrefix | None  # None for cut: input
+    weights: Path
 
-    def open(self) -> Runtime:
+    @cached_property
+    def module(self) -> FrozenPrefix | None:
+        """The prefix in torch; None for `cut: input`."""
+        return None if self.backbone.cut == INPUT else _load(self.backbone, self.weights)
+
+    def open(self, say: Say = lambda line: None) -> Runtime:
         """The runtime; for `cut: input` it hands the images on as (B, 3, S, S) uint8."""
-        if self.module is None:
-            return Runtime("none", 1, lambda images: images.transpose(0, 3, 1, 2))
-        b = self.backbone
-        key = b.cache_key(self.spec.weights_sha256)
-        return open_runtime(
-            self.module, runtime=b.runtime, precision=b.precision, image_size=b.image_size, cache_key=key
-        )
+        if self.backbone.cut == INPUT:
+            return Runtime(1, lambda images: images.transpose(0, 3, 1, 2))
+        return open_runtime(self.backbone, self.spec.weights_sha256, lambda: self.module, say)  # type: ignore
 
 
-def load_prefix(backbone: Backbone, weights: Path) -> Prefix:
-    """Load the weights file into the backbone's network and cut it."""
-    network, provenance, sha256 = load_network(backbone.network, weights)
-    module, shape, dtype = None, (3, backbone.image_size, backbone.image_size), "uint8"
-    if backbone.cut != INPUT:
-        prefix, _ = cut_network(without_classifier(network, backbone.network), backbone.cut)
-        assert prefix is not None
-        module = FrozenPrefix(prefix, backbone.mean, backbone.std)
-        shape, dtype = module.feature_shape(backbone.image_size), backbone.dtype
-    cuda = torch.cuda.is_available()
+def load_prefix(backbone: Backbone, weights: Path, known: Path | None = None) -> Prefix:
+    """The prefix of a backbone with the weights of a file.
+
+    The network itself is loaded only where the shape of its features is known neither from the shards in `known`, of
+    a spec that is else the same, nor from an exported graph.
+    """
+    b, provenance, sha256 = backbone, read_provenance(weights, backbone.network), sha256_file(weights)
+    computed = b.cut != INPUT
     policy = {
-        "decode": DECODE_POLICY,
+        "decode": NVJPEG_POLICY if b.decoder == "nvjpeg" else DECODE_POLICY,
         "resize": RESIZE_POLICY,
-        "mean": list(backbone.mean) if module else None,
-        "std": list(backbone.std) if module else None,
-        "views": [dict(operation) for operation in backbone.view_policy],
-        "view_seed": backbone.view_seed,
-        "runtime": f"{choose_runtime(backbone.runtime)}-{'cuda' if cuda else 'cpu'}" if module else "none",
-        "precision": backbone.precision,
+        "mean": list(b.mean) if computed else None,
+        "std": list(b.std) if computed else None,
+        "views": [dict(operation) for operation in b.view_policy],
+        "view_seed": b.view_seed,
+        "runtime": runtime_name(b) if computed else "none",
+        "precision": b.precision if computed else "none",
     }
-    spec = Spec(backbone.name, backbone.network, backbone.cut, sha256, backbone.image_size, shape, dtype, policy)
-    return Prefix(backbone, spec, provenance, module)
+    shape: tuple[int, ...] = () if computed else (3, b.image_size, b.image_size)
+    spec = Spec(b.name, b.network, b.cut, sha256, b.image_size, shape, b.dtype if computed else "uint8", policy)
+    prefix = Prefix(b, spec, provenance, weights)
+    if not computed:
+        return prefix
+    if shape := _known_shape(spec, known):
+        return replace(prefix, spec=replace(spec, shape=shape))
+    if policy["runtime"] == "onnxruntime-cpu" and (graph := cached_graph(b, sha256)):
+        return replace(prefix, spec=replace(spec, shape=graph.shape))
+    assert prefix.module is not None
+    loaded = replace(prefix, spec=replace(spec, shape=prefix.module.feature_shape(b.image_size)))
+    loaded.__dict__["module"] = prefix.module  # what is loaded once need not be loaded again
+    return loaded
+
+
+def _known_shape(spec: Spec, folder: Path | None) -> tuple[int, ...]:
+    try:
+        there = read_index(folder).spec if folder else spec
+    except ShardError:
+        return ()
+    return there.shape if replace(there, shape=()) == spec else ()
+
+
+def _load(backbone: Backbone, weights: Path) -> FrozenPrefix:
+    from ffdi.features.backbones import FrozenPrefix, cut_network, without_classifier
+    from ffdi.features.weights import load_network
+
+    network = load_network(backbone.network, weights)[0]
+    prefix, _ = cut_network(without_classifier(network, backbone.network), backbone.cut)
+    assert prefix is not None
+    return FrozenPrefix(prefix, backbone.mean, backbone.std)
 
 
 def plan_rows(image_ids: Sequence[str], roles: Sequence[str], view_count: int) -> list[Row]:
@@ -102,6 +141,7 @@ def extract(
     workers: int | None,
     max_pixels: int,
     say: Say,
+    compression: str = "none",
     progress: Progress = lambda blocks, total: blocks,
 ) -> Extraction:
     """Bring `out` to hold the features of every image of images.csv, reusing each row whose fingerprint is unchanged.
@@ -111,74 +151,112 @@ def extract(
     """
     plan = plan_rows(list(images["image_id"]), roles, prefix.backbone.view_count)
     paths = dict(zip(images["image_id"], images["path"], strict=True))
-    provenance: dict[str, Any] = {
-        "weights": prefix.provenance.source,
-        "pretrained": prefix.provenance.pretrained,
-        "weights_sha256": prefix.spec.weights_sha256,
-        "torch": torch.__version__.split("+")[0],
-    }
+    source = {"weights": prefix.provenance.source, "pretrained": prefix.provenance.pretrained}
+    provenance: dict[str, Any] = source | {"weights_sha256": prefix.spec.weights_sha256}
+    goal = generations.Goal(prefix.spec, plan, shard_rows, provenance, compression)
+    parts, runtimes = Parts(), list[Runtime]()
 
     def compute(missing: Sequence[Row]) -> Iterator[Features]:
         say(f"{len(plan) - len(missing)} rows are there, {len(missing)} to compute")
-        blocks = compute_rows(missing, paths, root=root, prefix=prefix, workers=workers, max_pixels=max_pixels)
-        return iter(progress(blocks, len(missing)))
+        with parts.timed("start"):
+            runtimes.append(prefix.open(say))
+        reader = partial(view_images, paths=paths, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
+        blocks = _computed(missing, reader, runtimes[0], prefix.spec, workers=workers, parts=parts)
+        shown = iter(progress(blocks, len(missing)))
+        while True:
+            with parts.timed("wait"):
+                block = next(shown, None)
+            if block is None:
+                return
+            yield block
+
+    def made_by() -> dict[str, Any]:
+        return (runtimes or [prefix.open()])[0].facts
 
     total = len(plan) * prefix.spec.row_bytes
     with sole_writer(out):
         shape = "x".join(str(n) for n in prefix.spec.shape)
         say(f"{len(plan)} rows of {shape} {prefix.spec.dtype}: {human_bytes(total)} on disk")
-        reserve = partial(_refuse_small_disk, out)
-        reused, computed = generations.build(out, prefix.spec, plan, shard_rows, provenance, compute, reserve)
-    return Extraction(len(plan), reused, computed, total)
+        reserve, started = partial(_refuse_small_disk, out), time.perf_counter()
+        reused, computed = generations.build(out, goal, compute, made_by=made_by, reserve=reserve)
+        seconds = dict(parts.seconds)
+        idle = seconds.pop("wait", 0.0) + seconds.get("start", 0.0)
+        seconds["write"] = time.perf_counter() - started - idle
+    return Extraction(len(plan), reused, computed, total, seconds)
 
 
 def compute_rows(
     rows: Sequence[Row], paths: dict[str, str], *, root: Path, prefix: Prefix, workers: int | None, max_pixels: int
 ) -> Iterator[Features]:
     """Features of `rows` in their order, a block per task; each image is decoded once for all its views."""
-    runtime = prefix.open()
+    reader = partial(view_images, paths=paths, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
+    return _computed(rows, reader, prefix.open(), prefix.spec, workers=workers)
+
+
+def _computed(
+    rows: Sequence[Row],
+    reader: Callable[..., npt.NDArray[np.uint8]],
+    runtime: Runtime,
+    spec: Spec,
+    *,
+    workers: int | None,
+    parts: Parts | None = None,
+) -> Iterator[Features]:
+    """Workers read, render and run the prefix; what they are ahead of the consumer is bounded in bytes."""
 
     def mapper(task: Sequence[Row]) -> Features:
-        images = view_images(task, paths, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
-        with np.errstate(over="ignore"):  # an overflow becomes infinite and is refused, with its image, by the writer
-            return runtime.run(images).astype(prefix.spec.dtype)
+        images = reader(task, parts=parts)
+        with parts.timed("prefix") if parts else nullcontext(), np.errstate(
+            over="ignore"
+        ):  # an overflow becomes infinite and is refused, with its image, by the writer
+            return runtime.run(images).astype(spec.dtype)
 
-    return run_tasks(mapper, _tasks(rows, max(runtime.batch, 8)), workers=workers)
+    size = max(runtime.batch, 8)
+    return run_tasks(mapper, _tasks(rows, size), workers=workers, waiting=_WAITING_BYTES // (size * spec.row_bytes))
 
 
 def view_images(
-    rows: Sequence[Row], paths: dict[str, str], *, root: Path, backbone: Backbone, max_pixels: int
+    rows: Sequence[Row],
+    paths: dict[str, str],
+    *,
+    root: Path,
+    backbone: Backbone,
+    max_pixels: int,
+    parts: Parts | None = None,
 ) -> npt.NDArray[np.uint8]:
     """(N, S, S, 3) uint8 views of `rows`; consecutive rows of one image decode it once.
 
     Raises InputError when a file is no longer the one that was ingested.
     """
-    b = backbone
+    b, parts = backbone, parts or Parts()
+
+    def decode_same(image_id: str, data: bytes) -> Image.Image:
+        if hashlib.sha256(data).hexdigest() != image_id:
+            raise UnreadableImage("changed since it was ingested: run ingest again")
+        return decode(data, b, max_pixels=max_pixels)
+
     views = []
     for image_id, own in itertools.groupby(rows, key=lambda row: row[0]):
-        try:
-            data = read_bytes(root, paths[image_id])
-            if hashlib.sha256(data).hexdigest() != image_id:
-                raise UnreadableImage("changed since it was ingested: run ingest again")
-            image = open_image(data, max_pixels=max_pixels)
-        except UnreadableImage as error:
-            raise InputError(f"{root / paths[image_id]}: {error}") from error
-        for _, view in own:
-            shown = render(
-                image, image_id=image_id, view=view, size=b.image_size, policy=b.view_policy, seed=b.view_seed
-            )
-            views.append(to_array(shown))
+        with parts.timed("decode"):
+            _, image = read_image(root, paths[image_id], partial(decode_same, image_id))
+        with parts.timed("views"):
+            for _, view in own:
+                shown = render(
+                    image, image_id=image_id, view=view, size=b.image_size, policy=b.view_policy, seed=b.view_seed
+                )
+                views.append(to_array(shown))
     return np.stack(views)
 
 
 def embed(
     images: pd.DataFrame, *, root: Path, prefix: Prefix, max_pixels: int, progress: Progress = lambda b, t: b
 ) -> npt.NDArray[np.float32]:
-    """(N, C) features of view 0, averaged over the map, in the order of `images`."""
+    """(N, C) features of view 0 in the order of `images`, averaged over the map (C, H, W) or the tokens (L, C)."""
     paths = dict(zip(images["image_id"], images["path"], strict=True))
     rows = [(i, 0) for i in images["image_id"]]
     blocks = compute_rows(rows, paths, root=root, prefix=prefix, workers=None, max_pixels=max_pixels)
-    return np.concatenate([block.astype(np.float32).mean(axis=(2, 3)) for block in progress(blocks, len(rows))])
+    axes = {3: (2, 3), 2: (1,)}.get(len(prefix.spec.shape), ())
+    return np.concatenate([block.astype(np.float32).mean(axis=axes) for block in progress(blocks, len(rows))])
 
 
 def _tasks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:

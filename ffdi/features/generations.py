@@ -10,94 +10,124 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ffdi.errors import ShardError
-from ffdi.features.shards import INDEX, Features, Index, Row, Shard, Spec, read_index, shard_name, write_shard
-from ffdi.files import sha256_file
+from ffdi.features.shards import INDEX, Index, Shard, Stored, read_index, shard_name, unharmed, write_shard
+from ffdi.features.spec import Features, Keys, Row, Spec, row_keys
+from ffdi.files import canonical_json, sha256_file
 
 Compute = Callable[[Sequence[Row]], Iterator[Features]]
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a folder is to hold: rows of `spec` in shards of `shard_rows`, and what its index says of them."""
+
+    spec: Spec
+    plan: Sequence[Row]
+    shard_rows: int
+    provenance: Facts
+    compression: str = "none"
+
+    @property
+    def parts(self) -> list[Sequence[Row]]:
+        """The rows of each shard."""
+        return [self.plan[i : i + self.shard_rows] for i in range(0, len(self.plan), self.shard_rows)]
 
 
 def build(
     folder: Path,
-    spec: Spec,
-    plan: Sequence[Row],
-    shard_rows: int,
-    provenance: dict[str, Any],
+    goal: Goal,
     compute: Compute,
+    *,
+    made_by: Callable[[], Facts] = dict,
     reserve: Callable[[int], None] = lambda needed: None,
 ) -> tuple[int, int]:
-    """Make `folder` hold exactly the rows of `plan`; returns (reused, computed) rows. Hold the folder's lock.
+    """Make `folder` hold exactly the rows of the goal; returns (reused, computed) rows. Hold the folder's lock.
 
-    `compute` gets all missing rows at once, in order, and yields their features in blocks in that order. The bytes
-    are those of a run from nothing. `reserve` is told beforehand how many bytes this run will write, and may refuse.
+    `compute` gets all missing rows at once, in order, and yields their features in blocks in that order; `made_by` is
+    asked afterwards what computed them. The bytes are those of a run from nothing. `reserve` is told beforehand how
+    many bytes this run will write, and may refuse.
     """
-    parts = [plan[i : i + shard_rows] for i in range(0, len(plan), shard_rows)]
     following, salvage = folder / "next", folder / "salvage"
     folder.mkdir(parents=True, exist_ok=True)
     _finish_swap(folder, following)
-    if _is_current(folder, spec, parts, provenance):
-        _tidy(folder, read_index(folder))
-        return len(plan), 0
+    index = _index_of(folder, goal.spec)
+    shards = _sound_shards(folder, index, goal.spec)
+    if index and _is_current(index, shards, goal):
+        _tidy(folder, index)
+        return len(goal.plan), 0
 
     following.mkdir(exist_ok=True)
-    done = _keep_matching(folder, following, salvage, spec, parts)
-    old = [file for file in (*_sound_shards(folder), *_shard_files(salvage)) if _reads(file, spec)]
-    source = {row: (file, at) for file in old for at, row in enumerate(_rows(file, spec))}
+    parts = goal.parts
+    done = _keep_matching(following, salvage, goal)
+    old = shards | {file: _rows(file, goal.spec, read=True) for file in _shard_files(salvage)}
     waiting = [number for number in range(len(parts)) if number not in done]
-    reserve(sum(len(parts[number]) for number in waiting) * spec.row_bytes)
-    missing = [row for number in waiting for row in parts[number] if row not in source]
+    rows = [row for number in waiting for row in parts[number]]
+    reserve(len(rows) * goal.spec.row_bytes)
+    place, at = _find(rows, list(old.values()))
+    missing = [row for row, file in zip(rows, place, strict=True) if file < 0]
     fresh = _one_by_one(compute(missing)) if missing else iter(())
+    digests, start = {number: sha256_file(following / shard_name(number)) for number in done}, 0
     for number in waiting:
-        write_shard(following / shard_name(number), spec, parts[number], _blocks(parts[number], source, spec, fresh))
-    entries = tuple(
-        {"name": shard_name(n), "rows": len(part), "sha256": sha256_file(following / shard_name(n))}
-        for n, part in enumerate(parts)
-    )
-    Index(spec, provenance, entries).write(following)
+        file, own = following / shard_name(number), slice(start, start + len(parts[number]))
+        pieces = _pieces(place[own], at[own], list(old), goal.spec, fresh)
+        write_shard(file, goal.spec, parts[number], pieces, goal.compression)
+        digests[number] = sha256_file(file)
+        start = own.stop
+    entries = tuple({"name": shard_name(n), "rows": len(part), "sha256": digests[n]} for n, part in enumerate(parts))
+    makers = list(index.made_by) if index and (place < len(shards))[place >= 0].any() else []
+    if index is None or missing or done or len(old) > len(shards):
+        makers.append(made_by())
+    told = {canonical_json(maker): maker for maker in makers}
+    unique = tuple(told[key] for key in sorted(told))
+    Index(goal.spec, goal.provenance, entries, goal.compression, unique).write(following)
     _finish_swap(folder, following)
-    return len(plan) - len(missing), len(missing)
+    return len(goal.plan) - len(missing), len(missing)
 
 
-def _is_current(folder: Path, spec: Spec, parts: Sequence[Sequence[Row]], provenance: dict[str, Any]) -> bool:
-    """Whether the folder already holds the plan, every byte of it."""
+def _index_of(folder: Path, spec: Spec) -> Index | None:
+    """The index of the present generation, where its features are those that are asked for."""
     try:
         index = read_index(folder)
     except ShardError:
+        return None
+    return index if index.spec == spec else None
+
+
+def _sound_shards(folder: Path, index: Index | None, spec: Spec) -> dict[Path, Keys]:
+    """The unharmed shards of the present generation with their rows; without an index, those that read without error."""
+    if index is None:
+        return {file: keys for file in _shard_files(folder) if len(keys := _rows(file, spec, read=True))}
+    whole = unharmed(folder, index.shards)
+    files = [folder / entry["name"] for entry, good in zip(index.shards, whole, strict=True) if good]
+    return {file: _rows(file, spec) for file in files}
+
+
+def _is_current(index: Index, shards: Mapping[Path, Keys], goal: Goal) -> bool:
+    """Whether the folder already holds the goal, every byte of it."""
+    if index.provenance != goal.provenance or index.compression != goal.compression:
         return False
-    if index.spec != spec or index.provenance != provenance or len(index.shards) != len(parts):
+    if [len(part) for part in goal.parts] != [entry["rows"] for entry in index.shards]:
         return False
-    return all(
-        _is_sound(folder, entry) and _rows(folder / entry["name"], spec) == list(part)
-        for entry, part in zip(index.shards, parts, strict=True)
-    )
+    keys = list(shards.values())
+    return len(shards) == len(index.shards) and np.array_equal(np.concatenate(keys), row_keys(goal.plan))
 
 
-def _is_sound(folder: Path, entry: Mapping[str, Any]) -> bool:
-    """Whether a shard has the bytes that the index says; asked before HDF5 opens it."""
-    file = folder / entry["name"]
-    return file.exists() and sha256_file(file) == str(entry["sha256"])
-
-
-def _sound_shards(folder: Path) -> list[Path]:
-    """The shards of the present generation that are unharmed; all, unchecked, where there is no index."""
-    try:
-        entries = read_index(folder).shards
-    except ShardError:
-        return _shard_files(folder)
-    return [folder / entry["name"] for entry in entries if _is_sound(folder, entry)]
-
-
-def _keep_matching(
-    folder: Path, following: Path, salvage: Path, spec: Spec, parts: Sequence[Sequence[Row]]
-) -> set[int]:
-    """The shards of next/ that the plan can use as they are; all others move to salvage/, for their rows."""
-    done = set()
-    for file in sorted(following.glob("shard-*.h5")):
+def _keep_matching(following: Path, salvage: Path, goal: Goal) -> set[int]:
+    """The shards of next/ that the goal can use as they are; all others move to salvage/, for their rows."""
+    done, parts = set(), goal.parts
+    for file in _shard_files(following):
         number = int(file.stem.removeprefix("shard-"))
-        if number < len(parts) and _rows(file, spec) == list(parts[number]) and _reads(file, spec):
+        wanted = row_keys(parts[number]) if number < len(parts) else None
+        if wanted is not None and np.array_equal(_rows(file, goal.spec, goal.compression, read=True), wanted):
             done.add(number)
         else:
             salvage.mkdir(exist_ok=True)
@@ -105,22 +135,37 @@ def _keep_matching(
     return done
 
 
-def _blocks(
-    rows: Sequence[Row], source: dict[Row, tuple[Path, int]], spec: Spec, fresh: Iterator[Features]
-) -> Iterator[Features]:
-    """Features of `rows`, one row a block, from old shards where they are there, else from `fresh`."""
-    held: tuple[Path, Shard] | None = None
+Places = npt.NDArray[np.int64]
+
+
+def _find(rows: Sequence[Row], sources: Sequence[Keys]) -> tuple[Places, Places]:
+    """For each row the number of a source that has it and its place there; -1 where none has."""
+    wanted, there = row_keys(rows), np.concatenate([np.empty(0, "S33"), *sources])
+    if not len(there):
+        return np.full(len(rows), -1), np.full(len(rows), -1)
+    order = np.argsort(there, kind="stable")
+    flat = order[np.minimum(np.searchsorted(there, wanted, sorter=order), len(there) - 1)]
+    starts = np.cumsum([0, *(len(source) for source in sources)])
+    number = np.searchsorted(starts, flat, side="right") - 1
+    found = there[flat] == wanted
+    return np.where(found, number, -1), np.where(found, flat - starts[number], -1)
+
+
+def _pieces(
+    place: Places, at: Places, files: Sequence[Path], spec: Spec, fresh: Iterator[Features]
+) -> Iterator[Features | Stored]:
+    """Each row from the old shard that has it, else from `fresh`."""
+    held: tuple[int, Shard] | None = None
     try:
-        for row in rows:
-            if row not in source:
+        for number, row in zip(place.tolist(), at.tolist(), strict=True):
+            if number < 0:
                 yield next(fresh)
                 continue
-            file, at = source[row]
-            if held is None or held[0] != file:
+            if held is None or held[0] != number:
                 if held:
                     held[1].__exit__()
-                held = (file, Shard(file, spec))
-            yield held[1].read(slice(at, at + 1))
+                held = (number, Shard(files[number], spec))
+            yield Stored(held[1], row)
     finally:
         if held:
             held[1].__exit__()
@@ -153,25 +198,21 @@ def _tidy(folder: Path, index: Index) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _shard_files(*folders: Path) -> list[Path]:
-    return sorted(file for folder in folders for file in folder.glob("*shard-*.h5"))
+def _shard_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*shard-*.h5"))
 
 
-def _rows(file: Path, spec: Spec) -> list[Row]:
-    """The rows of a shard of this spec; none when it is damaged or of other features."""
+def _rows(file: Path, spec: Spec, compression: str | None = None, *, read: bool = False) -> Keys:
+    """The rows of a shard of this spec; none when it is damaged, of other features, or compressed in another way.
+
+    `read` looks at every checksum, where no index vouches for the bytes.
+    """
     try:
         with Shard(file, spec) as shard:
-            return shard.rows
+            if compression not in (None, shard.compression):
+                return np.empty(0, "S33")
+            for start in range(0, len(shard.keys) if read else 0, 64):
+                shard.read(slice(start, start + 64))
+            return shard.keys
     except ShardError:
-        return []
-
-
-def _reads(file: Path, spec: Spec) -> bool:
-    """Whether every checksum of a shard is right."""
-    try:
-        with Shard(file, spec) as shard:
-            for start in range(0, len(shard.rows), 1024):
-                shard.read(slice(start, start + 1024))
-    except ShardError:
-        return False
-    return True
+        return np.empty(0, "S33")

@@ -6,66 +6,31 @@ The sole user of h5py. A shard that is there is whole (temporary name, fsync, mo
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ffdi.errors import ShardError
-from ffdi.files import canonical_json, replacing, sha256_file, write_json
+from ffdi.features.spec import FORMAT_VERSION, Features, Keys, Row, Spec, row_keys
+from ffdi.files import replacing, sha256_file, write_json
+from ffdi.parallel import cpu_count, ordered_map
 
-FORMAT_VERSION = 1
 INDEX = "index.json"
-_CHUNK_BYTES = 1 << 17
-Row = tuple[str, int]  # (image_id, view)
-Features = npt.NDArray[Any]
+COMPRESSIONS = ("none", "bitshuffle-lz4")
 
 
-@dataclass(frozen=True)
-class Spec:
-    """What every row of a set of shards is: shape, dtype and all that decides a feature.
+class Stored(NamedTuple):
+    """A row of an open shard, to be copied as its bytes stand: neither unpacked nor summed up again."""
 
-    `policy` holds the decode, resize, normalisation, view and runtime settings.
-    """
-
-    backbone: str
-    network: str
-    cut: str
-    weights_sha256: str
-    image_size: int
-    shape: tuple[int, ...]
-    dtype: str
-    policy: Mapping[str, Any]
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 (hex) of the canonical JSON of all fields but the backbone's name."""
-        facts = asdict(self) | {"policy": dict(self.policy), "format_version": FORMAT_VERSION}
-        del facts["backbone"]
-        return hashlib.sha256(canonical_json(facts)).hexdigest()
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row's features."""
-        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
-
-    def attributes(self) -> dict[str, Any]:
-        """The attributes of every shard."""
-        return {
-            "fingerprint": self.fingerprint,
-            "backbone": self.backbone,
-            "cut": self.cut,
-            "weights_sha256": self.weights_sha256,
-            "image_size": self.image_size,
-            "format_version": FORMAT_VERSION,
-        }
+    shard: Shard
+    at: int
 
 
 def shard_name(number: int) -> str:
@@ -73,28 +38,54 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.h5"
 
 
-def write_shard(file: Path, spec: Spec, rows: Sequence[Row], blocks: Iterable[Features]) -> None:
-    """Write `rows` with the features of `blocks` ((n, C, H, W) each, in the rows' order), atomically.
+def write_shard(
+    file: Path, spec: Spec, rows: Sequence[Row], pieces: Iterable[Features | Stored], compression: str = "none"
+) -> None:
+    """Write `rows` with the features of `pieces`, in the rows' order, atomically; the bytes tell nothing of the pieces.
 
-    Raises ShardError naming the image when a feature is not finite, or when the blocks hold more or fewer rows.
+    A piece is a block (n, *shape) or a row of another shard. Raises ShardError naming the image when a feature is not
+    finite, or when the pieces hold more or fewer rows.
     """
-    chunk = max(1, min(len(rows), _CHUNK_BYTES // spec.row_bytes))
-    with replacing(file) as temporary, _Sink(temporary) as sink, h5py.File(sink, "w", libver=("v110", "v110")) as h5:
+    # A chunk a row, and no chunk cache: rows can be copied raw, and stand in the file in the order of writing.
+    with (
+        replacing(file) as temporary,
+        _Sink(temporary) as sink,
+        h5py.File(sink, "w", libver=("v110", "v110"), rdcc_nbytes=0) as h5,
+    ):
         h5.attrs.update(spec.attributes())
-        ids = np.frombuffer(bytes.fromhex("".join(i for i, _ in rows)), np.uint8).reshape(-1, 32)
-        h5.create_dataset("image_id", data=ids, fletcher32=True)
-        h5.create_dataset("view", data=np.array([v for _, v in rows], np.uint8), fletcher32=True)
+        keys = row_keys(rows).view(np.uint8).reshape(-1, 33)
+        h5.create_dataset("image_id", data=keys[:, :32], fletcher32=True)
+        h5.create_dataset("view", data=keys[:, 32], fletcher32=True)
         features = h5.create_dataset(
-            "features", (len(rows), *spec.shape), spec.dtype, chunks=(chunk, *spec.shape), fletcher32=True
+            "features",
+            (len(rows), *spec.shape),
+            spec.dtype,
+            chunks=(1, *spec.shape),
+            fletcher32=True,
+            **_filters(compression),
         )
         at = 0
-        for block in _in_chunks(blocks, chunk):
-            _refuse_nonfinite(block, rows[at : at + len(block)])
-            features[at : at + len(block)] = block
+        for piece in pieces:
+            if isinstance(piece, Stored) and piece.shard.compression == compression and at < len(rows):
+                mask, raw = piece.shard.raw(piece.at)
+                features.id.write_direct_chunk((at, *(0 for _ in spec.shape)), raw, filter_mask=mask)
+                at += 1
+            else:
+                block = piece.shard.read(slice(piece.at, piece.at + 1)) if isinstance(piece, Stored) else piece
+                _refuse_nonfinite(block, rows[at : at + len(block)])
+                features[at : at + len(block)] = block[: len(rows) - at]
+                at += len(block)
             sink.check()
-            at += len(block)
         if at != len(rows):
             raise ShardError(f"{file}: {at} rows of features came for {len(rows)} rows")
+
+
+def _filters(compression: str) -> dict[str, Any]:
+    if compression == "none":
+        return {}
+    import hdf5plugin  # the import is what makes HDF5 know its filters
+
+    return dict(hdf5plugin.Bitshuffle(nelems=0, cname="lz4"))
 
 
 class _Sink(io.FileIO):
@@ -132,22 +123,6 @@ class _Sink(io.FileIO):
             self.check()
 
 
-def _in_chunks(blocks: Iterable[Features], size: int) -> Iterator[Features]:
-    """Regroup blocks to `size` rows, so that no chunk of the file is written twice."""
-    held: list[Features] = []
-    count = 0
-    for block in blocks:
-        held.append(block)
-        count += len(block)
-        if count >= size:
-            joined = np.concatenate(held)
-            whole = count - count % size
-            yield joined[:whole]
-            held, count = [joined[whole:]], count - whole
-    if count:
-        yield np.concatenate(held)
-
-
 def _refuse_nonfinite(block: Features, rows: Sequence[Row]) -> None:
     if block.dtype.kind != "f" or np.isfinite(block).all():
         return
@@ -165,6 +140,9 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+_BITSHUFFLE = 32008  # its number among HDF5's registered filters
+
+
 class Shard:
     """One open shard, its schema checked against `spec` before a feature is read. Use as a context manager."""
 
@@ -175,7 +153,7 @@ class Shard:
         except OSError as error:
             raise ShardError(f"{file}: no readable shard ({_line(error)}): run extract again") from error
         try:
-            self.rows = self._check(spec)
+            self.keys = self._check(spec)  # (N,) S33
             self._features: h5py.Dataset = self._h5["features"]
         except _H5_ERRORS as error:
             self._h5.close()
@@ -197,7 +175,14 @@ class Shard:
         except _H5_ERRORS as error:
             raise ShardError(f"{self.file}: damaged features ({_line(error)}): run extract again") from error
 
-    def _check(self, spec: Spec) -> list[Row]:
+    def raw(self, at: int) -> tuple[int, bytes]:
+        """(filter mask, bytes) of row `at` as they stand in the file, its checksum among them but not looked at."""
+        try:
+            return self._features.id.read_direct_chunk((at, *(0 for _ in self._features.shape[1:])))  # type: ignore
+        except _H5_ERRORS as error:
+            raise ShardError(f"{self.file}: damaged features ({_line(error)}): run extract again") from error
+
+    def _check(self, spec: Spec) -> Keys:
         for key, wanted in spec.attributes().items():
             found = self._h5.attrs.get(key)
             if found is None or type(wanted)(found) != wanted:
@@ -208,10 +193,17 @@ class Shard:
             found = self._dataset(name)
             if found.shape != shape or found.dtype != np.dtype(dtype):
                 raise ShardError(f"{self.file}: {name} is {found.dtype}{found.shape}, expected {dtype}{shape}")
-        if self._h5["features"].id.get_storage_size() < count * spec.row_bytes:
+        features = self._h5["features"]
+        how = features.id.get_create_plist()
+        packed = _BITSHUFFLE in [how.get_filter(n)[0] for n in range(how.get_nfilters())]
+        self.compression = "bitshuffle-lz4" if packed else "none"
+        _filters(self.compression)
+        held = features.id.get_num_chunks() if features.chunks == (1, *spec.shape) else 0
+        if held != count or (not packed and features.id.get_storage_size() < count * spec.row_bytes):
             raise ShardError(f"{self.file}: declares {count} rows of features that it does not hold")
-        ids, views = np.asarray(self._h5["image_id"]), np.asarray(self._h5["view"])
-        return [(bytes(i).hex(), int(v)) for i, v in zip(ids, views, strict=True)]
+        keys = np.empty((count, 33), np.uint8)
+        keys[:, :32], keys[:, 32] = self._h5["image_id"], self._h5["view"]
+        return keys.reshape(-1).view("S33")
 
     def _dataset(self, name: str) -> h5py.Dataset:
         """A plain dataset of this very file: external links and storage could read any file of the machine."""
@@ -226,29 +218,37 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """index.json: which shards, with how many rows and what bytes, of which features, from which weights."""
+    """index.json: which shards, with how many rows and what bytes, of which features, from which weights.
+
+    `made_by` holds a mapping for each runtime (its name, versions, batch) that computed rows of this set.
+    """
 
     spec: Spec
     provenance: Mapping[str, Any]
     shards: tuple[Mapping[str, Any], ...]  # name, rows, sha256
+    compression: str = "none"
+    made_by: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def rows(self) -> int:
         return sum(int(s["rows"]) for s in self.shards)
 
     def write(self, folder: Path) -> None:
-        spec = asdict(self.spec) | {"shape": list(self.spec.shape), "policy": dict(self.spec.policy)}
+        """Write it as `folder`/index.json."""
         facts = {"format_version": FORMAT_VERSION, "fingerprint": self.spec.fingerprint, "rows": self.rows}
-        shards = [dict(s) for s in self.shards]
-        write_json(folder / INDEX, facts | {"spec": spec, "provenance": dict(self.provenance), "shards": shards})
+        write_json(folder / INDEX, facts | asdict(self))
 
 
 def read_index(folder: Path) -> Index:
     """The index of a folder of shards; ShardError when it is missing or not of this format."""
     try:
         raw = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        if raw["format_version"] != FORMAT_VERSION:
+            raise ShardError(
+                f"{folder / INDEX}: format {raw['format_version']}, not {FORMAT_VERSION}: run extract again"
+            )
         spec = Spec(**(raw["spec"] | {"shape": tuple(raw["spec"]["shape"])}))
-        index = Index(spec, raw["provenance"], tuple(raw["shards"]))
+        index = Index(spec, raw["provenance"], tuple(raw["shards"]), raw["compression"], tuple(raw["made_by"]))
     except FileNotFoundError:
         raise ShardError(f"{folder / INDEX}: missing: run the extract stage first") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -256,6 +256,16 @@ def read_index(folder: Path) -> Index:
     if raw.get("fingerprint") != index.spec.fingerprint:
         raise ShardError(f"{folder / INDEX}: fingerprint {raw.get('fingerprint')} is not that of its own spec")
     return index
+
+
+def unharmed(folder: Path, shards: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Whether each file is there with the bytes that the index says; asked before HDF5 opens it."""
+
+    def whole(entry: Mapping[str, Any]) -> bool:
+        file = folder / str(entry["name"])
+        return file.exists() and sha256_file(file) == str(entry["sha256"])
+
+    return list(ordered_map(whole, shards, cpu_count()))
 
 
 class FeatureStore:
@@ -274,48 +284,56 @@ class FeatureStore:
         self.index = read_index(folder)
         self.spec = self.index.spec
         self.verify()
-        self._place: dict[Row, tuple[int, int]] = {}
+        keys: list[Keys] = [np.empty(0, "S33")]
         for number, entry in enumerate(self.index.shards):
-            with self._shard(number) as shard:
-                if len(shard.rows) != entry["rows"]:
-                    raise ShardError(f"{shard.file}: {len(shard.rows)} rows, the index says {entry['rows']}")
-                self._place.update((row, (number, at)) for at, row in enumerate(shard.rows))
+            with self.shard(number) as shard:
+                if len(shard.keys) != entry["rows"]:
+                    raise ShardError(f"{shard.file}: {len(shard.keys)} rows, the index says {entry['rows']}")
+                keys.append(shard.keys)
+        self._keys = np.concatenate(keys)
+        if not np.all(self._keys[:-1] < self._keys[1:]):
+            raise ShardError(f"{folder}: rows are not sorted by image and view: run extract again")
+        self._starts = np.cumsum([0, *(int(entry["rows"]) for entry in self.index.shards)])
 
     def __len__(self) -> int:
-        return len(self._place)
+        return len(self._keys)
 
     def __contains__(self, row: Row) -> bool:
-        return row in self._place
+        return bool(self._positions([row])[0] >= 0)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every (image_id, view), sorted."""
+        raw = self._keys.view(np.uint8).reshape(-1, 33)
+        return [(bytes(row[:32]).hex(), int(row[32])) for row in raw]
 
     def views(self, image_id: str) -> list[int]:
         """The views of an image that are there, ascending."""
-        views: list[int] = []
-        while (image_id, len(views)) in self._place:
-            views.append(len(views))
-        return views
+        low, high = np.searchsorted(self._keys, row_keys([(image_id, 0), (image_id, 255)]))
+        found = self._keys[low : high + 1].view(np.uint8).reshape(-1, 33)
+        return [int(row[32]) for row in found if bytes(row[:32]).hex() == image_id]
 
     def read(self, rows: Sequence[Row]) -> Features:
-        """(N, C, H, W) features in the order of `rows`; ShardError names the first row that is missing."""
+        """(N, *shape) features in the order of `rows`; ShardError names the first row that is missing."""
+        positions = self._positions(rows)
+        if (positions < 0).any():
+            image_id, view = rows[int(np.argmax(positions < 0))]
+            raise ShardError(f"{self.folder}: no features of image {image_id} view {view}: run extract again")
         out = np.empty((len(rows), *self.spec.shape), self.spec.dtype)
-        by_shard: dict[int, list[tuple[int, int]]] = {}
-        for to, row in enumerate(rows):
-            if row not in self._place:
-                raise ShardError(f"{self.folder}: no features of image {row[0]} view {row[1]}: run extract again")
-            number, at = self._place[row]
-            by_shard.setdefault(number, []).append((at, to))
-        for number, places in sorted(by_shard.items()):
-            with self._shard(number) as shard:
-                places.sort()
-                for start in range(0, len(places), 256):
-                    part = places[start : start + 256]
-                    offsets = np.array([at for at, _ in part])
+        number = np.searchsorted(self._starts, positions, side="right") - 1
+        order = np.argsort(positions, kind="stable")
+        for this in np.unique(number):
+            own = order[number[order] == this]
+            with self.shard(int(this)) as shard:
+                for start in range(0, len(own), 256):
+                    part = own[start : start + 256]
+                    offsets = positions[part] - self._starts[this]
                     low, high = int(offsets[0]), int(offsets[-1]) + 1
                     # One contiguous read is far faster than h5py's selection of points; sparse rows go one by one.
                     if high - low <= 2 * len(part):
-                        block = shard.read(slice(low, high))[offsets - low]
+                        out[part] = shard.read(slice(low, high))[offsets - low]
                     else:
-                        block = np.concatenate([shard.read(slice(at, at + 1)) for at, _ in part])
-                    out[[to for _, to in part]] = block
+                        out[part] = np.concatenate([shard.read(slice(at, at + 1)) for at in map(int, offsets)])
         return out
 
     def refuse_other_weights(self, sha256: str) -> None:
@@ -328,11 +346,18 @@ class FeatureStore:
 
     def verify(self) -> None:
         """ShardError naming the first file whose bytes are not those of the index."""
-        for entry in self.index.shards:
-            if not (self.folder / entry["name"]).exists():
-                raise ShardError(f"{self.folder / entry['name']}: missing: run extract again")
-            if sha256_file(self.folder / entry["name"]) != entry["sha256"]:
-                raise ShardError(f"{self.folder / entry['name']}: sha256 differs from the index: run extract again")
+        for entry, whole in zip(self.index.shards, unharmed(self.folder, self.index.shards), strict=True):
+            if not whole:
+                file = self.folder / entry["name"]
+                trouble = "sha256 differs from the index" if file.exists() else "missing"
+                raise ShardError(f"{file}: {trouble}: run extract again")
 
-    def _shard(self, number: int) -> Shard:
+    def shard(self, number: int) -> Shard:
+        """Open a shard of the index; the caller closes it."""
         return Shard(self.folder / self.index.shards[number]["name"], self.spec)
+
+    def _positions(self, rows: Sequence[Row]) -> npt.NDArray[np.int64]:
+        """(N,) places of rows in the whole set; -1 where a row is not there."""
+        keys = row_keys(rows)
+        at = np.minimum(np.searchsorted(self._keys, keys), max(0, len(self._keys) - 1))
+        return np.where(self._keys[at] == keys, at, -1) if len(self._keys) else np.full(len(rows), -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,19 +12,11 @@ from torch import Tensor, nn
 
 from ffdi.errors import WeightsError
 from ffdi.features.backbones import build_network
+from ffdi.features.spec import Provenance, read_provenance
 from ffdi.files import replacing, sha256_file
 
 State = dict[str, Tensor]
 OFFLINE = "offline choices: package:efficientnet-lite0 (for timm:tf_efficientnet_lite0), file:PATH, random"
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where weights come from; stands in the file's header and goes into every metrics file."""
-
-    network: str
-    source: str
-    pretrained: bool
 
 
 def fetch_weights(network: str, source: str, out: Path, *, base: Path, seed: int = 0) -> Provenance:
@@ -60,21 +52,8 @@ def fetch_weights(network: str, source: str, out: Path, *, base: Path, seed: int
 
 def load_network(network: str, weights: Path) -> tuple[nn.Module, Provenance, str]:
     """(network in eval mode with the file's weights, their provenance, the file's sha256)."""
-    state, provenance = _read_state(weights), read_provenance(weights)
-    if provenance.network != network:
-        raise WeightsError(f"{weights}: holds weights of {provenance.network}, not of {network}: run the weights stage")
+    state, provenance = _read_state(weights), read_provenance(weights, network)
     return _load(build_network(network), state, str(weights)).eval(), provenance, sha256_file(weights)
-
-
-def read_provenance(weights: Path) -> Provenance:
-    """The provenance in the header of a file that fetch_weights wrote."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(weights, framework="pt") as file:
-            return Provenance(**json.loads(file.metadata()["ffdi"]))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{weights}: not a weights file of the weights stage ({type(error).__name__})") from error
 
 
 def random_state(network: str, *, seed: int, batches: int = 4, batch: int = 8, size: int = 128) -> State:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from ffdi.errors import InputError
 from ffdi.intake.duplicates import HashIndex, Pairs
-from ffdi.intake.images import UnreadableImage, open_image, read_bytes
+from ffdi.intake.images import open_image, read_image
 from ffdi.parallel import cpu_count, ordered_map
 
 Array = npt.NDArray[Any]
@@ -59,10 +58,7 @@ def read_sketches(
     """(N, 64, 64) uint8 of the images at `paths`; InputError names one that cannot be read."""
 
     def one(path: str) -> Array:
-        try:
-            return sketch(open_image(read_bytes(root, path), max_pixels=max_pixels))[None]
-        except UnreadableImage as error:
-            raise InputError(f"{root / path}: {error}") from error
+        return sketch(read_image(root, path, partial(open_image, max_pixels=max_pixels))[1])[None]
 
     return np.concatenate(list(progress(ordered_map(one, paths, cpu_count()))))
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,15 @@ def read_bytes(root: Path, path: str) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UnreadableImage(f"cannot be read: {error.strerror}") from error
+
+
+def read_image(root: Path, path: str, decode: Callable[[bytes], Image.Image]) -> tuple[bytes, Image.Image]:
+    """(the file's bytes, what `decode` makes of them); InputError names a file that cannot be read."""
+    try:
+        data = read_bytes(root, path)
+        return data, decode(data)
+    except UnreadableImage as error:
+        raise InputError(f"{root / path}: {error}") from error
 
 
 def perceptual_hash(image: Image.Image) -> str:

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,8 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from ffdi.errors import InputError
 from ffdi.intake.copies import sketch
-from ffdi.intake.images import UnreadableImage, open_image, read_bytes, to_array
+from ffdi.intake.images import open_image, read_image, to_array
 from ffdi.metrics import Metrics, auc, auc_interval, explain_nulls
 from ffdi.parallel import cpu_count, ordered_map
 
@@ -52,11 +52,7 @@ def examine(
     """Read and decode each image of `rows` (images.csv) once; InputError names a file that cannot be read."""
 
     def one(path: str) -> tuple[dict[str, Any], Array, Array]:
-        try:
-            data = read_bytes(root, path)
-            image = open_image(data, max_pixels=max_pixels)
-        except UnreadableImage as error:
-            raise InputError(f"{root / path}: {error}") from error
+        data, image = read_image(root, path, partial(open_image, max_pixels=max_pixels))
         return file_facts(data), to_array(image.resize((8, 8))).ravel(), sketch(image)
 
     facts, thumbnails, sketches = zip(*progress(ordered_map(one, rows["path"], cpu_count())), strict=True)

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from ffdi.errors import BundleError, ShardError
-from ffdi.features.backbones import INPUT, Backbone, FrozenPrefix, build_network, cut_network, without_classifier
-from ffdi.features.shards import Spec
+from ffdi.features.backbones import FrozenPrefix, build_network, cut_network, without_classifier
+from ffdi.features.spec import INPUT, Backbone, Spec
 from ffdi.files import replacing, sha256_file, write_json
 from ffdi.intake.tables import write_table
 from ffdi.metrics import auc, best_threshold, fit_temperature

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ffdi.features.backbones import INPUT, Backbone, cut_network, without_classifier
+from ffdi.features.backbones import cut_network, without_classifier
+from ffdi.features.spec import INPUT, Backbone
 
 CLASSES = 2  # real, fake
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ffdi.features.decoders import decode
 from ffdi.features.runtimes import Runtime, open_runtime
-from ffdi.intake.images import UnreadableImage, open_image, resize, to_array
+from ffdi.features.spec import Backbone
+from ffdi.intake.images import UnreadableImage, to_array
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import BATCH, Bundle
 
@@ -21,7 +23,7 @@ def predict_files(
     runtime = _runtime(bundle)
     for start in range(0, len(files), BATCH):
         batch = files[start : start + BATCH]
-        pictures = [_picture(file, bundle.backbone.image_size, max_pixels) for file in batch]
+        pictures = [_picture(file, bundle.backbone, max_pixels) for file in batch]
         readable = [p for p in pictures if not isinstance(p, str)]
         scores = iter(_scores(bundle, runtime, np.stack(readable), device) if readable else [])
         for file, picture in zip(batch, pictures, strict=True):
@@ -29,16 +31,15 @@ def predict_files(
 
 
 def _runtime(bundle: Bundle) -> Runtime | None:
-    if bundle.prefix is None:
+    b, prefix = bundle.backbone, bundle.prefix
+    if prefix is None:
         return None
-    b = bundle.backbone
-    key = b.cache_key(bundle.facts["provenance"]["weights_sha256"])
-    return open_runtime(bundle.prefix, runtime=b.runtime, precision=b.precision, image_size=b.image_size, cache_key=key)
+    return open_runtime(b, bundle.facts["provenance"]["weights_sha256"], lambda: prefix)
 
 
-def _picture(file: Path, size: int, max_pixels: int) -> np.ndarray | str:
+def _picture(file: Path, backbone: Backbone, max_pixels: int) -> np.ndarray | str:
     try:
-        return to_array(resize(open_image(file.read_bytes(), max_pixels=max_pixels), size))
+        return to_array(decode(file.read_bytes(), backbone, max_pixels=max_pixels))
     except UnreadableImage as error:
         return str(error)
     except OSError as error:

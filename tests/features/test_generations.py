@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from ffdi.errors import FfdiError, ShardError
 from ffdi.features import generations
-from ffdi.features.generations import build
-from ffdi.features.shards import Features, FeatureStore, Row, Spec
+from ffdi.features.generations import Goal, build
+from ffdi.features.shards import FeatureStore
+from ffdi.features.spec import Features, Row, Spec
 
 SPEC = Spec("tiny", "torchvision:x", "layer4", "ab" * 32, 64, (2, 2, 2), "float16", {"mean": [0.5]})
 IDS = sorted(hashlib.sha256(bytes([i])).hexdigest() for i in range(12))
@@ -51,7 +52,10 @@ def feature(spec: Spec, row: Row) -> Features:
 
 def run(folder: Path, plan: Sequence[Row] = PLAN, spec: Spec = SPEC, **options: Any) -> Computer:
     computer = Computer(spec, options.pop("fuse", None), options.pop("error", None))
-    build(folder, spec, plan, options.pop("shard_rows", SHARD_ROWS), {"weights": "random"}, computer, **options)
+    goal = Goal(
+        spec, plan, options.pop("shard_rows", SHARD_ROWS), {"weights": "random"}, options.pop("compression", "none")
+    )
+    build(folder, goal, computer, **options)
     return computer
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from ffdi.errors import ParamsError
-from ffdi.features import runtimes
-from ffdi.features.backbones import Backbone
+from ffdi.errors import FfdiError, ParamsError
+from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.extract import Prefix, load_prefix
-from ffdi.features.runtimes import choose_runtime, exported, open_runtime
+from ffdi.features.runtimes import InBatches, cached_graph, has_cuda, open_runtime, runtime_name
+from ffdi.features.spec import Backbone
+from ffdi.params import read_params
 
 RUNTIMES = ["torch", "onnxruntime"]
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
@@ -66,20 +70,75 @@ def test_running_changes_no_parameter_and_no_buffer(prefix: Callable[[str], Pref
     assert all(torch.equal(before[k], v) for k, v in made.module.state_dict().items())
 
 
-def test_auto_is_onnxruntime_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_runtime("auto") == "onnxruntime"
-    assert choose_runtime("torch") == "torch"
+def test_auto_is_onnxruntime_without_cuda(backbone: Callable[..., Backbone], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runtime_name(backbone(runtime="auto")) == "onnxruntime-cpu"
+    assert runtime_name(backbone(runtime="torch")) == "torch-cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_runtime("auto") == "torch"
+    assert runtime_name(backbone(runtime="auto")) == "torch-cuda"
+    assert runtime_name(backbone(runtime="auto", compile=True)) == "torch-cuda-compiled"
+    assert runtime_name(backbone(runtime="onnxruntime")) == "onnxruntime-cpu"
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_reduced_precision_is_refused_on_the_cpu(runtime: str, precision: str, prefix: Callable[[str], Prefix]) -> None:
-    module = prefix(runtime).module
-    assert module is not None
-    with pytest.raises(ParamsError, match=f"precision {precision}: only torch on CUDA"):
-        open_runtime(module, runtime=runtime, precision=precision, image_size=64, cache_key="k")
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("precision", "float16"), ("precision", "bfloat16"), ("compile", True), ("decoder", "nvjpeg")],
+)
+def test_what_needs_a_gpu_is_refused_without_one(
+    runtime: str, key: str, value: Any, backbone: Callable[..., Backbone]
+) -> None:
+    with pytest.raises(ParamsError, match=f"{key}: {value} needs runtime torch on CUDA; here it is {runtime}"):
+        runtime_name(backbone(runtime=runtime, **{key: value}))
+
+
+class Device:
+    """A model on a device whose memory takes `most` images at once."""
+
+    def __init__(self, most: int = 64) -> None:
+        self.most = most
+        self.batches: list[int] = []
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(images))
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return images.permute(0, 3, 1, 2)[:, :1].to(torch.bfloat16)
+
+
+def in_batches(device: Device, batch: int) -> tuple[InBatches, dict[str, Any], list[str]]:
+    facts: dict[str, Any] = {"batch": batch}
+    said: list[str] = []
+    return InBatches(device, "cpu", facts, said.append), facts, said
+
+
+def test_every_batch_on_a_device_has_one_shape() -> None:
+    device = Device()
+    run, facts, said = in_batches(device, 4)
+    features = run(IMAGES)
+    assert np.array_equal(features, IMAGES.transpose(0, 3, 1, 2)[:, :1].astype(np.float32))
+    assert features.dtype == np.float32
+    assert device.batches == [4, 4] and facts == {"batch": 4} and not said
+
+
+def test_out_of_memory_halves_the_batch_says_so_and_goes_on() -> None:
+    device = Device(most=3)
+    run, facts, said = in_batches(device, 8)
+    assert np.array_equal(run(IMAGES), IMAGES.transpose(0, 3, 1, 2)[:, :1].astype(np.float32))
+    assert device.batches == [8, 4, 2, 2, 2] and facts == {"batch": 2}
+    assert said == ["out of memory on cpu: batch halved to 4", "out of memory on cpu: batch halved to 2"]
+
+
+def test_a_device_without_room_for_one_image_is_a_clear_error() -> None:
+    run, _, _ = in_batches(Device(most=0), 2)
+    with pytest.raises(FfdiError, match="out of memory on cpu with a batch of one image"):
+        run(IMAGES)
+
+
+def test_many_threads_share_a_device() -> None:
+    run, _, _ = in_batches(Device(most=3), 8)
+    with ThreadPoolExecutor(8) as pool:
+        for features in pool.map(run, [IMAGES] * 32):
+            assert np.array_equal(features, IMAGES.transpose(0, 3, 1, 2)[:, :1].astype(np.float32))
 
 
 @pytest.fixture
@@ -97,17 +156,36 @@ def exports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     return done
 
 
-def test_an_exported_graph_is_reused_until_its_key_changes(
-    exports: list[int], backbone: Callable[..., Backbone], weights: Path
-) -> None:
-    module = load_prefix(backbone(cut="features.2"), weights).module
-    assert module is not None
-    first = exported(module, 32, "k")
+Open = Callable[..., Path]
+
+
+@pytest.fixture
+def graph(backbone: Callable[..., Backbone], weights: Path) -> Open:
+    """The file of the graph that a run would use, exported where it is not there."""
+
+    def opened(sha256: str = "k", **changes: Any) -> Path:
+        spec = backbone(**({"cut": "features.2", "image_size": 32, "runtime": "onnxruntime"} | changes))
+
+        def load() -> FrozenPrefix:
+            module = load_prefix(replace(spec, runtime="torch"), weights).module
+            assert module is not None
+            return module
+
+        open_runtime(spec, sha256, load)
+        found = cached_graph(spec, sha256)
+        assert found is not None and found.shape == (16, spec.image_size // 2, spec.image_size // 2)
+        return found.file
+
+    return opened
+
+
+def test_an_exported_graph_is_reused_until_its_key_changes(exports: list[int], graph: Open) -> None:
+    first = graph()
     written = first.stat().st_mtime_ns
-    assert exported(module, 32, "k") == first and exports == [32]
+    assert graph() == first and exports == [32]
     assert first.stat().st_mtime_ns == written
-    assert exported(module, 48, "k") != first and exported(module, 32, "other") != first
-    assert exports == [32, 48, 32]
+    assert len({first, graph(image_size=48), graph("other"), graph(mean=(0.1, 0.5, 0.5))}) == 4
+    assert exports == [32, 48, 32, 32]
 
 
 def cut_short(file: Path) -> None:
@@ -120,22 +198,15 @@ def flip(file: Path) -> None:
     file.write_bytes(data)
 
 
-def lose_digest(file: Path) -> None:
-    file.with_suffix(".sha256").unlink()
+def lose_facts(file: Path) -> None:
+    file.with_suffix(".json").unlink()
 
 
-@pytest.mark.parametrize("damage", [cut_short, flip, lose_digest])
-def test_a_damaged_graph_is_exported_again(
-    damage: Callable[[Path], None], exports: list[int], backbone: Callable[..., Backbone], weights: Path
-) -> None:
-    module = load_prefix(backbone(cut="features.2"), weights).module
-    assert module is not None
-    file = exported(module, 32, "k")
-    whole = file.read_bytes()
+@pytest.mark.parametrize("damage", [cut_short, flip, lose_facts])
+def test_a_damaged_graph_is_exported_again(damage: Callable[[Path], None], exports: list[int], graph: Open) -> None:
+    file = graph()
     damage(file)
-    assert exported(module, 32, "k").read_bytes() == whole
-    assert exports == [32, 32]
-    assert runtimes._is_whole(file)
+    assert graph() == file and exports == [32, 32]  # whole again: graph() finds it by its hash
 
 
 def test_two_backbones_never_share_a_graph(
@@ -149,3 +220,34 @@ def test_two_backbones_never_share_a_graph(
     )
     assert not np.allclose(dark.open().run(images), light.open().run(images))
     assert exports == [32, 32]
+
+
+WITHOUT_TORCH = """
+import sys
+from pathlib import Path
+from ffdi.features.extract import load_prefix
+from ffdi.params import read_params
+
+prefix = load_prefix(read_params(Path(sys.argv[1])).backbone("tiny"), Path(sys.argv[2]))
+prefix.open().run(__import__("numpy").zeros((2, 32, 32, 3), "uint8"))
+sys.exit("torch was loaded" if "torch" in sys.modules else 0)
+"""
+PARAMS = """
+data: {root: .}
+backbones: {tiny: {network: "torchvision:mobilenet_v2", weights: random, cut: features.2, image_size: 32}}
+recipes: {tiny: {backbone: tiny}}
+split: {embedding: tiny}
+ladder: {recipe: tiny, backbone: tiny}
+"""
+
+
+@pytest.mark.skipif(has_cuda(), reason="auto is torch where CUDA is")
+def test_once_exported_a_prefix_runs_without_torch(exports: list[int], weights: Path, tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(PARAMS)
+    spec = read_params(params).backbone("tiny")
+    load_prefix(spec, weights).open()
+    assert exports == [32]
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(params), str(weights)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

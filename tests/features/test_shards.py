@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffdi.errors import FfdiError, ShardError
-from ffdi.features.shards import FeatureStore, Index, Row, Shard, Spec, read_index, shard_name, write_shard
+from ffdi.features.shards import FeatureStore, Index, Shard, read_index, shard_name, write_shard
+from ffdi.features.spec import Row, Spec
 from ffdi.files import sha256_file
 
 SPEC = Spec("tiny", "torchvision:mobilenet_v2", "features.16", "ab" * 32, 64, (2, 3, 3), "float16", {"mean": [0.5]})
@@ -62,7 +63,7 @@ def test_a_shard_is_as_documented(store: Path) -> None:
         "cut": "features.16",
         "weights_sha256": "ab" * 32,
         "image_size": 64,
-        "format_version": 1,
+        "format_version": 2,
     }
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from ffdi.features.backbones import Backbone, build_network, cut_network, without_classifier
+from ffdi.features.backbones import build_network, cut_network, without_classifier
+from ffdi.features.spec import Backbone
 from ffdi.tails.heads import HeadSpec, TailFactory, TransformerHead
 
 NETWORK = "torchvision:resnet18"

@@ -11,6 +11,9 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def run_tasks(mapper: Callable[[Task], Result], tasks: Iterable[Task], *, workers: int | None) -> Iterator[Result]:
-    """Yield mapper(task) in order; memory is bounded by the tasks under way (see ordered_map)."""
-    return ordered_map(mapper, tasks, workers or cpu_count())
+def run_tasks(
+    mapper: Callable[[Task], Result], tasks: Iterable[Task], *, workers: int | None, waiting: int
+) -> Iterator[Result]:
+    """Yield mapper(task) in order; memory is bounded by the tasks under way and `waiting` (see ordered_map)."""
+    workers = workers or cpu_count()
+    return ordered_map(mapper, tasks, workers, max(waiting, 2 * workers))

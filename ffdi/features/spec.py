@@ -1,0 +1,114 @@
+"""What decides a feature: the backbone of params.yaml, and the spec with its fingerprint that every shard carries.
+
+Loads no torch, so that a run with nothing to do is over before torch would be loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ffdi.errors import WeightsError
+from ffdi.files import canonical_json
+
+FORMAT_VERSION = 2
+INPUT = "input"  # the cut of an empty prefix
+Row = tuple[str, int]  # (image_id, view)
+Features = npt.NDArray[Any]
+Keys = npt.NDArray[np.bytes_]  # one S33 each: the bytes of the image_id, then the view; they sort as rows do
+
+
+def row_keys(rows: Sequence[Row]) -> Keys:
+    """(N,) S33 of rows, in their order. Trailing zero bytes are not seen in comparisons; all keys have one length."""
+    return np.frombuffer(b"".join(bytes.fromhex(i) + bytes((v,)) for i, v in rows), "S33")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """All that decides a feature but the weights' bytes; the fields are those of params.yaml."""
+
+    name: str
+    network: str
+    weights: str
+    cut: str
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    view_count: int
+    view_policy: tuple[dict[str, Any], ...]
+    view_seed: int
+    dtype: str
+    runtime: str
+    precision: str
+    compile: bool = False
+    decoder: str = "pillow"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What every row of a set of shards is: shape, dtype and all that decides a feature.
+
+    `policy` holds the decode, resize, normalisation, view and runtime settings.
+    """
+
+    backbone: str
+    network: str
+    cut: str
+    weights_sha256: str
+    image_size: int
+    shape: tuple[int, ...]
+    dtype: str
+    policy: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the canonical JSON of all fields but the backbone's name."""
+        facts = asdict(self) | {"policy": dict(self.policy), "format_version": FORMAT_VERSION}
+        del facts["backbone"]
+        return hashlib.sha256(canonical_json(facts)).hexdigest()
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row's features, uncompressed."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of every shard."""
+        return {
+            "fingerprint": self.fingerprint,
+            "backbone": self.backbone,
+            "cut": self.cut,
+            "weights_sha256": self.weights_sha256,
+            "image_size": self.image_size,
+            "format_version": FORMAT_VERSION,
+        }
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from; stands in the file's header and goes into every metrics file."""
+
+    network: str
+    source: str
+    pretrained: bool
+
+
+def read_provenance(weights: Path, network: str | None = None) -> Provenance:
+    """The provenance in the header of a file that the weights stage wrote; WeightsError when not of `network`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="np") as file:
+            provenance = Provenance(**json.loads(file.metadata()["ffdi"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{weights}: not a weights file of the weights stage ({type(error).__name__})") from error
+    if network not in (None, provenance.network):
+        raise WeightsError(f"{weights}: holds weights of {provenance.network}, not of {network}: run the weights stage")
+    return provenance
