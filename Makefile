@@ -22,7 +22,7 @@ lint: $(VENV)/installed
 	lint-imports
 
 bench: $(VENV)/installed
-	python bench/bench.py
+	python bench/extraction.py
 
 check-repro: $(VENV)/installed
 	python .ci/check_repro.py

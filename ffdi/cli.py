@@ -73,7 +73,7 @@ def bar(name: str, unit: str = "images") -> Callable[..., Any]:
 @click.group()
 @click.version_option(package_name="ffdi")
 def main() -> None:
-    """Judge images with a trained recipe, and look into cached features."""
+    """Judge images with a trained recipe, and look into networks and cached features."""
 
 
 @main.command(cls=OneLineErrors)
@@ -107,6 +107,31 @@ def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
         raise InputError(f"{unreadable} of {len(files)} images cannot be read")
 
 
+@main.command(cls=OneLineErrors)
+@click.argument("network")
+@click.option("--image-size", default=224, show_default=True, type=click.IntRange(min=1))
+@click.option("--dtype", default="float16", show_default=True, type=click.Choice(["float16", "float32"]))
+def cuts(network: str, image_size: int, dtype: str) -> None:
+    """Print where NETWORK, torchvision:NAME or timm:NAME, can be cut, and what each cut stores and saves.
+
+    A cut is the module that the tail begins with. Its tensor is kept per image and view; the share of FLOPs is that of
+    the frozen prefix, which is computed once.
+    """
+    from ffdi.features.backbones import Cut, build_network, list_cuts, without_classifier
+    from ffdi.features.spec import INPUT
+    from ffdi.files import human_bytes
+
+    images = Cut(INPUT, (3, image_size, image_size), 0.0)
+    found = list_cuts(without_classifier(build_network(network), network), image_size)
+    rows = [("cut", "shape", "bytes per image", "FLOPs before")]
+    for cut, kept_as in [(images, "uint8"), *((cut, dtype) for cut in found)]:
+        shape = "x".join(str(n) for n in cut.shape)
+        rows.append((cut.name, shape, human_bytes(cut.bytes(kept_as)), f"{cut.flops_before:.1%}".replace("%", " %")))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for name, shape, size, share in rows:
+        click.echo(f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {size:>{widths[2]}}  {share:>{widths[3]}}")
+
+
 @main.group()
 def shards() -> None:
     """Look into a folder of cached features."""
@@ -130,9 +155,20 @@ def ls(folder: Path) -> None:
 
 @shards.command(cls=OneLineErrors)
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+def export(folder: Path, out: Path) -> None:
+    """Write each shard of FOLDER as an npz file in OUT: features, image_id and view."""
+    from ffdi.features.dataset import export_npz
+
+    for file in export_npz(folder, out):
+        click.echo(file)
+
+
+@shards.command(cls=OneLineErrors)
+@click.argument("folder", type=click.Path(path_type=Path))
 def verify(folder: Path) -> None:
     """Check every shard of FOLDER against its schema and the index's hashes."""
-    from ffdi.features.shards import FeatureStore
+    from ffdi.features.store import FeatureStore
 
     store = FeatureStore(folder)
     click.echo(f"{folder}: {len(store)} rows in {len(store.index.shards)} shards are whole")

@@ -35,7 +35,7 @@ def main(
     import torch
 
     from ffdi.evaluation.evaluate import evaluate
-    from ffdi.features.shards import FeatureStore
+    from ffdi.features.store import FeatureStore
     from ffdi.files import write_json
     from ffdi.intake.tables import join, read_folds, read_images
     from ffdi.parallel import cpu_count

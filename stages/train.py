@@ -38,7 +38,7 @@ def main(
     import torch
     from tqdm import tqdm
 
-    from ffdi.features.shards import FeatureStore
+    from ffdi.features.store import FeatureStore
     from ffdi.features.weights import load_network
     from ffdi.files import sole_writer
     from ffdi.intake.tables import join, read_folds, read_images, write_table

@@ -182,7 +182,7 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     import torch
 
     from ffdi.features.extract import extract, load_prefix
-    from ffdi.features.shards import FeatureStore
+    from ffdi.features.store import FeatureStore
     from ffdi.features.weights import load_network
     from ffdi.tails.batches import load_table
     from ffdi.tails.bundle import out_of_fold, save_bundle

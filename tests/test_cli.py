@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from conftest import Tiny, Trained
 
 from ffdi.cli import bar, main, stage_command, stopwatch
 from ffdi.errors import InputError
-from ffdi.features.shards import FeatureStore
+from ffdi.features.store import FeatureStore
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import load_bundle
 
@@ -79,6 +80,30 @@ def test_predict_reports_what_it_cannot_read(trained: Trained, tiny: Tiny, tmp_p
     assert result.exit_code == 1
     assert result.stdout.splitlines()[1] == f"{tmp_path}/a.jpg,,not an image format that Pillow knows"
     assert result.stdout.splitlines()[2].endswith((",real", ",fake"))
+
+
+def test_cuts_prints_a_table() -> None:
+    result = CliRunner().invoke(main, ["cuts", "torchvision:mobilenet_v2", "--image-size", "64", "--dtype", "float32"])
+    assert result.exit_code == 0, result.output
+    rows = [re.split(r"  +", line) for line in result.stdout.splitlines()]
+    assert rows[0] == ["cut", "shape", "bytes per image", "FLOPs before"]
+    assert rows[1] == ["input", "3x64x64", "12.3 kB", "0.0 %"]
+    assert ["features.16", "160x2x2", "2.56 kB"] in [row[:3] for row in rows]
+    assert len({len(line) for line in result.stdout.splitlines()}) == 1  # aligned
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        ("timm:vit_tiny_patch16_224", "image size 64: the network refuses it: "),
+        ("timm:vit_tiny_patch17", "does not exist in timm; close names: vit_tiny_patch16_"),
+    ],
+)
+def test_cuts_says_on_one_line_what_is_wrong(network: str, says: str) -> None:
+    result = CliRunner().invoke(main, ["cuts", network, "--image-size", "64"])
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("cuts: ") and says in line
 
 
 def test_shards_ls_and_verify(trained: Trained, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from ffdi.errors import FfdiError, InputError
-from ffdi.features.shards import FeatureStore
+from ffdi.features.store import FeatureStore
 from ffdi.intake.tables import write_table
 from ffdi.metrics import Metrics, evaluate_scores, explain_nulls, reliability, roc_points
 from ffdi.tails.batches import load_table

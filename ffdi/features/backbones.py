@@ -11,15 +11,14 @@ import copy
 import difflib
 import functools
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ffdi.errors import ParamsError
@@ -86,11 +85,30 @@ class Cut:
 def list_cuts(network: nn.Module, image_size: int) -> list[Cut]:
     """Every cut but `input`, in order of execution, a module before its parts; ParamsError when the size does not fit.
 
-    These are the names that `cut_network` takes, less any where what crosses is a list of tensors: no trace shows that.
+    These are the names that `cut_network` takes, less those whose graph fails on images or hands on no tensor (a list,
+    say), which no trace shows.
     """
-    calls, total = _calls(network, image_size)
     traced = _Traced(network)
-    return [Cut(name, shape, flops / max(total, 1)) for name, shape, flops in calls if traced.is_cut(name)]
+    cuts = {name: traced.sides(name)[0] for name in traced.names if traced.is_cut(name)}
+    # On the meta device nothing is computed, and attention takes no fused path that hides its FLOPs and its modules.
+    whole = traced.network.to("meta").eval().requires_grad_(False)
+    images = torch.zeros(2, 3, image_size, image_size, device="meta")
+    counter = FlopCounterMode(display=False)
+    flops: dict[str, int] = {}  # before each module, in order of execution
+
+    def note(name: str, *_: Any) -> None:
+        flops.setdefault(name, counter.get_total_flops())
+
+    for name in traced.names:
+        whole.get_submodule(name).register_forward_pre_hook(functools.partial(note, name))
+    try:
+        with torch.inference_mode(), counter:
+            whole(images)
+    except Exception as error:  # whatever the network's own code raises
+        raise ParamsError(f"image size {image_size}: the network refuses it: {_one_line(error)}") from error
+    total = max(counter.get_total_flops(), 1)
+    shapes = {name: traced.shape(cuts[name], images) for name in flops if name in cuts}
+    return [Cut(n, shape[1:], flops[cuts[n].begins_with] / total) for n, shape in shapes.items() if shape[:1] == (2,)]
 
 
 def cut_network(network: nn.Module, at: str) -> tuple[fx.GraphModule | None, Body]:
@@ -135,28 +153,6 @@ class Body(nn.Module):
 _OWNED = ("call_module", "get_attr")
 
 
-def _calls(network: nn.Module, image_size: int) -> tuple[list[tuple[str, tuple[int, ...], int]], int]:
-    """Each call that takes one tensor, in order: (module, its shape without batch axis, FLOPs before it); all FLOPs."""
-    # On the meta device nothing is computed, and attention takes no fused path that hides its FLOPs and its modules.
-    network = copy.deepcopy(network).to("meta").eval()
-    counter = FlopCounterMode(display=False)
-    calls = []
-
-    def note(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        entering = {id(t): t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        if len(entering) == 1:
-            calls.append((name, tuple(*(t.shape[1:] for t in entering.values())), counter.get_total_flops()))
-
-    for name, module in network.named_modules():
-        module.register_forward_pre_hook(functools.partial(note, name), with_kwargs=True)
-    try:
-        with torch.inference_mode(), counter:
-            network(torch.zeros(1, 3, image_size, image_size, device="meta"))
-    except Exception as error:  # whatever the network's own code raises
-        raise ParamsError(f"image size {image_size}: the network refuses it: {_one_line(error)}") from error
-    return calls, counter.get_total_flops()
-
-
 class _Traced:
     """A copy of a network, for tracing may leave constants in it, and its graphs; siblings share one per mode."""
 
@@ -164,6 +160,7 @@ class _Traced:
         self.network = copy.deepcopy(network)
         self.names = [name for name, _ in network.named_modules() if name]
         self._graph = functools.cache(self._trace)
+        self._values = functools.cache(self._run)
 
     def sides(self, cut: str) -> tuple[_Sides, _Sides]:
         """In eval and in train mode; ParamsError names the nearest cuts when this is none."""
@@ -177,7 +174,7 @@ class _Traced:
 
     def is_cut(self, name: str) -> bool:
         try:
-            return bool(name and self._sides(name, False) and self._sides(name, True))
+            return bool(self._sides(name, False) and self._sides(name, True))
         except ParamsError:
             return False
 
@@ -194,25 +191,43 @@ class _Traced:
         optional = list(inspect.signature(self.network.forward).parameters.values())[1:]
         defaults = {p.name: p.default for p in optional if p.default is not p.empty}
         try:
-            return _Tracer(parent).trace(self.network, defaults)
+            graph = _Tracer(parent).trace(self.network, defaults)
         except Exception as error:  # whatever the network's own code raises when it meets no tensor but a proxy
             return f"the code around it cannot be traced: {_one_line(error)}"
+        for name, constant in [(n, v) for n, v in vars(self.network).items() if isinstance(v, Tensor)]:
+            delattr(self.network, name)  # a plain attribute would not move to another device with the body
+            self.network.register_buffer(name, constant, persistent=False)
+        return graph
 
-    def _first_cuts(self, names: Iterable[str], count: int) -> list[str]:
-        """No more names are checked than needed: each may cost a trace."""
-        return list(islice(filter(self.is_cut, names), count))
+    def shape(self, sides: _Sides, images: Tensor) -> tuple[int, ...]:
+        """Of what crosses the cut; () where that is no tensor or the graph does not run."""
+        crossing = self._values(sides.graph, images).get(sides.crossing)
+        return tuple(crossing.shape) if isinstance(crossing, Tensor) else ()
+
+    def _run(self, graph: fx.Graph, images: Tensor) -> dict[fx.Node, Any]:
+        live = _ancestors(n for n in graph.nodes if n.op == "output")
+        whole = fx.Graph()
+        copied = _copy((n for n in graph.nodes if n in live and n.op != "output"), whole, {})
+        whole.output(tuple(copied.values()))
+        try:
+            with torch.inference_mode():
+                return dict(zip(copied, _compiled(whole)(self.network, images)))
+        except Exception:  # as where `isinstance(x, list)` was False while tracing, for the list was still a proxy
+            return {}
 
     def _close(self, name: str) -> list[str]:
         close = difflib.get_close_matches(name, self.names, n=len(self.names), cutoff=0.5)
-        stem = name.partition(".")[0]
-        family = [n for n in self.names if n.partition(".")[0] == stem]
-        return self._first_cuts(close, 5) or self._first_cuts(family, 5) or self._first_cuts(self.names, 5)
+        family = [n for n in self.names if n.partition(".")[0] == name.partition(".")[0]]
+        return self._first_cuts(dict.fromkeys([*close, *family, *self.names]), 5)
 
     def _beside(self, name: str) -> list[str]:
         """Two cuts before and two after a module, as the network defines its modules."""
         at = self.names.index(name)
-        before = self._first_cuts(reversed(self.names[:at]), 2)[::-1] or [INPUT]
-        return before + self._first_cuts(self.names[at + 1 :], 2)
+        before = self._first_cuts(reversed(self.names[:at]), 2)[::-1]
+        return (before or [INPUT]) + self._first_cuts(self.names[at + 1 :], 2)
+
+    def _first_cuts(self, names: Iterable[str], count: int) -> list[str]:
+        return list(itertools.islice(filter(self.is_cut, names), count))  # lazily: each name may cost a trace
 
 
 class _Tracer(fx.Tracer):
@@ -228,6 +243,7 @@ class _Sides:
     """What of a graph lies before and beyond a cut; ParamsError unless exactly one tensor crosses it."""
 
     def __init__(self, graph: fx.Graph, cut: str) -> None:
+        self.graph = graph
         calls = [n for n in graph.nodes if n.op == "call_module" and n.target == cut]
         if len(calls) != 1:
             raise ParamsError(f"the network calls this module {len(calls)} times; a cut is called once")
@@ -245,22 +261,32 @@ class _Sides:
             if any(s in before and s is not self.crossing and s.op != "get_attr" for s in node.all_input_nodes):
                 raise ParamsError(f"{node.name} beyond it also uses what comes before: more than one tensor crosses")
 
+    @property
+    def begins_with(self) -> str:
+        """The first module beyond the cut: beside a shortcut it is not that of the cut. One called again tells no time."""
+        calls = [n.target for n in self.graph.nodes if n.op == "call_module"]
+        beyond = set(self.beyond)
+        after = itertools.dropwhile(lambda n: n is not self.crossing, self.graph.nodes)
+        return next(str(n.target) for n in after if n in beyond and calls.count(n.target) == 1)
+
     def prefix(self) -> fx.Graph:
         prefix = fx.Graph()
-        copied: dict[fx.Node, fx.Node] = {}
-        for node in self.before:
-            copied[node] = prefix.node_copy(node, lambda n: copied[n])
-        prefix.output(copied[self.crossing])
+        prefix.output(_copy(self.before, prefix, {})[self.crossing])
         return prefix
 
     def body(self) -> fx.Graph:
         body = fx.Graph()
-        moved = {self.crossing: body.placeholder("x")}
         sources = {source for node in self.beyond for source in node.all_input_nodes}
         weights = [n for n in self.before if n in sources and n.op == "get_attr"]  # used on both sides
-        for node in weights + self.beyond:
-            moved[node] = body.node_copy(node, lambda n: moved[n])
+        _copy(weights + self.beyond, body, {self.crossing: body.placeholder("x")})
         return body
+
+
+def _copy(nodes: Iterable[fx.Node], graph: fx.Graph, copied: dict[fx.Node, fx.Node]) -> dict[fx.Node, fx.Node]:
+    """`copied`, which holds what the nodes take from elsewhere, with their own copies at the end of `graph` added."""
+    for node in nodes:
+        copied[node] = graph.node_copy(node, lambda n: copied[n])
+    return copied
 
 
 def _one_line(error: Exception) -> str:
@@ -323,8 +349,11 @@ class FrozenPrefix(nn.Module):
 
     def feature_shape(self, image_size: int) -> tuple[int, int, int]:
         """(C, h, w) of one image's features; ParamsError when they are no map."""
-        with torch.inference_mode():
-            shape = tuple(self(torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)).shape[1:])
+        try:
+            with torch.inference_mode():
+                shape = tuple(self(torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)).shape[1:])
+        except Exception as error:  # whatever the network's own code raises, and a list has no shape
+            raise ParamsError(f"image size {image_size}: the prefix refuses it: {_one_line(error)}") from error
         if len(shape) != 3:
             raise ParamsError(f"the tensor that crosses the cut has shape {shape}, not (C, H, W)")
         return shape

@@ -206,8 +206,9 @@ def _computed(
 
     def mapper(task: Sequence[Row]) -> Features:
         images = reader(task, parts=parts)
-        with parts.timed("prefix") if parts else nullcontext(), np.errstate(
-            over="ignore"
+        with (
+            parts.timed("prefix") if parts else nullcontext(),
+            np.errstate(over="ignore"),
         ):  # an overflow becomes infinite and is refused, with its image, by the writer
             return runtime.run(images).astype(spec.dtype)
 

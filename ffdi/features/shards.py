@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ffdi.errors import ShardError
-from ffdi.features.spec import FORMAT_VERSION, Features, Keys, Row, Spec, row_keys
+from ffdi.features.spec import FORMAT_VERSION, Features, Keys, Row, Spec, key_rows, row_keys
 from ffdi.files import replacing, sha256_file, write_json
 from ffdi.parallel import cpu_count, ordered_map
 
@@ -175,6 +175,11 @@ class Shard:
         except _H5_ERRORS as error:
             raise ShardError(f"{self.file}: damaged features ({_line(error)}): run extract again") from error
 
+    @property
+    def rows(self) -> list[Row]:
+        """(image_id, view) of each row."""
+        return key_rows(self.keys)
+
     def raw(self, at: int) -> tuple[int, bytes]:
         """(filter mask, bytes) of row `at` as they stand in the file, its checksum among them but not looked at."""
         try:
@@ -266,98 +271,3 @@ def unharmed(folder: Path, shards: Sequence[Mapping[str, Any]]) -> list[bool]:
         return file.exists() and sha256_file(file) == str(entry["sha256"])
 
     return list(ordered_map(whole, shards, cpu_count()))
-
-
-class FeatureStore:
-    """Read features by (image_id, view) from a folder of shards.
-
-    Opening checks the index, the sha256 of every file (HDF5 keeps some strings without a checksum, and a flipped bit
-    there can hang its reader) and every schema. Files open per read, so a store can be handed to other threads and
-    processes.
-
-        store = FeatureStore(Path("data/features/mobilenet_v2"))
-        x = store.read([(image_id, 0) for image_id in ids])    # (N, C, H, W) float16
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.index = read_index(folder)
-        self.spec = self.index.spec
-        self.verify()
-        keys: list[Keys] = [np.empty(0, "S33")]
-        for number, entry in enumerate(self.index.shards):
-            with self.shard(number) as shard:
-                if len(shard.keys) != entry["rows"]:
-                    raise ShardError(f"{shard.file}: {len(shard.keys)} rows, the index says {entry['rows']}")
-                keys.append(shard.keys)
-        self._keys = np.concatenate(keys)
-        if not np.all(self._keys[:-1] < self._keys[1:]):
-            raise ShardError(f"{folder}: rows are not sorted by image and view: run extract again")
-        self._starts = np.cumsum([0, *(int(entry["rows"]) for entry in self.index.shards)])
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __contains__(self, row: Row) -> bool:
-        return bool(self._positions([row])[0] >= 0)
-
-    @property
-    def rows(self) -> list[Row]:
-        """Every (image_id, view), sorted."""
-        raw = self._keys.view(np.uint8).reshape(-1, 33)
-        return [(bytes(row[:32]).hex(), int(row[32])) for row in raw]
-
-    def views(self, image_id: str) -> list[int]:
-        """The views of an image that are there, ascending."""
-        low, high = np.searchsorted(self._keys, row_keys([(image_id, 0), (image_id, 255)]))
-        found = self._keys[low : high + 1].view(np.uint8).reshape(-1, 33)
-        return [int(row[32]) for row in found if bytes(row[:32]).hex() == image_id]
-
-    def read(self, rows: Sequence[Row]) -> Features:
-        """(N, *shape) features in the order of `rows`; ShardError names the first row that is missing."""
-        positions = self._positions(rows)
-        if (positions < 0).any():
-            image_id, view = rows[int(np.argmax(positions < 0))]
-            raise ShardError(f"{self.folder}: no features of image {image_id} view {view}: run extract again")
-        out = np.empty((len(rows), *self.spec.shape), self.spec.dtype)
-        number = np.searchsorted(self._starts, positions, side="right") - 1
-        order = np.argsort(positions, kind="stable")
-        for this in np.unique(number):
-            own = order[number[order] == this]
-            with self.shard(int(this)) as shard:
-                for start in range(0, len(own), 256):
-                    part = own[start : start + 256]
-                    offsets = positions[part] - self._starts[this]
-                    low, high = int(offsets[0]), int(offsets[-1]) + 1
-                    # One contiguous read is far faster than h5py's selection of points; sparse rows go one by one.
-                    if high - low <= 2 * len(part):
-                        out[part] = shard.read(slice(low, high))[offsets - low]
-                    else:
-                        out[part] = np.concatenate([shard.read(slice(at, at + 1)) for at in map(int, offsets)])
-        return out
-
-    def refuse_other_weights(self, sha256: str) -> None:
-        """ShardError when the features were made with other weights than these."""
-        if sha256 != self.spec.weights_sha256:
-            raise ShardError(
-                f"{self.folder}: made with weights {self.spec.weights_sha256[:12]}, the file given is {sha256[:12]}: "
-                "run extract again"
-            )
-
-    def verify(self) -> None:
-        """ShardError naming the first file whose bytes are not those of the index."""
-        for entry, whole in zip(self.index.shards, unharmed(self.folder, self.index.shards), strict=True):
-            if not whole:
-                file = self.folder / entry["name"]
-                trouble = "sha256 differs from the index" if file.exists() else "missing"
-                raise ShardError(f"{file}: {trouble}: run extract again")
-
-    def shard(self, number: int) -> Shard:
-        """Open a shard of the index; the caller closes it."""
-        return Shard(self.folder / self.index.shards[number]["name"], self.spec)
-
-    def _positions(self, rows: Sequence[Row]) -> npt.NDArray[np.int64]:
-        """(N,) places of rows in the whole set; -1 where a row is not there."""
-        keys = row_keys(rows)
-        at = np.minimum(np.searchsorted(self._keys, keys), max(0, len(self._keys) - 1))
-        return np.where(self._keys[at] == keys, at, -1) if len(self._keys) else np.full(len(rows), -1)

@@ -30,6 +30,12 @@ def row_keys(rows: Sequence[Row]) -> Keys:
     return np.frombuffer(b"".join(bytes.fromhex(i) + bytes((v,)) for i, v in rows), "S33")
 
 
+def key_rows(keys: Keys) -> list[Row]:
+    """The rows of keys."""
+    raw = keys.view(np.uint8).reshape(-1, 33)
+    return [(bytes(row[:32]).hex(), int(row[32])) for row in raw]
+
+
 @dataclass(frozen=True)
 class Backbone:
     """All that decides a feature but the weights' bytes; the fields are those of params.yaml."""

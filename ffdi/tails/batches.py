@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ffdi.errors import FfdiError, ParamsError
-from ffdi.features.shards import FeatureStore
+from ffdi.features.store import FeatureStore
 from ffdi.files import human_bytes
 
 Operation = str | dict[str, Any]

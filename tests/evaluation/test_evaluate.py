@@ -15,7 +15,7 @@ from conftest import Tiny, Trained
 
 from ffdi.errors import FfdiError, InputError, ShardError
 from ffdi.evaluation.evaluate import Evaluation, evaluate, state_hash
-from ffdi.features.shards import FeatureStore
+from ffdi.features.store import FeatureStore
 from ffdi.files import write_json
 from ffdi.metrics import auc
 from ffdi.tails.bundle import Bundle, load_bundle

@@ -16,7 +16,7 @@ from conftest import Tiny, Trained, tiny_backbone, tiny_training
 
 from ffdi.evaluation.ladder import RUNGS, _first_half, climb
 from ffdi.features.extract import load_prefix
-from ffdi.features.shards import FeatureStore
+from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
 from ffdi.files import write_json
 from ffdi.metrics import Metrics, auc

@@ -22,8 +22,8 @@ from conftest import Tiny, make_tiny, picture
 from ffdi.errors import FfdiError, InputError, LockedError
 from ffdi.features import extract as extraction
 from ffdi.features.extract import Extraction, Prefix, embed, extract, load_prefix, plan_rows
-from ffdi.features.shards import FeatureStore
 from ffdi.features.spec import Backbone
+from ffdi.features.store import FeatureStore
 from ffdi.features.views import render
 from ffdi.intake.images import open_image, to_array
 from ffdi.params import read_params

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from ffdi.errors import FfdiError, ShardError
 from ffdi.features import generations
 from ffdi.features.generations import Goal, build
-from ffdi.features.shards import FeatureStore
+from ffdi.features.shards import read_index
 from ffdi.features.spec import Features, Row, Spec
+from ffdi.features.store import FeatureStore
 
 SPEC = Spec("tiny", "torchvision:x", "layer4", "ab" * 32, 64, (2, 2, 2), "float16", {"mean": [0.5]})
 IDS = sorted(hashlib.sha256(bytes([i])).hexdigest() for i in range(12))
@@ -104,6 +105,38 @@ def test_another_shard_size_reuses_every_row(tmp_path: Path) -> None:
     run(tmp_path / "f", shard_rows=7)
     assert run(tmp_path / "f").rows == []
     assert contents(tmp_path / "f") == from_nothing(tmp_path)
+
+
+def test_another_compression_reuses_every_row(tmp_path: Path) -> None:
+    run(tmp_path / "f")
+    assert run(tmp_path / "f", compression="bitshuffle-lz4").rows == []
+    packed = contents(tmp_path / "f")
+    run(tmp_path / "packed", compression="bitshuffle-lz4")
+    assert packed == contents(tmp_path / "packed") != from_nothing(tmp_path)
+    assert np.array_equal(FeatureStore(tmp_path / "f").read(PLAN), np.stack([feature(SPEC, row) for row in PLAN]))
+    assert run(tmp_path / "f").rows == []
+    assert contents(tmp_path / "f") == contents(tmp_path / "from-nothing")
+
+
+def test_a_killed_run_of_another_compression_loses_no_row(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path / "f", fuse=12, compression="bitshuffle-lz4")
+    assert run(tmp_path / "f").rows == PLAN[10:]
+    assert contents(tmp_path / "f") == from_nothing(tmp_path)
+
+
+def test_the_index_says_what_computed_its_rows(tmp_path: Path) -> None:
+    def makers(plan: Sequence[Row], **facts: Any) -> list[Any]:
+        run(tmp_path / "f", plan, made_by=lambda: facts)
+        return list(read_index(tmp_path / "f").made_by)
+
+    old, new = {"batch": 64}, {"batch": 32}
+    assert makers(PLAN[:8], **old) == [old]
+    assert makers(PLAN[:8], **new) == [old]  # nothing was computed
+    assert makers(PLAN[:6], **new) == [old]
+    assert makers(PLAN[:10], **new) == [new, old]
+    assert makers(PLAN[:12], **old) == [new, old]
+    assert makers(PLAN[12:], **new) == [new]  # no old row is left
 
 
 def test_features_of_another_fingerprint_are_rebuilt_never_mixed(tmp_path: Path) -> None:

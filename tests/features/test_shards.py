@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffdi.errors import FfdiError, ShardError
-from ffdi.features.shards import FeatureStore, Index, Shard, read_index, shard_name, write_shard
+from ffdi.features.shards import COMPRESSIONS, Index, Shard, Stored, read_index, shard_name, write_shard
 from ffdi.features.spec import Row, Spec
+from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
 
 SPEC = Spec("tiny", "torchvision:mobilenet_v2", "features.16", "ab" * 32, 64, (2, 3, 3), "float16", {"mean": [0.5]})
@@ -90,6 +92,51 @@ def test_the_bytes_do_not_depend_on_how_the_features_came_in_blocks(
     write_shard(file, SPEC, ROWS, [FEATURES])
     write_shard(file.with_name("many.h5"), SPEC, ROWS, np.split(FEATURES, cuts))
     assert file.with_name("many.h5").read_bytes() == file.read_bytes()
+
+
+def test_compressed_shards_hold_the_same_features_in_fewer_bytes(tmp_path: Path) -> None:
+    smooth = np.zeros((10, 2, 3, 3), np.float16)
+    smooth[:, 0, 0, 0] = np.arange(10)
+    for compression in COMPRESSIONS:
+        write_shard(tmp_path / compression, SPEC, ROWS, [smooth], compression)
+        with Shard(tmp_path / compression, SPEC) as shard:
+            assert shard.compression == compression and shard.rows == ROWS
+            assert np.array_equal(shard.read(slice(0, 10)), smooth)
+        with h5py.File(tmp_path / compression) as h5:
+            assert h5["features"].fletcher32
+    wide = replace(SPEC, shape=(64, 8, 8))
+    sizes = []
+    for compression in COMPRESSIONS:
+        write_shard(tmp_path / "wide", wide, ROWS, [np.ones((10, 64, 8, 8), np.float16)], compression)
+        sizes.append((tmp_path / "wide").stat().st_size)
+    assert sizes[1] < sizes[0] / 4
+
+
+def test_rows_copied_raw_leave_the_bytes_of_rows_computed(store: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "computed", SPEC, ROWS[1:4], [FEATURES[1:4]])
+    with Shard(store / "shard-00000.h5", SPEC) as old:
+        write_shard(tmp_path / "copied", SPEC, ROWS[1:4], [Stored(old, 1), FEATURES[2:3], Stored(old, 3)])
+        with pytest.raises(ShardError, match="2 rows of features came for 1"):
+            write_shard(tmp_path / "more", SPEC, ROWS[1:2], [Stored(old, 1), Stored(old, 2)])
+    assert (tmp_path / "copied").read_bytes() == (tmp_path / "computed").read_bytes()
+
+
+def test_a_row_that_was_damaged_and_copied_raw_is_found_on_reading(store: Path, tmp_path: Path) -> None:
+    with h5py.File(store / "shard-00000.h5", "r+") as h5:
+        mask, raw = h5["features"].id.read_direct_chunk((1, 0, 0, 0))
+        h5["features"].id.write_direct_chunk((1, 0, 0, 0), bytes([raw[0] ^ 1]) + raw[1:], mask)
+    with Shard(store / "shard-00000.h5", SPEC) as old:
+        write_shard(tmp_path / "copied", SPEC, ROWS[1:2], [Stored(old, 1)])
+    with Shard(tmp_path / "copied", SPEC) as copy, pytest.raises(ShardError, match="damaged features"):
+        copy.read(slice(0, 1))
+
+
+def test_a_store_that_keeps_files_open_reads_the_same(store: Path) -> None:
+    kept = FeatureStore(store, keep_open=True)
+    for asked in ([3, 1], [9, 0, 3], [5]):
+        assert np.array_equal(kept.read([ROWS[i] for i in asked]), FEATURES[asked])
+    again = pickle.loads(pickle.dumps(kept))
+    assert np.array_equal(again.read(ROWS), FEATURES)
 
 
 def test_the_store_knows_its_views(lasting: FeatureStore) -> None:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffdi.errors import FfdiError, ParamsError, ShardError
-from ffdi.features.shards import FeatureStore, Index, write_shard
+from ffdi.features.shards import Index, write_shard
 from ffdi.features.spec import Spec
+from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
 from ffdi.tails.batches import FeatureTable, augmentation, load_table, mixing
 

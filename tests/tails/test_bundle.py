@@ -18,7 +18,7 @@ from torch import nn
 
 from ffdi.errors import BundleError, ShardError
 from ffdi.features.extract import load_prefix
-from ffdi.features.shards import FeatureStore
+from ffdi.features.store import FeatureStore
 from ffdi.metrics import best_threshold, fit_temperature
 from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.bundle import load_bundle, out_of_fold, sigmoid

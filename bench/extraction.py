@@ -1,0 +1,341 @@
+"""Stage extract beside its peer and its parts: speed, bytes, what more images cost, memory at scale, compression.
+
+The peer works as the reproduced notebooks do: torchvision's transforms on one image at a time, the prefix in eager
+torch at batch 1, one float32 file for each image and view. All figures are medians over the runs of one call; ratios
+are taken pairwise, side by side. Writes Markdown tables; `make bench` commits them as bench/extraction.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from ffdi.cli import bar
+from ffdi.features.extract import Prefix, extract, load_prefix, plan_rows, view_images
+from ffdi.features.shards import COMPRESSIONS, Shard, read_index, write_shard
+from ffdi.features.store import FeatureStore
+from ffdi.files import human_bytes
+from ffdi.intake.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_images, write_table
+from ffdi.parallel import cpu_count, ordered_map
+from ffdi.params import read_params
+
+MAX_PIXELS = 50_000_000
+STAGE = Path(__file__).parents[1] / "stages" / "extract.py"
+NETWORKS = {"mobilenet_v2": 1.0, "wide_resnet50_2": 0.2}  # backbone of params: share of the images that are timed
+
+
+class Speed:
+    """Rates of one backbone on the same images; each method takes an empty folder and gives views per second."""
+
+    def __init__(self, images: pd.DataFrame, root: Path, prefix: Prefix) -> None:
+        self.images, self.root, self.prefix = images, root, prefix
+        self.paths = dict(zip(images["image_id"], images["path"], strict=True))
+        self.runtime = prefix.open()  # the graph is exported once: start-up
+        self.module = prefix.module
+        rows = plan_rows(list(images["image_id"]), ["train"] * len(images), prefix.backbone.view_count)
+        self.blocks = [rows[at : at + 8] for at in range(0, len(rows), 8)]
+        self.rows = rows
+
+    def peer(self, out: Path) -> float:
+        """The notebooks' way."""
+        assert self.module is not None
+        b, network = self.prefix.backbone, self.module.prefix
+        see = transforms.Compose(
+            [
+                transforms.Resize((b.image_size, b.image_size)),
+                transforms.RandomHorizontalFlip(),
+                transforms.RandomVerticalFlip(),
+                transforms.RandomAutocontrast(),
+                transforms.RandomRotation(20),
+                transforms.RandomEqualize(),
+                transforms.ToTensor(),
+                transforms.Normalize(b.mean, b.std),
+            ]
+        )
+        some = self.rows[:: max(1, len(self.rows) // 150)]
+        started = time.perf_counter()
+        for image_id, view in some:
+            with Image.open(self.root / self.paths[image_id]) as image:
+                pixels = see(image.convert("RGB"))
+            torch.save(network(pixels.unsqueeze(0)).flatten(), out / f"{image_id}_{view}.flatten")
+        return len(some) / (time.perf_counter() - started)
+
+    def ours(self, out: Path) -> float:
+        """Stage extract's function from nothing, shards synced and hashed; opening the runtime is start-up."""
+        started = time.perf_counter()
+        done = run_extract(self.images, self.root, self.prefix, out / "features")
+        return done.computed / (time.perf_counter() - started - done.seconds["start"])
+
+    def prefix_alone(self, out: Path) -> float:
+        """The runtime on images in memory, one thread a core, features thrown away."""
+        size = self.prefix.backbone.image_size
+        images = np.random.default_rng(0).integers(0, 256, (8, size, size, 3), np.uint8)
+        started = time.perf_counter()
+        for _ in ordered_map(lambda block: self.runtime.run(images[: len(block)]), self.blocks, cpu_count()):
+            pass
+        return len(self.rows) / (time.perf_counter() - started)
+
+    def decode_alone(self, out: Path) -> float:
+        """Reading, decoding, resizing and rendering the views, on every core."""
+
+        def one(rows: list[tuple[str, int]]) -> int:
+            b = self.prefix.backbone
+            return len(view_images(rows, self.paths, root=self.root, backbone=b, max_pixels=MAX_PIXELS))
+
+        started = time.perf_counter()
+        views = sum(ordered_map(one, self.blocks, cpu_count()))
+        return views / (time.perf_counter() - started)
+
+
+def run_extract(images: pd.DataFrame, root: Path, prefix: Prefix, out: Path, **options: Any) -> Any:
+    """All images as train images, in this process."""
+    return extract(
+        images,
+        ["train"] * len(images),
+        root=root,
+        prefix=prefix,
+        out=out,
+        shard_rows=4096,
+        workers=None,
+        max_pixels=MAX_PIXELS,
+        say=lambda line: None,
+        **options,
+    )
+
+
+def speed_table(params_file: Path, images_file: Path, weights: Path, runs: int) -> Iterator[str]:
+    """Rows of the table of speeds and bytes."""
+    params = read_params(params_file)
+    images = read_images(images_file)
+    yield "| backbone | peer | ffdi | ratio | prefix alone | ffdi / prefix alone | decode and views alone | bytes a view |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for name, share in NETWORKS.items():
+        backbone = replace(params.backbone(name), view_count=2)
+        prefix = load_prefix(backbone, weights / f"{name}.safetensors")
+        speed = Speed(images.head(int(share * len(images))), params.root(), prefix)
+        ways = (speed.peer, speed.ours, speed.prefix_alone, speed.decode_alone)
+        rates = [[in_fresh_folder(way) for way in ways] for _ in bar(f"bench {name}", "rounds")(range(runs), runs)]
+        peer, ours, alone, decode = (statistics.median(side) for side in zip(*rates, strict=True))
+        ratio = statistics.median(round_[1] / round_[0] for round_ in rates)
+        near = statistics.median(round_[1] / round_[2] for round_ in rates)
+        with tempfile.TemporaryDirectory() as folder:
+            done = run_extract(speed.images, params.root(), prefix, Path(folder) / "features")
+            size = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file()) / done.rows
+        yield (
+            f"| {name} `{backbone.cut}` | {peer:.1f} | {ours:.1f} | **{ratio:.1f}** | {alone:.1f} | **{near:.0%}** "
+            f"| {decode:.0f} | {size:,.0f} (features alone {prefix.spec.row_bytes:,}) |"
+        )
+
+
+def in_fresh_folder(way: Callable[[Path], float]) -> float:
+    """way(folder) in an empty folder that is deleted afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        return way(Path(folder))
+
+
+PARAMS = """
+data: {{root: {root}}}
+backbones:
+  mobilenet_v2:
+    network: torchvision:mobilenet_v2
+    weights: random
+    cut: features.16
+    image_size: {size}
+    views: {{count: {views}, policy: seeds}}
+recipes: {{mobilenet_v2: {{backbone: mobilenet_v2}}}}
+split: {{embedding: mobilenet_v2}}
+ladder: {{recipe: mobilenet_v2, backbone: mobilenet_v2}}
+"""
+
+
+class Synthetic:
+    """`count` JPEGs of `pixels` squared, small and smooth, all different, with the tables that stage extract reads."""
+
+    def __init__(self, folder: Path, count: int, pixels: int, size: int, views: int, weights: Path) -> None:
+        self.folder, self.weights = folder, weights
+        root = folder / "images"
+        rng = np.random.default_rng(0)
+        (folder / "params.yaml").write_text(PARAMS.format(root=root, size=size, views=views))
+        ids = []
+        for number in range(count):
+            coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
+            buffer = io.BytesIO()
+            coarse.resize((pixels, pixels), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=85)
+            file = root / str(number // 1000) / f"{number}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(buffer.getvalue())
+            ids.append(hashlib.sha256(buffer.getvalue()).hexdigest())
+        facts = dict.fromkeys(IMAGE_COLUMNS, "") | {"label": 0, "width": pixels, "height": pixels, "phash": "0" * 32}
+        paths = [f"{number // 1000}/{number}.jpg" for number in range(count)]
+        self.images = pd.DataFrame(facts | {"image_id": ids, "path": paths, "group": ids})[list(IMAGE_COLUMNS)]
+
+    def run(self, count: int, out: Path) -> dict[str, float]:
+        """Stage extract on the first `count` images: its times by part, wall-clock seconds and peak bytes of memory."""
+        images = self.images.head(count).sort_values("image_id")
+        write_table(out / "images.csv", images)
+        facts = {"cluster": images["image_id"], "role": "train", "fold": 0}
+        write_table(out / "folds.csv", images[["image_id", "group"]].assign(**facts)[list(FOLD_COLUMNS)])
+        command = [sys.executable, str(STAGE), "--params", str(self.folder / "params.yaml")]
+        command += ["--backbone", "mobilenet_v2", "--weights", str(self.weights), "--out", str(out / "data/features/x")]
+        command += ["--images", str(out / "images.csv"), "--folds", str(out / "folds.csv")]
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", WATCH, *command], check=True, capture_output=True, text=True)
+        wall = time.perf_counter() - started
+        times = json.loads((out / "data" / "timings" / "extract-mobilenet_v2.json").read_text())
+        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+        return {"start": 0.0} | times | {"wall": wall, "memory": int(done.stdout) * unit}
+
+
+# A process of its own and small: Linux counts the memory of whoever forks into the peak of the program that it starts.
+WATCH = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def working(run: dict[str, float]) -> float:
+    """Seconds beyond start-up: without imports and without opening the runtime."""
+    return run["seconds"] - run["start"]
+
+
+def increment_table(weights: Path, count: int, runs: int) -> Iterator[str]:
+    """Rows of the table of what more images, and nothing new, cost."""
+    full, more, nothing = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        data = Synthetic(Path(folder), count, pixels=224, size=224, views=2, weights=weights)
+        data.run(1, Path(folder) / "warm")  # exports the graph
+        for number in bar("bench increment", "rounds")(range(runs), runs):
+            whole, grown = Path(folder) / f"whole{number}", Path(folder) / f"grown{number}"
+            full.append(data.run(count, whole))
+            data.run(count - count // 100, grown)
+            more.append(data.run(count, grown))
+            nothing.append(data.run(count, grown))
+            same = [(p.name, p.read_bytes()) for p in sorted((whole / "data/features/x").iterdir())]
+            assert same == [(p.name, p.read_bytes()) for p in sorted((grown / "data/features/x").iterdir())]
+            shutil.rmtree(whole), shutil.rmtree(grown)
+    share = statistics.median(working(b) / working(a) for a, b in zip(full, more, strict=True))
+    yield f"| of {count:,} images, 3 views each | |"
+    yield "| --- | ---: |"
+    yield f"| all, from nothing, beyond start-up | {statistics.median(map(working, full)):.1f} s |"
+    yield f"| 1 % more images, beyond start-up | {statistics.median(map(working, more)):.2f} s, **{share:.1%}** of that |"
+    yield f"| 1 % more images, wall clock | {statistics.median(r['wall'] for r in more):.1f} s |"
+    yield f"| nothing new to do, wall clock, start-up included | **{statistics.median(r['wall'] for r in nothing):.1f} s** |"
+
+
+def scale_table(weights: Path, counts: list[int], runs: int) -> Iterator[str]:
+    """Rows of the table of cost per view and peak memory by the number of images."""
+    yield "| images | time per view | of that at the fewest | peak memory |"
+    yield "| ---: | ---: | ---: | ---: |"
+    with tempfile.TemporaryDirectory() as folder:
+        data = Synthetic(Path(folder), max(counts), pixels=64, size=64, views=0, weights=weights)
+        data.run(1, Path(folder) / "warm")
+        rounds = []
+        for number in bar("bench scale", "rounds")(range(runs), runs):
+            rounds.append([data.run(count, Path(folder) / f"{number}-{count}") for count in counts])
+            for count in counts:
+                shutil.rmtree(Path(folder) / f"{number}-{count}")
+    for at, count in enumerate(counts):
+        cost = statistics.median(working(one[at]) / count for one in rounds)
+        ratio = statistics.median(working(one[at]) / count / (working(one[0]) / counts[0]) for one in rounds)
+        memory = max(one[at]["memory"] for one in rounds)
+        yield f"| {count:,} | {cost * 1e3:.3f} ms | {ratio:.1%} | {human_bytes(memory)} |"
+
+
+def compression_table(features: Path, runs: int) -> Iterator[str]:
+    """Rows of the table of sizes and rates of each compression, on features that are there."""
+    yield "| features | compression | bytes a row | of none | write | read in blocks of 256 | read row by row |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+    for folder in sorted(path.parent for path in features.glob("*/index.json")):
+        spec, store = read_index(folder).spec, FeatureStore(folder)
+        rows = store.rows[: int(2e8 // spec.row_bytes)]
+        block = store.read(rows)
+        size = len(rows) * spec.row_bytes / 1e6
+        none = 0.0
+        for compression in COMPRESSIONS:
+            rates = []
+            with tempfile.TemporaryDirectory() as temporary:
+                file = Path(temporary) / "shard-00000.h5"
+                for _ in range(runs):
+                    marks = [time.perf_counter()]
+                    write_shard(file, spec, rows, [block[at : at + 8] for at in range(0, len(rows), 8)], compression)
+                    marks.append(time.perf_counter())
+                    with Shard(file, spec) as shard:
+                        for at in range(0, len(rows), 256):
+                            shard.read(slice(at, at + 256))
+                        marks.append(time.perf_counter())
+                        for at in np.random.default_rng(0).permutation(len(rows)).tolist():
+                            shard.read(slice(at, at + 1))
+                        marks.append(time.perf_counter())
+                    rates.append([size / seconds for seconds in np.diff(marks)])
+                stored = file.stat().st_size / len(rows)
+            none = none or stored
+            write, read, single = (statistics.median(side) for side in zip(*rates, strict=True))
+            yield (
+                f"| {folder.name} | {compression} | {stored:,.0f} | {stored / none:.0%} | {write:.0f} MB/s "
+                f"| {read:.0f} MB/s | {single:.0f} MB/s |"
+            )
+
+
+def machine() -> str:
+    """Processor, cores, memory, system and the versions that decide speed."""
+    info = Path("/proc/cpuinfo")
+    models = [line.partition(":")[2].strip() for line in info.read_text().splitlines()] if info.exists() else []
+    name = next((m for m in models if any(v in m for v in ("AMD", "Intel", "ARM"))), "") or platform.processor()
+    family = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in info.read_text().splitlines()}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return (
+        f"{name} family {family.get('cpu family', '?')} model {family.get('model', '?')}, {cpu_count()} cores, "
+        f"{human_bytes(memory)} of memory, {platform.system()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__.split('+')[0]}, no GPU used"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--images", type=Path, default=Path("data/images.csv"))
+    parser.add_argument("--weights", type=Path, default=Path("data/weights"))
+    parser.add_argument("--features", type=Path, default=Path("data/features"))
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--increment", type=int, default=2000, help="images, at 224 pixels")
+    parser.add_argument("--scale", type=int, nargs="*", default=[2000, 20_000, 200_000], help="images, at 64 pixels")
+    parser.add_argument("--out", type=Path, default=Path("bench/extraction.md"))
+    chosen = parser.parse_args()
+    torch.set_num_threads(cpu_count())
+    weights, runs = chosen.weights, chosen.runs
+    sections = {
+        "Speed (views/s)": speed_table(chosen.params, chosen.images, weights, runs),
+        "More images": increment_table(weights / "mobilenet_v2.safetensors", chosen.increment, runs),
+        "Scale (64x64 images)": scale_table(weights / "mobilenet_v2.safetensors", chosen.scale, runs),
+        "Compression": compression_table(chosen.features, runs),
+    }
+    lines = ["# Extraction, measured by `make bench`", "", f"{machine()}. Medians of {runs} runs; ratios are paired."]
+    for title, table in sections.items():
+        lines += ["", f"## {title}", "", *table]
+        print("\n".join(lines[lines.index(f"## {title}") :]), flush=True)
+    chosen.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
