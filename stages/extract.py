@@ -51,8 +51,10 @@ def main(
         times.update(done.seconds)
     say(f"extract {name}: {done.computed} rows computed, {done.reused} reused")
     if done.computed:
-        parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in done.seconds.items())
-        say(f"extract {name}: {parts} (decode, views and prefix summed over the workers)")
+        seconds = dict(done.seconds)
+        rate = done.computed / seconds.pop("work")
+        parts = ", ".join(f"{part} {spent:.1f} s" for part, spent in seconds.items())
+        say(f"extract {name}: {rate:.0f} views/s; {parts} (decode, views and prefix summed over the workers)")
 
 
 if __name__ == "__main__":

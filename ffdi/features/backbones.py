@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ffdi.errors import ParamsError
@@ -85,30 +86,40 @@ class Cut:
 def list_cuts(network: nn.Module, image_size: int) -> list[Cut]:
     """Every cut but `input`, in order of execution, a module before its parts; ParamsError when the size does not fit.
 
-    These are the names that `cut_network` takes, less those whose graph fails on images or hands on no tensor (a list,
-    say), which no trace shows.
+    These are the names that `cut_network` takes, less those where a list of tensors crosses: no trace shows that.
     """
     traced = _Traced(network)
     cuts = {name: traced.sides(name)[0] for name in traced.names if traced.is_cut(name)}
     # On the meta device nothing is computed, and attention takes no fused path that hides its FLOPs and its modules.
     whole = traced.network.to("meta").eval().requires_grad_(False)
-    images = torch.zeros(2, 3, image_size, image_size, device="meta")
     counter = FlopCounterMode(display=False)
     flops: dict[str, int] = {}  # before each module, in order of execution
+    entering: dict[str, list[Tensor]] = {}
+    lists: set[str] = set()  # modules that give no single tensor
 
-    def note(name: str, *_: Any) -> None:
+    def enter(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         flops.setdefault(name, counter.get_total_flops())
+        entering[name] = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+
+    def leave(name: str, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        if not isinstance(result, Tensor):
+            lists.add(name)
 
     for name in traced.names:
-        whole.get_submodule(name).register_forward_pre_hook(functools.partial(note, name))
+        module = whole.get_submodule(name)
+        module.register_forward_pre_hook(functools.partial(enter, name), with_kwargs=True)
+        module.register_forward_hook(functools.partial(leave, name))
     try:
-        with torch.inference_mode(), counter:
-            whole(images)
+        with torch.inference_mode(), torch.device("meta"), counter:  # the device of tensors that it makes itself, too
+            whole(torch.zeros(1, 3, image_size, image_size))
     except Exception as error:  # whatever the network's own code raises
         raise ParamsError(f"image size {image_size}: the network refuses it: {_one_line(error)}") from error
     total = max(counter.get_total_flops(), 1)
-    shapes = {name: traced.shape(cuts[name], images) for name in flops if name in cuts}
-    return [Cut(n, shape[1:], flops[cuts[n].begins_with] / total) for n, shape in shapes.items() if shape[:1] == (2,)]
+    return [
+        Cut(name, tuple(entering[name][0].shape[1:]), flops[cuts[name].begins_with] / total)
+        for name in flops
+        if name in cuts and len({id(t) for t in entering[name]}) == 1 and cuts[name].crossing.target not in lists
+    ]
 
 
 def cut_network(network: nn.Module, at: str) -> tuple[fx.GraphModule | None, Body]:
@@ -160,7 +171,6 @@ class _Traced:
         self.network = copy.deepcopy(network)
         self.names = [name for name, _ in network.named_modules() if name]
         self._graph = functools.cache(self._trace)
-        self._values = functools.cache(self._run)
 
     def sides(self, cut: str) -> tuple[_Sides, _Sides]:
         """In eval and in train mode; ParamsError names the nearest cuts when this is none."""
@@ -198,22 +208,6 @@ class _Traced:
             delattr(self.network, name)  # a plain attribute would not move to another device with the body
             self.network.register_buffer(name, constant, persistent=False)
         return graph
-
-    def shape(self, sides: _Sides, images: Tensor) -> tuple[int, ...]:
-        """Of what crosses the cut; () where that is no tensor or the graph does not run."""
-        crossing = self._values(sides.graph, images).get(sides.crossing)
-        return tuple(crossing.shape) if isinstance(crossing, Tensor) else ()
-
-    def _run(self, graph: fx.Graph, images: Tensor) -> dict[fx.Node, Any]:
-        live = _ancestors(n for n in graph.nodes if n.op == "output")
-        whole = fx.Graph()
-        copied = _copy((n for n in graph.nodes if n in live and n.op != "output"), whole, {})
-        whole.output(tuple(copied.values()))
-        try:
-            with torch.inference_mode():
-                return dict(zip(copied, _compiled(whole)(self.network, images)))
-        except Exception:  # as where `isinstance(x, list)` was False while tracing, for the list was still a proxy
-            return {}
 
     def _close(self, name: str) -> list[str]:
         close = difflib.get_close_matches(name, self.names, n=len(self.names), cutoff=0.5)

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from ffdi.features.engines.local import run_tasks
 from ffdi.features.runtimes import Runtime, cached_graph, open_runtime, runtime_name
 from ffdi.features.shards import read_index
 from ffdi.features.spec import INPUT, Backbone, Features, Provenance, Row, Spec, read_provenance
-from ffdi.features.views import render
+from ffdi.features.views import RENDERING, render
 from ffdi.files import human_bytes, sha256_file, sole_writer
 from ffdi.intake.images import DECODE_POLICY, RESIZE_POLICY, UnreadableImage, read_image, to_array
 from ffdi.parallel import Parts
@@ -42,14 +42,15 @@ _WAITING_BYTES = 1 << 26  # of computed features while a shard is synced and has
 class Extraction:
     """What a run did: rows in all, reused and computed, the bytes of their features, and where the time went.
 
-    `seconds` of `decode`, `views` and `prefix` are summed over the workers, `write` is the writer's own.
+    `seconds` by part: `start` opens the runtime and `work` is the wall clock after it; of that `decode`, `views` and
+    `prefix` are summed over the workers, and `write` is the writer's own.
     """
 
     rows: int
     reused: int
     computed: int
     bytes: int
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def load_prefix(backbone: Backbone, weights: Path, known: Path | None = None) ->
         "std": list(b.std) if computed else None,
         "views": [dict(operation) for operation in b.view_policy],
         "view_seed": b.view_seed,
+        "rendering": RENDERING,
         "runtime": runtime_name(b) if computed else "none",
         "precision": b.precision if computed else "none",
     }
@@ -179,9 +181,10 @@ def extract(
         say(f"{len(plan)} rows of {shape} {prefix.spec.dtype}: {human_bytes(total)} on disk")
         reserve, started = partial(_refuse_small_disk, out), time.perf_counter()
         reused, computed = generations.build(out, goal, compute, made_by=made_by, reserve=reserve)
-        seconds = dict(parts.seconds)
-        idle = seconds.pop("wait", 0.0) + seconds.get("start", 0.0)
-        seconds["write"] = time.perf_counter() - started - idle
+        seconds = {"start": 0.0} | parts.seconds
+        waited = seconds.pop("wait", 0.0)
+        seconds["work"] = time.perf_counter() - started - seconds["start"]
+        seconds["write"] = seconds["work"] - waited
     return Extraction(len(plan), reused, computed, total, seconds)
 
 

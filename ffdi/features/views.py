@@ -17,6 +17,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from ffdi.errors import ParamsError
 from ffdi.intake.images import resize
 
+RENDERING = "pillow-views-1"  # in every fingerprint: whoever changes an operation here changes the name
 Operation = dict[str, Any]
 Draw = np.random.Generator
 
@@ -38,9 +39,24 @@ def _rotate(image: Image.Image, rng: Draw, degrees: float = 20.0) -> Image.Image
     return image.rotate(rng.uniform(-degrees, degrees), Image.Resampling.NEAREST)
 
 
-def _jitter(image: Image.Image, rng: Draw, brightness: float = 0.2, contrast: float = 0.2) -> Image.Image:
-    image = ImageEnhance.Brightness(image).enhance(1 + rng.uniform(-brightness, brightness))
-    return ImageEnhance.Contrast(image).enhance(1 + rng.uniform(-contrast, contrast))
+def _jitter(
+    image: Image.Image,
+    rng: Draw,
+    brightness: float = 0.2,
+    contrast: float = 0.2,
+    saturation: float = 0.0,
+    hue: float = 0.0,
+) -> Image.Image:
+    """Factors drawn from 1 +- each option, in this order; hue in turns of the colour circle, added."""
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for enhancer, width in zip(enhancers, (brightness, contrast, saturation), strict=True):
+        if width:
+            image = enhancer(image).enhance(max(0.0, 1 + rng.uniform(-width, width)))
+    if hue:
+        turned = np.asarray(image.convert("HSV")).copy()
+        turned[..., 0] += np.uint8(round(256 * rng.uniform(-hue, hue)) % 256)  # uint8 wraps, as the circle does
+        image = Image.fromarray(turned, "HSV").convert("RGB")
+    return image
 
 
 def _crop(image: Image.Image, rng: Draw, scale: float = 0.8) -> Image.Image:

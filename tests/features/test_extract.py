@@ -22,6 +22,8 @@ from conftest import Tiny, make_tiny, picture
 from ffdi.errors import FfdiError, InputError, LockedError
 from ffdi.features import extract as extraction
 from ffdi.features.extract import Extraction, Prefix, embed, extract, load_prefix, plan_rows
+from ffdi.features.runtimes import InBatches, Runtime
+from ffdi.features.shards import read_index
 from ffdi.features.spec import Backbone
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import render
@@ -200,6 +202,36 @@ def test_an_image_that_is_gone_is_an_error_naming_it(run: Callable[..., Extracti
     (own.root / "0003.jpg").unlink()
     with pytest.raises(InputError, match=r"0003\.jpg: cannot be read: No such file"):
         run(own.rows, root=own.root)
+
+
+def test_the_time_by_part_is_told(run: Callable[..., Extraction]) -> None:
+    seconds = run().seconds
+    assert set(seconds) == {"start", "decode", "views", "prefix", "write", "work"}
+    assert all(spent > 0 for spent in seconds.values())
+    assert set(run().seconds) == {"start", "work", "write"}  # nothing to do
+
+
+def test_out_of_memory_on_a_device_is_said_and_stands_in_the_index(
+    run: Callable[..., Extraction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small_device(spec: Backbone, sha256: str, load: Callable[[], Any], say: Callable[[str], None]) -> Runtime:
+        module, facts = load(), {"runtime": "torch-cuda", "batch": 8}
+
+        def model(images: torch.Tensor) -> torch.Tensor:
+            if len(images) > 4:
+                raise torch.OutOfMemoryError("out of memory")
+            return module(images)  # type: ignore[no-any-return]
+
+        return Runtime(8, InBatches(model, "cpu", facts, say), facts)
+
+    monkeypatch.setattr(extraction, "open_runtime", small_device)
+    run(out=tmp_path / "small")
+    assert read_index(tmp_path / "small").made_by == ({"runtime": "torch-cuda", "batch": 4},)
+    monkeypatch.undo()
+    run()
+    rows = FeatureStore(tmp_path / "f").rows
+    small, usual = (FeatureStore(tmp_path / name).read(rows).astype(np.float32) for name in ("small", "f"))
+    np.testing.assert_allclose(small, usual, atol=2e-2)
 
 
 def test_features_that_overflow_float16_name_their_image(run: Callable[..., Extraction], tmp_path: Path) -> None:

@@ -155,3 +155,17 @@ def test_ctrl_c_ends_soon_without_half_a_shard_and_the_rerun_resumes(bench: Benc
     assert not (out / "index.json").exists() and not list(out.rglob("*.tmp"))
     assert bench.finish(out).reused >= 3 * SHARD_ROWS
     assert contents(out) == bench.whole
+
+
+def test_a_stage_that_outlives_its_dvc_refuses_a_second_writer_and_names_itself(bench: Bench, tmp_path: Path) -> None:
+    """What a killed `dvc repro` leaves is a stage that goes on writing; the next `dvc repro` starts another."""
+    out = tmp_path / "features"
+    orphan = bench.start(out)
+    wait_for_work(orphan, out)
+    orphan.send_signal(signal.SIGSTOP)
+    second = bench.start(out)
+    said = second.communicate(timeout=60)[1].decode()
+    orphan.send_signal(signal.SIGCONT)
+    assert second.returncode == 1 and f"PID {orphan.pid}" in said and "Traceback" not in said
+    assert orphan.wait(timeout=60) == 0
+    assert contents(out) == bench.whole

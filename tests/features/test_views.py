@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import random
 from typing import Any
 
@@ -65,6 +66,18 @@ def test_every_operation_changes_the_image_and_keeps_its_shape(name: str) -> Non
     shown = pixels("a", 1, policy=policy, image=image)
     assert shown.shape == (32, 32, 3) and shown.dtype == np.uint8
     assert not np.array_equal(shown, pixels("a", 0, image=image))
+
+
+@pytest.mark.parametrize("option", ["brightness", "contrast", "saturation", "hue"])
+def test_jitter_changes_what_its_options_name(option: str) -> None:
+    still = {"brightness": 0.0, "contrast": 0.0, "p": 1.0}
+    image = Image.new("RGB", (32, 32), (200, 80, 40))
+    image.paste((40, 60, 90), (0, 0, 16, 32))
+    assert np.array_equal(pixels("a", 1, policy=resolve_policy([{"jitter": still}]), image=image), np.asarray(image))
+    shown = pixels("a", 1, policy=resolve_policy([{"jitter": still | {option: 0.4}}]), image=image).reshape(-1, 3)
+    assert np.abs(shown - np.asarray(image).reshape(-1, 3).astype(int)).max() > 4
+    before, after = (colorsys.rgb_to_hsv(*row) for row in ((200, 80, 40), shown[-1]))
+    assert (abs(before[0] - after[0]) > 0.02) == (option == "hue")
 
 
 def test_rendering_leaves_the_given_image_alone() -> None:

@@ -1,0 +1,145 @@
+"""What lossy ways of making or storing features cost a tail, beside what its seed alone moves.
+
+Variants of one backbone's features: the prefix in float16 and bfloat16 (rounded on the CPU as CUDA rounds), int8
+storage with a scale for each row and channel, and torchvision's decoder and antialiasing resize (what nvJPEG changes).
+The recipe is trained on each with the same seeds, on all folds but the first; the test AUC is that of its best epoch by
+the first fold. Prints a Markdown table: mean AUC, its standard deviation over seeds, and the paired difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ffdi.cli import bar
+from ffdi.features import extract as extraction
+from ffdi.features.decoders import decode_on
+from ffdi.features.extract import Prefix, compute_rows, load_prefix, plan_rows, view_images
+from ffdi.features.spec import Features, Row
+from ffdi.features.weights import load_network
+from ffdi.intake.tables import join, read_folds, read_images
+from ffdi.metrics import auc
+from ffdi.parallel import cpu_count
+from ffdi.params import read_params
+from ffdi.tails.batches import FeatureTable
+from ffdi.tails.heads import TailFactory
+from ffdi.tails.train import cross_validate, predict_logits
+
+CPU = torch.device("cpu")
+
+
+def quantised(features: Features) -> Features:
+    """Features (N, C, H, W) as int8 with a scale for each row and channel would give them back."""
+    wide = features.astype(np.float32)
+    scale = np.abs(wide).max(axis=(2, 3), keepdims=True) / 127
+    return (np.rint(wide / np.where(scale > 0, scale, 1)) * scale).astype(features.dtype)
+
+
+def in_precision(prefix: Prefix, dtype: torch.dtype, pixels: Callable[[list[Row]], Any], rows: list[Row]) -> Features:
+    """The prefix as a GPU computes it in `dtype`: parameters and every module's output rounded, sums in float32."""
+    assert prefix.module is not None
+    module = prefix.module
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype).float()
+    for part in module.prefix.modules():
+        if not list(part.children()):
+            part.register_forward_hook(lambda _, __, output: output.to(dtype).float())
+    done = []
+    with torch.inference_mode():
+        for at in range(0, len(rows), 32):
+            done.append(module(torch.from_numpy(pixels(rows[at : at + 32]))).numpy().astype(prefix.spec.dtype))
+    return np.concatenate(done)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", required=True)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--images", type=Path, default=Path("data/images.csv"))
+    parser.add_argument("--folds", type=Path, default=Path("data/folds.csv"))
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--seeds", type=int, default=5)
+    chosen = parser.parse_args()
+    torch.set_num_threads(cpu_count())
+    params = read_params(chosen.params)
+    recipe = params.recipe(chosen.recipe)
+    backbone, root = params.backbone(recipe.backbone), params.root()
+    rows = join(read_images(chosen.images), read_folds(chosen.folds))
+    plan = plan_rows(list(rows["image_id"]), list(rows["role"]), backbone.view_count)
+    paths = dict(zip(rows["image_id"], rows["path"], strict=True))
+    limits = {"root": root, "max_pixels": params.data.max_pixels}
+
+    def prefix() -> Prefix:
+        return load_prefix(backbone, chosen.weights)
+
+    def pixels(some: list[Row]) -> np.ndarray:
+        return view_images(some, paths, backbone=backbone, **limits)
+
+    def stored() -> Features:
+        return np.concatenate(list(compute_rows(plan, paths, prefix=prefix(), workers=None, **limits)))
+
+    def other_decoder() -> Features:
+        usual = extraction.decode
+        extraction.decode = lambda data, b, *, max_pixels: (  # type: ignore[assignment]
+            decode_on(data, b.image_size, "cpu", max_pixels=max_pixels) or usual(data, b, max_pixels=max_pixels)
+        )
+        try:
+            return stored()
+        finally:
+            extraction.decode = usual
+
+    plain = stored()
+    variants: dict[str, Callable[[], Features]] = {
+        "as extracted": lambda: plain,
+        "prefix in float16": lambda: in_precision(prefix(), torch.float16, pixels, plan),
+        "prefix in bfloat16": lambda: in_precision(prefix(), torch.bfloat16, pixels, plan),
+        "stored as int8": lambda: quantised(plain),
+        "torchvision's decoder": other_decoder,
+    }
+    network = load_network(backbone.network, chosen.weights)[0]
+    factory = TailFactory(network, backbone, recipe.head_spec(), plain.shape[1:])
+    training = recipe.training()
+    training = replace(training, epochs=chosen.epochs or training.epochs)
+    first = {image_id: at for at, (image_id, view) in enumerate(plan) if view == 0}
+    results: dict[str, list[float]] = {}
+    print(f"| {chosen.recipe}, {len(rows)} images | features differ by | test AUC | sd over seeds | difference |")
+    print("| --- | ---: | ---: | ---: | ---: |", flush=True)
+    for name, make in variants.items():
+        features = make()
+        differ = float(np.linalg.norm((features - plain).astype(np.float64)) / np.linalg.norm(plain.astype(np.float64)))
+
+        def table(own: pd.DataFrame, views: int, features: Features = features) -> FeatureTable:
+            at = torch.tensor([first[i] for i in own["image_id"]])
+            labels = torch.tensor(own["label"].to_numpy(np.int64))
+            return FeatureTable(
+                tuple(own["image_id"]), torch.from_numpy(features), at, torch.full_like(at, views), labels
+            )
+
+        train, test = rows[rows["role"] == "train"], rows[rows["role"] == "test"]
+        known, unseen = table(train, backbone.view_count + 1), table(test, 1)
+        results[name] = []
+        for seed in bar(f"lossy {name}", "seeds")(range(chosen.seeds), chosen.seeds):
+            own = replace(training, seed=seed)
+            fold, fitted = next(
+                iter(cross_validate(factory.fresh, known, list(train["fold"]), own, run_folds=1, device=CPU).items())
+            )
+            tail = factory.fresh(fold)
+            tail.load_state_dict(fitted.state)
+            results[name].append(auc(unseen.labels.numpy(), predict_logits(tail, unseen, 256, CPU)))
+        mean, spread = statistics.mean(results[name]), statistics.stdev(results[name])
+        off = statistics.mean(b - a for a, b in zip(results["as extracted"], results[name], strict=True))
+        print(f"| {name} | {differ:.2%} | {mean:.4f} | {spread:.4f} | {off:+.4f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
