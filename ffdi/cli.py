@@ -110,14 +110,15 @@ def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
 @main.command(cls=OneLineErrors)
 @click.argument("network")
 @click.option("--image-size", default=224, show_default=True, type=click.IntRange(min=1))
-@click.option("--dtype", default="float16", show_default=True, type=click.Choice(["float16", "float32"]))
+@click.option("--dtype", default="float16", show_default=True, type=click.Choice(["float16", "float32", "int8"]))
 def cuts(network: str, image_size: int, dtype: str) -> None:
     """Print where NETWORK, torchvision:NAME or timm:NAME, can be cut, and what each cut stores and saves.
 
     A cut is the module that the tail begins with. Its tensor is kept per image and view; the share of FLOPs is that of
     the frozen prefix, which is computed once.
     """
-    from ffdi.features.backbones import Cut, build_network, list_cuts, without_classifier
+    from ffdi.features.backbones import build_network, without_classifier
+    from ffdi.features.cuts import Cut, list_cuts
     from ffdi.features.spec import INPUT
     from ffdi.files import human_bytes
 
@@ -142,15 +143,21 @@ def shards() -> None:
 def ls(folder: Path) -> None:
     """Print what the shards of FOLDER hold."""
     from ffdi.features.shards import read_index
+    from ffdi.files import human_bytes
 
     index = read_index(folder)
     spec = index.spec
     shape = "x".join(str(n) for n in spec.shape)
     click.echo(
-        f"{spec.network} cut at {spec.cut}, {index.provenance['weights']}: {index.rows} rows of {shape} {spec.dtype}"
+        f"{spec.network} cut at {spec.cut}, {index.provenance['weights']}: {index.rows} rows of {shape} {spec.dtype}, "
+        f"compression {index.compression}, fingerprint {spec.fingerprint[:12]}"
     )
+    for maker in index.made_by:
+        click.echo("made by " + ", ".join(f"{key} {value}" for key, value in maker.items()))
     for entry in index.shards:
-        click.echo(f"{entry['name']}  {entry['rows']} rows  sha256 {entry['sha256']}")
+        file = folder / entry["name"]
+        size = human_bytes(file.stat().st_size) if file.exists() else "missing"
+        click.echo(f"{entry['name']}  {entry['rows']} rows  {size}  sha256 {entry['sha256']}")
 
 
 @shards.command(cls=OneLineErrors)

@@ -31,3 +31,8 @@ class BundleError(FfdiError):
 
 class LockedError(FfdiError):
     """Another process is writing to the same output folder."""
+
+
+def one_line(error: Exception) -> str:
+    """The message of another library's error, which may have several lines or be empty, on one."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -102,7 +102,7 @@ class Backbone(Section):
     mean: Triple = (0.485, 0.456, 0.406)
     std: Triple = (0.229, 0.224, 0.225)
     views: Views = Views()
-    dtype: Literal["float16", "float32"] = "float16"
+    dtype: Literal["float16", "float32", "int8"] = "float16"
     runtime: Literal["auto", "onnxruntime", "torch"] = "auto"
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
     compile: bool = False

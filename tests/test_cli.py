@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -109,8 +110,17 @@ def test_cuts_says_on_one_line_what_is_wrong(network: str, says: str) -> None:
 def test_shards_ls_and_verify(trained: Trained, tmp_path: Path) -> None:
     shards = trained.features
     listed = CliRunner().invoke(main, ["shards", "ls", str(shards)])
-    assert "160x2x2 float16" in listed.stdout
+    assert "160x2x2 float16, compression none" in listed.stdout
+    assert "made by runtime torch-cpu" in listed.stdout
     assert CliRunner().invoke(main, ["shards", "verify", str(shards)]).exit_code == 0
     missing = CliRunner().invoke(main, ["shards", "verify", str(tmp_path)])
     assert missing.exit_code == 1
     assert "index.json: missing" in missing.stderr
+
+
+def test_shards_export_writes_npz(trained: Trained, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["shards", "export", str(trained.features), str(tmp_path / "npz")])
+    assert result.exit_code == 0, result.output
+    written = [Path(line) for line in result.stdout.splitlines()]
+    assert written == sorted((tmp_path / "npz").iterdir())
+    assert sum(len(np.load(file)["image_id"]) for file in written) == len(FeatureStore(trained.features))

@@ -303,4 +303,4 @@ def _in_train_mode(
     with torch.no_grad():
         for row in plan:
             images = view_images([row], paths, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
-            yield module(torch.from_numpy(images)).numpy().astype(prefix.spec.dtype)
+            yield module(torch.from_numpy(images)).numpy().astype(prefix.spec.reads_as)

@@ -117,7 +117,8 @@ def _known_shape(spec: Spec, folder: Path | None) -> tuple[int, ...]:
 
 
 def _load(backbone: Backbone, weights: Path) -> FrozenPrefix:
-    from ffdi.features.backbones import FrozenPrefix, cut_network, without_classifier
+    from ffdi.features.backbones import FrozenPrefix, without_classifier
+    from ffdi.features.cuts import cut_network
     from ffdi.features.weights import load_network
 
     network = load_network(backbone.network, weights)[0]
@@ -213,7 +214,7 @@ def _computed(
             parts.timed("prefix") if parts else nullcontext(),
             np.errstate(over="ignore"),
         ):  # an overflow becomes infinite and is refused, with its image, by the writer
-            return runtime.run(images).astype(spec.dtype)
+            return runtime.run(images).astype(spec.reads_as)
 
     size = max(runtime.batch, 8)
     return run_tasks(mapper, _tasks(rows, size), workers=workers, waiting=_WAITING_BYTES // (size * spec.row_bytes))

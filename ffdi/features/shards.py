@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
-from ffdi.errors import ShardError
+from ffdi.errors import ShardError, one_line
+from ffdi.features.quantised import Scales, quantise, restore
 from ffdi.features.spec import FORMAT_VERSION, Features, Keys, Row, Spec, key_rows, row_keys
 from ffdi.files import replacing, sha256_file, write_json
 from ffdi.parallel import cpu_count, ordered_map
@@ -64,20 +64,30 @@ def write_shard(
             fletcher32=True,
             **_filters(compression),
         )
+        scales = np.empty((len(rows), spec.shape[0] if spec.dtype == "int8" else 0), np.float32)
         at = 0
         for piece in pieces:
-            if isinstance(piece, Stored) and piece.shard.compression == compression and at < len(rows):
+            end = at + (1 if isinstance(piece, Stored) else len(piece))
+            if end > len(rows):
+                raise ShardError(f"{file}: {end} rows of features came for {len(rows)} rows")
+            if not isinstance(piece, Stored):
+                _refuse_nonfinite(piece, rows[at:end])
+                features[at:end], scales[at:end] = quantise(piece) if spec.dtype == "int8" else (piece, scales[at:end])
+            elif piece.shard.compression == compression:
                 mask, raw = piece.shard.raw(piece.at)
                 features.id.write_direct_chunk((at, *(0 for _ in spec.shape)), raw, filter_mask=mask)
-                at += 1
+                scales[at] = piece.shard.scales[piece.at]
             else:
-                block = piece.shard.read(slice(piece.at, piece.at + 1)) if isinstance(piece, Stored) else piece
-                _refuse_nonfinite(block, rows[at : at + len(block)])
-                features[at : at + len(block)] = block[: len(rows) - at]
-                at += len(block)
+                features[at:end], scales[at] = (
+                    piece.shard.codes(slice(piece.at, piece.at + 1)),
+                    piece.shard.scales[piece.at],
+                )
             sink.check()
+            at = end
         if at != len(rows):
             raise ShardError(f"{file}: {at} rows of features came for {len(rows)} rows")
+        if spec.dtype == "int8":
+            h5.create_dataset("scale", data=scales, fletcher32=True)
 
 
 def _filters(compression: str) -> dict[str, Any]:
@@ -135,11 +145,6 @@ def _refuse_nonfinite(block: Features, rows: Sequence[Row]) -> None:
 _H5_ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError)  # what h5py makes of damage, by its place
 
 
-def _line(error: Exception) -> str:
-    """HDF5's messages have several lines."""
-    return " ".join(str(error).split())
-
-
 _BITSHUFFLE = 32008  # its number among HDF5's registered filters
 
 
@@ -147,17 +152,19 @@ class Shard:
     """One open shard, its schema checked against `spec` before a feature is read. Use as a context manager."""
 
     def __init__(self, file: Path, spec: Spec) -> None:
-        self.file = file
+        self.file, self._spec = file, spec
         try:
             self._h5 = h5py.File(file, "r")
         except OSError as error:
-            raise ShardError(f"{file}: no readable shard ({_line(error)}): run extract again") from error
+            raise ShardError(f"{file}: no readable shard ({one_line(error)}): run extract again") from error
         try:
             self.keys = self._check(spec)  # (N,) S33
             self._features: h5py.Dataset = self._h5["features"]
+            scales = self._h5["scale"] if spec.dtype == "int8" else np.empty((len(self.keys), 0))
+            self.scales: Scales = np.asarray(scales, np.float32)  # (N, C) for int8
         except _H5_ERRORS as error:
             self._h5.close()
-            raise ShardError(f"{file}: damaged ({_line(error)}): run extract again") from error
+            raise ShardError(f"{file}: damaged ({one_line(error)}): run extract again") from error
         except BaseException:
             self._h5.close()
             raise
@@ -168,12 +175,17 @@ class Shard:
     def __exit__(self, *_: object) -> None:
         self._h5.close()
 
-    def read(self, at: Sequence[int] | npt.NDArray[np.int64] | slice) -> Features:
-        """Features (n, C, H, W) of the rows at the ascending positions `at`; ShardError on a wrong checksum."""
+    def read(self, at: slice) -> Features:
+        """Features (n, *shape) of the rows `at`, in the dtype that the spec reads as; ShardError on a wrong checksum."""
+        codes = self.codes(at)
+        return restore(codes, self.scales[at]) if self._spec.dtype == "int8" else codes
+
+    def codes(self, at: slice) -> Features:
+        """What is stored for the rows `at`: the features themselves but for int8."""
         try:
             return np.asarray(self._features[at])
         except _H5_ERRORS as error:
-            raise ShardError(f"{self.file}: damaged features ({_line(error)}): run extract again") from error
+            raise ShardError(f"{self.file}: damaged features ({one_line(error)}): run extract again") from error
 
     @property
     def rows(self) -> list[Row]:
@@ -185,7 +197,7 @@ class Shard:
         try:
             return self._features.id.read_direct_chunk((at, *(0 for _ in self._features.shape[1:])))  # type: ignore
         except _H5_ERRORS as error:
-            raise ShardError(f"{self.file}: damaged features ({_line(error)}): run extract again") from error
+            raise ShardError(f"{self.file}: damaged features ({one_line(error)}): run extract again") from error
 
     def _check(self, spec: Spec) -> Keys:
         for key, wanted in spec.attributes().items():
@@ -193,8 +205,14 @@ class Shard:
             if found is None or type(wanted)(found) != wanted:
                 raise ShardError(f"{self.file}: {key} is {found}, expected {wanted}: the shard is of other features")
         count = self._dataset("view").shape[0]
-        layout = {"image_id": ((count, 32), "uint8"), "view": ((count,), "uint8")}
-        for name, (shape, dtype) in (layout | {"features": ((count, *spec.shape), spec.dtype)}).items():
+        layout: dict[str, tuple[tuple[int, ...], str]] = {
+            "image_id": ((count, 32), "uint8"),
+            "view": ((count,), "uint8"),
+            "features": ((count, *spec.shape), spec.dtype),
+        }
+        if spec.dtype == "int8":
+            layout["scale"] = ((count, spec.shape[0]), "float32")
+        for name, (shape, dtype) in layout.items():
             found = self._dataset(name)
             if found.shape != shape or found.dtype != np.dtype(dtype):
                 raise ShardError(f"{self.file}: {name} is {found.dtype}{found.shape}, expected {dtype}{shape}")
@@ -204,7 +222,7 @@ class Shard:
         self.compression = "bitshuffle-lz4" if packed else "none"
         _filters(self.compression)
         held = features.id.get_num_chunks() if features.chunks == (1, *spec.shape) else 0
-        if held != count or (not packed and features.id.get_storage_size() < count * spec.row_bytes):
+        if held != count or (not packed and features.id.get_storage_size() < features.size * features.dtype.itemsize):
             raise ShardError(f"{self.file}: declares {count} rows of features that it does not hold")
         keys = np.empty((count, 33), np.uint8)
         keys[:, :32], keys[:, 32] = self._h5["image_id"], self._h5["view"]

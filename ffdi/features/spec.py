@@ -81,9 +81,15 @@ class Spec:
         return hashlib.sha256(canonical_json(facts)).hexdigest()
 
     @property
+    def reads_as(self) -> str:
+        """The dtype of features that are read: stored int8 comes back as float16."""
+        return "float16" if self.dtype == "int8" else self.dtype
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one row's features, uncompressed."""
-        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+        scales = 4 * self.shape[0] if self.dtype == "int8" else 0
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize + scales
 
     def attributes(self) -> dict[str, Any]:
         """The attributes of every shard."""

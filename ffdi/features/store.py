@@ -69,7 +69,7 @@ class FeatureStore:
         if (positions < 0).any():
             image_id, view = rows[int(np.argmax(positions < 0))]
             raise ShardError(f"{self.folder}: no features of image {image_id} view {view}: run extract again")
-        out = np.empty((len(rows), *self.spec.shape), self.spec.dtype)
+        out = np.empty((len(rows), *self.spec.shape), self.spec.reads_as)
         number = np.searchsorted(self._starts, positions, side="right") - 1
         order = np.argsort(positions, kind="stable")
         for this in np.unique(number):

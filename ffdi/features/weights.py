@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ffdi.errors import WeightsError
+from ffdi.errors import WeightsError, one_line
 from ffdi.features.backbones import build_network
 from ffdi.features.spec import Provenance, read_provenance
 from ffdi.files import replacing, sha256_file
@@ -113,7 +113,7 @@ def _from_timm(network: str, tag: str) -> State:
 
 
 def _unreachable(source: str, error: Exception) -> WeightsError:
-    reason = " ".join(str(error).split())[:200]
+    reason = one_line(error)[:200]
     return WeightsError(f"weights {source} cannot be had ({type(error).__name__}: {reason}); {OFFLINE}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,7 @@ def load_table(
     Raises ShardError when an image has no features, FfdiError when they exceed `memory_gb`.
     """
     counts = [max(1, len(store.views(i))) if views else 1 for i in image_ids]
-    size = sum(counts) * store.spec.row_bytes
+    size = sum(counts) * math.prod(store.spec.shape) * np.dtype(store.spec.reads_as).itemsize
     if size > memory_gb * 1e9:
         raise FfdiError(
             f"{store.folder}: {human_bytes(size)} of features exceed train.memory_gb = {memory_gb:g}: raise it, or lower "
@@ -107,6 +108,8 @@ def _operation(entry: Operation) -> Callable[[Tensor], Tensor]:
         axis = -1 if name == "hflip" else -2
 
         def flip(batch: Tensor) -> Tensor:
+            if batch.ndim != 4:
+                raise ParamsError(f"augment {entry!r}: for images and maps (C, H, W), not for {tuple(batch.shape[1:])}")
             chosen = torch.rand(len(batch), device=batch.device) < 0.5
             return torch.where(chosen.view(-1, 1, 1, 1), batch.flip(axis), batch)
 
@@ -138,5 +141,11 @@ def mixing(mixup: float, cutmix: float) -> Callable[[Tensor, Tensor], tuple[Tens
     from torchvision.transforms import v2
 
     kinds = [kind(alpha=a, num_classes=2) for kind, a in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if a]
-    mix = v2.RandomChoice(kinds)
-    return lambda features, labels: mix(features.float(), labels)
+    choose = v2.RandomChoice(kinds)
+
+    def mix(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if cutmix and features.ndim != 4:
+            raise ParamsError(f"mix.cutmix: for images and maps (C, H, W), not for {tuple(features.shape[1:])}")
+        return choose(features.float(), labels)  # type: ignore[no-any-return]
+
+    return mix

@@ -19,8 +19,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ffdi.errors import BundleError, ShardError
-from ffdi.features.backbones import FrozenPrefix, build_network, cut_network, without_classifier
+from ffdi.errors import BundleError, ShardError, one_line
+from ffdi.features.backbones import FrozenPrefix, build_network, without_classifier
+from ffdi.features.cuts import cut_network
 from ffdi.features.spec import INPUT, Backbone, Spec
 from ffdi.files import replacing, sha256_file, write_json
 from ffdi.intake.tables import write_table
@@ -157,7 +158,7 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         return _assembled(folder, facts)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise BundleError(f"{folder / 'bundle.json'}: does not fit its files ({reason}): run train again") from error
 
 

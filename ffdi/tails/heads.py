@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ffdi.features.backbones import cut_network, without_classifier
+from ffdi.errors import ParamsError
+from ffdi.features.backbones import without_classifier
+from ffdi.features.cuts import cut_network
 from ffdi.features.spec import INPUT, Backbone
 
 CLASSES = 2  # real, fake
@@ -105,6 +107,8 @@ class TailFactory:
     def _head(self) -> nn.Module:
         spec = self.head
         if spec.kind == "transformer":
+            if len(self.shape) != 3:
+                raise ParamsError(f"head transformer: takes maps (C, H, W), what crosses the cut is {self.shape}")
             c, h, w = self.shape
             return TransformerHead(
                 (c, h, w), width=spec.width, depth=spec.depth, heads=spec.heads, dropout=spec.dropout

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ffdi.features.decoders import decode
+from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import Runtime, open_runtime
 from ffdi.features.spec import Backbone
 from ffdi.intake.images import UnreadableImage, to_array
@@ -50,7 +51,7 @@ def _scores(bundle: Bundle, runtime: Runtime | None, images: np.ndarray, device:
     if runtime is None:
         features: np.ndarray = images.transpose(0, 3, 1, 2).copy()
     else:
-        features = runtime.run(images).astype(bundle.backbone.dtype)  # rounded as the features in shards are
+        features = as_stored(runtime.run(images), bundle.backbone.dtype)
     count = torch.arange(len(images))
     ones = torch.ones(len(images), dtype=torch.int64)
     ids = tuple(str(i) for i in range(len(images)))

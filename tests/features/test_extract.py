@@ -22,6 +22,7 @@ from conftest import Tiny, make_tiny, picture
 from ffdi.errors import FfdiError, InputError, LockedError
 from ffdi.features import extract as extraction
 from ffdi.features.extract import Extraction, Prefix, embed, extract, load_prefix, plan_rows
+from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import InBatches, Runtime
 from ffdi.features.shards import read_index
 from ffdi.features.spec import Backbone
@@ -95,6 +96,15 @@ def test_cut_input_stores_the_pixels(run: Callable[..., Extraction], tiny: Tiny,
     row = tiny.rows.iloc[0]
     image = open_image((tiny.root / row["path"]).read_bytes(), max_pixels=10**6)
     assert np.array_equal(store.read([(row["image_id"], 0)])[0], to_array(image).transpose(2, 0, 1))
+
+
+def test_int8_features_are_those_of_float16_rounded(run: Callable[..., Extraction], tmp_path: Path) -> None:
+    run(out=tmp_path / "half")
+    run(out=tmp_path / "byte", dtype="int8")
+    half, byte = FeatureStore(tmp_path / "half"), FeatureStore(tmp_path / "byte")
+    assert np.array_equal(byte.read(byte.rows), as_stored(half.read(half.rows), "int8"))
+    again = run(out=tmp_path / "byte", dtype="int8")
+    assert again.computed == 0
 
 
 def test_extraction_leaves_the_prefix_as_it_was(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffdi.errors import FfdiError, ShardError
+from ffdi.features.quantised import as_stored
 from ffdi.features.shards import COMPRESSIONS, Index, Shard, Stored, read_index, shard_name, write_shard
 from ffdi.features.spec import Row, Spec
 from ffdi.features.store import FeatureStore
@@ -129,6 +130,34 @@ def test_a_row_that_was_damaged_and_copied_raw_is_found_on_reading(store: Path, 
         write_shard(tmp_path / "copied", SPEC, ROWS[1:2], [Stored(old, 1)])
     with Shard(tmp_path / "copied", SPEC) as copy, pytest.raises(ShardError, match="damaged features"):
         copy.read(slice(0, 1))
+
+
+def test_int8_shards_read_as_float16_within_half_a_step(tmp_path: Path) -> None:
+    spec = replace(SPEC, dtype="int8")
+    wide = FEATURES.astype(np.float16)
+    wide[3, 1] = 0
+    write_shard(tmp_path / "f", spec, ROWS, [wide[:4], wide[4:]])
+    step = np.abs(wide.astype(np.float32)).max(axis=(2, 3), keepdims=True) / 127
+    with Shard(tmp_path / "f", spec) as shard:
+        read = shard.read(slice(0, 10))
+        assert read.dtype == np.float16 and np.array_equal(read, as_stored(wide, "int8"))
+        assert (np.abs(read.astype(np.float32) - wide) <= step * 0.51 + np.abs(wide) / 1024).all()
+        assert not read[3, 1].any()
+        for compression in COMPRESSIONS:  # codes are copied, never quantised again
+            write_shard(tmp_path / "computed", spec, ROWS, [wide], compression)
+            write_shard(tmp_path / "copied", spec, ROWS, [Stored(shard, at) for at in range(10)], compression)
+            assert (tmp_path / "copied").read_bytes() == (tmp_path / "computed").read_bytes()
+    with pytest.raises(ShardError, match="NaN or infinite"):
+        write_shard(tmp_path / "f", spec, ROWS, [np.full_like(wide, np.inf)])
+
+
+def test_int8_shards_take_half_the_bytes(tmp_path: Path) -> None:
+    sizes = []
+    for dtype in ("float16", "int8"):
+        spec = replace(SPEC, dtype=dtype, shape=(160, 7, 7))
+        write_shard(tmp_path / dtype, spec, ROWS, [np.ones((10, 160, 7, 7), np.float16)])
+        sizes.append((tmp_path / dtype).stat().st_size)
+    assert sizes[1] < 0.6 * sizes[0]
 
 
 def test_a_store_that_keeps_files_open_reads_the_same(store: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,18 @@ def test_what_is_no_augmentation_is_refused(entry: Any) -> None:
 def test_jitter_of_feature_maps_is_refused() -> None:
     with pytest.raises(ParamsError, match=r"jitter.*images"):
         augmentation([{"jitter": {"brightness": 0.5}}])(torch.rand(2, 160, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(augmentation(["hflip"]), id="hflip"),
+        pytest.param(lambda tokens: mixing(0.0, 1.0)(tokens, torch.zeros(4, dtype=torch.int64)), id="cutmix"),
+    ],
+)
+def test_what_needs_a_map_refuses_tokens(change: Callable[[torch.Tensor], Any]) -> None:
+    with pytest.raises(ParamsError, match=r"for images and maps \(C, H, W\), not for \(197, 192\)"):
+        change(torch.zeros(4, 197, 192))
 
 
 def test_without_mixing_labels_stay_whole() -> None:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from ffdi.features.backbones import build_network, cut_network, without_classifier
+from ffdi.errors import ParamsError
+from ffdi.features.backbones import build_network, without_classifier
+from ffdi.features.cuts import cut_network
 from ffdi.features.spec import Backbone
 from ffdi.tails.heads import HeadSpec, TailFactory, TransformerHead
 
@@ -119,3 +121,11 @@ def test_the_transformer_reads_every_position_and_knows_its_place() -> None:
 def test_a_transformer_replaces_the_body(factory: Callable[..., TailFactory]) -> None:
     tail = factory("transformer").fresh(0)
     assert not [k for k in tail.state_dict() if k.startswith("body.")]
+
+
+def test_a_transformer_head_refuses_what_is_no_map(network: nn.Module, backbone: Callable[..., Backbone]) -> None:
+    spec = backbone(network=NETWORK, cut="layer4")
+    with pytest.raises(
+        ParamsError, match=r"head transformer: takes maps \(C, H, W\), what crosses the cut is \(512,\)"
+    ):
+        TailFactory(network, spec, head("transformer"), (512,)).fresh(0)
