@@ -202,7 +202,7 @@ class Synthetic:
         wall = time.perf_counter() - started
         times = json.loads((out / "data" / "timings" / "extract-mobilenet_v2.json").read_text())
         unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-        return {"start": 0.0} | times | {"wall": wall, "memory": int(done.stdout) * unit}
+        return times | {"wall": wall, "memory": int(done.stdout) * unit}
 
 
 # A process of its own and small: Linux counts the memory of whoever forks into the peak of the program that it starts.
@@ -211,11 +211,6 @@ import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
-
-
-def working(run: dict[str, float]) -> float:
-    """Seconds beyond start-up: without imports and without opening the runtime."""
-    return run["seconds"] - run["start"]
 
 
 def increment_table(weights: Path, count: int, runs: int) -> Iterator[str]:
@@ -233,11 +228,11 @@ def increment_table(weights: Path, count: int, runs: int) -> Iterator[str]:
             same = [(p.name, p.read_bytes()) for p in sorted((whole / "data/features/x").iterdir())]
             assert same == [(p.name, p.read_bytes()) for p in sorted((grown / "data/features/x").iterdir())]
             shutil.rmtree(whole), shutil.rmtree(grown)
-    share = statistics.median(working(b) / working(a) for a, b in zip(full, more, strict=True))
+    share = statistics.median(b["work"] / a["work"] for a, b in zip(full, more, strict=True))
     yield f"| of {count:,} images, 3 views each | |"
     yield "| --- | ---: |"
-    yield f"| all, from nothing, beyond start-up | {statistics.median(map(working, full)):.1f} s |"
-    yield f"| 1 % more images, beyond start-up | {statistics.median(map(working, more)):.2f} s, **{share:.1%}** of that |"
+    yield f"| all, from nothing, beyond start-up | {statistics.median(r['work'] for r in full):.1f} s |"
+    yield f"| 1 % more images, beyond start-up | {statistics.median(r['work'] for r in more):.2f} s, **{share:.1%}** of that |"
     yield f"| 1 % more images, wall clock | {statistics.median(r['wall'] for r in more):.1f} s |"
     yield f"| nothing new to do, wall clock, start-up included | **{statistics.median(r['wall'] for r in nothing):.1f} s** |"
 
@@ -255,8 +250,8 @@ def scale_table(weights: Path, counts: list[int], runs: int) -> Iterator[str]:
             for count in counts:
                 shutil.rmtree(Path(folder) / f"{number}-{count}")
     for at, count in enumerate(counts):
-        cost = statistics.median(working(one[at]) / count for one in rounds)
-        ratio = statistics.median(working(one[at]) / count / (working(one[0]) / counts[0]) for one in rounds)
+        cost = statistics.median(one[at]["work"] / count for one in rounds)
+        ratio = statistics.median(one[at]["work"] / count / (one[0]["work"] / counts[0]) for one in rounds)
         memory = max(one[at]["memory"] for one in rounds)
         yield f"| {count:,} | {cost * 1e3:.3f} ms | {ratio:.1%} | {human_bytes(memory)} |"
 

@@ -17,17 +17,18 @@ from ffdi.errors import FfdiError, LockedError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and move it over `path`, else remove it.
 
-    The temporary file has the final file's mode (umask applies), so bytes and rights equal a plain write.
+    The temporary file has the final file's mode (umask applies), so bytes and rights equal a plain write. Without
+    `sync` the file is whole whenever the process is killed, but not when the machine is: see `synced`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        if sync:
+            synced(temporary)
         temporary.chmod(0o666 & ~_umask())  # some libraries write files for the owner alone
         os.replace(temporary, path)
     except OSError as error:
@@ -35,6 +36,13 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def synced(file: Path) -> Path:
+    """The file, once its bytes are on the disk."""
+    with open(file, "rb+") as opened:
+        os.fsync(opened.fileno())
+    return file
 
 
 @contextmanager

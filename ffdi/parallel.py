@@ -25,7 +25,8 @@ def ordered_map(
 ) -> Iterator[Result]:
     """Yield function(item) in the order of `items`; at most `waiting` + 1 items (2 x workers + 1) are under way or done.
 
-    More may wait where the consumer pauses, so that the workers do not pause with it. The first exception ends the map: tasks not yet started are cancelled and it is raised here.
+    More may wait where the consumer pauses, so that the workers do not pause with it. The first exception ends the map:
+    tasks not yet started are cancelled and it is raised here.
     """
     pool = ThreadPoolExecutor(max_workers=workers)
     pending: deque[Future[Result]] = deque()

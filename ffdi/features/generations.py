@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from ffdi.errors import ShardError
 from ffdi.features.shards import INDEX, Index, Shard, Stored, read_index, shard_name, unharmed, write_shard
 from ffdi.features.spec import Features, Keys, Row, Spec, row_keys
-from ffdi.files import canonical_json, sha256_file
+from ffdi.files import canonical_json, sha256_file, synced
 
 Compute = Callable[[Sequence[Row]], Iterator[Features]]
 Facts = Mapping[str, Any]
@@ -75,14 +76,18 @@ def build(
     place, at = _find(rows, list(old.values()))
     missing = [row for row, file in zip(rows, place, strict=True) if file < 0]
     fresh = _one_by_one(compute(missing)) if missing else iter(())
-    digests, start = {number: sha256_file(following / shard_name(number)) for number in done}, 0
-    for number in waiting:
-        file, own = following / shard_name(number), slice(start, start + len(parts[number]))
-        pieces = _pieces(place[own], at[own], list(old), goal.spec, fresh)
-        write_shard(file, goal.spec, parts[number], pieces, goal.compression)
-        digests[number] = sha256_file(file)
-        start = own.stop
-    entries = tuple({"name": shard_name(n), "rows": len(part), "sha256": digests[n]} for n, part in enumerate(parts))
+    with ThreadPoolExecutor(1) as sealing:  # while the next shard is written
+        digests = {number: sealing.submit(_sealed, following / shard_name(number)) for number in done}
+        start = 0
+        for number in waiting:
+            file, own = following / shard_name(number), slice(start, start + len(parts[number]))
+            pieces = _pieces(place[own], at[own], list(old), goal.spec, fresh)
+            write_shard(file, goal.spec, parts[number], pieces, goal.compression)
+            digests[number] = sealing.submit(_sealed, file)
+            start = own.stop
+    entries = tuple(
+        {"name": shard_name(n), "rows": len(part), "sha256": digests[n].result()} for n, part in enumerate(parts)
+    )
     makers = list(index.made_by) if index and (place < len(shards))[place >= 0].any() else []
     if index is None or missing or done or len(old) > len(shards):
         makers.append(made_by())
@@ -91,6 +96,11 @@ def build(
     Index(goal.spec, goal.provenance, entries, goal.compression, unique).write(following)
     _finish_swap(folder, following)
     return len(goal.plan) - len(missing), len(missing)
+
+
+def _sealed(file: Path) -> str:
+    """The sha256 of a shard that is on the disk; until then its checksums must vouch for it."""
+    return sha256_file(synced(file))
 
 
 def _index_of(folder: Path, spec: Spec) -> Index | None:

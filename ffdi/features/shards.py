@@ -1,7 +1,7 @@
 """Feature shards: one HDF5 file of rows (image_id, view) each, an index written last, and a fingerprint in every file.
 
-The sole user of h5py. A shard that is there is whole (temporary name, fsync, move); a set of shards counts once
-`index.json` names it. Row order is (image_id, view).
+The sole user of h5py. A shard that is there is whole (temporary name, move); a set of shards counts once `index.json`
+names it, which is written when all of them are synced. Row order is (image_id, view).
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def write_shard(
     """Write `rows` with the features of `pieces`, in the rows' order, atomically; the bytes tell nothing of the pieces.
 
     A piece is a block (n, *shape) or a row of another shard. Raises ShardError naming the image when a feature is not
-    finite, or when the pieces hold more or fewer rows.
+    finite, or when the pieces hold more or fewer rows. The file is not synced: whoever names it in an index does that.
     """
     # A chunk a row, and no chunk cache: rows can be copied raw, and stand in the file in the order of writing.
     with (
-        replacing(file) as temporary,
+        replacing(file, sync=False) as temporary,
         _Sink(temporary) as sink,
         h5py.File(sink, "w", libver=("v110", "v110"), rdcc_nbytes=0) as h5,
     ):
@@ -70,18 +70,19 @@ def write_shard(
             end = at + (1 if isinstance(piece, Stored) else len(piece))
             if end > len(rows):
                 raise ShardError(f"{file}: {end} rows of features came for {len(rows)} rows")
-            if not isinstance(piece, Stored):
-                _refuse_nonfinite(piece, rows[at:end])
-                features[at:end], scales[at:end] = quantise(piece) if spec.dtype == "int8" else (piece, scales[at:end])
-            elif piece.shard.compression == compression:
-                mask, raw = piece.shard.raw(piece.at)
-                features.id.write_direct_chunk((at, *(0 for _ in spec.shape)), raw, filter_mask=mask)
+            if isinstance(piece, Stored):
                 scales[at] = piece.shard.scales[piece.at]
+                if piece.shard.compression == compression:
+                    mask, raw = piece.shard.raw(piece.at)
+                    features.id.write_direct_chunk((at, *(0 for _ in spec.shape)), raw, filter_mask=mask)
+                else:
+                    features[at:end] = piece.shard.codes(slice(piece.at, piece.at + 1))
             else:
-                features[at:end], scales[at] = (
-                    piece.shard.codes(slice(piece.at, piece.at + 1)),
-                    piece.shard.scales[piece.at],
-                )
+                _refuse_nonfinite(piece, rows[at:end])
+                if spec.dtype == "int8":
+                    features[at:end], scales[at:end] = quantise(piece)
+                else:
+                    features[at:end] = piece
             sink.check()
             at = end
         if at != len(rows):
@@ -143,8 +144,6 @@ def _refuse_nonfinite(block: Features, rows: Sequence[Row]) -> None:
 
 
 _H5_ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError)  # what h5py makes of damage, by its place
-
-
 _BITSHUFFLE = 32008  # its number among HDF5's registered filters
 
 
