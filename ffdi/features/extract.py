@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,18 +60,18 @@ class Prefix:
     backbone: Backbone
     spec: Spec
     provenance: Provenance
-    weights: Path
+    load: Callable[[], FrozenPrefix]  # once
 
-    @cached_property
+    @property
     def module(self) -> FrozenPrefix | None:
         """The prefix in torch; None for `cut: input`."""
-        return None if self.backbone.cut == INPUT else _load(self.backbone, self.weights)
+        return None if self.backbone.cut == INPUT else self.load()
 
     def open(self, say: Say = lambda line: None) -> Runtime:
         """The runtime; for `cut: input` it hands the images on as (B, 3, S, S) uint8."""
         if self.backbone.cut == INPUT:
             return Runtime(1, lambda images: images.transpose(0, 3, 1, 2))
-        return open_runtime(self.backbone, self.spec.weights_sha256, lambda: self.module, say)  # type: ignore
+        return open_runtime(self.backbone, self.spec.weights_sha256, self.load, say)
 
 
 def load_prefix(backbone: Backbone, weights: Path, known: Path | None = None) -> Prefix:
@@ -95,20 +95,15 @@ def load_prefix(backbone: Backbone, weights: Path, known: Path | None = None) ->
     }
     shape: tuple[int, ...] = () if computed else (3, b.image_size, b.image_size)
     spec = Spec(b.name, b.network, b.cut, sha256, b.image_size, shape, b.dtype if computed else "uint8", policy)
-    prefix = Prefix(b, spec, provenance, weights)
-    if not computed:
-        return prefix
-    if shape := _known_shape(spec, known):
-        return replace(prefix, spec=replace(spec, shape=shape))
-    if policy["runtime"] == "onnxruntime-cpu" and (graph := cached_graph(b, sha256)):
-        return replace(prefix, spec=replace(spec, shape=graph.shape))
-    assert prefix.module is not None
-    loaded = replace(prefix, spec=replace(spec, shape=prefix.module.feature_shape(b.image_size)))
-    loaded.__dict__["module"] = prefix.module  # what is loaded once need not be loaded again
-    return loaded
+    load = cache(partial(_load, b, weights))
+    if computed and not (shape := _known_shape(spec, known)):
+        graph = cached_graph(b, sha256) if policy["runtime"] == "onnxruntime-cpu" else None
+        shape = graph.shape if graph else load().feature_shape(b.image_size)
+    return Prefix(b, replace(spec, shape=shape), provenance, load)
 
 
 def _known_shape(spec: Spec, folder: Path | None) -> tuple[int, ...]:
+    """The shape in the index of `folder`, if its spec is `spec` in all else."""
     try:
         there = read_index(folder).spec if folder else spec
     except ShardError:

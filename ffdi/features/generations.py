@@ -75,7 +75,7 @@ def build(
     reserve(len(rows) * goal.spec.row_bytes)
     place, at = _find(rows, list(old.values()))
     missing = [row for row, file in zip(rows, place, strict=True) if file < 0]
-    fresh = _one_by_one(compute(missing)) if missing else iter(())
+    fresh = _Fresh(compute(missing) if missing else iter(()))
     with ThreadPoolExecutor(1) as sealing:  # while the next shard is written
         digests = {number: sealing.submit(_sealed, following / shard_name(number)) for number in done}
         start = 0
@@ -161,30 +161,43 @@ def _find(rows: Sequence[Row], sources: Sequence[Keys]) -> tuple[Places, Places]
     return np.where(found, number, -1), np.where(found, flat - starts[number], -1)
 
 
-def _pieces(
-    place: Places, at: Places, files: Sequence[Path], spec: Spec, fresh: Iterator[Features]
-) -> Iterator[Features | Stored]:
-    """Each row from the old shard that has it, else from `fresh`."""
+def _pieces(place: Places, at: Places, files: Sequence[Path], spec: Spec, fresh: _Fresh) -> Iterator[Features | Stored]:
+    """Each row from the old shard that has it, else from `fresh`, whose runs of rows stay blocks: h5py is slow by row."""
     held: tuple[int, Shard] | None = None
+    row = 0
     try:
-        for number, row in zip(place.tolist(), at.tolist(), strict=True):
+        while row < len(place):
+            number = int(place[row])
             if number < 0:
-                yield next(fresh)
+                run = place[row:] >= 0
+                block = fresh.take(int(run.argmax()) if run.any() else len(run))
+                row += len(block)
+                yield block
                 continue
             if held is None or held[0] != number:
                 if held:
                     held[1].__exit__()
                 held = (number, Shard(files[number], spec))
-            yield Stored(held[1], row)
+            yield Stored(held[1], int(at[row]))
+            row += 1
     finally:
         if held:
             held[1].__exit__()
 
 
-def _one_by_one(blocks: Iterator[Features]) -> Iterator[Features]:
-    for block in blocks:
-        for at in range(len(block)):
-            yield block[at : at + 1]
+class _Fresh:
+    """Computed rows, taken from their blocks in order."""
+
+    def __init__(self, blocks: Iterator[Features]) -> None:
+        self._blocks = blocks
+        self._rest: Features | None = None
+
+    def take(self, most: int) -> Features:
+        """The next 1 to `most` rows; none when all are taken."""
+        if self._rest is None or not len(self._rest):
+            self._rest = next(self._blocks)
+        taken, self._rest = self._rest[:most], self._rest[most:]
+        return taken
 
 
 def _finish_swap(folder: Path, following: Path) -> None:
