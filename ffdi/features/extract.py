@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -154,7 +154,7 @@ def extract(
     goal = generations.Goal(prefix.spec, plan, shard_rows, provenance, compression)
     parts, runtimes = Parts(), list[Runtime]()
 
-    def compute(missing: Sequence[Row]) -> Iterator[Features]:
+    def compute(missing: Sequence[Row]) -> Generator[Features, None, None]:
         say(f"{len(plan) - len(missing)} rows are there, {len(missing)} to compute")
         with parts.timed("start"):
             runtimes.append(prefix.open(say))
@@ -205,10 +205,8 @@ def _computed(
 
     def mapper(task: Sequence[Row]) -> Features:
         images = reader(task, parts=parts)
-        with (
-            parts.timed("prefix") if parts else nullcontext(),
-            np.errstate(over="ignore"),
-        ):  # an overflow becomes infinite and is refused, with its image, by the writer
+        # An overflow becomes infinite and is refused, with its image, by the writer.
+        with np.errstate(over="ignore"), parts.timed("prefix") if parts else nullcontext():
             return runtime.run(images).astype(spec.reads_as)
 
     size = max(runtime.batch, 8)

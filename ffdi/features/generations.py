@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ffdi.features.shards import INDEX, Index, Shard, Stored, read_index, shard_
 from ffdi.features.spec import Features, Keys, Row, Spec, row_keys
 from ffdi.files import canonical_json, sha256_file, synced
 
-Compute = Callable[[Sequence[Row]], Iterator[Features]]
+Compute = Callable[[Sequence[Row]], Generator[Features, None, None]]
 Facts = Mapping[str, Any]
 
 
@@ -75,8 +76,9 @@ def build(
     reserve(len(rows) * goal.spec.row_bytes)
     place, at = _find(rows, list(old.values()))
     missing = [row for row, file in zip(rows, place, strict=True) if file < 0]
-    fresh = _Fresh(compute(missing) if missing else iter(()))
-    with ThreadPoolExecutor(1) as sealing:  # while the next shard is written
+    # Whatever goes wrong, the workers' tasks are cancelled; a shard is sealed while the next one is written.
+    with closing(compute(missing)) as blocks, ThreadPoolExecutor(1) as sealing:
+        fresh = _Fresh(blocks)
         digests = {number: sealing.submit(_sealed, following / shard_name(number)) for number in done}
         start = 0
         for number in waiting:
@@ -193,7 +195,7 @@ class _Fresh:
         self._rest: Features | None = None
 
     def take(self, most: int) -> Features:
-        """The next 1 to `most` rows; none when all are taken."""
+        """The next 1 to `most` rows."""
         if self._rest is None or not len(self._rest):
             self._rest = next(self._blocks)
         taken, self._rest = self._rest[:most], self._rest[most:]

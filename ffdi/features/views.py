@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator, default_rng
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from ffdi.errors import ParamsError
@@ -19,7 +20,7 @@ from ffdi.intake.images import resize
 
 RENDERING = "pillow-views-1"  # in every fingerprint: whoever changes an operation here changes the name
 Operation = dict[str, Any]
-Draw = np.random.Generator
+Draw = Generator
 
 PRESETS: dict[str, tuple[Operation, ...]] = {
     "none": (),
@@ -136,7 +137,7 @@ def render(
     if view == 0:
         return image
     digest = hashlib.sha256(f"{seed}\0{image_id}\0{view}".encode()).digest()
-    rng = np.random.default_rng(list(digest))
+    rng = default_rng(list(digest))
     for operation in policy:
         options = {k: v for k, v in operation.items() if k not in ("name", "p")}
         if rng.random() < operation["p"]:

@@ -30,6 +30,8 @@ RESIZE_POLICY = "pillow-square-bilinear-1"
 # Pillow's bomb warning among others: max_pixels is the rule. Not catch_warnings, which threads undo for each other.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+Image.preinit()  # the usual formats, which Pillow else loads at the first image, in every thread that has one
+
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Computer:
         self.spec, self.fuse, self.error = spec, fuse, error or Killed()
         self.rows: list[Row] = []
 
-    def __call__(self, missing: Sequence[Row]) -> Iterator[Features]:
+    def __call__(self, missing: Sequence[Row]) -> Generator[Features, None, None]:
         for at in range(0, len(missing), 2):  # blocks of two rows
             if self.fuse is not None and at >= self.fuse:
                 raise self.error
