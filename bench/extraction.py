@@ -1,7 +1,6 @@
 """Stage extract beside its peer and its parts: speed, bytes, what more images cost, memory at scale, compression.
 
-The peer works as the reproduced notebooks do: torchvision's transforms on one image at a time, the prefix in eager
-torch at batch 1 and in train mode, one float32 file for each image and view. All figures are medians over the runs of one call; ratios
+All figures are medians over the runs of one call; ratios
 are taken pairwise, side by side. Writes Markdown tables; `make bench` commits them as bench/extraction.md.
 """
 
@@ -41,6 +40,9 @@ from ffdi.parallel import cpu_count, ordered_map
 from ffdi.params import read_params
 
 MAX_PIXELS = 50_000_000
+PEER = """The peer works as the reproduced notebooks do: torchvision's transforms on one image at a time, the prefix in eager
+PyTorch at batch 1 without eval(), one float32 file for each image and view. Prefix alone is ONNX Runtime on images in
+memory, one thread a core."""
 STAGE = Path(__file__).parents[1] / "stages" / "extract.py"
 NETWORKS = {"mobilenet_v2": 1.0, "wide_resnet50_2": 0.2}  # backbone of params: share of the images that are timed
 
@@ -338,6 +340,7 @@ def main() -> None:
         "Compression": compression_table(chosen.features, runs),
     }
     lines = ["# Extraction, measured by `make bench`", "", f"{machine()}. Medians of {runs} runs; ratios are paired."]
+    lines += ["", PEER]
     for title, table in sections.items():
         lines += ["", f"## {title}", "", *table]
         print("\n".join(lines[lines.index(f"## {title}") :]), flush=True)

@@ -64,7 +64,7 @@ def write_shard(
             fletcher32=True,
             **_filters(compression),
         )
-        scales = np.empty((len(rows), spec.shape[0] if spec.dtype == "int8" else 0), np.float32)
+        scales = np.zeros((len(rows), spec.shape[0] if spec.dtype == "int8" else 0), np.float32)
         at = 0
         for piece in pieces:
             end = at + (1 if isinstance(piece, Stored) else len(piece))
