@@ -198,7 +198,15 @@ def cross_validate(
     for fold in sorted(set(place.tolist()))[:run_folds]:
         tail = fresh_tail(fold_seed(training.seed, fold))
         own, others = torch.nonzero(place == fold).flatten(), torch.nonzero(place != fold).flatten()
-        fits[fold] = fit(tail, table.of(others), table.of(own), training, fold=fold, device=device, on_epoch=on_epoch)
+        try:
+            fits[fold] = fit(
+                tail, table.of(others), table.of(own), training, fold=fold, device=device, on_epoch=on_epoch
+            )
+        except torch.OutOfMemoryError as error:  # to halve the batch here would be another recipe
+            size = training.batch_size
+            raise FfdiError(
+                f"fold {fold}: out of memory on {device} with batch_size {size}: set batch_size to {max(1, size // 2)}"
+            ) from error
     return fits
 
 

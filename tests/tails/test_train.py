@@ -350,3 +350,12 @@ def test_a_training_that_diverges_is_an_error_that_names_the_rate(epochs: int, b
 def test_batches_of_one_are_trained_when_asked_for() -> None:
     history = crossed(replace(PLAIN, batch_size=1, epochs=1))[0].history
     assert math.isfinite(history[0].loss)
+
+
+def test_out_of_memory_is_an_error_that_names_the_batch_size_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*args: Any, **options: Any) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(training_module, "add_l1_gradient", no_room)
+    with pytest.raises(FfdiError, match="fold 0: out of memory on cpu with batch_size 12: set batch_size to 6"):
+        crossed(replace(PLAIN, batch_size=12))
