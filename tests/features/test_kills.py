@@ -56,7 +56,7 @@ class Bench:
         command = [sys.executable, str(STAGE), "--params", str(self.params), "--backbone", "pixels", "--out", str(out)]
         command += ["--images", str(self.tiny.images_file), "--folds", str(self.tiny.folds_file)]
         command += ["--weights", str(self.weights)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c)
 
     def finish(self, out: Path) -> Extraction:
         """The same in this process."""
@@ -75,6 +75,11 @@ def unbroken(rows: pd.DataFrame, root: Path, params: Path, weights: Path, out: P
         max_pixels=10**6,
         say=lambda line: None,
     )
+
+
+def hear_ctrl_c() -> None:
+    """What a shell starts in the background ignores it, and so would the stages that the tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_work(stage: subprocess.Popen[bytes], out: Path) -> float:
