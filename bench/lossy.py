@@ -23,6 +23,7 @@ from ffdi.cli import bar
 from ffdi.features import extract as extraction
 from ffdi.features.decoders import decode_on
 from ffdi.features.extract import Prefix, compute_rows, load_prefix, plan_rows, view_images
+from ffdi.features.quantised import as_stored
 from ffdi.features.spec import Features, Row
 from ffdi.features.weights import load_network
 from ffdi.intake.tables import join, read_folds, read_images
@@ -34,13 +35,6 @@ from ffdi.tails.heads import TailFactory
 from ffdi.tails.train import cross_validate, predict_logits
 
 CPU = torch.device("cpu")
-
-
-def quantised(features: Features) -> Features:
-    """Features (N, C, H, W) as int8 with a scale for each row and channel would give them back."""
-    wide = features.astype(np.float32)
-    scale = np.abs(wide).max(axis=(2, 3), keepdims=True) / 127
-    return (np.rint(wide / np.where(scale > 0, scale, 1)) * scale).astype(features.dtype)
 
 
 def in_precision(prefix: Prefix, dtype: torch.dtype, pixels: Callable[[list[Row]], Any], rows: list[Row]) -> Features:
@@ -103,7 +97,7 @@ def main() -> None:
         "as extracted": lambda: plain,
         "prefix in float16": lambda: in_precision(prefix(), torch.float16, pixels, plan),
         "prefix in bfloat16": lambda: in_precision(prefix(), torch.bfloat16, pixels, plan),
-        "stored as int8": lambda: quantised(plain),
+        "stored as int8": lambda: as_stored(plain, "int8"),
         "torchvision's decoder": other_decoder,
     }
     network = load_network(backbone.network, chosen.weights)[0]
