@@ -24,6 +24,7 @@ RESERVED_NAMES = ("audit", "ladder", "plots", "summary")  # metrics/NAME.json is
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
 Cosine = Annotated[float, Field(gt=0.0, le=1.0)]
 Triple = tuple[float, float, float]
 
@@ -127,7 +128,7 @@ class Optimizer(Section):
 class Schedule(Section):
     name: Literal["none", "step", "cosine"] = "none"
     size: Positive = 1
-    gamma: Annotated[float, Field(gt=0.0)] = 0.1
+    gamma: PositiveFloat = 0.1
     warmup: NonNegative = 0
 
 
@@ -145,12 +146,16 @@ class Recipe(Section):
     patience: Positive | None = None
     batch_size: Positive = 64
     optimizer: Optimizer = Optimizer()
-    lr: Annotated[float, Field(gt=0.0)] = 1e-4
+    lr: PositiveFloat = 1e-4
     schedule: Schedule = Schedule()
     l1: Annotated[float, Field(ge=0.0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    class_weights: Literal["balanced"] | tuple[PositiveFloat, PositiveFloat] | None = None
+    clip_grad: PositiveFloat | None = None
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     mix: Mix = Mix()
     augment: tuple[str | dict[str, Any], ...] = ()
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: NonNegative = 0
 
     def head_spec(self) -> HeadSpec:
@@ -173,7 +178,7 @@ class Recipe(Section):
 
 
 class Train(Section):
-    memory_gb: Annotated[float, Field(gt=0.0)] = 8.0
+    memory_gb: PositiveFloat = 8.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

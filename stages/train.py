@@ -43,38 +43,54 @@ def main(
     from ffdi.files import sole_writer
     from ffdi.intake.tables import join, read_folds, read_images, write_table
     from ffdi.parallel import cpu_count
-    from ffdi.tails.batches import load_table
+    from ffdi.tails.batches import Streamed, load_table
     from ffdi.tails.bundle import out_of_fold, save_bundle
+    from ffdi.tails.checkpoint import Checkpoints, Epoch, training_key
     from ffdi.tails.heads import TailFactory
-    from ffdi.tails.train import Epoch, choose_device, cross_validate
+    from ffdi.tails.train import choose_device, cross_validate
 
     torch.set_num_threads(cpu_count())
-    store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"))
+    device = choose_device(params.train.device)
+    store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"), keep_open=True)
     backbone = params.backbone(recipe.backbone)
     rows = join(read_images(images_file), read_folds(folds_file))
     rows = rows[rows["role"] == "train"].set_index("image_id")
-    table = load_table(store, list(rows.index), list(rows["label"]), views=True, memory_gb=params.train.memory_gb)
+    memory_gb = params.train.memory_gb
+    table = load_table(store, list(rows.index), list(rows["label"]), views=True, memory_gb=memory_gb, device=device)
+    if isinstance(table.features, Streamed):
+        say(f"train {name}: the features exceed train.memory_gb = {memory_gb:g}: read from the shards in every epoch")
     network, _, digest = load_network(backbone.network, weights or params.weights_file(recipe.backbone))
     store.refuse_other_weights(digest)
     factory = TailFactory(network, backbone, recipe.head_spec(), store.spec.shape)
     training = recipe.training()
     folds = recipe.folds if isinstance(recipe.folds, int) else None
+    facts = {
+        "recipe": recipe.model_dump(mode="json"),
+        "train": params.train.model_dump(mode="json"),
+        "features": store.spec.fingerprint,
+        "images": rows[["label", "fold"]].reset_index().to_dict("list"),
+        "device": str(device),
+    }
     history: list[Epoch] = []
+    live: Any = None
     with ExitStack() as stack:
         stack.enter_context(sole_writer(out))
         stack.enter_context(stopwatch(f"train-{name}", out.parent.parent / "timings"))
-        total = training.epochs * (folds or rows["fold"].nunique())
+        total = training.epochs * min(folds or rows["fold"].nunique(), rows["fold"].nunique())
         shown = stack.enter_context(tqdm(desc=f"train {name}", total=total, unit=" epochs", dynamic_ncols=True))
-        live = stack.enter_context(live_curves(plots / "live")) if plots else None
 
         def on_epoch(epoch: Epoch) -> None:
+            nonlocal live
             history.append(epoch)
             shown.update()
+            left = shown.format_dict["elapsed"] / shown.n * (shown.total - shown.n)
             shown.write(
                 f"train {name}: fold {epoch.fold} epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
-                f"train AUC {epoch.train_auc:.3f}, val AUC {epoch.val_auc:.3f}",
+                f"train AUC {epoch.train_auc:.3f}, val AUC {epoch.val_auc:.3f}, {shown.format_interval(left)} left",
                 file=sys.stderr,
             )
+            if plots and live is None:
+                live = stack.enter_context(live_curves(plots / "live"))
             if live:
                 live.step = epoch.epoch
                 for key in ("loss", "train_auc", "val_auc"):
@@ -86,8 +102,9 @@ def main(
             list(rows["fold"]),
             training,
             run_folds=folds,
-            device=choose_device(params.train.device),
+            device=device,
             on_epoch=on_epoch,
+            checkpoints=Checkpoints(out, training_key(facts)),
         )
         oof, threshold, temperature = out_of_fold(fits, table, rows["fold"])
         save_bundle(

@@ -159,9 +159,13 @@ def tiny_training(**changes: Any) -> Training:
         "schedule": Schedule("none", 1, 0.1, 0),
         "l1": 0.0,
         "label_smoothing": 0.0,
+        "class_weights": None,
+        "clip_grad": None,
+        "ema": None,
         "mixup": 0.0,
         "cutmix": 0.0,
         "augment": (),
+        "precision": "float32",
         "seed": 0,
     }
     return Training(**(fields | changes))

@@ -55,7 +55,7 @@ def evaluate(
     if test.empty:
         raise InputError("folds.csv has no test rows: nothing to evaluate")
     labels = test["label"].to_numpy()
-    table = load_table(store, list(test["image_id"]), list(labels), views=False, memory_gb=memory_gb)
+    table = load_table(store, list(test["image_id"]), list(labels), views=False, memory_gb=memory_gb, device=device)
     before = state_hash(bundle)
     scores = bundle.scores(table, device)
     if state_hash(bundle) != before:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from torch import nn
 
 from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.extract import Prefix, compute_rows, plan_rows, view_images
@@ -23,8 +24,9 @@ from ffdi.features.spec import Features
 from ffdi.metrics import Metrics, auc, auc_interval, explain_nulls
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import sigmoid
+from ffdi.tails.checkpoint import Fit, Scores
 from ffdi.tails.heads import Tail
-from ffdi.tails.train import Fit, Scores, Training, add_l1_gradient, cross_validate, fold_seed, predict_logits
+from ffdi.tails.train import Training, cross_validate, fold_seed, predict_logits, start, train_epoch
 
 Progress = Callable[[Iterator[Features], int], Any]
 FreshTail = Callable[[int], Tail]
@@ -191,37 +193,29 @@ def _train_over_folds(
     """Mistake: one model and one optimizer go through all folds, so fold 2 validates on what fold 1 trained on."""
     moments = []
     place = torch.tensor(list(folds))
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(training.seed)
-        generator = torch.Generator().manual_seed(training.seed)
-        tail.to(device)
-        parameters = list(tail.parameters())
-        optimizer = training.optimizer.over(parameters, training.lr)
+        run = start(tail, training, torch.Generator().manual_seed(training.seed), device)
         for fold in sorted(set(folds)):
             train, own = (table.of(torch.nonzero(side).flatten()) for side in (place != fold, place == fold))
-            for _ in range(training.epochs):
-                tail.train()
-                for features, labels in train.shuffled(training.batch_size, "sample", generator):
-                    loss = torch.nn.functional.cross_entropy(tail(features.to(device)), labels.to(device))
-                    optimizer.zero_grad()
-                    loss.backward()
-                    add_l1_gradient(parameters, training.l1)
-                    optimizer.step()
+            for epoch in range(training.epochs):
+                train_epoch(run, train, training, epoch)
                 seen = _logits_in_train_mode if evaluate_in_train_mode else predict_logits
-                logits, own_labels = seen(tail, own, training.batch_size, device), own.labels.numpy()
+                logits, own_labels = seen(run.judged, own, training.batch_size, device), own.labels.numpy()
                 hits = float(((logits >= 0) == own_labels).mean())
-                test_scores = sigmoid(predict_logits(tail, test, 64, device))
+                test_scores = sigmoid(predict_logits(run.judged, test, 64, device))
                 moments.append(_Moment(fold, auc(own_labels, logits), hits, test_scores))
     return moments
 
 
-def _logits_in_train_mode(tail: Tail, table: FeatureTable, batch_size: int, device: torch.device) -> Scores:
+def _logits_in_train_mode(tail: nn.Module, table: FeatureTable, batch_size: int, device: torch.device) -> Scores:
     """Mistake: no eval(): dropout stays on, BatchNorm uses and learns the validation batches' statistics."""
-    tail.train()
+    parts = []
     with torch.no_grad():
-        parts = [tail(features.to(device)) for features, _ in table.clean(max(batch_size, 2)) if len(features) > 1]
-        rest = len(table) - sum(len(p) for p in parts)
-        logits = torch.cat(parts + ([tail.eval()(table.features[table.first[-rest:]].to(device))] if rest else []))
+        for features, _ in table.clean(max(batch_size, 2)):
+            tail.train(len(features) > 1)  # where BatchNorm cannot take the rest, a batch of one
+            parts.append(tail(features.to(device)))
+    logits = torch.cat(parts)
     return (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
 
 

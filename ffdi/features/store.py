@@ -65,10 +65,7 @@ class FeatureStore:
 
     def read(self, rows: Sequence[Row]) -> Features:
         """(N, *shape) features in the order of `rows`; ShardError names the first row that is missing."""
-        positions = self._positions(rows)
-        if (positions < 0).any():
-            image_id, view = rows[int(np.argmax(positions < 0))]
-            raise ShardError(f"{self.folder}: no features of image {image_id} view {view}: run extract again")
+        positions = self.refuse_missing(rows)
         out = np.empty((len(rows), *self.spec.shape), self.spec.reads_as)
         number = np.searchsorted(self._starts, positions, side="right") - 1
         order = np.argsort(positions, kind="stable")
@@ -85,6 +82,14 @@ class FeatureStore:
                     else:
                         out[part] = np.concatenate([shard.read(slice(at, at + 1)) for at in map(int, offsets)])
         return out
+
+    def refuse_missing(self, rows: Sequence[Row]) -> npt.NDArray[np.int64]:
+        """(N,) the places of `rows` in the whole set; ShardError names the first row that has no features."""
+        positions = self._positions(rows)
+        if (positions < 0).any():
+            image_id, view = rows[int(np.argmax(positions < 0))]
+            raise ShardError(f"{self.folder}: no features of image {image_id} view {view}: run extract again")
+        return positions
 
     def refuse_other_weights(self, sha256: str) -> None:
         """ShardError when the features were made with other weights than these."""

@@ -11,23 +11,60 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ffdi.errors import FfdiError, ParamsError
+from ffdi.errors import ParamsError
+from ffdi.features.spec import Row
 from ffdi.features.store import FeatureStore
-from ffdi.files import human_bytes
+from ffdi.parallel import ordered_map
 
 Operation = str | dict[str, Any]
+CPU = torch.device("cpu")
+_BLOCK = 256  # rows of a stream that are read together
+
+
+class Streamed:
+    """Features that stay in their shards, for they exceed the memory: `rows` as a table counts them.
+
+    Batches are read ahead in windows of `size` rows; three of them are in memory at a time.
+    """
+
+    def __init__(self, store: FeatureStore, rows: Sequence[Row], size: int) -> None:
+        self.store, self.rows, self.size = store, rows, size
+
+    def order(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+        """(N,) a shuffle of `rows` that reads well: blocks of neighbours in random order, shuffled window by window.
+
+        Neighbours are strangers already, for shards are sorted by the images' hashes.
+        """
+        blocks = list(torch.argsort(rows).split(_BLOCK))
+        shuffled = torch.cat([blocks[at] for at in torch.randperm(len(blocks), generator=generator).tolist()])
+        windows = shuffled.split(max(1, self.size // batch_size) * batch_size)
+        return torch.cat([window[torch.randperm(len(window), generator=generator)] for window in windows])
+
+    def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The features of each entry of `rows`, while a thread reads what comes next."""
+        windows: list[list[Tensor]] = []
+        for own in rows:
+            if not windows or sum(map(len, windows[-1])) + len(own) > self.size:
+                windows.append([])
+            windows[-1].append(own)
+
+        def read(window: list[Tensor]) -> Tensor:
+            return torch.from_numpy(self.store.read([self.rows[at] for own in window for at in own.tolist()]))
+
+        for window, features in zip(windows, ordered_map(read, windows, 1, waiting=1), strict=True):
+            yield from features.split([len(own) for own in window])
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """The features of some images in memory, with their labels.
+    """The features of some images, with their labels.
 
-    `features` (R, C, H, W) as stored; `first` (N,) the row of each image's view 0; `views` (N,) how many follow on
-    from it, view 0 included; `labels` (N,) int64.
+    `features` (R, C, H, W) as stored, in memory, on a GPU or still in the shards; `first` (N,) the row of each image's
+    view 0; `views` (N,) how many follow on from it, view 0 included; `labels` (N,) int64.
     """
 
     image_ids: tuple[str, ...]
-    features: Tensor
+    features: Tensor | Streamed
     first: Tensor
     views: Tensor
     labels: Tensor
@@ -42,8 +79,13 @@ class FeatureTable:
 
     def clean(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(features, labels) of view 0 in the table's order."""
-        for at in torch.arange(len(self)).split(batch_size):
-            yield self.features[self.first[at]], self.labels[at]
+        places = torch.arange(len(self)).split(batch_size)
+        features = self._batches([self.first[at] for at in places])
+        yield from zip(features, (self.labels[at] for at in places), strict=True)
+
+    def samples(self, views: str) -> int:
+        """How many an epoch of `shuffled` has."""
+        return int(self.views.sum()) if views == "all" else len(self)
 
     def shuffled(self, batch_size: int, views: str, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch in random order. `sample`: one view of every image, drawn anew; `all`: every view of every image."""
@@ -54,32 +96,51 @@ class FeatureTable:
         else:
             image = torch.arange(len(self))
             view = (torch.rand(len(self), generator=generator) * self.views).long()
-        batches = list(torch.randperm(len(image), generator=generator).split(batch_size))
+        rows = self.first[image] + view
+        if isinstance(self.features, Streamed):
+            order = self.features.order(rows, batch_size, generator)
+        else:
+            order = torch.randperm(len(rows), generator=generator)
+        batches = list(order.split(batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:  # train-mode BatchNorm cannot take a batch of one
             batches[-2:] = [torch.cat(batches[-2:])]
-        for at in batches:
-            yield self.features[self.first[image[at]] + view[at]], self.labels[image[at]]
+        features = self._batches([rows[at] for at in batches])
+        yield from zip(features, (self.labels[image[at]] for at in batches), strict=True)
+
+    def _batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        if isinstance(self.features, Streamed):
+            yield from self.features.batches(rows)
+        else:
+            for own in rows:
+                yield self.features[own.to(self.features.device)]
 
 
 def load_table(
-    store: FeatureStore, image_ids: Sequence[str], labels: Sequence[int], *, views: bool, memory_gb: float
+    store: FeatureStore,
+    image_ids: Sequence[str],
+    labels: Sequence[int],
+    *,
+    views: bool,
+    memory_gb: float,
+    device: torch.device = CPU,
 ) -> FeatureTable:
-    """Read the features of `image_ids` (all views, or view 0 alone) into memory.
+    """The features of `image_ids` (all views, or view 0 alone): on `device` where they fit `memory_gb`, else streamed.
 
-    Raises ShardError when an image has no features, FfdiError when they exceed `memory_gb`.
+    Raises ShardError when an image has no features.
     """
     counts = [max(1, len(store.views(i))) if views else 1 for i in image_ids]
-    size = sum(counts) * math.prod(store.spec.shape) * np.dtype(store.spec.reads_as).itemsize
-    if size > memory_gb * 1e9:
-        raise FfdiError(
-            f"{store.folder}: {human_bytes(size)} of features exceed train.memory_gb = {memory_gb:g}: raise it, or lower "
-            "the backbone's views or choose a deeper cut"
-        )
     rows = [(i, v) for i, n in zip(image_ids, counts, strict=True) for v in range(n)]
+    row_bytes = math.prod(store.spec.shape) * np.dtype(store.spec.reads_as).itemsize
+    features: Tensor | Streamed
+    if len(rows) * row_bytes <= memory_gb * 1e9:
+        features = torch.from_numpy(store.read(rows)).to(device)
+    else:
+        store.refuse_missing(rows)
+        features = Streamed(store, rows, max(1, int(memory_gb * 1e9 / row_bytes / 3)))
     views_of = torch.tensor(counts)
     return FeatureTable(
         tuple(image_ids),
-        torch.from_numpy(store.read(rows)),
+        features,
         torch.cumsum(views_of, 0) - views_of,
         views_of,
         torch.tensor(np.asarray(labels, dtype=np.int64)),

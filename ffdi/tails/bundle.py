@@ -27,8 +27,9 @@ from ffdi.files import replacing, sha256_file, write_json
 from ffdi.intake.tables import write_table
 from ffdi.metrics import auc, best_threshold, fit_temperature
 from ffdi.tails.batches import FeatureTable
+from ffdi.tails.checkpoint import Fit, Scores
 from ffdi.tails.heads import HeadSpec, Tail, TailFactory
-from ffdi.tails.train import Fit, Scores, predict_logits
+from ffdi.tails.train import predict_logits
 
 FORMAT_VERSION = 1
 BATCH = 64

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ffdi.errors import FfdiError
 from ffdi.metrics import auc
 from ffdi.tails.batches import FeatureTable, Operation, augmentation, mixing
-from ffdi.tails.heads import Tail
-
-Scores = npt.NDArray[np.float64]
+from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, Running, Scores
+from ffdi.tails.heads import CLASSES, Tail
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Optimizer:
         """A fresh optimizer; momentum (SGD only) defaults to .9."""
         if self.name == "sgd":
             momentum = 0.9 if self.momentum is None else self.momentum
-            return torch.optim.SGD(parameters, lr, momentum=momentum, weight_decay=self.weight_decay)
+            return torch.optim.SGD(parameters, lr, momentum=momentum, weight_decay=self.weight_decay, fused=True)
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        return kind(parameters, lr, weight_decay=self.weight_decay)
+        return kind(parameters, lr, weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Training:
-    """How a tail is trained; the fields are those of a recipe in params.yaml."""
+    """How a tail is trained; the fields are those of a recipe in params.yaml.
+
+    `class_weights`: (real, fake), or `balanced`: each class weighs as much as the other. `ema`: the decay per step of
+    the weights' moving average, which is then validated and kept. `precision`: of the forward pass in training.
+    """
 
     epochs: int
     patience: int | None
@@ -69,32 +73,14 @@ class Training:
     schedule: Schedule
     l1: float
     label_smoothing: float
+    class_weights: str | tuple[float, float] | None
+    clip_grad: float | None
+    ema: float | None
     mixup: float
     cutmix: float
     augment: tuple[Operation, ...]
+    precision: str
     seed: int
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of history.csv: mean cross-entropy (without L1) and AUC of the running scores; AUC on the own fold."""
-
-    fold: int
-    epoch: int
-    loss: float
-    train_auc: float
-    val_auc: float
-    lr: float
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A trained tail at its best epoch: state, validation logits (fake - real) in table order, history."""
-
-    state: dict[str, Tensor]
-    logits: Scores
-    history: tuple[Epoch, ...]
-    best_epoch: int
 
 
 def fit(
@@ -106,58 +92,87 @@ def fit(
     fold: int,
     device: torch.device,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoints: Checkpoints | None = None,
 ) -> Fit:
     """Train `tail` and keep its epoch of highest validation AUC (the earliest of equals).
 
-    Deterministic on one machine: everything random comes from (training.seed, fold).
+    Deterministic on one machine: everything random comes from (training.seed, fold). With `checkpoints`, a fit that was
+    killed goes on after its last whole epoch; `on_epoch` hears of the epochs before it, too.
     """
     t = training
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(fold_seed(t.seed, fold))
-        generator = torch.Generator().manual_seed(fold_seed(t.seed, fold))
-        tail.to(device)
-        parameters = [p for p in tail.parameters() if p.requires_grad]
-        optimizer = t.optimizer.over(parameters, t.lr)
-        augment, mix = augmentation(t.augment), mixing(t.mixup, t.cutmix)
-        samples = int(train.views.sum()) if t.views == "all" else len(train)
-        steps = math.ceil(samples / t.batch_size)
-        history: list[Epoch] = []
-        best: tuple[float, dict[str, Tensor], Scores] | None = None
-
-        for epoch in range(t.epochs):
-            tail.train()
-            losses, seen, targets = [], [], []
-            for step, (features, labels) in enumerate(train.shuffled(t.batch_size, t.views, generator)):
-                for group in optimizer.param_groups:
-                    group["lr"] = t.lr * t.schedule.factor(epoch + step / steps, t.epochs)
-                features, mixed = mix(augment(features.to(device)), labels.to(device))
-                logits = tail(features)
-                loss = nn.functional.cross_entropy(logits, mixed, label_smoothing=t.label_smoothing)
-                optimizer.zero_grad()
-                loss.backward()
-                add_l1_gradient(parameters, t.l1)
-                optimizer.step()
-                losses.append(float(loss.detach()) * len(labels))
-                seen.append(_margin(logits.detach()))
-                targets.append(labels.numpy())
-            target = np.concatenate(targets)
-            scores = predict_logits(tail, validation, t.batch_size, device)
-            val_auc = auc(validation.labels.numpy(), scores)
-            train_auc = auc(target, np.concatenate(seen))
-            now = Epoch(fold, epoch, sum(losses) / len(target), train_auc, val_auc, optimizer.param_groups[0]["lr"])
-            if not (math.isfinite(now.loss) and np.isfinite(scores).all()):
+        run = start(tail, t, torch.Generator().manual_seed(fold_seed(t.seed, fold)), device)
+        if checkpoints and checkpoints.load(fold, run):
+            for finished in run.history:
+                on_epoch(finished)
+        while not run.is_over(t.epochs, t.patience):
+            epoch = len(run.history)
+            loss, train_auc, lr = train_epoch(run, train, t, epoch)
+            logits = predict_logits(run.judged, validation, t.batch_size, device)
+            if not (math.isfinite(loss) and np.isfinite(logits).all()):
                 raise FfdiError(
-                    f"fold {fold}, epoch {epoch}: the training diverged (mean loss {now.loss:g}): lower lr (is {t.lr:g})"
+                    f"fold {fold}, epoch {epoch}: the training diverged (mean loss {loss:g}): lower lr (is {t.lr:g})"
                 )
-            history.append(now)
+            now = Epoch(fold, epoch, loss, train_auc, auc(validation.labels.numpy(), logits), lr)
+            run.ended(now, logits)
+            if checkpoints:
+                checkpoints.save(fold, run)
             on_epoch(now)
-            if best is None or val_auc > best[0]:
-                state = {k: v.detach().cpu().clone() for k, v in tail.state_dict().items()}
-                best, best_epoch = (val_auc, state, scores), epoch
-            if t.patience is not None and epoch - best_epoch >= t.patience:
-                break
-    assert best is not None  # epochs >= 1
-    return Fit(best[1], best[2], tuple(history), best_epoch)
+        return run.outcome()
+
+
+def start(tail: Tail, training: Training, generator: torch.Generator, device: torch.device) -> Running:
+    """A fit before its first epoch: a fresh optimizer over `tail`; `generator` draws views and their order."""
+    tail.to(device)
+    optimizer = training.optimizer.over([p for p in tail.parameters() if p.requires_grad], training.lr)
+    average = None
+    if training.ema is not None:
+        average = AveragedModel(tail, multi_avg_fn=get_ema_multi_avg_fn(training.ema), use_buffers=True)
+    return Running(tail, optimizer, average, generator, device)
+
+
+def train_epoch(run: Running, table: FeatureTable, training: Training, epoch: int) -> tuple[float, float, float]:
+    """One pass over `table`: (mean cross-entropy without L1, AUC of the scores on the way, last learning rate)."""
+    t, tail, optimizer, device = training, run.tail, run.optimizer, run.device
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    augment, mix, weights = augmentation(t.augment), mixing(t.mixup, t.cutmix), class_weights(t, table.labels)
+    weights = None if weights is None else weights.to(device)
+    steps = math.ceil(table.samples(t.views) / t.batch_size)
+    losses, margins, targets = [], [], []
+    tail.train()
+    for step, (features, labels) in enumerate(table.shuffled(t.batch_size, t.views, run.generator)):
+        lr = t.lr * t.schedule.factor(epoch + step / steps, t.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        features, mixed = mix(augment(features.to(device)), labels.to(device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bfloat16"):
+            logits = tail(features)
+        logits = logits.float()
+        loss = nn.functional.cross_entropy(logits, mixed, weights, label_smoothing=t.label_smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        add_l1_gradient(parameters, t.l1)
+        if t.clip_grad is not None:
+            nn.utils.clip_grad_norm_(parameters, t.clip_grad)
+        optimizer.step()
+        if run.average is not None:
+            run.average.update_parameters(tail)
+        losses.append(loss.detach() * len(labels))
+        margins.append(logits.detach())
+        targets.append(labels)
+    target = torch.cat(targets).numpy()
+    return float(torch.stack(losses).sum()) / len(target), auc(target, _margin(torch.cat(margins))), lr
+
+
+def class_weights(training: Training, labels: Tensor) -> Tensor | None:
+    """(2,) float32 weights of real and fake in the loss, or None; `balanced`: N / (2 x the class's number)."""
+    if training.class_weights is None:
+        return None
+    if training.class_weights == "balanced":
+        counts = torch.bincount(labels, minlength=CLASSES).clamp(min=1)
+        return len(labels) / (CLASSES * counts.float())
+    return torch.tensor(training.class_weights)
 
 
 def add_l1_gradient(parameters: Sequence[nn.Parameter], l1: float) -> None:
@@ -186,10 +201,12 @@ def cross_validate(
     run_folds: int | None,
     device: torch.device,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[int, Fit]:
     """One fresh tail and optimizer per fold, each validated on its own fold and trained on all others.
 
-    `folds` (N,) is the fold of every image of `table` (train rows alone); `run_folds`: the first so many, or all.
+    `folds` (N,) is the fold of every image of `table` (train rows alone); `run_folds`: the first so many, or all. With
+    `checkpoints`, finished folds are read and a broken one goes on.
     """
     place = torch.tensor(list(folds))
     if (place < 0).any():
@@ -198,9 +215,17 @@ def cross_validate(
     for fold in sorted(set(place.tolist()))[:run_folds]:
         tail = fresh_tail(fold_seed(training.seed, fold))
         own, others = torch.nonzero(place == fold).flatten(), torch.nonzero(place != fold).flatten()
+        train, validation = table.of(others), table.of(own)
         try:
             fits[fold] = fit(
-                tail, table.of(others), table.of(own), training, fold=fold, device=device, on_epoch=on_epoch
+                tail,
+                train,
+                validation,
+                training,
+                fold=fold,
+                device=device,
+                on_epoch=on_epoch,
+                checkpoints=checkpoints,
             )
         except torch.OutOfMemoryError as error:  # to halve the batch here would be another recipe
             size = training.batch_size
@@ -216,8 +241,12 @@ def fold_seed(seed: int, fold: int) -> int:
 
 
 def choose_device(device: str) -> torch.device:
-    """auto -> CUDA where it is, else the CPU."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    """auto -> CUDA where it is, else the CPU. On CUDA, torch is told to use kernels that repeat their bytes."""
+    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if chosen.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return chosen
 
 
 def _margin(logits: Tensor) -> Scores:

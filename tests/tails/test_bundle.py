@@ -22,7 +22,7 @@ from ffdi.features.store import FeatureStore
 from ffdi.metrics import best_threshold, fit_temperature
 from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.bundle import load_bundle, out_of_fold, sigmoid
-from ffdi.tails.train import Fit
+from ffdi.tails.checkpoint import Fit
 
 CPU = torch.device("cpu")
 

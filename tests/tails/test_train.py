@@ -16,10 +16,9 @@ from ffdi.errors import FfdiError
 from ffdi.metrics import auc
 from ffdi.tails import train as training_module
 from ffdi.tails.batches import FeatureTable
+from ffdi.tails.checkpoint import Epoch, Fit
 from ffdi.tails.heads import Tail
 from ffdi.tails.train import (
-    Epoch,
-    Fit,
     Optimizer,
     Schedule,
     Training,
@@ -208,8 +207,8 @@ def test_validation_does_not_change_what_is_learned() -> None:
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, aucs: list[float]) -> None:
-    """Validation AUCs as written; each epoch asks for two (validation, then the running one)."""
-    values = iter([v for a in aucs for v in (a, 0.5)])
+    """Validation AUCs as written; each epoch asks for two (the running one, then validation)."""
+    values = iter([v for a in aucs for v in (0.5, a)])
     monkeypatch.setattr(training_module, "auc", lambda labels, scores: next(values))
 
 

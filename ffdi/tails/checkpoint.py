@@ -1,0 +1,179 @@
+"""What a fit is between two epochs, and the file that a killed training goes on from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from ffdi.files import canonical_json, replacing
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of history.csv: mean cross-entropy (without L1) and AUC of the running scores; AUC on the own fold."""
+
+    fold: int
+    epoch: int
+    loss: float
+    train_auc: float
+    val_auc: float
+    lr: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained tail at its best epoch: state, validation logits (fake - real) in table order, history."""
+
+    state: dict[str, Tensor]
+    logits: Scores
+    history: tuple[Epoch, ...]
+    best_epoch: int
+
+
+@dataclass
+class Running:
+    """A fit under way. `average` follows the tail's weights where an EMA is asked for, and is then what counts."""
+
+    tail: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+    generator: torch.Generator
+    device: torch.device
+    best: Fit | None = None
+    history: tuple[Epoch, ...] = ()
+
+    @property
+    def judged(self) -> nn.Module:
+        """The module that is validated and kept."""
+        return self.tail if self.average is None else self.average.module
+
+    def is_over(self, epochs: int, patience: int | None) -> bool:
+        """All epochs done, or `patience` of them since the best one."""
+        done = len(self.history)
+        stale = self.best is not None and patience is not None and done - 1 - self.best.best_epoch >= patience
+        return done >= epochs or stale
+
+    def ended(self, epoch: Epoch, logits: Scores) -> None:
+        """Note a finished epoch, and keep its weights when its validation AUC is the highest so far."""
+        self.history += (epoch,)
+        if self.best is None or epoch.val_auc > self.history[self.best.best_epoch].val_auc:
+            state = {k: v.detach().cpu().clone() for k, v in self.judged.state_dict().items()}
+            self.best = Fit(state, logits, (), epoch.epoch)
+
+    def outcome(self) -> Fit:
+        """The best epoch's weights with the whole history."""
+        assert self.best is not None  # epochs >= 1
+        return Fit(self.best.state, self.best.logits, self.history, self.best.best_epoch)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that the next epoch depends on: weights, moments, averages, the states of all generators."""
+        assert self.best is not None
+        found = {f"tail/{k}": v for k, v in self.tail.state_dict().items()}
+        found |= {f"best/{k}": v for k, v in self.best.state.items()}
+        found |= {"logits": torch.from_numpy(self.best.logits)}
+        found |= {f"average/{k}": v for k, v in (self.average.state_dict() if self.average else {}).items()}
+        found |= {
+            f"optimizer/{number}/{k}": v
+            for number, moments in self.optimizer.state_dict()["state"].items()
+            for k, v in moments.items()
+            if isinstance(v, Tensor)
+        }
+        found |= {"order": self.generator.get_state(), "cpu": torch.random.get_rng_state()}
+        if self.device.type == "cuda":
+            found["cuda"] = torch.cuda.get_rng_state(self.device)
+        return {k: v.detach().cpu().contiguous() for k, v in found.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor], history: tuple[Epoch, ...], best_epoch: int) -> None:
+        """Undo `tensors`: from here on every number is that of the run that wrote them."""
+        self.tail.load_state_dict(_below("tail", tensors))
+        if self.average is not None:
+            self.average.load_state_dict(_below("average", tensors))
+        moments: dict[int, dict[str, Tensor]] = {}
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for path, value in _below("optimizer", tensors).items():
+            number, _, name = path.partition("/")
+            own = parameters[int(number)]
+            if value.shape == own.shape:  # fused optimizers go through memory as it lies: in the parameter's layout
+                value = torch.empty_like(own).copy_(value)
+            moments.setdefault(int(number), {})[name] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        self.generator.set_state(tensors["order"])
+        torch.random.set_rng_state(tensors["cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["cuda"], self.device)
+        self.history = history
+        self.best = Fit(_below("best", tensors), tensors["logits"].numpy(), (), best_epoch)
+
+
+def _below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.partition("/")[2]: v for k, v in tensors.items() if k.startswith(f"{part}/")}
+
+
+class Checkpoints:
+    """One file per fold in `folder`, written after every epoch.
+
+    `key` names all that decides the bytes of the training; a file with another key, or a damaged one, is as good as
+    none. Whoever saves the bundle deletes them.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+
+    def file(self, fold: int) -> Path:
+        return self.folder / f"checkpoint-{fold}.safetensors"
+
+    def save(self, fold: int, run: Running) -> None:
+        """Replace the fold's file; a kill at any moment leaves the former one."""
+        from safetensors.torch import save_file
+
+        assert run.best is not None
+        tensors = run.tensors()
+        facts = {"history": [asdict(epoch) for epoch in run.history], "best_epoch": run.best.best_epoch}
+        header = {"key": self.key, "facts": json.dumps(facts), "digest": _digest(tensors)}
+        with replacing(self.file(fold), sync=False) as temporary:
+            save_file(tensors, temporary, header)
+
+    def load(self, fold: int, run: Running) -> bool:
+        """Bring `run` to where the fold's file stands; False when there is none of this training."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.file(fold), "pt") as opened:
+                header: dict[str, str] = opened.metadata() or {}
+                tensors = {name: opened.get_tensor(name) for name in list(opened.keys())}
+        except (OSError, SafetensorError):
+            return False
+        if header.get("key") != self.key or header.get("digest") != _digest(tensors):
+            return False
+        facts = json.loads(header["facts"])
+        run.restore(tensors, tuple(Epoch(**epoch) for epoch in facts["history"]), facts["best_epoch"])
+        return True
+
+
+def training_key(facts: Mapping[str, Any]) -> str:
+    """The key of a training: sha256 of `facts` (plain JSON), torch's version and threads, and this library's own code."""
+    package = Path(__file__).parents[1]
+    code = {str(f.relative_to(package)): f.read_text(encoding="utf-8") for f in sorted(package.rglob("*.py"))}
+    here = {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "code": code}
+    return hashlib.sha256(canonical_json({**facts, **here})).hexdigest()
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """safetensors has no checksum of its own, and a machine that loses power may leave half a file."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].numpy().reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
