@@ -23,6 +23,7 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	python bench/extraction.py
+	python bench/training.py
 
 check-repro: $(VENV)/installed
 	python .ci/check_repro.py

@@ -74,8 +74,20 @@ def bootstrap_interval(
 
 
 def auc_interval(labels: Array, scores: Array, groups: Array, *, resamples: int, seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of the AUC over groups."""
-    return bootstrap_interval(groups, lambda w: _weighted_auc(labels, scores, w), resamples=resamples, seed=seed)
+    """95 % bootstrap interval of the AUC over groups; of the mean AUC when `scores` is (S, N), of S models."""
+
+    def mean_auc(weights: Array) -> Array:
+        return np.asarray(np.mean([_weighted_auc(labels, one, weights) for one in np.atleast_2d(scores)], axis=0))
+
+    return bootstrap_interval(groups, mean_auc, resamples=resamples, seed=seed)
+
+
+def seeds_interval(values: Array, *, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of (S,) values of as many seeds, by Student's t with S - 1 degrees of freedom."""
+    from scipy.stats import t
+
+    reach = float(t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return float(np.mean(values)) - reach, float(np.mean(values)) + reach
 
 
 def accuracy_interval(

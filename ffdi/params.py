@@ -197,7 +197,6 @@ class Evaluate(Section):
 class Ladder(Section):
     recipe: str = "efficientnet_lite0"
     backbone: str = "efficientnet_lite0"  # the recipe's: dvc.yaml cannot look it up
-    cut: str | None = None
     folds: Annotated[int, Field(ge=2)] = 2
     epochs: Positive | None = None
     seeds: Positive = 1

@@ -31,7 +31,6 @@ def main(
     ladder = params.ladder
     recipe = params.recipe(ladder.recipe)
     backbone = params.backbone(recipe.backbone)
-    backbone = replace(backbone, cut=ladder.cut or backbone.cut)
     import torch
 
     from ffdi.evaluation.ladder import RUNGS, climb

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ffdi.cli import say, stage_command, stopwatch
+from ffdi.errors import FfdiError
 from ffdi.params import read_params
 
 
@@ -128,8 +129,12 @@ def main(
 def live_curves(folder: Path) -> Any:
     """DVCLive's logger of curves: it must neither rewrite dvc.yaml nor start an experiment of its own."""
     from dvclive import Live
+    from scmrepo.exceptions import SCMError
 
-    return Live(str(folder), dvcyaml=None, save_dvc_exp=False)
+    try:
+        return Live(str(folder), dvcyaml=None, save_dvc_exp=False)
+    except SCMError as error:
+        raise FfdiError(f"the training curves need a git repository with a commit ({error}): commit once") from error
 
 
 if __name__ == "__main__":

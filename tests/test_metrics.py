@@ -24,6 +24,7 @@ from ffdi.metrics import (
     fit_temperature,
     reliability,
     roc_points,
+    seeds_interval,
 )
 
 Array = np.ndarray[Any, Any]
@@ -236,3 +237,19 @@ def test_temperature_undoes_a_scale(scale: float) -> None:
     logits = rng.normal(0, 2, 40_000)
     labels = (rng.random(40_000) < 1 / (1 + np.exp(-logits))).astype(int)  # calibrated as they are
     assert fit_temperature(labels, scale * logits) == pytest.approx(scale, rel=0.05)
+
+
+def test_the_interval_over_seeds_by_hand() -> None:
+    """Mean .5, standard deviation .1, t(.975, 2) = 4.3027: .5 +- 4.3027 x .1 / sqrt(3)."""
+    assert seeds_interval(np.array([0.4, 0.5, 0.6])) == pytest.approx((0.25159, 0.74841), abs=1e-4)
+
+
+def test_the_interval_of_several_models_is_that_of_their_mean() -> None:
+    rng = np.random.default_rng(0)
+    labels, groups = np.arange(60) % 2, np.arange(60).astype(str)
+    one, other = rng.normal(size=60) + labels, rng.normal(size=60)
+    options: dict[str, Any] = {"resamples": 200, "seed": 0}
+    assert auc_interval(labels, np.stack([one, one]), groups, **options) == auc_interval(labels, one, groups, **options)
+    both = auc_interval(labels, np.stack([one, other]), groups, **options)
+    middle = (auc(labels, one) + auc(labels, other)) / 2
+    assert both[0] < middle < both[1]

@@ -76,7 +76,12 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ("data.group", "(", r"data.group: must be a regular expression with \(\?P<group>"),
         ("data.group", "person", r"data.group: must be a regular expression with \(\?P<group>"),
         ("data.classes", {"real": 0, "fake": 2}, r"data.classes.fake: .*1 \(is 2\)"),
-        ("recipes", {}, r"'efficientnet_lite0' is not one of none"),
+        ("recipes.mobilenet_v2.class_weights", [1.0], r"class_weights"),
+        ("recipes.mobilenet_v2.class_weights", "equal", r"class_weights.*'balanced'"),
+        ("recipes.mobilenet_v2.ema", 1.0, r"ema: .*less than 1"),
+        ("recipes.mobilenet_v2.clip_grad", 0.0, r"clip_grad: .*greater than 0"),
+        ("recipes.mobilenet_v2.precision", "float16", r"precision: .*'float32' or 'bfloat16'"),
+        ("recipes", {}, r"'late_cut' is not one of none"),
         ("recipes.a/b", {"backbone": "mobilenet_v2"}, r"recipe 'a/b': a name has"),
         ("backbones", 3, r"backbones: .*\(is 3\)"),
     ],
@@ -97,7 +102,9 @@ def test_names_that_metrics_files_have_are_no_recipes(tmp_path: Path, name: str)
 
 def test_unknown_names_asked_for_list_the_valid_ones() -> None:
     params = read_params(COMMITTED)
-    with pytest.raises(ParamsError, match=r"backbone 'vgg' .* efficientnet_lite0, mobilenet_v2, wide_resnet50_2"):
+    with pytest.raises(
+        ParamsError, match=r"backbone 'vgg' .* efficientnet_lite0, late_cut, mobilenet_v2, wide_resnet50_2"
+    ):
         params.backbone("vgg")
     with pytest.raises(ParamsError, match=r"recipe 'vgg' .* mobilenet_v2"):
         params.recipe("vgg")

@@ -21,7 +21,7 @@ from torch import nn
 from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.extract import Prefix, compute_rows, plan_rows, view_images
 from ffdi.features.spec import Features
-from ffdi.metrics import Metrics, auc, auc_interval, explain_nulls
+from ffdi.metrics import Metrics, auc, auc_interval, explain_nulls, seeds_interval
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import sigmoid
 from ffdi.tails.checkpoint import Fit, Scores
@@ -73,8 +73,9 @@ def climb(
 ) -> tuple[Metrics, pd.DataFrame]:
     """(metrics/ladder.json, the plot's rows) for `rows` (images.csv joined with folds.csv), `folds` folds per rung.
 
-    All rungs have the same images, the same number of samples an epoch and the same seeds. A figure that a test set of
-    one class leaves undefined is None with a reason.
+    All rungs have the same images, the same number of samples an epoch and the same seeds; figures are means over the
+    seeds. `_low` and `_high` are of the test set (bootstrap over groups), `_seeds_low` and `_seeds_high` of the seeds.
+    A figure that a test set of one class leaves undefined is None with a reason.
     """
     test = rows[rows["role"] == "test"]
     groups = test["group"].to_numpy(str)
@@ -92,27 +93,31 @@ def climb(
     plot = []
     for number, name in enumerate(RUNGS):
         runs = [figures[number] for figures in per_seed]
-        scores = np.mean([run.test_scores for run in runs], axis=0)
+        scores = np.stack([run.test_scores for run in runs])
         low, high = auc_interval(labels, scores, groups, resamples=resamples, seed=training.seed)
-        true = [auc(labels, run.test_scores) for run in runs]
-        reported = [run.reported_auc for run in runs]
-        accuracy = float(np.mean([((run.test_scores >= 0.5) == labels).mean() for run in runs]))
+        true = np.array([auc(labels, one) for one in scores])
+        reported = np.array([run.reported_auc for run in runs])
+        said = float(np.mean(reported))
         key = f"rung_{number}"
         metrics |= {
             f"{key}_name": name,
-            f"{key}_reported_auc": float(np.mean(reported)),
+            f"{key}_reported_auc": said,
             f"{key}_true_auc": float(np.mean(true)),
             f"{key}_true_auc_low": low,
             f"{key}_true_auc_high": high,
-            f"{key}_gap_auc": float(np.mean(reported) - np.mean(true)),
+            f"{key}_gap_auc": said - float(np.mean(true)),
+            f"{key}_gap_auc_low": said - high,
+            f"{key}_gap_auc_high": said - low,
             f"{key}_reported_accuracy": float(np.mean([run.reported_accuracy for run in runs])),
-            f"{key}_true_accuracy": accuracy,
+            f"{key}_true_accuracy": float(((scores >= 0.5) == labels).mean()),
         }
         if seeds > 1:
-            gaps = np.subtract(reported, true)
-            metrics[f"{key}_gap_auc_std"] = float(np.std(gaps, ddof=1))
+            for figure, values in (("reported", reported), ("true", true), ("gap", reported - true)):
+                metrics[f"{key}_{figure}_auc_seeds_low"], metrics[f"{key}_{figure}_auc_seeds_high"] = seeds_interval(
+                    values
+                )
         plot += [
-            {"rung": f"{number} {name}", "figure": "reported", "auc": float(np.mean(reported))},
+            {"rung": f"{number} {name}", "figure": "reported", "auc": said},
             {"rung": f"{number} {name}", "figure": "true", "auc": float(np.mean(true))},
         ]
     return explain_nulls(metrics, "the test set has one class"), pd.DataFrame(plot)

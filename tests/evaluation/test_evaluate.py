@@ -133,6 +133,16 @@ def test_a_model_that_changes_while_it_is_judged_is_an_error(trained: Trained, t
         judged(trained, tiny.rows, bundle)
 
 
+def test_a_missing_eval_is_an_error(trained: Trained, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reproduced systems' mistake planted: BatchNorm learns from the test set, and the stage stops."""
+    bundle = load_bundle(trained.model)
+    for tail in bundle.tails.values():
+        tail.train()
+    monkeypatch.setattr(torch.nn.Module, "eval", lambda self: self)
+    with pytest.raises(FfdiError, match="evaluation changed the model"):
+        judged(trained, tiny.rows, bundle)
+
+
 @pytest.mark.parametrize("label", [0, 1])
 def test_a_test_set_of_one_class_has_null_figures_with_a_reason(
     label: int, trained: Trained, tiny: Tiny, tmp_path: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -70,7 +71,8 @@ def test_six_rungs_with_their_figures(ladder: tuple[Metrics, pd.DataFrame], tmp_
         gap = read[f"rung_{n}_reported_auc"] - read[f"rung_{n}_true_auc"]
         assert read[f"rung_{n}_gap_auc"] == pytest.approx(gap)
         assert read[f"rung_{n}_true_auc_low"] <= read[f"rung_{n}_true_auc"] <= read[f"rung_{n}_true_auc_high"]
-        assert f"rung_{n}_gap_auc_std" not in read  # one seed has no spread
+        assert read[f"rung_{n}_gap_auc_low"] <= gap <= read[f"rung_{n}_gap_auc_high"]
+        assert f"rung_{n}_gap_auc_seeds_low" not in read  # one seed has no spread
     assert (read["seeds"], read["folds"], read["pretrained"]) == (1, 2, False)
     assert list(plot.columns) == ["rung", "figure", "auc"]
     assert plot["figure"].tolist() == ["reported", "true"] * 6
@@ -111,7 +113,12 @@ def test_the_careless_rungs_differ_from_the_honest_one(ladder: tuple[Metrics, pd
 def test_several_seeds_have_a_spread(tiny: Tiny, weights: Path) -> None:
     metrics, _ = climbed(tiny, weights, seeds=2, epochs=1)
     assert metrics["seeds"] == 2
-    assert all(math.isfinite(float(str(metrics[f"rung_{n}_gap_auc_std"]))) for n in range(6))
+    for n, figure in itertools.product(range(6), ("reported", "true", "gap")):
+        low, middle, high = (
+            float(str(metrics[f"rung_{n}_{figure}_auc{k}"])) for k in ("_seeds_low", "", "_seeds_high")
+        )
+        assert low <= middle <= high and (low + high) / 2 == pytest.approx(middle)
+        assert math.isfinite(low)
 
 
 def test_copies_on_both_sides_of_validation_report_what_is_not_there(tiny: Tiny, weights: Path) -> None:

@@ -56,6 +56,8 @@ def write_results(folder: Path, tiny: Tiny, recipes: dict[str, bool], *, leaks: 
         "true_auc_low",
         "true_auc_high",
         "gap_auc",
+        "gap_auc_low",
+        "gap_auc_high",
         "reported_accuracy",
         "true_accuracy",
     )

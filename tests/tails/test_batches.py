@@ -14,12 +14,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffdi.errors import FfdiError, ParamsError, ShardError
+from ffdi.errors import ParamsError, ShardError
 from ffdi.features.shards import Index, write_shard
 from ffdi.features.spec import Spec
 from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
-from ffdi.tails.batches import FeatureTable, augmentation, load_table, mixing
+from ffdi.tails.batches import FeatureTable, Streamed, augmentation, load_table, mixing
 
 
 def table(views: list[int]) -> FeatureTable:
@@ -129,13 +129,91 @@ def test_an_image_without_features_is_an_error(store: FeatureStore) -> None:
         load_table(store, [IDS[0], "0" * 64], [0, 1], views=True, memory_gb=1)
 
 
-def test_features_beyond_the_memory_limit_are_refused_before_they_are_read(
+def test_features_within_the_memory_limit_are_read_once(store: FeatureStore) -> None:
+    assert isinstance(load_table(store, IDS, [0, 1, 0, 1], views=True, memory_gb=28e-9).features, torch.Tensor)
+
+
+# Features that exceed the memory
+
+
+def streamed(store: FeatureStore, ids: list[str] = IDS, rows: int = 6) -> FeatureTable:
+    """`rows` of 4 bytes fit the memory, a third of them a window."""
+    made = load_table(store, ids, [0, 1, 0, 1][: len(ids)], views=True, memory_gb=4e-9 * rows)
+    assert isinstance(made.features, Streamed)
+    return made
+
+
+def seen(made: FeatureTable, views: str, seed: int, batch_size: int = 2) -> list[list[tuple[float, int]]]:
+    """(feature, label) of every sample of one epoch, by batch."""
+    generator = torch.Generator().manual_seed(seed)
+    batches = made.shuffled(batch_size, views, generator)
+    return [list(zip(x[:, 0, 0, 0].tolist(), y.tolist(), strict=True)) for x, y in batches]
+
+
+def test_features_beyond_the_memory_limit_stay_in_their_shards(
     store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_table(store, IDS, [0, 1, 0, 1], views=True, memory_gb=28e-9)  # 7 rows of 4 bytes
-    monkeypatch.setattr(FeatureStore, "read", lambda *a: pytest.fail("features were read"))
-    with pytest.raises(FfdiError, match=r"28 bytes of features exceed train\.memory_gb = 2\.7e-08"):
-        load_table(store, IDS, [0, 1, 0, 1], views=True, memory_gb=27e-9)
+    read: list[int] = []
+    real = FeatureStore.read
+    monkeypatch.setattr(FeatureStore, "read", lambda self, rows: read.append(len(rows)) or real(self, rows))
+    made = streamed(store)
+    assert not read
+    assert sorted(s for batch in seen(made, "all", 0) for s in batch) == [
+        *((0, 0), (100, 1), (101, 1), (200, 0), (201, 0), (300, 1), (301, 1))
+    ]
+    assert max(read) == 3  # a window, and the sample that would be a batch of one
+
+
+def test_a_stream_draws_a_view_of_every_image_and_no_other_order_than_the_generators(store: FeatureStore) -> None:
+    made = streamed(store)
+    epochs = [seen(made, "sample", seed) for seed in range(20)]
+    assert epochs == [seen(made, "sample", seed) for seed in range(20)]
+    assert len({str(epoch) for epoch in epochs}) > 10
+    for epoch in epochs:
+        samples = sorted(s for batch in epoch for s in batch)
+        assert [int(x) // 100 for x, _ in samples] == [0, 1, 2, 3] and [y for _, y in samples] == [0, 1, 0, 1]
+
+
+def test_a_stream_is_clean_in_the_tables_order(store: FeatureStore) -> None:
+    made = streamed(store, [IDS[2], IDS[0], IDS[3]], rows=3)
+    parts = list(made.of(torch.tensor([2, 0])).clean(1))
+    assert [float(x[0, 0, 0, 0]) for x, _ in parts] == [300, 200] and [int(y) for _, y in parts] == [0, 0]
+
+
+@given(views=shapes, batch_size=st.integers(1, 7), size=st.integers(1, 20), seed=st.integers(0, 9))
+@settings(deadline=None)
+def test_a_streams_order_is_a_shuffle_and_its_windows_are_bounded(
+    views: list[int], batch_size: int, size: int, seed: int
+) -> None:
+    class Numbers:
+        largest = 0
+
+        def read(self, rows: list[tuple[str, int]]) -> np.ndarray:
+            Numbers.largest = max(Numbers.largest, len(rows))
+            return np.array([row[1] for row in rows], np.float16)
+
+    count = sum(views)
+    stream = Streamed(Numbers(), [("i", n) for n in range(count)], size)  # type: ignore[arg-type]
+    order = stream.order(torch.arange(count), batch_size, torch.Generator().manual_seed(seed))
+    assert sorted(order.tolist()) == list(range(count))
+    batches = list(order.split(batch_size))
+    given = list(stream.batches(batches))
+    assert [b.tolist() for b in given] == [b.tolist() for b in batches]
+    assert Numbers.largest <= max(size, batch_size)
+
+
+def test_a_streams_window_comes_from_few_blocks() -> None:
+    """Neighbours are read together, and yet no window is in order."""
+    stream = Streamed(None, [], 1024)  # type: ignore[arg-type]
+    order = stream.order(torch.arange(8192), 64, torch.Generator().manual_seed(0))
+    for window in order.split(1024):
+        assert len({at // 256 for at in window.tolist()}) == 4
+        assert abs(np.corrcoef(window, range(1024))[0, 1]) < 0.2
+
+
+def test_a_stream_misses_no_row_silently(store: FeatureStore) -> None:
+    with pytest.raises(ShardError, match=f"no features of image {'0' * 64} view 0"):
+        load_table(store, ["0" * 64, *IDS], [0, 0, 1, 0, 1], views=True, memory_gb=1e-9)
 
 
 @pytest.mark.parametrize(("name", "axis"), [("hflip", -1), ("vflip", -2)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from typing import Any
@@ -16,17 +17,20 @@ from ffdi.errors import FfdiError
 from ffdi.metrics import auc
 from ffdi.tails import train as training_module
 from ffdi.tails.batches import FeatureTable
-from ffdi.tails.checkpoint import Epoch, Fit
+from ffdi.tails.checkpoint import Epoch, Fit, Running
 from ffdi.tails.heads import Tail
 from ffdi.tails.train import (
     Optimizer,
     Schedule,
     Training,
     add_l1_gradient,
+    class_weights,
     cross_validate,
     fit,
     fold_seed,
     predict_logits,
+    start,
+    train_epoch,
 )
 
 CPU = torch.device("cpu")
@@ -137,6 +141,43 @@ def test_every_fold_has_its_own_tail_and_optimizer(monkeypatch: pytest.MonkeyPat
         assert {id(p) for g in optimizer.param_groups for p in g["params"]} == {id(p) for p in tail.parameters()}
 
 
+@pytest.mark.parametrize("kept", ["tail", "optimizer", "generator"])
+def test_what_is_kept_over_folds_is_seen(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mistake planted: fold 2 is then no longer what it is alone."""
+    every = crossed()
+    if kept == "tail":
+        one = fresh_tail(0)
+        planted = cross_validate(lambda seed: one, TABLE, FOLDS, PLAIN, run_folds=None, device=CPU)
+    else:
+        real = training_module.start
+        first: list[Running] = []
+
+        def keep(*given: Any) -> Running:
+            run = real(*given)
+            first.append(run)
+            if kept == "generator":
+                return replace(run, generator=first[0].generator)
+            moments = first[0].optimizer.state_dict() | {"param_groups": run.optimizer.state_dict()["param_groups"]}
+            run.optimizer.load_state_dict(copy.deepcopy(moments))
+            return run
+
+        monkeypatch.setattr(training_module, "start", keep)
+        planted = crossed()
+        assert same(planted[0].state, every[0].state)
+    assert not same(planted[2].state, every[2].state)
+
+
+def test_randomness_from_elsewhere_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invariant 7, the mistake planted: a step that draws from a generator of its own."""
+    elsewhere, real = np.random.default_rng(), FeatureTable.shuffled
+    monkeypatch.setattr(
+        FeatureTable,
+        "shuffled",
+        lambda self, *given: ((x + elsewhere.normal(), y) for x, y in real(self, *given)),
+    )
+    assert not same(crossed()[0].state, crossed()[0].state)
+
+
 def test_fold_seeds_of_neighbours_differ() -> None:
     assert len({fold_seed(seed, fold) for seed in range(5) for fold in range(5)}) == 25  # (0, 1) is not (1, 0)
 
@@ -190,6 +231,15 @@ def test_prediction_changes_nothing_and_has_no_dropout(mode: bool) -> None:
     assert tail.training is mode
     assert first.dtype == np.float64
     np.testing.assert_allclose(first, predict_logits(tail, TABLE, 5, CPU), rtol=1e-5)  # nor on its batch
+
+
+def test_a_missing_eval_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mistake planted: dropout makes two predictions differ, and BatchNorm learns from what it is shown."""
+    monkeypatch.setattr(nn.Module, "eval", lambda self: self)
+    tail = fresh_tail(0).train()
+    before = {k: v.clone() for k, v in tail.state_dict().items()}
+    assert not np.array_equal(predict_logits(tail, TABLE, 8, CPU), predict_logits(tail, TABLE, 8, CPU))
+    assert not same(before, tail.state_dict())
 
 
 def test_validation_does_not_change_what_is_learned() -> None:
@@ -320,6 +370,10 @@ def test_optimizers(optimizer: Optimizer, kind: type, momentum: float | None) ->
         {"batch_size": 5},
         {"lr": 0.02},
         {"optimizer": Optimizer("adamw", 0.5, None)},
+        {"class_weights": (0.2, 0.8)},
+        {"clip_grad": 0.01},
+        {"ema": 0.9},
+        {"precision": "bfloat16"},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -327,6 +381,58 @@ def test_every_setting_reaches_the_training(change: dict[str, Any]) -> None:
     base, changed = crossed(replace(PLAIN, epochs=1)), crossed(replace(PLAIN, epochs=1, **change))
     assert not same(base[0].state, changed[0].state)
     assert changed[0].history[0].loss > 0
+
+
+@pytest.mark.parametrize(
+    ("weights", "due"),
+    [(None, None), ((1.0, 3.0), [1, 3]), ("balanced", [4 / 6, 4 / 2])],  # three reals and a fake: N / (2 x count)
+    ids=["none", "given", "balanced"],
+)
+def test_class_weights_by_hand(weights: Any, due: list[float] | None) -> None:
+    made = class_weights(replace(PLAIN, class_weights=weights), torch.tensor([0, 0, 1, 0]))
+    assert made is None if due is None else made.tolist() == pytest.approx(due)
+
+
+def test_balanced_classes_weigh_the_same_as_none() -> None:
+    plain, balanced = (crossed(replace(PLAIN, epochs=1, class_weights=w))[0].state for w in (None, "balanced"))
+    assert all(torch.allclose(plain[k], balanced[k]) for k in plain)  # the table has as many fakes as reals
+
+
+def test_clipping_bounds_the_step() -> None:
+    """Plain SGD moves by lr x gradient: the parameters' move in one step is lr x the bound."""
+    tail = fresh_tail(0)
+    before = [p.detach().clone() for p in tail.parameters()]
+    settings = replace(PLAIN, epochs=1, batch_size=64, clip_grad=0.05, lr=0.5, optimizer=Optimizer("sgd", 0.0, 0.0))
+    train_epoch(start(tail, settings, torch.Generator(), CPU), TABLE, settings, 0)
+    moved = [p.detach() - q for p, q in zip(tail.parameters(), before, strict=True)]
+    assert torch.cat([m.flatten() for m in moved]).norm() == pytest.approx(0.5 * 0.05, rel=1e-3)
+
+
+def test_an_average_follows_the_weights_and_is_what_is_kept() -> None:
+    """After two steps: decay x first + (1 - decay) x second, buffers as well."""
+    settings = replace(PLAIN, epochs=1, batch_size=18, ema=0.75)
+    plain, averaged = fresh_tail(0), fresh_tail(0)
+    seen: list[dict[str, Tensor]] = []
+    run = start(plain, settings, torch.Generator().manual_seed(3), CPU)
+    update = run.average.update_parameters  # type: ignore[union-attr]
+
+    def spy(module: nn.Module) -> None:
+        seen.append({k: v.clone() for k, v in module.state_dict().items()})
+        update(module)
+
+    run.average.update_parameters = spy  # type: ignore[union-attr,method-assign]
+    torch.manual_seed(0)
+    train_epoch(run, TABLE, settings, 0)
+    assert len(seen) == 2 and run.judged is not plain
+    for key, value in run.judged.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, 0.75 * seen[0][key] + 0.25 * seen[1][key])
+    train, own = TABLE.of(torch.arange(24)), TABLE.of(torch.arange(24, 36))
+    fitted = fit(averaged, train, own, settings, fold=0, device=CPU)
+    assert not same(fitted.state, averaged.state_dict())
+    tail = fresh_tail(0)
+    tail.load_state_dict(fitted.state)
+    assert np.array_equal(predict_logits(tail, own, 18, CPU), fitted.logits)
 
 
 def test_frozen_parameters_stay() -> None:

@@ -1,0 +1,132 @@
+"""Stage train as DVC runs it: killed and run again, blind to the test set, and reading what does not fit the memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import Tiny, Trained
+
+from ffdi.intake.tables import write_table
+
+STAGE = Path(__file__).parents[2] / "stages" / "train.py"
+PARAMS = """
+data: {{root: {root}}}
+backbones:
+  tiny: {{network: "torchvision:mobilenet_v2", weights: random, cut: features.16, image_size: 64, views: {{count: 1, policy: seeds}},
+          mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], runtime: torch}}
+recipes:
+  tiny: {{backbone: tiny, epochs: 3, batch_size: 12, ema: 0.9, head: {{kind: mlp, hidden: [16], dropout: 0.2}}}}
+split: {{embedding: tiny}}
+ladder: {{recipe: tiny, backbone: tiny}}
+train: {{memory_gb: {memory_gb}}}
+"""
+
+
+def contents(*folders: Path) -> dict[str, bytes]:
+    """Every file's bytes, but times and locks."""
+    return {
+        f"{folder.name}/{p.relative_to(folder)}": p.read_bytes()
+        for folder in folders
+        for p in folder.rglob("*")
+        if p.is_file()
+    }
+
+
+class Stage:
+    def __init__(self, folder: Path, tiny: Tiny, trained: Trained, weights: Path, memory_gb: float = 1) -> None:
+        self.model, self.plots = folder / "models" / "tiny", folder / "plots"
+        folder.mkdir(exist_ok=True)
+        params = folder / "params.yaml"
+        params.write_text(PARAMS.format(root=tiny.root, memory_gb=memory_gb))
+        self.images = folder / "images.csv"
+        write_table(self.images, tiny.images)
+        self.command = [sys.executable, str(STAGE), "--params", str(params), "--recipe", "tiny"]
+        self.command += ["--images", str(self.images), "--folds", str(tiny.folds_file)]
+        self.command += ["--features", str(trained.features), "--weights", str(weights)]
+        self.command += ["--out", str(self.model), "--plots", str(self.plots)]
+
+    def run(self) -> str:
+        done = subprocess.run(self.command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stderr
+
+    def run_and_kill(self, at: str) -> None:
+        """SIGKILL as soon as the line that begins with `at` is seen."""
+        with subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True) as started:
+            assert started.stderr is not None
+            for line in started.stderr:
+                if at in line:
+                    started.kill()
+                    return
+        pytest.fail(f"the stage ended before it said {at!r}")
+
+    @property
+    def made(self) -> dict[str, bytes]:
+        return contents(self.model, self.plots)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny: Tiny, trained: Trained, weights: Path) -> Stage:
+    made = Stage(tmp_path_factory.mktemp("whole"), tiny, trained, weights)
+    made.run()
+    return made
+
+
+def test_a_finished_bundle_has_no_checkpoints(whole: Stage) -> None:
+    files = {"bundle.json", "oof.csv", "prefix.safetensors", *(f"fold-{f}.safetensors" for f in range(3))}
+    assert {f.name for f in whole.model.iterdir()} == files
+
+
+def test_it_says_a_line_an_epoch_with_the_time_left(whole: Stage) -> None:
+    lines = [line for line in whole.run().splitlines() if "fold" in line and "epoch" in line and "loss" in line]
+    assert len(lines) == 9
+    assert all("train AUC" in line and "val AUC" in line and line.endswith("left") for line in lines)
+    history = pd.read_csv(whole.plots / "history.csv")
+    assert history[["fold", "epoch"]].to_numpy().tolist() == [[f, e] for f in range(3) for e in range(3)]
+    curve = pd.read_csv(whole.plots / "live" / "plots" / "metrics" / "fold-2" / "val_auc.tsv", sep="\t")
+    assert curve["val_auc"].tolist() == pytest.approx(history[history["fold"] == 2]["val_auc"].tolist())
+
+
+@pytest.mark.parametrize("at", ["fold 0 epoch 0", "fold 1 epoch 1", "fold 2 epoch 2"])
+def test_a_killed_stage_goes_on_to_the_same_bytes(
+    at: str, whole: Stage, tmp_path: Path, tiny: Tiny, trained: Trained, weights: Path
+) -> None:
+    broken = Stage(tmp_path / "broken", tiny, trained, weights)
+    broken.run_and_kill(at)
+    assert list(broken.model.glob("checkpoint-*")) and not (broken.model / "bundle.json").exists()
+    broken.run()
+    assert broken.made == whole.made
+
+
+# Invariant 4: nothing is learned or chosen from test rows
+
+
+def test_labels_of_test_rows_play_no_part(
+    whole: Stage, tmp_path: Path, tiny: Tiny, trained: Trained, weights: Path
+) -> None:
+    blind = Stage(tmp_path / "blind", tiny, trained, weights)
+    test = tiny.folds.set_index("image_id")["role"].loc[tiny.images["image_id"]].to_numpy() == "test"
+    write_table(blind.images, tiny.images.assign(label=tiny.images["label"].where(~test, 1 - tiny.images["label"])))
+    blind.run()
+    assert blind.made == whole.made
+    train = tiny.images["label"].where(test, 1 - tiny.images["label"])
+    write_table(blind.images, tiny.images.assign(label=train))
+    blind.run()
+    assert blind.made != whole.made
+
+
+def test_features_beyond_the_memory_are_streamed_and_said(
+    whole: Stage, tmp_path: Path, tiny: Tiny, trained: Trained, weights: Path
+) -> None:
+    stage = Stage(tmp_path / "streamed", tiny, trained, weights, memory_gb=3e-5)
+    assert "exceed train.memory_gb" in stage.run()
+    streamed, kept = (json.loads((s.model / "bundle.json").read_text()) for s in (stage, whole))
+    assert streamed["val_auc"].keys() == kept["val_auc"].keys()
+    first = stage.made
+    stage.run()
+    assert stage.made == first
