@@ -1,7 +1,8 @@
-"""A bounded, ordered map over threads: decoding and inference leave Python's lock, and memory must not grow."""
+"""What a process has of the machine: a bounded, ordered map over threads, for decoding and inference leave Python's lock."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
@@ -18,6 +19,21 @@ Result = TypeVar("Result")
 def cpu_count() -> int:
     """The processors this process may use, which a container or taskset may have made fewer than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed for the next allocation, for the rest of the process; elsewhere nothing.
+
+    A step of training frees and asks for some hundred MB of activations. Given back to the system, each page of them is
+    mapped and cleared anew: a fifth to a third of the time of a MobileNetV2 tail on a CPU.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def ordered_map(

@@ -38,11 +38,12 @@ def main(
     from ffdi.features.store import FeatureStore
     from ffdi.files import write_json
     from ffdi.intake.tables import join, read_folds, read_images
-    from ffdi.parallel import cpu_count
+    from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle
     from ffdi.tails.train import choose_device
 
     torch.set_num_threads(cpu_count())
+    keep_freed_memory()
     result = evaluate(
         load_bundle(model or Path(f"data/models/{name}")),
         FeatureStore(features or Path(f"data/features/{recipe.backbone}")),

@@ -38,11 +38,12 @@ def main(
     from ffdi.features.weights import load_network
     from ffdi.files import write_json
     from ffdi.intake.tables import join, read_folds, read_images, write_table
-    from ffdi.parallel import cpu_count
+    from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.heads import TailFactory
     from ffdi.tails.train import choose_device
 
     torch.set_num_threads(cpu_count())
+    keep_freed_memory()
     weights = weights or params.weights_file(recipe.backbone)
     prefix = load_prefix(backbone, weights)
     factory = TailFactory(load_network(backbone.network, weights)[0], backbone, recipe.head_spec(), prefix.spec.shape)

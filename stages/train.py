@@ -43,7 +43,7 @@ def main(
     from ffdi.features.weights import load_network
     from ffdi.files import sole_writer
     from ffdi.intake.tables import join, read_folds, read_images, write_table
-    from ffdi.parallel import cpu_count
+    from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.batches import Streamed, load_table
     from ffdi.tails.bundle import out_of_fold, save_bundle
     from ffdi.tails.checkpoint import Checkpoints, Epoch, training_key
@@ -51,6 +51,7 @@ def main(
     from ffdi.tails.train import choose_device, cross_validate
 
     torch.set_num_threads(cpu_count())
+    keep_freed_memory()
     device = choose_device(params.train.device)
     store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"), keep_open=True)
     backbone = params.backbone(recipe.backbone)

@@ -7,6 +7,7 @@ scores = bundle.scores(features)        # (N, C, H, W) -> (N,) P(fake)
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ from ffdi.errors import BundleError, ShardError, one_line
 from ffdi.features.backbones import FrozenPrefix, build_network, without_classifier
 from ffdi.features.cuts import cut_network
 from ffdi.features.spec import INPUT, Backbone, Spec
-from ffdi.files import replacing, sha256_file, write_json
+from ffdi.files import canonical_json, replacing, sha256_file, write_json
 from ffdi.intake.tables import write_table
 from ffdi.metrics import auc, best_threshold, fit_temperature
 from ffdi.tails.batches import FeatureTable
@@ -31,7 +32,7 @@ from ffdi.tails.checkpoint import Fit, Scores
 from ffdi.tails.heads import HeadSpec, Tail, TailFactory
 from ffdi.tails.train import predict_logits
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BATCH = 64
 
 
@@ -137,7 +138,12 @@ def save_bundle(
         "best_epoch": {str(f): fitted.best_epoch for f, fitted in fits.items()},
         "sha256": {name: sha256_file(folder / name) for name in sorted(files)},
     }
-    write_json(folder / "bundle.json", facts)
+    write_json(folder / "bundle.json", facts | {"facts_sha256": _facts_hash(facts)})
+
+
+def _facts_hash(facts: Mapping[str, Any]) -> str:
+    """sha256 of bundle.json's other entries: a changed threshold would else be as good as the frozen one."""
+    return hashlib.sha256(canonical_json({k: v for k, v in facts.items() if k != "facts_sha256"})).hexdigest()
 
 
 def _labels_and_logits(oof: pd.DataFrame, fold: int) -> tuple[Any, Any]:
@@ -156,6 +162,8 @@ def load_bundle(folder: Path) -> Bundle:
     version = facts.get("format_version") if isinstance(facts, dict) else None
     if version != FORMAT_VERSION:
         raise BundleError(f"{folder}: bundle format {version}, this ffdi reads {FORMAT_VERSION}")
+    if facts.get("facts_sha256") != _facts_hash(facts):
+        raise BundleError(f"{folder / 'bundle.json'}: was changed: its hash of its own entries differs")
     try:
         return _assembled(folder, facts)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from ffdi.errors import BundleError, ShardError
 from ffdi.features.extract import load_prefix
 from ffdi.features.store import FeatureStore
 from ffdi.metrics import best_threshold, fit_temperature
+from ffdi.tails import bundle as bundle_module
 from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.bundle import load_bundle, out_of_fold, sigmoid
 from ffdi.tails.checkpoint import Fit
@@ -146,6 +149,34 @@ def test_a_flipped_bit_is_found(name: str, copied: Path) -> None:
         load_bundle(copied)
 
 
+@pytest.mark.parametrize("key", ["threshold", "temperature", "fingerprint", "recipe"])
+def test_a_changed_entry_of_bundle_json_is_found(key: str, copied: Path) -> None:
+    file = copied / "bundle.json"
+    facts = json.loads(file.read_text())
+    assert load_bundle(copied).threshold == facts["threshold"]
+    facts[key] = facts[key] + 2**-40 if isinstance(facts[key], float) else f"{facts[key]} "
+    file.write_text(json.dumps(facts))
+    with pytest.raises(BundleError, match=r"bundle\.json: was changed"):
+        load_bundle(copied)
+
+
+def test_a_bundle_needs_neither_dvc_nor_shards(copied: Path, tmp_path: Path) -> None:
+    """In a process where DVC cannot be imported, in a folder with nothing but the bundle and a picture."""
+    picture(0, 64).save(tmp_path / "face.png")
+    code = """
+import sys
+sys.modules |= {"dvc": None, "dvclive": None}
+from pathlib import Path
+import torch
+from ffdi.tails.bundle import load_bundle
+from ffdi.tails.predict import predict_files
+print(list(predict_files(load_bundle(Path("model")), [Path("face.png")], max_pixels=10**6, device=torch.device("cpu"))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 0 <= float(done.stdout.split(",")[-1].strip(" )]\n")) <= 1
+
+
 @pytest.mark.parametrize("name", ["prefix.safetensors", "fold-1.safetensors", "oof.csv", "bundle.json"])
 def test_a_missing_file_is_said(name: str, copied: Path) -> None:
     (copied / name).unlink()
@@ -161,7 +192,7 @@ def edited(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
     ("change", "says"),
     [
         (lambda facts: [facts], "bundle format None"),
-        (edited("format_version", 99), "bundle format 99, this ffdi reads 1"),
+        (edited("format_version", 99), "bundle format 99, this ffdi reads 2"),
         (edited("backbone", {}), "does not fit its files"),
         (edited("shape", [7, 2, 2]), "does not fit its files"),
         (lambda facts: {k: v for k, v in facts.items() if k != "threshold"}, "does not fit its files"),
@@ -172,7 +203,10 @@ def test_a_bundle_json_that_does_not_fit_is_refused(
     change: Callable[[dict[str, Any]], Any], says: str, copied: Path
 ) -> None:
     file = copied / "bundle.json"
-    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    facts = change(json.loads(file.read_text()))
+    if isinstance(facts, dict):
+        facts["facts_sha256"] = bundle_module._facts_hash(facts)
+    file.write_text(json.dumps(facts))
     with pytest.raises(BundleError, match=says) as error:
         load_bundle(copied)
     assert "\n" not in str(error.value)
@@ -185,10 +219,10 @@ def test_a_bundle_json_cut_short_is_refused(copied: Path) -> None:
 
 
 def test_shards_of_other_features_are_refused_naming_both(trained: Trained) -> None:
-    bundle, spec = load_bundle(trained.model), FeatureStore(trained.features).spec
-    bundle.refuse_other_features(spec)
+    made, spec = load_bundle(trained.model), FeatureStore(trained.features).spec
+    made.refuse_other_features(spec)
     with pytest.raises(ShardError, match=r"cut at features\.15 .* are not those of the model: .* cut at features\.16"):
-        bundle.refuse_other_features(replace(spec, cut="features.15"))
+        made.refuse_other_features(replace(spec, cut="features.15"))
 
 
 def test_what_a_former_bundle_left_is_deleted(trained: Trained, tmp_path: Path) -> None:
