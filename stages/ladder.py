@@ -60,6 +60,7 @@ def main(
         max_pixels=params.data.max_pixels,
         device=choose_device(params.train.device),
         progress=bar("ladder", "views"),
+        say=lambda line: say(f"ladder: {line}"),
     )
     write_json(out, metrics)
     if plots:

@@ -1,6 +1,7 @@
 """Cross-validate one recipe on cached features and bundle what it learned."""
 
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def main(
     }
     history: list[Epoch] = []
     live: Any = None
+    last = time.perf_counter()
     with ExitStack() as stack:
         stack.enter_context(sole_writer(out))
         stack.enter_context(stopwatch(f"train-{name}", out.parent.parent / "timings"))
@@ -82,10 +84,11 @@ def main(
         shown = stack.enter_context(tqdm(desc=f"train {name}", total=total, unit=" epochs", dynamic_ncols=True))
 
         def on_epoch(epoch: Epoch) -> None:
-            nonlocal live
+            nonlocal live, last
             history.append(epoch)
             shown.update()
-            left = shown.format_dict["elapsed"] / shown.n * (shown.total - shown.n)
+            left = (time.perf_counter() - last) * (shown.total - shown.n)  # epochs of a former run took no time
+            last = time.perf_counter()
             shown.write(
                 f"train {name}: fold {epoch.fold} epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
                 f"train AUC {epoch.train_auc:.3f}, val AUC {epoch.val_auc:.3f}, {shown.format_interval(left)} left",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +24,8 @@ if TYPE_CHECKING:
     from ffdi.tails.train import Training
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-REAL = Path(__file__).parents[2] / "shared"
+HERE = Path(__file__).parents[1]
+REAL = HERE.parent / "shared"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -234,3 +239,42 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
 
     save(folder / "model")
     return Trained(folder / "features", folder / "model", save)
+
+
+class Project:
+    """A checkout of its own in a temporary folder, driven by its commands."""
+
+    def __init__(self, folder: Path, params: dict[str, Any]) -> None:
+        from ruamel.yaml import YAML
+
+        self.folder = folder
+        for name in ("ffdi", "stages", ".dvc/plots"):
+            shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
+            shutil.copy(HERE / name, folder / name)
+        with open(folder / "params.yaml", "w") as file:
+            YAML(typ="safe", pure=True).dump(params, file)
+        bin_folder = str(Path(sys.executable).parent)
+        self.environment = os.environ | {
+            "PATH": bin_folder + os.pathsep + os.environ["PATH"],
+            "PYTHONPATH": str(folder),
+            "FFDI_CACHE": str(folder.parent / "cache"),
+            **{
+                f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+            },
+        }
+
+    def run(self, *command: str, check: bool = True) -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert not check or done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", message)
+
+    def metrics(self, name: str) -> dict[str, object]:
+        loaded: dict[str, object] = json.loads((self.folder / "metrics" / f"{name}.json").read_text())
+        return loaded

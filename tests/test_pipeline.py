@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
 import pytest
+from conftest import Project
 from ruamel.yaml import YAML
 
 HERE = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
-
-
-class Project:
-    """A checkout of its own in a temporary folder, with parameters that run in seconds."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        bin_folder = str(Path(sys.executable).parent)
-        self.environment = os.environ | {
-            "PATH": bin_folder + os.pathsep + os.environ["PATH"],
-            "PYTHONPATH": str(folder),
-            "FFDI_CACHE": str(folder.parent / "cache"),
-            **{
-                f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-            },
-        }
-
-    def run(self, *command: str, check: bool = True) -> str:
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        assert not check or done.returncode == 0, done.stdout[-4000:]
-        return done.stdout
-
-    def commit(self, message: str) -> None:
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-q", "-m", message)
-
-    def metrics(self, name: str) -> dict[str, object]:
-        loaded: dict[str, object] = json.loads((self.folder / "metrics" / f"{name}.json").read_text())
-        return loaded
 
 
 def stages_run(output: str) -> set[str]:
@@ -56,12 +22,7 @@ def stages_run(output: str) -> set[str]:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("project") / "ffdi"
-    for name in ("ffdi", "stages", ".dvc/plots"):
-        shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
-        shutil.copy(HERE / name, folder / name)
-    yaml = YAML(typ="safe", pure=True)
-    params = yaml.load((HERE / "params.yaml").read_text())
+    params = YAML(typ="safe", pure=True).load((HERE / "params.yaml").read_text())
     backbone = params["backbones"]["mobilenet_v2"] | {
         "image_size": 64,
         "views": {"count": 1, "policy": "seeds", "seed": 0},
@@ -73,9 +34,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     params["recipes"] = {"one": recipe | {"backbone": "tiny"}, "two": recipe | {"backbone": "tiny", "lr": 1e-3}}
     params["evaluate"]["bootstrap"] = 100
     params["ladder"] = {"recipe": "one", "backbone": "tiny", "epochs": 1}
-    with open(folder / "params.yaml", "w") as file:
-        yaml.dump(params, file)
-    made = Project(folder)
+    made = Project(folder, params)
     made.run("git", "init", "-q")
     made.commit("start")
     made.run("dvc", "repro")

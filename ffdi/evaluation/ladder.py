@@ -7,6 +7,7 @@ mistakes live here alone: the training code has no switch for any of them.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,6 +71,7 @@ def climb(
     max_pixels: int,
     device: torch.device,
     progress: Progress = lambda blocks, total: blocks,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Metrics, pd.DataFrame]:
     """(metrics/ladder.json, the plot's rows) for `rows` (images.csv joined with folds.csv), `folds` folds per rung.
 
@@ -84,10 +86,11 @@ def climb(
     careless = _extract(rows, root, prefix, max_pixels, progress, careless=True)
     train = rows[rows["role"] == "train"]
     own_folds = (train["fold"] % folds).tolist()
-    per_seed = [
-        _rungs(honest, careless, own_folds, groups, fresh_tail, replace(training, seed=training.seed + s), device)
-        for s in range(seeds)
-    ]
+    per_seed = []
+    for seed in range(training.seed, training.seed + seeds):
+        begin = functools.partial(_begin, say, seed)
+        own = replace(training, seed=seed)
+        per_seed.append(_rungs(honest, careless, own_folds, groups, fresh_tail, own, device, begin))
     labels = test["label"].to_numpy()
     metrics: Metrics = {"seeds": seeds, "folds": folds, "n_test": len(test), "pretrained": prefix.provenance.pretrained}
     plot = []
@@ -123,6 +126,10 @@ def climb(
     return explain_nulls(metrics, "the test set has one class"), pd.DataFrame(plot)
 
 
+def _begin(say: Callable[[str], None], seed: int, rung: int) -> None:
+    say(f"seed {seed}, rung {rung}: training: {RUNGS[rung]}")
+
+
 def _rungs(
     honest: Extracted,
     careless: Extracted,
@@ -131,19 +138,23 @@ def _rungs(
     fresh_tail: FreshTail,
     training: Training,
     device: torch.device,
+    begin: Callable[[int], None],
 ) -> list[Figures]:
+    begin(0)
     clean = cross_validate(fresh_tail, honest.train, folds, training, run_folds=None, device=device)
+    begin(1)
     parted, parted_folds = _views_as_images(honest.train, len(set(folds)), training.seed)
     leaking = cross_validate(fresh_tail, parted, parted_folds, training, run_folds=None, device=device)
 
-    def carried(features: Extracted, *, evaluate_in_train_mode: bool) -> list[_Moment]:
+    def carried(rung: int, features: Extracted, *, evaluate_in_train_mode: bool) -> list[_Moment]:
+        begin(rung)
         table, places = _views_as_images(features.train, len(set(folds)), training.seed)
         tail = fresh_tail(fold_seed(training.seed, 0))
         return _train_over_folds(tail, table, places, features.test, training, device, evaluate_in_train_mode)
 
-    carrying = carried(honest, evaluate_in_train_mode=False)
-    sloppy = carried(honest, evaluate_in_train_mode=True)
-    drifting = carried(careless, evaluate_in_train_mode=True)
+    carrying = carried(2, honest, evaluate_in_train_mode=False)
+    sloppy = carried(3, honest, evaluate_in_train_mode=True)
+    drifting = carried(4, careless, evaluate_in_train_mode=True)
     return [
         _averaged(clean, honest, folds, honest.train, fresh_tail, device),
         _averaged(leaking, honest, parted_folds, parted, fresh_tail, device),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,14 @@ def factory(weights: Path) -> TailFactory:
 
 
 def climbed(
-    tiny: Tiny, weights: Path, rows: pd.DataFrame | None = None, *, seeds: int = 1, epochs: int = 2, **backbone: Any
+    tiny: Tiny,
+    weights: Path,
+    rows: pd.DataFrame | None = None,
+    *,
+    seeds: int = 1,
+    epochs: int = 2,
+    say: Callable[[str], None] = lambda line: None,
+    **backbone: Any,
 ) -> tuple[Metrics, pd.DataFrame]:
     return climb(
         tiny.rows if rows is None else rows,
@@ -51,6 +59,7 @@ def climbed(
         resamples=100,
         max_pixels=10**6,
         device=CPU,
+        say=say,
     )
 
 
@@ -119,6 +128,12 @@ def test_several_seeds_have_a_spread(tiny: Tiny, weights: Path) -> None:
         )
         assert low <= middle <= high and (low + high) / 2 == pytest.approx(middle)
         assert math.isfinite(low)
+
+
+def test_it_says_which_rung_it_trains(tiny: Tiny, weights: Path) -> None:
+    said: list[str] = []
+    climbed(tiny, weights, seeds=2, epochs=1, say=said.append)
+    assert [line.split(":")[0] for line in said] == [f"seed {s}, rung {n}" for s in range(2) for n in range(5)]
 
 
 def test_copies_on_both_sides_of_validation_report_what_is_not_there(tiny: Tiny, weights: Path) -> None:
