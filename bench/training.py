@@ -31,7 +31,7 @@ from ffdi.params import Params, read_params
 from ffdi.tails.batches import CPU, FeatureTable, Streamed
 from ffdi.tails.checkpoint import Checkpoints
 from ffdi.tails.heads import Tail, TailFactory
-from ffdi.tails.train import Training, fit
+from ffdi.tails.train import fit
 
 IMAGES = 1632  # the training images of the reproduced systems; a fifth of them validates
 PRESET = Path(__file__).parents[1] / "presets" / "seeds.yaml"
@@ -76,18 +76,14 @@ class Speed:
 
     def ours(self, folder: Path) -> float:
         """The function that the stage calls, its checkpoints included."""
-        return self._fit(self.table, self.training, folder)
+        return self._fit(self.table, folder)
 
     def streamed(self, folder: Path) -> float:
         """The same where a tenth of the features fit the memory."""
         table = replace(self.table, features=Streamed(self.store, self.rows, IMAGES // 30))
-        return self._fit(table, self.training, folder)
+        return self._fit(table, folder)
 
-    def in_bfloat16(self, folder: Path) -> float:
-        """The same with the forward pass in bfloat16."""
-        return self._fit(self.table, replace(self.training, precision="bfloat16"), folder)
-
-    def _fit(self, table: FeatureTable, training: Training, folder: Path) -> float:
+    def _fit(self, table: FeatureTable, folder: Path) -> float:
         order = torch.arange(IMAGES)
         tail = self.fresh(0)
         started = time.perf_counter()
@@ -95,12 +91,12 @@ class Speed:
             tail,
             table.of(order[: self.cut]),
             table.of(order[self.cut :]),
-            training,
+            self.training,
             fold=0,
             device=CPU,
             checkpoints=Checkpoints(folder, ""),
         )
-        return self.cut * training.epochs / (time.perf_counter() - started)
+        return self.cut * self.training.epochs / (time.perf_counter() - started)
 
     def peer(self, folder: Path) -> float:
         """The notebooks' way."""
@@ -127,7 +123,7 @@ class Speed:
         return self.cut * t.epochs / (time.perf_counter() - started)
 
 
-WAYS = ("peer", "ours", "streamed", "in_bfloat16")
+WAYS = ("peer", "ours", "streamed")
 
 
 def rate(chosen: argparse.Namespace, name: str, way: str) -> float:
@@ -138,17 +134,17 @@ def rate(chosen: argparse.Namespace, name: str, way: str) -> float:
 
 
 def speed_table(chosen: argparse.Namespace) -> Iterator[str]:
-    yield "| recipe | batch | peer | ffdi | / peer | streamed, a tenth in memory | / in memory | in bfloat16 |"
-    yield "| --- |" + " ---: |" * 7
+    yield "| recipe | batch | peer | ffdi | / peer | streamed, a tenth in memory | / in memory |"
+    yield "| --- |" + " ---: |" * 6
     for name in RECIPES:
         rounds = bar(f"bench {name}", "rounds")(range(chosen.rounds), chosen.rounds)
         rates = [[rate(chosen, name, way) for way in WAYS] for _ in rounds]
-        peer, ours, streamed, half = (statistics.median(side) for side in zip(*rates, strict=True))
+        peer, ours, streamed = (statistics.median(side) for side in zip(*rates, strict=True))
         faster = statistics.median(one[1] / one[0] for one in rates)
         kept = statistics.median(one[2] / one[1] for one in rates)
         yield (
             f"| {name} | {read_params(PRESET).recipe(name).batch_size} | {peer:.1f} | {ours:.1f} | {faster:.1f}x "
-            f"| {streamed:.1f} | {kept:.0%} | {half:.1f} |"
+            f"| {streamed:.1f} | {kept:.0%} |"
         )
 
 

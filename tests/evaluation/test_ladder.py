@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import Tiny, Trained, tiny_backbone, tiny_training
 
+from ffdi.evaluation import ladder as ladder_module
 from ffdi.evaluation.ladder import RUNGS, _first_half, climb
 from ffdi.features.extract import load_prefix
 from ffdi.features.store import FeatureStore
@@ -114,9 +115,19 @@ def test_climbing_twice_gives_the_same_figures(ladder: tuple[Metrics, pd.DataFra
     assert climbed(tiny, weights)[0] == ladder[0]
 
 
-def test_the_careless_rungs_differ_from_the_honest_one(ladder: tuple[Metrics, pd.DataFrame]) -> None:
-    figures = {(ladder[0][f"rung_{n}_reported_auc"], ladder[0][f"rung_{n}_true_auc"]) for n in range(6)}
-    assert len(figures) > 3  # each rung is a training of its own
+def test_every_rung_differs_from_the_one_below(ladder: tuple[Metrics, pd.DataFrame]) -> None:
+    figures = [(ladder[0][f"rung_{n}_reported_auc"], ladder[0][f"rung_{n}_true_auc"]) for n in range(6)]
+    assert all(one != other for one, other in itertools.pairwise(figures))
+
+
+def test_one_model_and_one_optimizer_go_through_all_folds(
+    tiny: Tiny, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    real = ladder_module.start
+    monkeypatch.setattr(ladder_module, "start", lambda *given: started.append(1) or real(*given))
+    climbed(tiny, weights, epochs=1)
+    assert len(started) == 3  # once each for rungs 2, 3 and 4, whatever the folds
 
 
 def test_several_seeds_have_a_spread(tiny: Tiny, weights: Path) -> None:

@@ -178,6 +178,17 @@ def test_randomness_from_elsewhere_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
     assert not same(crossed()[0].state, crossed()[0].state)
 
 
+def test_each_fold_has_an_order_of_its_own() -> None:
+    """Without dropout the order of samples and the views drawn are all that is random."""
+    train, own = TABLE.of(torch.arange(24)), TABLE.of(torch.arange(24, 36))
+    ends = []
+    for fold in (0, 0, 1):
+        tail = fresh_tail(0)
+        tail.head[1] = nn.Identity()
+        ends.append(fit(tail, train, own, PLAIN, fold=fold, device=CPU).state)
+    assert same(ends[0], ends[1]) and not same(ends[0], ends[2])
+
+
 def test_fold_seeds_of_neighbours_differ() -> None:
     assert len({fold_seed(seed, fold) for seed in range(5) for fold in range(5)}) == 25  # (0, 1) is not (1, 0)
 
