@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -320,6 +320,15 @@ def machine() -> str:
     )
 
 
+def write_page(out: Path, lines: list[str], sections: Mapping[str, Iterator[str]]) -> None:
+    """`lines`, then each section as a Markdown table, measured when its turn comes and printed when it is there."""
+    for title, table in sections.items():
+        section = [f"## {title}", "", *table]
+        print("\n".join(section), flush=True)
+        lines = [*lines, "", *section]
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
@@ -340,11 +349,7 @@ def main() -> None:
         "Compression": compression_table(chosen.features, runs),
     }
     lines = ["# Extraction, measured by `make bench`", "", f"{machine()}. Medians of {runs} runs; ratios are paired."]
-    lines += ["", PEER]
-    for title, table in sections.items():
-        lines += ["", f"## {title}", "", *table]
-        print("\n".join(lines[lines.index(f"## {title}") :]), flush=True)
-    chosen.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_page(chosen.out, [*lines, "", PEER], sections)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage train beside its peer: samples a second, streamed features, start-up, what one changed number costs.
+"""Stage train beside its peer: samples a second, streamed features, start-up.
 
 The peer trains as the reproduced notebooks do: one torch.load for each sample, L1 as a term of the loss, accuracy over
 the whole training and validation set every 10 batches with gradients on, nothing ever in eval mode. Both sides have the
@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from extraction import machine
+from extraction import machine, write_page
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -158,16 +158,8 @@ def start_table(params_file: Path, params: Params, rounds: int) -> Iterator[str]
             with tempfile.TemporaryDirectory(prefix="ffdi-bench-") as folder:
                 out = Path(folder) / "models" / name
                 started = time.perf_counter()
-                command = [
-                    sys.executable,
-                    str(STAGE),
-                    "--params",
-                    str(params_file),
-                    "--recipe",
-                    name,
-                    "--out",
-                    str(out),
-                ]
+                command = [sys.executable, str(STAGE), "--params", str(params_file)]
+                command += ["--recipe", name, "--out", str(out)]
                 with subprocess.Popen(command, stderr=subprocess.DEVNULL) as stage:
                     while not out.with_name(f"{name}.lock.pid").exists():
                         time.sleep(0.01)
@@ -206,11 +198,8 @@ def main() -> None:
         "",
         f"{machine()}. Medians of {chosen.rounds} rounds; ratios are paired.",
     ]
-    lines += ["", " ".join((__doc__ or "").split("\n\n")[1].split("Ratios")[0].split())]
-    for title, table in sections.items():
-        lines += ["", f"## {title}", "", *table]
-        print("\n".join(lines[lines.index(f"## {title}") :]), flush=True)
-    chosen.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    peer = " ".join((__doc__ or "").split("\n\n")[1].split("Ratios")[0].split())
+    write_page(chosen.out, [*lines, "", peer], sections)
 
 
 if __name__ == "__main__":
