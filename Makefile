@@ -24,6 +24,7 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	python bench/extraction.py
 	python bench/training.py
+	python bench/endtoend.py
 
 check-repro: $(VENV)/installed
 	python .ci/check_repro.py

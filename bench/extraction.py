@@ -31,7 +31,7 @@ from PIL import Image
 from torchvision import transforms
 
 from ffdi.cli import bar
-from ffdi.features.extract import Prefix, extract, load_prefix, plan_rows, view_images
+from ffdi.features.extract import Prefix, extract, image_files, load_prefix, plan_rows, view_images
 from ffdi.features.shards import COMPRESSIONS, Shard, read_index, write_shard
 from ffdi.features.store import FeatureStore
 from ffdi.files import human_bytes
@@ -52,7 +52,7 @@ class Speed:
 
     def __init__(self, images: pd.DataFrame, root: Path, prefix: Prefix) -> None:
         self.images, self.root, self.prefix = images, root, prefix
-        self.paths = dict(zip(images["image_id"], images["path"], strict=True))
+        self.files = image_files(images)
         self.runtime = prefix.open()  # the graph is exported once: start-up
         self.module = prefix.module
         rows = plan_rows(list(images["image_id"]), ["train"] * len(images), prefix.backbone.view_count)
@@ -86,7 +86,7 @@ class Speed:
         some = self.rows[:: max(1, len(self.rows) // 150)]
         started = time.perf_counter()
         for image_id, view in some:
-            with Image.open(self.root / self.paths[image_id]) as image:
+            with Image.open(self.root / self.files[image_id][0]) as image:
                 pixels = see(image.convert("RGB"))
             torch.save(network(pixels.unsqueeze(0)).flatten(), out / f"{image_id}_{view}.flatten")
         return len(some) / (time.perf_counter() - started)
@@ -111,7 +111,7 @@ class Speed:
 
         def one(rows: list[tuple[str, int]]) -> int:
             b = self.prefix.backbone
-            return len(view_images(rows, self.paths, root=self.root, backbone=b, max_pixels=MAX_PIXELS))
+            return len(view_images(rows, self.files, root=self.root, backbone=b, max_pixels=MAX_PIXELS))
 
         started = time.perf_counter()
         views = sum(ordered_map(one, self.blocks, cpu_count()))

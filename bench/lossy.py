@@ -22,7 +22,7 @@ import torch
 from ffdi.cli import bar
 from ffdi.features import extract as extraction
 from ffdi.features.decoders import decode_on
-from ffdi.features.extract import Prefix, compute_rows, load_prefix, plan_rows, view_images
+from ffdi.features.extract import Prefix, compute_rows, image_files, load_prefix, plan_rows, view_images
 from ffdi.features.quantised import as_stored
 from ffdi.features.spec import Features, Row
 from ffdi.features.weights import load_network
@@ -70,17 +70,17 @@ def main() -> None:
     backbone, root = params.backbone(recipe.backbone), params.root()
     rows = join(read_images(chosen.images), read_folds(chosen.folds))
     plan = plan_rows(list(rows["image_id"]), list(rows["role"]), backbone.view_count)
-    paths = dict(zip(rows["image_id"], rows["path"], strict=True))
+    files = image_files(rows)
     limits = {"root": root, "max_pixels": params.data.max_pixels}
 
     def prefix() -> Prefix:
         return load_prefix(backbone, chosen.weights)
 
     def pixels(some: list[Row]) -> np.ndarray:
-        return view_images(some, paths, backbone=backbone, **limits)
+        return view_images(some, files, backbone=backbone, **limits)
 
     def stored() -> Features:
-        return np.concatenate(list(compute_rows(plan, paths, prefix=prefix(), workers=None, **limits)))
+        return np.concatenate(list(compute_rows(plan, files, prefix=prefix(), workers=None, **limits)))
 
     def other_decoder() -> Features:
         usual = extraction.decode

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ffdi.errors import FfdiError, InputError
 from ffdi.files import write_json
+
+if TYPE_CHECKING:
+    from ffdi.tails.bundle import Bundle
 
 # Before torch loads OpenMP: threads that spin while they wait cost another busy process, or a noisy machine, several
 # times the speed (4x was measured on 2 shared cores).
@@ -76,10 +79,31 @@ def main() -> None:
     """Judge images with a trained recipe, and look into networks and cached features."""
 
 
+def _scoring(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that scores images, see _scored."""
+    command = click.option("--max-pixels", default=50_000_000, show_default=True)(command)
+    model = click.Path(path_type=Path)
+    return click.option("--model", required=True, type=model, help="a folder such as data/models/NAME")(command)
+
+
+def _scored(model: Path, files: Sequence[Path], max_pixels: int) -> tuple[Bundle, Iterator[tuple[Path, float | str]]]:
+    """The bundle, and (file, P(fake) or the reason why it cannot be read) in the order of `files`."""
+    import torch
+
+    from ffdi.parallel import cpu_count, keep_freed_memory
+    from ffdi.tails.bundle import load_bundle
+    from ffdi.tails.predict import predict_files
+    from ffdi.tails.train import choose_device
+
+    torch.set_num_threads(cpu_count())
+    keep_freed_memory()
+    bundle = load_bundle(model)
+    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=choose_device("auto"))
+
+
 @main.command(cls=OneLineErrors)
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="a folder such as data/models/NAME")
-@click.option("--max-pixels", default=50_000_000, show_default=True)
+@_scoring
 def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
     """Print path,score,verdict for IMAGES, files or folders, as CSV; score is the calibrated P(fake).
 
@@ -88,16 +112,13 @@ def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
     import csv
 
     from ffdi.intake.layouts import image_files
-    from ffdi.tails.bundle import load_bundle
-    from ffdi.tails.predict import predict_files
-    from ffdi.tails.train import choose_device
 
     files = [f for path in images for f in ([path / p for p in image_files(path)] if path.is_dir() else [path])]
-    bundle = load_bundle(model)
+    bundle, scores = _scored(model, files, max_pixels)
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(["path", "score", "verdict"])
     unreadable = 0
-    for file, score in predict_files(bundle, files, max_pixels=max_pixels, device=choose_device("auto")):
+    for file, score in scores:
         if isinstance(score, str):
             unreadable += 1
             table.writerow([file, "", score])
@@ -105,6 +126,52 @@ def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
             table.writerow([file, f"{score:.6f}", "fake" if score >= bundle.threshold else "real"])
     if unreadable:
         raise InputError(f"{unreadable} of {len(files)} images cannot be read")
+
+
+@main.command(cls=OneLineErrors)
+@click.option(
+    "--list", "list_file", required=True, type=click.Path(path_type=Path), help="a csv with img_name, or names"
+)
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="the folder that the names start from")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="such as submission.csv")
+@_scoring
+def submit(list_file: Path, root: Path, out: Path, model: Path, max_pixels: int) -> None:
+    """Write img_name,y_pred for every row of a list, in its order, as CSV; y_pred is the calibrated P(fake).
+
+    An unreadable image is named and gets the model's prior: the share of fakes among the images it was trained on.
+    """
+    import csv
+
+    from ffdi.files import replacing
+    from ffdi.intake.ingest import DISK_FAULT
+    from ffdi.intake.layouts import read_list
+
+    listed = read_list(list_file, root)
+    bundle, scores = _scored(model, [file for _, file in listed], max_pixels)
+    unreadable: list[str] = []
+    in_a_row = 0
+    lone_cr = any("\r" in name for name, _ in listed)  # which csv, before Python 3.13, quotes only where it quotes all
+    with replacing(out) as temporary:  # opened first: who may not write there learns it before hours of scoring
+        with open(temporary, "w", encoding="utf-8", newline="") as text:
+            table = csv.writer(
+                text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if lone_cr else csv.QUOTE_MINIMAL
+            )
+            table.writerow(["img_name", "y_pred"])
+            for (file, score), (name, _) in zip(bar("submit")(scores, len(listed)), listed):
+                in_a_row = in_a_row + 1 if isinstance(score, str) else 0
+                if isinstance(score, str):
+                    unreadable.append(f"{str(file)!r}: {score}")
+                    if in_a_row == DISK_FAULT:
+                        rule = "check the disk and --root"
+                        raise InputError(f"{DISK_FAULT} unreadable images in a row, the last {unreadable[-1]}: {rule}")
+                table.writerow([name, bundle.prior if isinstance(score, str) else score])
+        with open(temporary, encoding="utf-8", newline="") as text:
+            written = sum(1 for _ in csv.reader(text)) - 1
+        if written != len(listed):
+            raise FfdiError(f"{out}: {written} rows were written, {list_file} lists {len(listed)}")
+    for line in unreadable:
+        say(line)
+    say(f"{out}: {len(unreadable)} of {len(listed)} images cannot be read: their y_pred is the prior {bundle.prior!r}")
 
 
 @main.command(cls=OneLineErrors)

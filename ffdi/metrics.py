@@ -144,6 +144,18 @@ def roc_points(labels: Array, scores: Array) -> tuple[Array, Array, Array]:
     return fpr, tpr, threshold
 
 
+def tpr_bound(fpr: Array, tpr: Array, reals: int, rate: float, level: float = 0.95) -> float:
+    """Upper bound of the true-positive rate at a false-positive rate that `reals` are too few to resolve.
+
+    Of so many reals at most k stand above the threshold of that rate, with probability `level` (binomial, whatever the
+    scores' distribution): it is no lower than where k false alarms put it. There is no lower bound but 0.
+    """
+    from scipy.stats import binom
+
+    alarms = float(binom.ppf(level, reals, rate))
+    return float(tpr[fpr <= alarms / reals + 1e-12].max())
+
+
 def equal_error_rate(fpr: Array, tpr: Array) -> float:
     """The rate at which false alarms and misses are equal, interpolated on the ROC curve."""
     gap = fpr - (1 - tpr)
@@ -229,6 +241,7 @@ def evaluate_scores(
             out[key] = float(tpr[fpr <= rate + 1e-12].max())
         elif both:
             out[key + "_reason"] = f"{reals} reals cannot resolve a false-positive rate of {rate:g}"
+            out[key + "_at_most"] = tpr_bound(fpr, tpr, reals, rate)
     out |= {"threshold": threshold, "n_test": len(labels), "n_groups": len(np.unique(groups))}
     return explain_nulls(out, f"{reals} reals and {fakes} fakes")
 

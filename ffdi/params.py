@@ -14,6 +14,7 @@ from ffdi.errors import ParamsError
 from ffdi.features.views import resolve_policy
 from ffdi.intake.archives import unpacked
 from ffdi.intake.layouts import CLASSES
+from ffdi.tails.operations import resolve_augment
 
 if TYPE_CHECKING:  # they load torch, which half of the stages do without
     from ffdi.features.spec import Backbone as BackboneSpec
@@ -54,6 +55,7 @@ class Data(Section):
     limit: Positive | None = None
     max_pixels: Positive = 50_000_000
     max_rejected: Fraction = 0.01
+    synthesise: NonNegative = 0
 
     @field_validator("group")
     @classmethod
@@ -117,6 +119,7 @@ class Head(Section):
     depth: Positive = 2
     heads: Positive = 4
     width: Positive = 128
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
 
 class Optimizer(Section):
@@ -158,6 +161,15 @@ class Recipe(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: NonNegative = 0
 
+    @field_validator("augment")
+    @classmethod
+    def _known_operations(cls, value: tuple[str | dict[str, Any], ...]) -> tuple[str | dict[str, Any], ...]:
+        try:
+            resolve_augment(value)
+        except ParamsError as error:
+            raise ValueError(str(error)) from None
+        return value
+
     def head_spec(self) -> HeadSpec:
         """The head as the library takes it."""
         from ffdi.tails.heads import HeadSpec
@@ -168,10 +180,11 @@ class Recipe(Section):
         """Everything but backbone, head and number of folds, as the library takes it."""
         from ffdi.tails import train
 
-        fields = self.model_dump(exclude={"backbone", "head", "folds", "optimizer", "schedule", "mix"})
+        fields = self.model_dump(exclude={"backbone", "head", "folds", "optimizer", "schedule", "mix", "augment"})
         return train.Training(
             optimizer=train.Optimizer(**self.optimizer.model_dump()),
             schedule=train.Schedule(**self.schedule.model_dump()),
+            augment=resolve_augment(self.augment),
             **self.mix.model_dump(),
             **fields,
         )

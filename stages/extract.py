@@ -29,9 +29,11 @@ def main(
     params = read_params(params_file)
     backbone = params.backbone(name)
     from ffdi.features.extract import extract, load_prefix
+    from ffdi.features.synthetic import with_synthesised
     from ffdi.intake.tables import join, read_folds, read_images
 
     rows = join(read_images(images_file), read_folds(folds_file))
+    rows = with_synthesised(rows, params.data.synthesise, backbone.view_seed)
     workers = params.extract.workers
     out = out or Path(f"data/features/{name}")
     with stopwatch(f"extract-{name}", out.parent.parent / "timings") as times:

@@ -41,6 +41,7 @@ def main(
     from tqdm import tqdm
 
     from ffdi.features.store import FeatureStore
+    from ffdi.features.synthetic import with_synthesised
     from ffdi.features.weights import load_network
     from ffdi.files import sole_writer
     from ffdi.intake.tables import join, read_folds, read_images, write_table
@@ -56,8 +57,10 @@ def main(
     device = choose_device(params.train.device)
     store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"), keep_open=True)
     backbone = params.backbone(recipe.backbone)
-    rows = join(read_images(images_file), read_folds(folds_file))
+    count, seed = params.data.synthesise, backbone.view_seed
+    rows = with_synthesised(join(read_images(images_file), read_folds(folds_file)), count, seed)
     rows = rows[rows["role"] == "train"].set_index("image_id")
+    own = rows[rows["source"] == ""]  # the user's: what is validated on
     memory_gb = params.train.memory_gb
     table = load_table(store, list(rows.index), list(rows["label"]), views=True, memory_gb=memory_gb, device=device)
     if isinstance(table.features, Streamed):
@@ -71,7 +74,7 @@ def main(
         "recipe": recipe.model_dump(mode="json"),
         "train": params.train.model_dump(mode="json"),
         "features": store.spec.fingerprint,
-        "images": rows[["label", "fold"]].reset_index().to_dict("list"),
+        "images": rows[["label", "fold", "source"]].reset_index().to_dict("list"),
         "device": str(device),
     }
     history: list[Epoch] = []
@@ -108,22 +111,24 @@ def main(
             training,
             run_folds=folds,
             device=device,
+            validated=list(rows["source"] == ""),
             on_epoch=on_epoch,
             checkpoints=Checkpoints(out, training_key(facts)),
         )
-        oof, threshold, temperature = out_of_fold(fits, table, rows["fold"])
+        oof, threshold, temperature = out_of_fold(fits, table, own["fold"])
         save_bundle(
             out,
             fits,
             oof,
             threshold=threshold,
             temperature=temperature,
+            prior=float(own["label"].mean()),
             network=network,
             backbone=backbone,
             head=recipe.head_spec(),
             recipe={"name": name} | recipe.model_dump(mode="json"),
             spec=store.spec,
-            provenance=store.index.provenance,
+            provenance=store.index.provenance | {"synthesised": len(rows) - len(own)},
         )
     if plots:
         write_table(plots / "history.csv", pd.DataFrame([vars(epoch) for epoch in history]))

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,6 +176,18 @@ def tiny_training(**changes: Any) -> Training:
     return Training(**(fields | changes))
 
 
+def lay_out_multi_ffdi(root: Path, images: Iterable[tuple[Path, int, bool]]) -> None:
+    """Copy files, each with (label, whether it is of the validation set), into trainset/ and valset/ with label files."""
+    lines = {"trainset": ["img_name,target"], "valset": ["img_name,target"]}
+    for file, label, held_out in images:
+        name = "valset" if held_out else "trainset"
+        (root / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, root / name / file.name)
+        lines[name].append(f"{file.name},{label}")
+    for name, rows in lines.items():
+        (root / f"{name}_label.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Trained:
     """A recipe trained on the tiny set: its features, its bundle and what went into it."""
@@ -229,6 +241,7 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
             oof,
             threshold=threshold,
             temperature=temperature,
+            prior=float(rows["label"].mean()),
             network=network,
             backbone=spec,
             head=head,

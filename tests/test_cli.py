@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
-from conftest import Tiny, Trained
+from click.testing import CliRunner, Result
+from conftest import Tiny, Trained, picture
 
 from ffdi.cli import bar, main, stage_command, stopwatch
 from ffdi.errors import InputError
 from ffdi.features.store import FeatureStore
+from ffdi.intake.ingest import DISK_FAULT
+from ffdi.tails import bundle as bundle_module
+from ffdi.tails import predict as predict_module
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import load_bundle
+from ffdi.tails.predict import predict_files
+
+
+@pytest.fixture(autouse=True)
+def _own_threads() -> Iterator[None]:
+    """A command sets torch's threads for its process, here that of all tests; a training's bytes depend on them."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @stage_command
@@ -81,6 +98,159 @@ def test_predict_reports_what_it_cannot_read(trained: Trained, tiny: Tiny, tmp_p
     assert result.exit_code == 1
     assert result.stdout.splitlines()[1] == f"{tmp_path}/a.jpg,,not an image format that Pillow knows"
     assert result.stdout.splitlines()[2].endswith((",real", ",fake"))
+
+
+def submit(model: Path, root: Path, listed: str, folder: Path, *options: str) -> tuple[Result, Path]:
+    """Run `ffdi submit` on a list of this text; (its result, its out file, which is there before)."""
+    (folder / "list.csv").write_text(listed, encoding="utf-8", newline="")
+    out = folder / "submission.csv"
+    out.write_text("of a former run")
+    paths = ("--model", model, "--list", folder / "list.csv", "--root", root, "--out", out)
+    return CliRunner().invoke(main, ["submit", *map(str, paths), *options]), out
+
+
+def table_of(out: Path) -> list[tuple[str, float]]:
+    """The rows of a submission as a strict reader sees them."""
+    with open(out, encoding="utf-8", newline="") as text:
+        header, *rows = csv.reader(text, strict=True)
+    assert header == ["img_name", "y_pred"]
+    return [(name, float(score)) for name, score in rows]
+
+
+def refused(result: Result, out: Path) -> str:
+    """The one line that ends a command which leaves what was there before, and nothing beside it."""
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert out.read_text() == "of a former run" and not list(out.parent.glob(".*"))
+    return str(result.stderr.splitlines()[-1])
+
+
+@pytest.fixture
+def model(trained: Trained, tmp_path: Path) -> Path:
+    """The trained bundle, with a prior that no one would guess."""
+    folder = Path(shutil.copytree(trained.model, tmp_path / "model"))
+    facts = json.loads((folder / "bundle.json").read_text()) | {"prior": 0.3125}
+    facts["facts_sha256"] = bundle_module._facts_hash(facts)
+    (folder / "bundle.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_submit_equals_predict_and_the_scores_from_shards(trained: Trained, tiny: Tiny, tmp_path: Path) -> None:
+    bundle, store = load_bundle(trained.model), FeatureStore(trained.features)
+    rows = tiny.rows.sample(frac=1, random_state=0)
+    rows = rows.iloc[[*range(len(rows)), 3, 3, 0]]  # in no order, some listed again
+    names = list(rows["path"])
+    listed = "img_name,target,y_pred\n" + "".join(f"{name},0,0.5\n" for name in names)
+    result, out = submit(trained.model, tiny.root, listed, tmp_path)
+    assert result.exit_code == 0, result.output
+    assert [name for name, _ in table_of(out)] == names
+    scores = [score for _, score in table_of(out)]
+    table = load_table(store, list(rows["image_id"]), list(rows["label"]), views=False, memory_gb=1)
+    assert scores == pytest.approx(bundle.scores(table, torch.device("cpu")), abs=1e-6)
+    files = [str(tiny.root / name) for name in names]
+    predicted = CliRunner().invoke(main, ["predict", "--model", str(trained.model), *files]).stdout.splitlines()[1:]
+    assert [f"{score:.6f}" for score in scores] == [line.split(",")[1] for line in predicted]
+
+
+def test_submit_loses_no_digit(trained: Trained, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    near_1 = [1 - 2**-53 * (i + 1) for i in range(4)] + [1e-300, 0.1]
+    names = list(tiny.rows["path"].head(6))
+    monkeypatch.setattr(predict_module, "_scores", lambda features, bundle, device: near_1)
+    _, out = submit(trained.model, tiny.root, "\n".join(names), tmp_path)
+    assert [score for _, score in table_of(out)] == near_1
+    assert out.read_bytes().decode().split("\n")[-3:] == [f"{names[4]},1e-300", f"{names[5]},0.1", ""]
+
+
+def test_submit_gives_the_prior_to_what_it_cannot_read(model: Path, tiny: Tiny, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    picture(0).save(root / "good.jpg")
+    (root / "cut.jpg").write_bytes((root / "good.jpg").read_bytes()[:-200])
+    (root / "text.jpg").write_text("no image")
+    picture(1, 101).save(root / "large.png")
+    names = ["cut.jpg", "good.jpg", "none.jpg", "text.jpg", "large.png", "none.jpg"]
+    result, out = submit(model, root, "img_name\n" + "\n".join(names), tmp_path, "--max-pixels", "10000")
+    assert result.exit_code == 0, result.output
+    assert [name for name, _ in table_of(out)] == names
+    assert [score for name, score in table_of(out) if name != "good.jpg"] == [0.3125] * 5
+    ((_, good),) = predict_files(load_bundle(model), [root / "good.jpg"], max_pixels=10**6, device=torch.device("cpu"))
+    assert table_of(out)[1][1] == good != 0.3125
+    *_, cut, missing, text, large, again, closing = result.stderr.splitlines()
+    assert cut.startswith(f"'{root}/cut.jpg': damaged: ")
+    assert missing == again == f"'{root}/none.jpg': cannot be read: No such file or directory"
+    assert text == f"'{root}/text.jpg': not an image format that Pillow knows"
+    assert large.startswith(f"'{root}/large.png': 101x101 is more than")
+    assert closing == f"{out}: 5 of 6 images cannot be read: their y_pred is the prior 0.3125"
+
+
+def test_the_prior_is_the_share_of_fakes_in_the_training(trained: Trained, tiny: Tiny) -> None:
+    train = tiny.rows[tiny.rows["role"] == "train"]
+    assert load_bundle(trained.model).prior == sum(train["label"] == 1) / len(train)
+
+
+@pytest.mark.parametrize("header", ["", "img_name\n", "\ufeffimg_name\r\n"])
+def test_submit_takes_awkward_names(header: str, trained: Trained, tmp_path: Path) -> None:
+    names = ["plain.jpg", "ä 人.jpg", "a,b.jpg", 'a"b.jpg', "a\nb.jpg", "-a.jpg", "in/ä,.jpg"]
+    names += ["a\rb.jpg"] * bool(header)  # with it, every name is quoted
+    (tmp_path / "root/in").mkdir(parents=True)
+    for seed, name in enumerate(names):
+        picture(seed).save(tmp_path / "root" / name)
+    quoted = ['"' + name.replace('"', '""') + '"' if set(name) & set(',"\r\n') else name for name in names]
+    result, out = submit(trained.model, tmp_path / "root", header + "\r\n".join(quoted), tmp_path)
+    assert result.exit_code == 0 and "0 of" in result.stderr.splitlines()[-1], result.output
+    assert [name for name, _ in table_of(out)] == names and len({score for _, score in table_of(out)}) == len(names)
+    if not header:
+        written = [row.rpartition(",")[0] for row in re.split(r"(?<=\d)\n", out.read_bytes().decode())]
+        assert written == ["img_name,y_pred\nplain.jpg", *quoted[1:], ""]
+
+
+@pytest.mark.parametrize(
+    ("listed", "says"),
+    [
+        ("img_name,target\na.jpg,1\n\n../b.jpg,0\n", "row 4: path '../b.jpg' leads out of "),
+        ("a.jpg\n/etc/b.jpg\n", "row 2: path '/etc/b.jpg' leads out of "),
+        ("path,target\na.jpg,1\n", "no column 'img_name'; the header is 'path,target'"),
+        ("img_name\n", "no rows"),
+    ],
+)
+def test_submit_refuses_a_list_before_it_scores(listed: str, says: str, tiny: Tiny, tmp_path: Path) -> None:
+    result, out = submit(tmp_path / "no model", tiny.root, listed, tmp_path)
+    assert refused(result, out).startswith(f"submit: {tmp_path}/list.csv: {says}")
+
+
+def test_submit_stops_when_nothing_can_be_read(model: Path, tiny: Tiny, tmp_path: Path) -> None:
+    good = tiny.rows["path"].iloc[0]
+    some = [f"{i}.jpg" for i in range(DISK_FAULT - 1)]
+    result, out = submit(model, tiny.root, "\n".join([*some, good, *some]), tmp_path)
+    assert result.exit_code == 0, result.output
+    assert [score for _, score in table_of(out)].count(0.3125) == len(table_of(out)) - 1 == 2 * (DISK_FAULT - 1)
+    result, out = submit(model, tiny.root, "\n".join([good, *some, "last.jpg", good]), tmp_path)
+    last = f"the last '{tiny.root}/last.jpg': cannot be read: No such file or directory: check the disk and --root"
+    assert refused(result, out) == f"submit: 100 unreadable images in a row, {last}"
+    result, out = submit(model, tmp_path / "none", good, tmp_path)
+    assert refused(result, out) == f"submit: {tmp_path}/none: is no folder"
+
+
+def test_submit_counts_its_rows(trained: Trained, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(bundle: Any, files: Sequence[Path], **settings: Any) -> Any:
+        return predict_files(bundle, files[:-1], **settings)
+
+    names = list(tiny.rows["path"])
+    result, out = submit(trained.model, tiny.root, "\n".join(names), tmp_path)
+    assert result.exit_code == 0 and len(table_of(out)) == len(names)
+    monkeypatch.setattr(predict_module, "predict_files", forgetful)
+    result, out = submit(trained.model, tiny.root, "\n".join(names), tmp_path)
+    rows = f"{len(names) - 1} rows were written, {tmp_path}/list.csv lists {len(names)}"
+    assert refused(result, out) == f"submit: {out}: {rows}"
+
+
+def test_submit_says_at_once_where_it_cannot_write(trained: Trained, tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    listed = tmp_path / "list.csv"
+    listed.write_text("none.jpg")
+    paths = ("--model", trained.model, "--list", listed, "--root", tiny.root, "--out", tmp_path / "file/out.csv")
+    result = CliRunner().invoke(main, ["submit", *map(str, paths)])
+    assert result.exit_code == 1 and "file/out.csv: cannot be written: " in result.stderr
+    assert "images" not in result.stderr  # the bar's
 
 
 def test_cuts_prints_a_table() -> None:

@@ -25,6 +25,7 @@ from ffdi.metrics import (
     reliability,
     roc_points,
     seeds_interval,
+    tpr_bound,
 )
 
 Array = np.ndarray[Any, Any]
@@ -144,6 +145,24 @@ def test_tpr_at_fpr_needs_enough_reals() -> None:
     assert out["tpr_at_fpr_1e_2"] is None
     assert "10 reals" in out["tpr_at_fpr_1e_2_reason"] and "0.01" in out["tpr_at_fpr_1e_2_reason"]
     assert "tpr_at_fpr_1e_1_reason" not in out
+    # Of 10 reals one or none is above the threshold of a rate of .01 in 99.6 % of draws: none in 90.4 %.
+    assert out["tpr_at_fpr_1e_2_at_most"] == 3 / 4
+    assert out["tpr_at_fpr_1e_3_at_most"] == 1 / 4  # none in 99.0 %
+    assert "tpr_at_fpr_1e_1_at_most" not in out
+
+
+def test_the_bound_of_tpr_holds_in_most_draws() -> None:
+    """217 reals cannot resolve 1e-3: the bound is above the true rate, .278, in 95 % of draws or more."""
+    rng = np.random.default_rng(0)
+    fakes = rng.normal(2.5, 1, 5000)
+    true = float(np.mean(fakes > 3.0902))  # the .999 quantile of the reals' distribution
+    held = []
+    for _ in range(300):
+        scores = np.concatenate([rng.normal(0, 1, 217), fakes])
+        fpr, tpr, _ = roc_points(np.repeat([0, 1], [217, 5000]), scores)
+        held.append(tpr_bound(fpr, tpr, 217, 1e-3) >= true)
+        assert tpr[fpr == 0].max() <= tpr_bound(fpr, tpr, 217, 1e-3)
+    assert np.mean(held) >= 0.95
 
 
 @pytest.mark.parametrize("label", [0, 1])

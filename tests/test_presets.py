@@ -1,18 +1,20 @@
-"""presets/seeds.yaml: the published systems, exact in architecture and settings, and run whole on tiny data."""
+"""The presets: the published systems, exact in architecture and settings, and run whole on tiny data."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import h5py
+import pandas as pd
 import pytest
 import torch
-from conftest import Project, picture
+from conftest import Project, lay_out_multi_ffdi, picture
 from ruamel.yaml import YAML
 from torch import nn
-from torchvision import models
+from torchvision import models, transforms
 
-from ffdi.features.backbones import FrozenPrefix, without_classifier
+from ffdi.features.backbones import FrozenPrefix, build_network, without_classifier
 from ffdi.features.cuts import cut_network
 from ffdi.params import read_params
 from ffdi.tails.heads import TailFactory
@@ -20,6 +22,7 @@ from ffdi.tails.train import Optimizer
 
 HERE = Path(__file__).parents[1]
 SEEDS = HERE / "presets" / "seeds.yaml"
+MULTI_FFDI = HERE / "presets" / "multi-ffdi.yaml"
 
 
 def notebook(network: Any) -> tuple[nn.Module, nn.Module]:
@@ -95,8 +98,129 @@ def test_settings_are_the_notebooks(
     assert params.backbones[made.backbone].weights == "torchvision:IMAGENET1K_V1"
 
 
+FLIPS = ({"name": "hflip", "p": 0.5}, {"name": "vflip", "p": 0.5})
+JITTER = {"name": "jitter", "brightness": 0.5, "contrast": 0.0, "saturation": 0.0, "hue": 0.3, "p": 1.0}
+ADAM = Optimizer("adam", 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "network", "lr", "optimizer", "augment", "mix"),
+    [
+        ("ffdi_baseline", "timm:resnet18", 0.005, ADAM, FLIPS, (0, 0)),
+        ("ffdi_strong", "timm:efficientnet_b1", 0.007, ADAM, (*FLIPS, JITTER), (0, 0)),
+        ("ffdi_mixup", "timm:efficientnet_b1", 0.007, ADAM, (*FLIPS, JITTER), (0.2, 0)),
+        ("ffdi_cutmix", "timm:efficientnet_b1", 0.007, ADAM, (*FLIPS, JITTER), (0, 1.0)),
+        ("ffdi_strong_sgd", "timm:efficientnet_b1", 0.007, Optimizer("sgd", 0.0, 0.9), (*FLIPS, JITTER), (0, 0)),
+        ("ffdi_strong_adamw", "timm:efficientnet_b1", 0.0005, Optimizer("adamw", 0.05, None), (*FLIPS, JITTER), (0, 0)),
+    ],
+)
+def test_settings_are_the_articles(
+    recipe: str,
+    network: str,
+    lr: float,
+    optimizer: Optimizer,
+    augment: tuple[dict[str, Any], ...],
+    mix: tuple[float, float],
+) -> None:
+    params = read_params(MULTI_FFDI)
+    made = params.recipe(recipe)
+    training, backbone = made.training(), params.backbone(made.backbone)
+    assert (params.data.layout, params.data.limit, params.split.use_given) == ("multi_ffdi", 1000, True)
+    assert (backbone.network, backbone.cut, backbone.image_size) == (network, "input", 256)
+    assert (backbone.mean, backbone.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert (training.lr, training.batch_size, training.optimizer) == (lr, 40, optimizer)
+    assert (training.schedule.name, training.schedule.size, training.schedule.gamma) == ("step", 4, 0.85)
+    assert (training.augment, (training.mixup, training.cutmix)) == (augment, mix)
+    assert (training.label_smoothing, training.l1, training.ema, training.clip_grad) == (0, 0, None, None)
+    assert (made.head.kind, made.head.dropout) == ("linear", 0.0)
+    schedule = [training.lr * training.schedule.factor(epoch, 10) for epoch in range(10)]
+    assert schedule == pytest.approx([lr] * 4 + [0.85 * lr] * 4 + [0.85**2 * lr] * 2)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b1"])
+def test_end_to_end_is_timms_own_network(name: str) -> None:
+    """With two classes and the same weights: equal logits and equal gradients in train mode."""
+    params = read_params(MULTI_FFDI)
+    backbone = params.backbone(f"{name}_input")
+    torch.manual_seed(0)
+    network = build_network(f"timm:{name}")
+    tail = TailFactory(network, backbone, params.recipe("ffdi_baseline").head_spec(), (3, 64, 64)).fresh(0)
+    network.reset_classifier(2)  # type: ignore[operator]
+    classifier = network.get_classifier()  # type: ignore[operator]
+    with torch.no_grad():
+        for own, given in zip(classifier.parameters(), tail.head.parameters(), strict=True):
+            own.copy_(given)
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    normal = transforms.Normalize(backbone.mean, backbone.std)(images / 255)
+    for mode in (False, True):
+        torch.manual_seed(1)
+        mine = tail.train(mode)(images)
+        torch.manual_seed(1)
+        theirs = network.train(mode)(normal)
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+    mine.sum().backward()
+    theirs.sum().backward()
+    torch.testing.assert_close(next(tail.parameters()).grad, next(network.parameters()).grad, rtol=1e-2, atol=1e-3)
+
+
 @pytest.mark.slow
-def test_the_preset_runs_whole_on_a_folder_of_images(tmp_path: Path) -> None:
+def test_multi_ffdi_runs_from_labels_to_submission(tmp_path: Path) -> None:
+    """The preset as it stands, but for data root, random weights, 64 pixels, one epoch and one recipe of a kind."""
+    pictures = []
+    for at in range(56):
+        pictures.append((tmp_path / f"{at}.jpg", at % 2, at >= 40))
+        picture(at, 64, bool(at % 2)).save(pictures[-1][0], quality=92)
+    root = tmp_path / "phase1"
+    lay_out_multi_ffdi(root, pictures)
+    params = YAML(typ="safe", pure=True).load(MULTI_FFDI.read_text())
+    params["data"] |= {"root": str(root), "limit": 38, "synthesise": 1}
+    for backbone in params["backbones"].values():
+        backbone |= {"weights": "random", "image_size": 64}
+    params["split"] |= {"folds": 2, "embedding": "mobilenet_v2"}
+    params["recipes"] = {name: params["recipes"][name] for name in ("ffdi_baseline", "ffdi_cutmix", "hybrid_vit")}
+    used = {recipe["backbone"] for recipe in params["recipes"].values()}
+    params["backbones"] = {name: backbone for name, backbone in params["backbones"].items() if name in used}
+    for recipe in params["recipes"].values():
+        recipe |= {"epochs": 1, "folds": 1}
+    params["ladder"] |= {"folds": 2, "epochs": 1}
+    params["evaluate"]["bootstrap"] = 100
+    project = Project(tmp_path / "ffdi", params)
+    project.run("git", "init", "-q")
+    project.commit("start")
+    project.run("dvc", "repro")
+    assert project.metrics("audit")["leaks"] == 0
+    for name in params["recipes"]:
+        metrics = project.metrics(name)
+        assert metrics["n_test"] == 16 and metrics["synthesised"] == 19, name  # limit is of each set
+        assert metrics["tpr_at_fpr_1e_3"] is None and "8 reals" in str(metrics["tpr_at_fpr_1e_3_reason"])
+        assert 0 <= float(str(metrics["tpr_at_fpr_1e_3_at_most"])) <= 1
+    with h5py.File(project.folder / "data" / "features" / "resnet18_input" / "shard-00000.h5") as shard:
+        assert shard["features"].dtype == "uint8" and shard["features"].shape == (38 + 16 + 19, 3, 64, 64)
+
+    # The scores that evaluate gave the validation set are those of a submission for it.
+    (root / "valset" / "broken.jpg").write_text("no picture")
+    names = [f"{at}.jpg" for at in range(55, 39, -1)]
+    listed = tmp_path / "testset.txt"
+    listed.write_text("img_name\n" + "\n".join([*names, "broken.jpg"]) + "\n")
+    for name in ("ffdi_baseline", "hybrid_vit"):
+        out = tmp_path / f"{name}.csv"
+        model = f"data/models/{name}"
+        said = project.run(
+            *("ffdi", "submit", "--model", model, "--list", str(listed)),
+            *("--root", str(root / "valset"), "--out", str(out)),
+        )
+        lines = out.read_text().splitlines()
+        assert lines[0] == "img_name,y_pred" and [line.split(",")[0] for line in lines[1:]] == [*names, "broken.jpg"]
+        submitted = {line.split(",")[0]: float(line.split(",")[1]) for line in lines[1:]}
+        assert submitted.pop("broken.jpg") == 0.5 and "broken.jpg" in said
+        images = pd.read_csv(project.folder / "data" / "images.csv").set_index("image_id")
+        scores = pd.read_csv(project.folder / "metrics" / "plots" / name / "test" / "scores.csv")
+        for image_id, score in zip(scores["image_id"], scores["score"], strict=True):
+            assert submitted[Path(images.loc[image_id, "path"]).name] == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_seeds_runs_whole_on_a_folder_of_images(tmp_path: Path) -> None:
     """As it stands, but for the data root, random weights, 64 pixels and one epoch."""
     for at in range(60):
         file = tmp_path / "faces" / ("fake" if at % 2 else "real") / f"{at}.jpg"

@@ -78,6 +78,7 @@ def evaluate(
         "pretrained": bool(provenance["pretrained"]),
         "weights": str(provenance["weights"]),
         "weights_sha256": str(provenance["weights_sha256"]),
+        "synthesised": int(provenance.get("synthesised", 0)),
     }
     return Evaluation(explain_nulls(metrics, "one class in the test set"), _plots(test, scores, bundle.threshold))
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from ffdi.features.backbones import FrozenPrefix
-from ffdi.features.extract import Prefix, compute_rows, plan_rows, view_images
+from ffdi.features.extract import Files, Prefix, compute_rows, image_files, plan_rows, view_images
 from ffdi.features.spec import Features
 from ffdi.metrics import Metrics, auc, auc_interval, explain_nulls, seeds_interval
 from ffdi.tails.batches import FeatureTable
@@ -283,11 +283,11 @@ def _extract(
     rows: pd.DataFrame, root: Path, prefix: Prefix, max_pixels: int, progress: Progress, *, careless: bool
 ) -> Extracted:
     plan = plan_rows(list(rows["image_id"]), list(rows["role"]), prefix.backbone.view_count)
-    paths = dict(zip(rows["image_id"], rows["path"], strict=True))
+    files = image_files(rows)
     if careless:
-        blocks = _in_train_mode(prefix, plan, paths, root, max_pixels)
+        blocks = _in_train_mode(prefix, plan, files, root, max_pixels)
     else:
-        blocks = compute_rows(plan, paths, root=root, prefix=prefix, workers=None, max_pixels=max_pixels)
+        blocks = compute_rows(plan, files, root=root, prefix=prefix, workers=None, max_pixels=max_pixels)
     features = torch.from_numpy(np.concatenate(list(progress(blocks, len(plan)))))
     first = {image_id: at for at, (image_id, view) in enumerate(plan) if view == 0}
 
@@ -305,12 +305,12 @@ def _extract(
 
 
 def _in_train_mode(
-    prefix: Prefix, plan: Sequence[tuple[str, int]], paths: dict[str, str], root: Path, max_pixels: int
+    prefix: Prefix, plan: Sequence[tuple[str, int]], files: Files, root: Path, max_pixels: int
 ) -> Iterator[Features]:
     """Mistake: no eval() while extracting: BatchNorm normalises each image by its own statistics, which drift on."""
     assert prefix.module is not None  # a ladder on `cut: input` has nothing to extract
     module: FrozenPrefix = copy.deepcopy(prefix.module).train()
     with torch.no_grad():
         for row in plan:
-            images = view_images([row], paths, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
+            images = view_images([row], files, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
             yield module(torch.from_numpy(images)).numpy().astype(prefix.spec.reads_as)

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -25,6 +25,7 @@ from ffdi.features.engines.local import run_tasks
 from ffdi.features.runtimes import Runtime, cached_graph, open_runtime, runtime_name
 from ffdi.features.shards import read_index
 from ffdi.features.spec import INPUT, Backbone, Features, Provenance, Row, Spec, read_provenance
+from ffdi.features.synthetic import synthesise
 from ffdi.features.views import RENDERING, render
 from ffdi.files import human_bytes, sha256_file, sole_writer
 from ffdi.intake.images import DECODE_POLICY, RESIZE_POLICY, UnreadableImage, read_image, to_array
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # a run with nothing to do, or with its graph exported, does 
     from ffdi.features.backbones import FrozenPrefix
 
 Say = Callable[[str], None]
+Files = Mapping[str, tuple[str, str]]  # image_id -> (path, image_id of the real image that it is a fake of, or "")
 Progress = Callable[[Iterator[Features], int], Iterable[Features]]  # (blocks, rows in all) -> the same blocks
 _WAITING_BYTES = 1 << 26  # of computed features while a shard is synced and hashed
 
@@ -144,11 +146,12 @@ def extract(
 ) -> Extraction:
     """Bring `out` to hold the features of every image of images.csv, reusing each row whose fingerprint is unchanged.
 
-    `roles` (train or test) stand in the order of `images`. Raises InputError when a file is no longer the one that was
-    ingested, FfdiError when the disk is too small, LockedError when another process writes here.
+    `roles` (train or test) stand in the order of `images`, which may have the fakes of with_synthesised. Raises
+    InputError when a file is no longer the one that was ingested, FfdiError when the disk is too small, LockedError when
+    another process writes here.
     """
     plan = plan_rows(list(images["image_id"]), roles, prefix.backbone.view_count)
-    paths = dict(zip(images["image_id"], images["path"], strict=True))
+    files = image_files(images)
     source = {"weights": prefix.provenance.source, "pretrained": prefix.provenance.pretrained}
     provenance: dict[str, Any] = source | {"weights_sha256": prefix.spec.weights_sha256}
     goal = generations.Goal(prefix.spec, plan, shard_rows, provenance, compression)
@@ -158,7 +161,7 @@ def extract(
         say(f"{len(plan) - len(missing)} rows are there, {len(missing)} to compute")
         with parts.timed("start"):
             runtimes.append(prefix.open(say))
-        reader = partial(view_images, paths=paths, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
+        reader = partial(view_images, files=files, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
         blocks = _computed(missing, reader, runtimes[0], prefix.spec, workers=workers, parts=parts)
         shown = iter(progress(blocks, len(missing)))
         while True:
@@ -184,11 +187,17 @@ def extract(
     return Extraction(len(plan), reused, computed, total, seconds)
 
 
+def image_files(images: pd.DataFrame) -> Files:
+    """Where the bytes of each image of images.csv are, and of each fake of with_synthesised."""
+    sources = images["source"] if "source" in images else itertools.repeat("")
+    return {i: (path, source) for i, path, source in zip(images["image_id"], images["path"], sources)}
+
+
 def compute_rows(
-    rows: Sequence[Row], paths: dict[str, str], *, root: Path, prefix: Prefix, workers: int | None, max_pixels: int
+    rows: Sequence[Row], files: Files, *, root: Path, prefix: Prefix, workers: int | None, max_pixels: int
 ) -> Iterator[Features]:
     """Features of `rows` in their order, a block per task; each image is decoded once for all its views."""
-    reader = partial(view_images, paths=paths, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
+    reader = partial(view_images, files=files, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
     return _computed(rows, reader, prefix.open(), prefix.spec, workers=workers)
 
 
@@ -215,7 +224,7 @@ def _computed(
 
 def view_images(
     rows: Sequence[Row],
-    paths: dict[str, str],
+    files: Files,
     *,
     root: Path,
     backbone: Backbone,
@@ -235,9 +244,11 @@ def view_images(
 
     views = []
     for image_id, own in itertools.groupby(rows, key=lambda row: row[0]):
+        path, source = files[image_id]
         with parts.timed("decode"):
-            _, image = read_image(root, paths[image_id], partial(decode_same, image_id))
+            _, image = read_image(root, path, partial(decode_same, source or image_id))
         with parts.timed("views"):
+            image = synthesise(image, image_id) if source else image
             for _, view in own:
                 shown = render(
                     image, image_id=image_id, view=view, size=b.image_size, policy=b.view_policy, seed=b.view_seed
@@ -250,9 +261,8 @@ def embed(
     images: pd.DataFrame, *, root: Path, prefix: Prefix, max_pixels: int, progress: Progress = lambda b, t: b
 ) -> npt.NDArray[np.float32]:
     """(N, C) features of view 0 in the order of `images`, averaged over the map (C, H, W) or the tokens (L, C)."""
-    paths = dict(zip(images["image_id"], images["path"], strict=True))
     rows = [(i, 0) for i in images["image_id"]]
-    blocks = compute_rows(rows, paths, root=root, prefix=prefix, workers=None, max_pixels=max_pixels)
+    blocks = compute_rows(rows, image_files(images), root=root, prefix=prefix, workers=None, max_pixels=max_pixels)
     axes = {3: (2, 3), 2: (1,)}.get(len(prefix.spec.shape), ())
     return np.concatenate([block.astype(np.float32).mean(axis=axes) for block in progress(blocks, len(rows))])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,19 +114,33 @@ def resolve_policy(policy: str | Sequence[str | Operation]) -> tuple[Operation, 
             raise ParamsError(f"view policy {policy!r} is not one of {', '.join(PRESETS)}, nor a list of operations")
         operations = PRESETS[policy]
     else:
-        operations = tuple(_parse(entry) for entry in policy)
+        known = {name: ("p", *_options(function)) for name, function in _OPERATIONS.items()}
+        parsed = (parse_operation("view operation", entry, known) for entry in policy)
+        operations = tuple({"name": name} | options for name, options in parsed)
     return tuple({"p": 0.5} | operation for operation in operations)
 
 
-def _parse(entry: str | Operation) -> Operation:
+def _options(function: Callable[..., Image.Image]) -> tuple[str, ...]:
+    return function.__code__.co_varnames[2 : function.__code__.co_argcount]
+
+
+def parse_operation(
+    what: str, entry: str | Operation, known: Mapping[str, Collection[str]]
+) -> tuple[str, dict[str, Any]]:
+    """(name, options) of `hflip` or `{rotate: {degrees: 10, p: .5}}`; `known` maps each name to its options.
+
+    Raises ParamsError, which begins with `what`, for an unknown operation or option, or a `p` outside 0..1.
+    """
     name, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()), ("", {}))
-    if name not in _OPERATIONS or not isinstance(options, dict) or (not isinstance(entry, str) and len(entry) != 1):
-        raise ParamsError(f"view operation {entry!r} is not one of {', '.join(_OPERATIONS)}")
-    function = _OPERATIONS[name]
-    allowed = {"p", *function.__code__.co_varnames[2 : function.__code__.co_argcount]}
-    if unknown := set(options) - allowed:
-        raise ParamsError(f"view operation {name}: option {min(unknown)!r} is not one of {', '.join(sorted(allowed))}")
-    return {"name": name} | options
+    if name not in known or not isinstance(options, dict) or (not isinstance(entry, str) and len(entry) != 1):
+        raise ParamsError(f"{what} {entry!r} is not one of {', '.join(known)}")
+    if unknown := set(options) - set(known[name]):
+        allowed = ", ".join(sorted(known[name]))
+        raise ParamsError(f"{what} {name}: option {min(unknown)!r} is not one of {allowed}")
+    p = options.get("p", 1)
+    if not isinstance(p, int | float) or not 0 <= p <= 1:
+        raise ParamsError(f"{what} {name}: p is a probability, 0 to 1 (is {p!r})")
+    return name, options
 
 
 def render(

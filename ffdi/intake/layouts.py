@@ -178,8 +178,24 @@ def _multi_ffdi(root: Path) -> _Columns:
     return columns
 
 
-def _read_table(file: Path, required: tuple[str, ...]) -> _Table:
-    """Read a label file; a BOM, CRLF and empty lines are read away. Raises InputError naming file, row and rule."""
+def read_list(file: Path, root: Path) -> list[tuple[str, Path]]:
+    """(name as listed, the file below root that it means) of every row, in order, whether or not the file exists.
+
+    `file` is a table with a column img_name, all others ignored, or a list of file names without a header: its first
+    line is the name of an image. Raises InputError naming file, row and rule, above all for a path out of root.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: is no folder")
+    table = _read_table(file, ("img_name",), headless=True)
+    paths = _inside(root, "", table, "img_name")
+    return [(name, root / path) for name, path in zip(table.columns["img_name"], paths, strict=True)]
+
+
+def _read_table(file: Path, required: tuple[str, ...], *, headless: bool = False) -> _Table:
+    """Read a label file; a BOM, CRLF and empty lines are read away. Raises InputError naming file, row and rule.
+
+    Where it may be `headless`, a first line of one field with an image's suffix is a row of the one required column.
+    """
     lines = array("Q")
     try:
         with open(file, encoding="utf-8-sig", newline="") as text:
@@ -187,16 +203,21 @@ def _read_table(file: Path, required: tuple[str, ...]) -> _Table:
             line = 1
             try:
                 header = [name.strip() for name in next(reader, [])]
+                rows: list[str] = []
+                if headless and len(header) == 1 and header[0].lower().endswith(SUFFIXES):
+                    header, rows = list(required), header
+                    lines.append(line)
                 if missing := [name for name in required if name not in header]:
                     raise InputError(f"{file}: no column {missing[0]!r}; the header is {','.join(header)!r}")
                 if len(set(header)) < len(header):
                     raise InputError(f"{file}: a column stands twice in the header {','.join(header)!r}")
-                columns: list[list[str]] = [[] for _ in header]
+                columns = [list(rows) for _ in header]
                 line = reader.line_num + 1
                 for fields in reader:
                     if any(map(str.strip, fields)):
                         if len(fields) != len(header):
-                            raise InputError(f"{file}: row {line}: {len(fields)} fields, the header has {len(header)}")
+                            first = "first row" if rows else "header"
+                            raise InputError(f"{file}: row {line}: {len(fields)} fields, the {first} has {len(header)}")
                         for column, field in zip(columns, fields):
                             column.append(field.strip())
                         lines.append(line)

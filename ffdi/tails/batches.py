@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ffdi.errors import ParamsError
 from ffdi.features.spec import Row
 from ffdi.features.store import FeatureStore
 from ffdi.parallel import ordered_map
 
-Operation = str | dict[str, Any]
 CPU = torch.device("cpu")
 _BLOCK = 256  # rows of a stream that are read together
 
@@ -112,7 +109,7 @@ class FeatureTable:
             yield from self.features.batches(rows)
         else:
             for own in rows:
-                yield self.features[own.to(self.features.device)]
+                yield self.features.index_select(0, own.to(self.features.device))
 
 
 def load_table(
@@ -145,68 +142,3 @@ def load_table(
         views_of,
         torch.tensor(np.asarray(labels, dtype=np.int64)),
     )
-
-
-def augmentation(operations: Sequence[Operation]) -> Callable[[Tensor], Tensor]:
-    """Random operations on a batch on its device, drawn from torch's (seeded) generator.
-
-    `hflip`, `vflip`: each sample with probability .5; they also fit feature maps. `{jitter: {brightness: .5, hue: .3}}`:
-    torchvision's ColorJitter, for uint8 images alone.
-    """
-    steps = [_operation(entry) for entry in operations]
-
-    def apply(batch: Tensor) -> Tensor:
-        for step in steps:
-            batch = step(batch)
-        return batch
-
-    return apply
-
-
-def _operation(entry: Operation) -> Callable[[Tensor], Tensor]:
-    name, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()), ("", {}))
-    if name in ("hflip", "vflip") and not options:
-        axis = -1 if name == "hflip" else -2
-
-        def flip(batch: Tensor) -> Tensor:
-            if batch.ndim != 4:
-                raise ParamsError(f"augment {entry!r}: for images and maps (C, H, W), not for {tuple(batch.shape[1:])}")
-            chosen = torch.rand(len(batch), device=batch.device) < 0.5
-            return torch.where(chosen.view(-1, 1, 1, 1), batch.flip(axis), batch)
-
-        return flip
-    if name == "jitter":
-        from torchvision.transforms import v2
-
-        try:
-            jitter = v2.ColorJitter(**options)
-        except (TypeError, ValueError) as error:
-            raise ParamsError(f"augment {entry!r}: {' '.join(str(error).split())}") from error
-
-        def recolour(batch: Tensor) -> Tensor:
-            if batch.dtype != torch.uint8:
-                raise ParamsError(f"augment {entry!r}: jitter is for images (cut: input), not for feature maps")
-            return torch.stack([jitter(image) for image in batch])
-
-        return recolour
-    raise ParamsError(f"augment {entry!r} is not one of hflip, vflip, jitter")
-
-
-def mixing(mixup: float, cutmix: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Mixup (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019) with these alphas, else labels as they are.
-
-    (features, labels (B,)) -> (features, labels (B,) or soft (B, 2)); with both, each batch draws one.
-    """
-    if not mixup and not cutmix:
-        return lambda features, labels: (features, labels)
-    from torchvision.transforms import v2
-
-    kinds = [kind(alpha=a, num_classes=2) for kind, a in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if a]
-    choose = v2.RandomChoice(kinds)
-
-    def mix(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if cutmix and features.ndim != 4:
-            raise ParamsError(f"mix.cutmix: for images and maps (C, H, W), not for {tuple(features.shape[1:])}")
-        return choose(features.float(), labels)  # type: ignore[no-any-return]
-
-    return mix

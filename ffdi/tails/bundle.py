@@ -32,7 +32,7 @@ from ffdi.tails.checkpoint import Fit, Scores
 from ffdi.tails.heads import HeadSpec, Tail, TailFactory
 from ffdi.tails.train import predict_logits
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 BATCH = 64
 
 
@@ -43,13 +43,17 @@ def sigmoid(logits: Scores) -> Scores:
 
 @dataclass(frozen=True)
 class Bundle:
-    """`tails` by fold; a score is the mean over folds of sigmoid(logit / temperature); fake when >= `threshold`."""
+    """`tails` by fold; a score is the mean over folds of sigmoid(logit / temperature); fake when >= `threshold`.
+
+    `prior` is the share of fakes among the images of the training, validation included: the score of an image unseen.
+    """
 
     backbone: Backbone
     prefix: FrozenPrefix | None
     tails: Mapping[int, Tail]
     threshold: float
     temperature: float
+    prior: float
     facts: Mapping[str, Any]
 
     def fold_scores(self, table: FeatureTable, device: torch.device) -> dict[int, Scores]:
@@ -75,9 +79,10 @@ class Bundle:
 def out_of_fold(fits: Mapping[int, Fit], table: FeatureTable, folds: pd.Series) -> tuple[pd.DataFrame, float, float]:
     """(oof.csv, threshold, temperature): calibration and threshold come from out-of-fold logits alone.
 
-    `folds` is indexed by image_id. oof.csv: image_id, fold, label, logit, score (calibrated P(fake)).
+    `folds`, of the images that are validated, is indexed by image_id. oof.csv: image_id, fold, label, logit, score
+    (calibrated P(fake)).
     """
-    place = torch.tensor(folds.loc[list(table.image_ids)].to_numpy())
+    place = torch.tensor(folds.reindex(list(table.image_ids), fill_value=-1).to_numpy())
     parts = []
     for fold, fitted in fits.items():
         own = table.of(torch.nonzero(place == fold).flatten())
@@ -98,6 +103,7 @@ def save_bundle(
     *,
     threshold: float,
     temperature: float,
+    prior: float,
     network: nn.Module,
     backbone: Backbone,
     head: HeadSpec,
@@ -134,6 +140,7 @@ def save_bundle(
         "provenance": dict(provenance),
         "threshold": threshold,
         "temperature": temperature,
+        "prior": prior,
         "val_auc": best,
         "best_epoch": {str(f): fitted.best_epoch for f, fitted in fits.items()},
         "sha256": {name: sha256_file(folder / name) for name in sorted(files)},
@@ -193,7 +200,7 @@ def _assembled(folder: Path, facts: Mapping[str, Any]) -> Bundle:
         assert prefix is not None
         frozen = FrozenPrefix(prefix, backbone.mean, backbone.std)
         frozen.load_state_dict(_state(folder / "prefix.safetensors"))
-    return Bundle(backbone, frozen, tails, facts["threshold"], facts["temperature"], facts)
+    return Bundle(backbone, frozen, tails, facts["threshold"], facts["temperature"], facts["prior"], facts)
 
 
 def _state(file: Path) -> dict[str, torch.Tensor]:

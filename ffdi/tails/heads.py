@@ -23,7 +23,7 @@ CLASSES = 2  # real, fake
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head of params.yaml; `hidden` is of the mlp, `depth`, `heads` and `width` of the transformer."""
+    """A head of params.yaml; `hidden` is of the mlp, `depth`, `heads`, `width` and `drop_path` of the transformer."""
 
     kind: str
     hidden: tuple[int, ...]
@@ -31,6 +31,7 @@ class HeadSpec:
     depth: int
     heads: int
     width: int
+    drop_path: float = 0.0
 
 
 class Tail(nn.Module):
@@ -56,12 +57,12 @@ class Tail(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        x = features.float()
-        if self.mean.numel():
-            x = (x - self.mean) / self.std
-        if x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
-        return self.head(self.body(x))  # type: ignore[no-any-return]
+        return self.head(self.body(self.ready(features)))  # type: ignore[no-any-return]
+
+    def ready(self, features: Tensor) -> Tensor:
+        """What the body takes: float32, images normalised, maps with their channels last."""
+        x = torch.sub(features, self.mean).div_(self.std) if self.mean.numel() else features.float()
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def _keep_channels_last(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -71,29 +72,37 @@ def _keep_channels_last(module: nn.Module, inputs: Any, output: Any) -> None:
 
 
 class TransformerHead(nn.Module):
-    """A transformer over the positions of a feature map: (B, C, H, W) -> (B, 2).
+    """A transformer over the places of a feature map: (B, C, H, W), or tokens (B, L, C), -> (B, 2).
 
-    Each position is a token; a class token is read out; position embeddings are learned (ViT: Dosovitskiy et al.,
-    ICLR 2021, section 3.1, hybrid architecture). Pre-norm, GELU, MLP ratio 2.
+    Each place is a token; a class token is read out; position embeddings are learned (ViT: Dosovitskiy et al., ICLR 2021,
+    section 3.1, hybrid architecture). Pre-norm, GELU, MLP ratio 2. `drop_path` (stochastic depth: Huang et al., ECCV
+    2016) is the chance of leaving out the last block's branches; it rises linearly over the blocks.
     """
 
-    def __init__(self, shape: tuple[int, int, int], *, width: int, depth: int, heads: int, dropout: float) -> None:
+    def __init__(self, shape: tuple[int, ...], spec: HeadSpec) -> None:
+        from timm.models.vision_transformer import Block
+
         super().__init__()
-        channels, height, breadth = shape
-        self.project = nn.Linear(channels, width)
-        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.position = nn.Parameter(torch.randn(1, height * breadth + 1, width) * 0.02)
-        layer = nn.TransformerEncoderLayer(
-            width, heads, 2 * width, dropout, activation="gelu", batch_first=True, norm_first=True
+        channels, places = (shape[0], shape[1] * shape[2]) if len(shape) == 3 else (shape[1], shape[0])
+        self.scale = nn.LayerNorm(channels)
+        self.project = nn.Linear(channels, spec.width)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, spec.width))
+        self.position = nn.Parameter(torch.randn(1, places + 1, spec.width) * 0.02)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.blocks = nn.Sequential(
+            *(
+                Block(spec.width, spec.heads, 2, qkv_bias=True, proj_drop=spec.dropout, drop_path=rate)
+                for rate in torch.linspace(0, spec.drop_path, spec.depth + 1).tolist()[1:]
+            )
         )
-        self.encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(width)
-        self.logits = nn.Linear(width, CLASSES)
+        self.norm = nn.LayerNorm(spec.width)
+        self.logits = nn.Linear(spec.width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.project(x.flatten(2).transpose(1, 2))
+        tokens = x.flatten(2).transpose(1, 2) if x.ndim == 4 else x
+        tokens = self.project(self.scale(tokens))
         tokens = torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1) + self.position
-        return self.logits(self.norm(self.encoder(tokens)[:, 0]))  # type: ignore[no-any-return]
+        return self.logits(self.norm(self.blocks(self.dropout(tokens))[:, 0]))  # type: ignore[no-any-return]
 
 
 class TailFactory:
@@ -122,12 +131,14 @@ class TailFactory:
     def _head(self) -> nn.Module:
         spec = self.head
         if spec.kind == "transformer":
-            if len(self.shape) != 3:
-                raise ParamsError(f"head transformer: takes maps (C, H, W), what crosses the cut is {self.shape}")
-            c, h, w = self.shape
-            return TransformerHead(
-                (c, h, w), width=spec.width, depth=spec.depth, heads=spec.heads, dropout=spec.dropout
-            )
+            if self.pixels or len(self.shape) not in (2, 3):
+                what = "images" if self.pixels else str(self.shape)
+                raise ParamsError(
+                    f"head transformer: takes maps (C, H, W) or tokens (L, C), at this cut there are {what}"
+                )
+            if spec.width % spec.heads:
+                raise ParamsError(f"head transformer: width {spec.width} is no multiple of heads {spec.heads}")
+            return TransformerHead(self.shape, spec)
         if spec.kind == "linear":
             return nn.Sequential(nn.Flatten(), nn.Dropout(spec.dropout), nn.Linear(self.width, CLASSES))
         layers: list[nn.Module] = [nn.Flatten()]

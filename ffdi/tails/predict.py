@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,24 +13,34 @@ import torch
 from ffdi.features.decoders import decode
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import Runtime, open_runtime
-from ffdi.features.spec import Backbone
-from ffdi.intake.images import UnreadableImage, to_array
+from ffdi.features.spec import Backbone, Features
+from ffdi.intake.images import RGB, UnreadableImage, read_bytes, to_array
+from ffdi.parallel import cpu_count, ordered_map
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import BATCH, Bundle
+
+Result = TypeVar("Result")
 
 
 def predict_files(
     bundle: Bundle, files: Sequence[Path], *, max_pixels: int, device: torch.device
 ) -> Iterator[tuple[Path, float | str]]:
-    """Yield (file, P(fake)) in order, or (file, the reason why it cannot be read)."""
-    runtime = _runtime(bundle)
+    """Yield (file, P(fake)) in order, or (file, the reason why it cannot be read).
+
+    Threads read, decode and run the prefix ahead, a bounded number of blocks; the tails run in the caller's thread.
+    """
+    backbone, runtime = bundle.backbone, _runtime(bundle)
+
+    def features(block: Sequence[Path]) -> list[Features | str]:
+        pictures = [_picture(file, backbone, max_pixels) for file in block]
+        return _of_readable(lambda images: _features(images, backbone, runtime), pictures)
+
+    size = max(runtime.batch if runtime else 1, 8)
+    blocks = (files[start : start + size] for start in range(0, len(files), size))
+    ahead = chain.from_iterable(ordered_map(features, blocks, cpu_count()))
     for start in range(0, len(files), BATCH):
-        batch = files[start : start + BATCH]
-        pictures = [_picture(file, bundle.backbone, max_pixels) for file in batch]
-        readable = [p for p in pictures if not isinstance(p, str)]
-        scores = iter(_scores(bundle, runtime, np.stack(readable), device) if readable else [])
-        for file, picture in zip(batch, pictures, strict=True):
-            yield file, picture if isinstance(picture, str) else float(next(scores))
+        batch = _of_readable(lambda found: _scores(found, bundle, device), list(islice(ahead, BATCH)))
+        yield from zip(files[start : start + BATCH], batch, strict=True)
 
 
 def _runtime(bundle: Bundle) -> Runtime | None:
@@ -38,21 +50,32 @@ def _runtime(bundle: Bundle) -> Runtime | None:
     return open_runtime(b, bundle.facts["provenance"]["weights_sha256"], lambda: prefix)
 
 
-def _picture(file: Path, backbone: Backbone, max_pixels: int) -> np.ndarray | str:
+def _of_readable(
+    compute: Callable[[Features], Iterable[Result]], items: Sequence[Features | str]
+) -> list[Result | str]:
+    """What `compute` makes of the arrays among `items`, stacked; a reason stays in its place."""
+    arrays = [item for item in items if not isinstance(item, str)]
+    results = iter(compute(np.stack(arrays)) if arrays else ())
+    return [item if isinstance(item, str) else next(results) for item in items]
+
+
+def _picture(file: Path, backbone: Backbone, max_pixels: int) -> RGB | str:
     try:
-        return to_array(decode(file.read_bytes(), backbone, max_pixels=max_pixels))
+        return to_array(decode(read_bytes(file.parent, file.name), backbone, max_pixels=max_pixels))
     except UnreadableImage as error:
         return str(error)
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
 
 
-def _scores(bundle: Bundle, runtime: Runtime | None, images: np.ndarray, device: torch.device) -> np.ndarray:
+def _features(images: RGB, backbone: Backbone, runtime: Runtime | None) -> Features:
+    """(N, S, S, 3) -> (N, C, H, W) as shards would give them back; for `cut: input` the images themselves."""
     if runtime is None:
-        features: np.ndarray = images.transpose(0, 3, 1, 2).copy()
-    else:
-        features = as_stored(runtime.run(images), bundle.backbone.dtype)
-    count = torch.arange(len(images))
-    ones = torch.ones(len(images), dtype=torch.int64)
-    ids = tuple(str(i) for i in range(len(images)))
-    return bundle.scores(FeatureTable(ids, torch.from_numpy(features), count, ones, ones), device)
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return as_stored(runtime.run(images), backbone.dtype)
+
+
+def _scores(features: Features, bundle: Bundle, device: torch.device) -> list[float]:
+    count = torch.arange(len(features))
+    ones = torch.ones(len(features), dtype=torch.int64)
+    ids = tuple(str(i) for i in range(len(features)))
+    table = FeatureTable(ids, torch.from_numpy(features), count, ones, ones)
+    return [float(score) for score in bundle.scores(table, device)]

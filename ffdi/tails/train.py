@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ffdi.errors import FfdiError
 from ffdi.metrics import auc
-from ffdi.tails.batches import FeatureTable, Operation, augmentation, mixing
+from ffdi.tails.augment import augmentation, mixing
+from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, Running, Scores
 from ffdi.tails.heads import CLASSES, Tail
 
@@ -61,7 +63,8 @@ class Training:
     """How a tail is trained; the fields are those of a recipe in params.yaml.
 
     `class_weights`: (real, fake), or `balanced`: each class weighs as much as the other. `ema`: the decay per step of
-    the weights' moving average, which is then validated and kept. `precision`: of the forward pass in training.
+    the weights' moving average, which is then validated and kept. `augment`: resolved operations. `precision`: of the
+    forward pass in training.
     """
 
     epochs: int
@@ -78,7 +81,7 @@ class Training:
     ema: float | None
     mixup: float
     cutmix: float
-    augment: tuple[Operation, ...]
+    augment: tuple[dict[str, Any], ...]
     precision: str
     seed: int
 
@@ -200,21 +203,24 @@ def cross_validate(
     *,
     run_folds: int | None,
     device: torch.device,
+    validated: Sequence[bool] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     checkpoints: Checkpoints | None = None,
 ) -> dict[int, Fit]:
     """One fresh tail and optimizer per fold, each validated on its own fold and trained on all others.
 
-    `folds` (N,) is the fold of every image of `table` (train rows alone); `run_folds`: the first so many, or all. With
-    `checkpoints`, finished folds are read and a broken one goes on.
+    `folds` (N,) is the fold of every image of `table` (train rows alone); `run_folds`: the first so many, or all;
+    `validated` (N,): false for images that train alone, synthesised fakes. With `checkpoints`, finished folds are read
+    and a broken one goes on.
     """
     place = torch.tensor(list(folds))
+    real_task = torch.ones(len(place), dtype=torch.bool) if validated is None else torch.tensor(list(validated))
     if (place < 0).any():
         raise FfdiError("a test row came to training: only rows of role train may")
     fits = {}
     for fold in sorted(set(place.tolist()))[:run_folds]:
         tail = fresh_tail(fold_seed(training.seed, fold))
-        own, others = torch.nonzero(place == fold).flatten(), torch.nonzero(place != fold).flatten()
+        own, others = torch.nonzero((place == fold) & real_task).flatten(), torch.nonzero(place != fold).flatten()
         train, validation = table.of(others), table.of(own)
         try:
             fits[fold] = fit(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ffdi.errors import InputError
-from ffdi.intake.layouts import CLASSES, image_files, read_layout
+from ffdi.intake.layouts import CLASSES, image_files, read_layout, read_list
 
 
 def read(root: Path, layout: str, **changes: Any) -> tuple[pd.DataFrame, int]:
@@ -371,3 +371,52 @@ def test_roots_without_images(tmp_path: Path) -> None:
         read(tmp_path, "csv")
     with pytest.raises(InputError, match="lists no image"):
         read(tmp_path, "imagefolder")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"img_name\nb.jpg\nsub/ a.PNG\nb.jpg\n",
+        b"target, img_name ,y_pred\n1, b.jpg,\n,sub/ a.PNG ,0.5\n\nx,b.jpg,1",
+        b"\xef\xbb\xbfimg_name\r\n\r\nb.jpg\r\n  \r\nsub/ a.PNG\r\nb.jpg\r\n",
+        b"b.jpg\nsub/ a.PNG\nb.jpg\n",
+        b'\xef\xbb\xbf b.jpg \r\n\r\nsub/ a.PNG\r\n"b.jpg"',
+    ],
+)
+def test_a_list_with_and_without_a_header(tmp_path: Path, text: bytes) -> None:
+    table(tmp_path, text, "list")
+    listed = [(name, tmp_path / name) for name in ("b.jpg", "sub/ a.PNG", "b.jpg")]  # no file need be there
+    assert read_list(tmp_path / "list", tmp_path) == listed
+
+
+def test_a_list_keeps_names_as_they_stand_there(tmp_path: Path) -> None:
+    table(tmp_path, '"./a,\n人.JPG"\nsub//b\n', "list")  # a suffix is asked of the first line alone
+    read = read_list(tmp_path / "list", tmp_path)
+    assert read == [("./a,\n人.JPG", tmp_path / "a,\n人.JPG"), ("sub//b", tmp_path / "sub/b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("../a.jpg\n", "list: row 1: path '../a.jpg' leads out"),
+        ('\n"', "no column 'img_name'; the header is ''"),
+        ('"a\nb.jpg"\n\nc.jpg\n/d.jpg\n', "list: row 5: path '/d.jpg' leads out"),
+        ("a.jpg\nb,c.jpg\n", "list: row 2: 2 fields, the first row has 1"),
+        ("img_name\nb,c.jpg\n", "list: row 2: 2 fields, the header has 1"),
+        ("img_name,target\na.jpg,1\n,0\n", "list: row 3: path '' leads out"),
+        ("a\nb.jpg\n", "list: no column 'img_name'; the header is 'a'"),
+        ("a.jpg,1\n", "list: no column 'img_name'; the header is 'a.jpg,1'"),
+        ("", "list: no column 'img_name'"),
+        (None, "list: No such file"),
+    ],
+)
+def test_a_list_names_the_row_that_is_wrong(tmp_path: Path, text: str | None, says: str) -> None:
+    if text is not None:
+        table(tmp_path, text, "list")
+    with pytest.raises(InputError, match=says):
+        read_list(tmp_path / "list", tmp_path)
+
+
+def test_a_label_file_needs_its_header(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no column 'path'; the header is 'a\.jpg'"):
+        read(table(tmp_path, "a.jpg\n"), "csv")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffdi.errors import ParamsError, ShardError
+from ffdi.errors import ShardError
 from ffdi.features.shards import Index, write_shard
 from ffdi.features.spec import Spec
 from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
-from ffdi.tails.batches import FeatureTable, Streamed, augmentation, load_table, mixing
+from ffdi.tails.batches import FeatureTable, Streamed, load_table
 
 
 def table(views: list[int]) -> FeatureTable:
@@ -214,83 +212,3 @@ def test_a_streams_window_comes_from_few_blocks() -> None:
 def test_a_stream_misses_no_row_silently(store: FeatureStore) -> None:
     with pytest.raises(ShardError, match=f"no features of image {'0' * 64} view 0"):
         load_table(store, ["0" * 64, *IDS], [0, 0, 1, 0, 1], views=True, memory_gb=1e-9)
-
-
-@pytest.mark.parametrize(("name", "axis"), [("hflip", -1), ("vflip", -2)])
-def test_flips_take_half_of_the_samples(name: str, axis: int) -> None:
-    torch.manual_seed(0)
-    batch = torch.rand(400, 2, 3, 3)
-    out = augmentation([name])(batch)
-    flipped = (out == batch.flip(axis)).flatten(1).all(1)
-    kept = (out == batch).flatten(1).all(1)
-    assert bool((flipped ^ kept).all()) and 150 < int(flipped.sum()) < 250
-
-
-def test_jitter_is_drawn_for_every_image() -> None:
-    torch.manual_seed(0)
-    batch = torch.full((4, 3, 5, 5), 100, dtype=torch.uint8)
-    out = augmentation([{"jitter": {"brightness": 0.9}}])(batch)
-    assert out.dtype == torch.uint8 and len({int(image[0, 0, 0]) for image in out}) > 1
-
-
-def test_no_augmentation_changes_nothing() -> None:
-    batch = torch.rand(2, 3, 4, 4)
-    assert torch.equal(augmentation([])(batch), batch)
-
-
-@pytest.mark.parametrize(
-    "entry", ["spin", {"spin": {}}, {"hflip": {"p": 1}}, {}, {"jitter": {"shine": 1}}, {"jitter": 3}]
-)
-def test_what_is_no_augmentation_is_refused(entry: Any) -> None:
-    with pytest.raises(ParamsError, match="augment"):
-        augmentation([entry])
-
-
-def test_jitter_of_feature_maps_is_refused() -> None:
-    with pytest.raises(ParamsError, match=r"jitter.*images"):
-        augmentation([{"jitter": {"brightness": 0.5}}])(torch.rand(2, 160, 4, 4))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(augmentation(["hflip"]), id="hflip"),
-        pytest.param(lambda tokens: mixing(0.0, 1.0)(tokens, torch.zeros(4, dtype=torch.int64)), id="cutmix"),
-    ],
-)
-def test_what_needs_a_map_refuses_tokens(change: Callable[[torch.Tensor], Any]) -> None:
-    with pytest.raises(ParamsError, match=r"for images and maps \(C, H, W\), not for \(197, 192\)"):
-        change(torch.zeros(4, 197, 192))
-
-
-def test_without_mixing_labels_stay_whole() -> None:
-    features, labels = torch.rand(2, 1, 1, 1).half(), torch.tensor([0, 1])
-    mixed = mixing(0.0, 0.0)(features, labels)
-    assert mixed[0] is features and mixed[1] is labels
-
-
-def test_mixup_mixes_labels_as_it_mixes_features() -> None:
-    torch.manual_seed(0)
-    labels = torch.tensor([0, 1, 1, 0])
-    features = labels.half().view(4, 1, 1, 1).expand(4, 3, 2, 2)  # a feature is its label
-    mixed, soft = mixing(1.0, 0.0)(features, labels)
-    torch.testing.assert_close(mixed[:, 0, 0, 0], soft[:, 1])
-    torch.testing.assert_close(soft.sum(1), torch.ones(4))
-    assert ((soft > 0) & (soft < 1)).any()
-
-
-def test_cutmix_mixes_labels_by_area() -> None:
-    torch.manual_seed(0)
-    labels = torch.tensor([0, 1, 1, 0])
-    features = labels.half().view(4, 1, 1, 1).expand(4, 3, 8, 8)
-    mixed, soft = mixing(0.0, 1.0)(features, labels)
-    assert set(mixed.unique().tolist()) == {0.0, 1.0}  # pasted, not blended
-    torch.testing.assert_close(mixed[:, 0].mean(dim=(1, 2)), soft[:, 1])
-
-
-def test_with_both_each_batch_draws_one() -> None:
-    torch.manual_seed(0)
-    labels = torch.tensor([0, 1] * 4)
-    features = labels.float().view(8, 1, 1, 1).expand(8, 1, 8, 8)
-    blended = {bool(((x > 0) & (x < 1)).any()) for x, _ in (mixing(1.0, 1.0)(features, labels) for _ in range(20))}
-    assert blended == {True, False}

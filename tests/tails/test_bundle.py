@@ -192,7 +192,7 @@ def edited(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
     ("change", "says"),
     [
         (lambda facts: [facts], "bundle format None"),
-        (edited("format_version", 99), "bundle format 99, this ffdi reads 2"),
+        (edited("format_version", 99), "bundle format 99, this ffdi reads 3"),
         (edited("backbone", {}), "does not fit its files"),
         (edited("shape", [7, 2, 2]), "does not fit its files"),
         (lambda facts: {k: v for k, v in facts.items() if k != "threshold"}, "does not fit its files"),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, training_key
 from ffdi.tails.heads import Tail
+from ffdi.tails.operations import resolve_augment
 from ffdi.tails.train import Optimizer, Schedule, Training, cross_validate
 
 CPU = torch.device("cpu")
@@ -28,7 +29,7 @@ TRAINING = tiny_training(
     ema=0.9,
     mixup=0.2,
     cutmix=1.0,
-    augment=("hflip",),
+    augment=resolve_augment(["hflip"]),
     schedule=Schedule("cosine", 1, 0.1, 1),
 )
 FOLDS = [(n // 2) % 3 for n in range(36)]

@@ -105,17 +105,19 @@ def test_making_tails_leaves_the_network_its_classifier(
 
 def test_the_transformer_reads_every_position_and_knows_its_place() -> None:
     torch.manual_seed(0)
-    made = TransformerHead((6, 2, 3), width=8, depth=1, heads=2, dropout=0.5).eval()
+    made = TransformerHead((6, 2, 3), head("transformer", width=8, dropout=0.5, drop_path=0.5)).eval()
     x = torch.randn(1, 6, 2, 3)
     with torch.inference_mode():
         logits = made(x)
         assert logits.shape == (1, 2)
         for at in range(6):
             changed = x.clone()
-            changed.view(1, 6, 6)[:, :, at] += 1
+            changed.view(1, 6, 6)[:, 0, at] += 1
             assert not torch.allclose(made(changed), logits)
         assert not torch.allclose(made(x.flip(-1)), logits)  # without positions a flip would change nothing
-        assert torch.equal(made(x), logits)  # dropout is off
+        assert torch.equal(made(x), logits)  # dropout and drop path are off
+        made.train()
+        assert not torch.equal(made(x), made(x))
 
 
 def test_a_transformer_replaces_the_body(factory: Callable[..., TailFactory]) -> None:
@@ -123,9 +125,46 @@ def test_a_transformer_replaces_the_body(factory: Callable[..., TailFactory]) ->
     assert not [k for k in tail.state_dict() if k.startswith("body.")]
 
 
-def test_a_transformer_head_refuses_what_is_no_map(network: nn.Module, backbone: Callable[..., Backbone]) -> None:
-    spec = backbone(network=NETWORK, cut="layer4")
-    with pytest.raises(
-        ParamsError, match=r"head transformer: takes maps \(C, H, W\), what crosses the cut is \(512,\)"
-    ):
-        TailFactory(network, spec, head("transformer"), (512,)).fresh(0)
+@pytest.mark.parametrize("shape", [(160, 7, 7), (1024, 14, 14), (197, 192)], ids=str)
+def test_a_transformer_takes_maps_and_tokens(
+    shape: tuple[int, ...], network: nn.Module, backbone: Callable[..., Backbone]
+) -> None:
+    tail = TailFactory(network, backbone(network=NETWORK, cut="layer4"), head("transformer"), shape).fresh(0)
+    positions = shape[0] if len(shape) == 2 else shape[1] * shape[2]
+    assert dict(tail.head.named_parameters())["position"].shape == (1, positions + 1, 16)
+    assert tail(torch.randn(2, *shape).half()).shape == (2, 2)
+
+
+def test_drop_path_rises_to_its_rate() -> None:
+    made = TransformerHead((6, 2, 3), head("transformer", depth=4, drop_path=0.4))
+    rates = [module.drop_prob for module in made.modules() if type(module).__name__ == "DropPath"]
+    assert rates == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.4])
+
+
+def test_a_dropped_path_leaves_the_tokens_as_they_are() -> None:
+    spec = head("transformer", depth=1, drop_path=0.5, dropout=0.0)
+    torch.manual_seed(0)
+    made = TransformerHead((6, 2, 3), spec).train()
+    outcomes = {tuple(row.tolist()) for row in made(torch.ones(64, 6, 2, 3)).round(decimals=4)}
+    assert 2 <= len(outcomes) <= 4  # either branch is there, twice as strong, or is not
+
+
+@pytest.mark.parametrize(
+    ("cut", "shape", "changes", "says"),
+    [
+        ("layer4", (512,), {}, r"takes maps \(C, H, W\) or tokens \(L, C\), at this cut there are \(512,\)"),
+        ("input", (3, 32, 32), {}, r"takes maps .*, at this cut there are images"),
+        ("layer4", SHAPE, {"heads": 3}, r"width 16 is no multiple of heads 3"),
+    ],
+)
+def test_a_transformer_head_refuses_what_it_cannot_take(
+    cut: str,
+    shape: tuple[int, ...],
+    changes: dict[str, object],
+    says: str,
+    network: nn.Module,
+    backbone: Callable[..., Backbone],
+) -> None:
+    spec = backbone(network=NETWORK, cut=cut)
+    with pytest.raises(ParamsError, match=f"head transformer: {says}"):
+        TailFactory(network, spec, head("transformer", **changes), shape).fresh(0)

@@ -19,6 +19,7 @@ from ffdi.tails import train as training_module
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Epoch, Fit, Running
 from ffdi.tails.heads import Tail
+from ffdi.tails.operations import resolve_augment
 from ffdi.tails.train import (
     Optimizer,
     Schedule,
@@ -222,6 +223,23 @@ def test_a_fold_trains_on_no_view_of_its_own_images(views: str, monkeypatch: pyt
         assert validated[fold] == own and trained[fold] == set(TABLE.image_ids) - own
 
 
+def test_synthesised_images_train_but_do_not_validate(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = training_module.fit
+
+    def spy(tail: Tail, train: FeatureTable, validation: FeatureTable, training: Training, **rest: Any) -> Fit:
+        seen.append((set(train.image_ids), set(validation.image_ids)))
+        return real(tail, train, validation, training, **rest)
+
+    monkeypatch.setattr(training_module, "fit", spy)
+    made_up = {n for n in range(36) if n % 5 == 0}
+    crossed(replace(PLAIN, epochs=1), validated=[n not in made_up for n in range(36)])
+    for fold, (trained, validated) in enumerate(seen):
+        own = {n for n in range(36) if FOLDS[n] == fold}
+        assert validated == {f"i{n}" for n in own - made_up}
+        assert trained == {f"i{n}" for n in range(36) if n not in own}  # a source in this fold keeps its fakes out
+
+
 @pytest.mark.parametrize(("asked", "ran"), [(None, [0, 1, 2]), (1, [0]), (2, [0, 1])])
 def test_the_first_folds_can_be_run_alone(asked: int | None, ran: list[int]) -> None:
     assert list(crossed(replace(PLAIN, epochs=1), run_folds=asked)) == ran
@@ -376,7 +394,7 @@ def test_optimizers(optimizer: Optimizer, kind: type, momentum: float | None) ->
         {"label_smoothing": 0.2},
         {"mixup": 0.5},
         {"cutmix": 0.5},
-        {"augment": ("hflip",)},
+        {"augment": resolve_augment(["hflip"])},
         {"views": "all"},
         {"batch_size": 5},
         {"lr": 0.02},

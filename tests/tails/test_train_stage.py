@@ -130,3 +130,29 @@ def test_features_beyond_the_memory_are_streamed_and_said(
     first = stage.made
     stage.run()
     assert stage.made == first
+
+
+def test_synthesised_fakes_are_trained_on_and_never_validated(
+    tiny: Tiny, trained: Trained, weights: Path, tmp_path: Path
+) -> None:
+    """The stages' own way: extract makes their features, train learns from them, the bundle's figures are without them."""
+    stage = Stage(tmp_path / "with", tiny, trained, weights)
+    params = tmp_path / "with" / "params.yaml"
+    params.write_text(params.read_text().replace("root:", "synthesise: 2, root:"))
+    features = tmp_path / "data" / "features" / "tiny"
+    extract = [sys.executable, str(STAGE.with_name("extract.py")), "--params", str(params), "--backbone", "tiny"]
+    extract += ["--images", str(stage.images), "--folds", str(tiny.folds_file), "--weights", str(weights)]
+    refused = subprocess.run(stage.command, capture_output=True, text=True)
+    assert refused.returncode == 1 and "run extract again" in refused.stderr and "Traceback" not in refused.stderr
+    subprocess.run([*extract, "--out", str(features)], check=True, capture_output=True)
+    stage.command[stage.command.index("--features") + 1] = str(features)
+    stage.run()
+    bundle = json.loads((stage.model / "bundle.json").read_text())
+    train = tiny.rows[tiny.rows["role"] == "train"]
+    assert bundle["provenance"]["synthesised"] == 2 * int((train["label"] == 0).sum())
+    assert bundle["prior"] == train["label"].mean()
+    oof = (stage.model / "oof.csv").read_text().splitlines()[1:]
+    assert sorted(line.split(",")[0] for line in oof) == sorted(train["image_id"])
+    plain = Stage(tmp_path / "without", tiny, trained, weights)
+    plain.run()
+    assert plain.made["tiny/fold-0.safetensors"] != stage.made["tiny/fold-0.safetensors"]  # they were learned from

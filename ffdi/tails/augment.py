@@ -1,0 +1,171 @@
+"""Random changes to a batch on its device: operations on the samples, and Mixup or CutMix of samples and labels.
+
+All is drawn from torch's (seeded) generator on the CPU, so that a GPU sees what a CPU would. torchvision draws once per
+call: here every sample has parameters of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ffdi.errors import ParamsError, one_line
+
+Change = Callable[[Tensor], Tensor]
+GREY = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision weighs them
+
+
+def augmentation(operations: Sequence[dict[str, Any]]) -> Change:
+    """The operations of operations.py, resolved, in their order, each on the samples that its `p` draws.
+
+    A batch is (B, 3, H, W) uint8 images; flips also take maps (B, C, H, W) of any dtype. It is changed in place.
+    """
+    steps = [(_operation(**operation), operation["p"]) for operation in operations]
+
+    def apply(batch: Tensor) -> Tensor:
+        for change, p in steps:
+            drawn = torch.nonzero(torch.rand(len(batch)) < p).flatten().to(batch.device)
+            if len(drawn) == len(batch):
+                batch = change(batch)
+            elif len(drawn):
+                batch.index_copy_(0, drawn, change(batch.index_select(0, drawn)))
+        return batch
+
+    return apply
+
+
+def _operation(name: str, p: float, **options: Any) -> Change:
+    from torchvision.transforms import v2
+    from torchvision.transforms.v2 import functional
+
+    def flip(batch: Tensor) -> Tensor:
+        if batch.ndim != 4:
+            raise ParamsError(f"augment {name!r}: for images and maps (C, H, W), not for {tuple(batch.shape[1:])}")
+        return batch.flip(-1 if name == "hflip" else -2)
+
+    def images_alone(change: Change) -> Change:
+        def checked(batch: Tensor) -> Tensor:
+            if batch.dtype != torch.uint8:
+                raise ParamsError(f"augment {name!r}: for images (cut: input), not for feature maps")
+            return change(batch)
+
+        return checked
+
+    def each(change: Change) -> Change:
+        return images_alone(lambda batch: torch.stack([change(image) for image in batch]))
+
+    def crop(image: Tensor) -> Tensor:
+        return v2.RandomResizedCrop(image.shape[-2:], **options)(image)  # type: ignore[no-any-return]
+
+    def recompress(image: Tensor) -> Tensor:
+        low, high = options["quality"]
+        quality = int(torch.randint(low, high + 1, ()))
+        return functional.jpeg(image.cpu(), quality).to(image.device)  # type: ignore[no-any-return]
+
+    try:  # torchvision checks the options
+        if name == "jitter":
+            v2.ColorJitter(**options)
+            return images_alone(lambda batch: _jitter(batch, **options))
+        if name == "crop":
+            v2.RandomResizedCrop(8, **options)
+            return each(crop)
+        if name == "jpeg":
+            v2.JPEG(**options)
+            return each(recompress)
+        if name == "blur":
+            return each(v2.GaussianBlur(**options))
+        if name == "noise":
+            if options["sigma"] < 0:
+                raise ValueError(f"sigma is negative ({options['sigma']})")
+            return images_alone(v2.GaussianNoise(**options))
+    except (TypeError, ValueError) as error:
+        raise ParamsError(f"augment {name!r}: {one_line(error)}") from error
+    return flip
+
+
+def _jitter(batch: Tensor, brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
+    """torchvision's ColorJitter with factors of each sample's own, in an order of the batch's own."""
+    size = len(batch)
+    changes: list[tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = [
+        (change, torch.empty(size).uniform_(max(0.0, 1 - width), 1 + width))
+        for change, width in ((_brighten, brightness), (_contrast, contrast), (_saturate, saturation))
+        if width
+    ]
+    if hue:
+        changes.append((shift_hue, torch.empty(size).uniform_(-hue, hue)))
+    order = torch.randperm(len(changes)).tolist()
+    # One image at a time stays in a CPU's cache; a GPU wants few and large kernels.
+    parts = torch.arange(size).split(1 if batch.device.type == "cpu" else size)
+    jittered = []
+    for part in parts:
+        images = batch[part[0] : part[-1] + 1].float()
+        for change, factors in (changes[at] for at in order):
+            images = change(images, factors[part].view(-1, 1, 1, 1).to(batch.device))
+        jittered.append(images.round_().to(torch.uint8))
+    return torch.cat(jittered)
+
+
+def _brighten(images: Tensor, factor: Tensor) -> Tensor:
+    return (images * factor).clamp_(0, 255)
+
+
+def _contrast(images: Tensor, factor: Tensor) -> Tensor:
+    mean = _grey(images).mean(dim=(-2, -1), keepdim=True)
+    return torch.lerp(mean, images, factor).clamp_(0, 255)
+
+
+def _saturate(images: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(_grey(images), images, factor).clamp_(0, 255)
+
+
+def _grey(images: Tensor) -> Tensor:
+    return (images * torch.tensor(GREY, device=images.device).view(3, 1, 1)).sum(-3, keepdim=True)
+
+
+def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn the hue of (B, 3, H, W) float images of any range by (B, 1, 1, 1) `turns` of the HSV colour circle.
+
+    Largest and smallest value of a pixel stay; a channel lies between them by the hue's distance from the channel's own
+    place on the circle (Smith, "Color gamut transform pairs", SIGGRAPH 1978), here in sixths of a turn: at most 1 gives
+    the largest, 2 or more the smallest. Half the time of torchvision's adjust_hue on a CPU.
+    """
+    red, green, blue = images.unbind(-3)
+    top = torch.maximum(torch.maximum(red, green), blue)
+    chroma = top - torch.minimum(torch.minimum(red, green), blue)
+    per_chroma = chroma.clamp(min=1e-6).reciprocal_()
+    hue = torch.where(
+        top == red,
+        (green - blue).mul_(per_chroma),
+        torch.where(top == green, (blue - red).mul_(per_chroma).add_(2), (red - green).mul_(per_chroma).add_(4)),
+    )  # -1..5
+    base = top - 2 * chroma
+    shifted = torch.empty_like(images)
+    for channel, place in enumerate((0, 2, 4)):
+        offset = (6 * turns.squeeze(-3) - place + 5) % 6 - 5  # so that |hue + offset| is at most 6
+        # 3 - |3 - d| is the distance on a circle of 6
+        beyond = hue.add(offset).abs_().sub_(3).abs_().clamp_(1, 2)
+        torch.addcmul(base, chroma, beyond, out=shifted[:, channel])
+    return shifted
+
+
+def mixing(mixup: float, cutmix: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Mixup (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019) with these alphas, else labels as they are.
+
+    (features, labels (B,)) -> (features, labels (B,) or soft (B, 2)); with both, each batch draws one.
+    """
+    if not mixup and not cutmix:
+        return lambda features, labels: (features, labels)
+    from torchvision.transforms import v2
+
+    kinds = [kind(alpha=a, num_classes=2) for kind, a in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if a]
+    choose = v2.RandomChoice(kinds)
+
+    def mix(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if cutmix and features.ndim != 4:
+            raise ParamsError(f"mix.cutmix: for images and maps (C, H, W), not for {tuple(features.shape[1:])}")
+        return choose(features.float(), labels)  # type: ignore[no-any-return]
+
+    return mix

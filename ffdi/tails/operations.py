@@ -1,0 +1,28 @@
+"""The operations of `augment` in params.yaml, by name and option: read without torch, done by augment.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ffdi.features.views import parse_operation
+
+# Options as torchvision's v2 transforms of that purpose call them, with the defaults here; `p` is each sample's chance.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "hflip": {"p": 0.5},
+    "vflip": {"p": 0.5},
+    "jitter": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "p": 1.0},
+    "crop": {"scale": (0.8, 1.0), "ratio": (0.75, 4 / 3), "p": 1.0},
+    "jpeg": {"quality": (50, 95), "p": 0.5},
+    "blur": {"kernel_size": 7, "sigma": (0.1, 2.0), "p": 0.5},
+    "noise": {"sigma": 0.02, "p": 0.5},
+}
+
+
+def resolve_augment(entries: Sequence[str | dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """`hflip` or `{jpeg: {quality: [40, 90], p: .3}}` -> full operations with `name` and every option.
+
+    Raises ParamsError for an unknown operation or option, or a `p` that is no probability.
+    """
+    parsed = (parse_operation("augment operation", entry, OPTIONS) for entry in entries)
+    return tuple({"name": name} | OPTIONS[name] | options for name, options in parsed)

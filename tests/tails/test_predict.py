@@ -1,0 +1,117 @@
+"""Files are scored ahead of the caller by threads, with the scores of one thread that takes them one by one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Tiny, picture
+
+from ffdi.features.extract import load_prefix
+from ffdi.features.spec import Backbone
+from ffdi.features.weights import load_network
+from ffdi.tails import predict as predict_module
+from ffdi.tails.batches import FeatureTable
+from ffdi.tails.bundle import Bundle
+from ffdi.tails.heads import HeadSpec, TailFactory
+from ffdi.tails.predict import predict_files
+
+CPU = torch.device("cpu")
+
+
+def untrained(backbone: Backbone, weights: Path) -> Bundle:
+    """Two fresh tails behind a backbone's prefix."""
+    prefix = load_prefix(backbone, weights)
+    head = HeadSpec("mlp", (16,), 0.2, 1, 1, 1)
+    network = load_network(backbone.network, weights)[0]
+    factory = TailFactory(network, backbone, head, prefix.spec.shape)
+    facts = {"provenance": {"weights_sha256": prefix.spec.weights_sha256}}
+    return Bundle(backbone, prefix.module, {fold: factory.fresh(fold) for fold in (0, 1)}, 0.5, 1.0, 0.5, facts)
+
+
+def scored(bundle: Bundle, files: list[Path]) -> list[tuple[Path, float | str]]:
+    return list(predict_files(bundle, files, max_pixels=10**6, device=CPU))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"runtime": "onnxruntime"}, {"runtime": "torch"}, {"runtime": "onnxruntime", "dtype": "int8"}, {"cut": "input"}],
+)
+def test_scores_stay_with_their_files(
+    changes: dict[str, Any],
+    tiny: Tiny,
+    weights: Path,
+    tmp_path: Path,
+    backbone: Callable[..., Backbone],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle = untrained(backbone(**changes), weights)
+    good = [tiny.root / path for path in tiny.rows["path"].head(24)]
+    alone = {file: scored(bundle, [file])[0][1] for file in good}
+    bad = [tmp_path / f"{i}.jpg" for i in range(24)]
+    files = [good[0], *bad, *good, *(file for pair in zip(good, bad) for file in pair), *good]  # 121: two batches
+    decode = predict_module.decode
+
+    def uneven(data: bytes, *rest: Any, **settings: Any) -> Any:
+        time.sleep(data[-3] % 7 / 1000)
+        return decode(data, *rest, **settings)
+
+    monkeypatch.setattr(predict_module, "decode", uneven)
+    monkeypatch.setattr(predict_module, "cpu_count", lambda: 4)
+    found = scored(bundle, files)
+    assert [file for file, _ in found] == files
+    for file, score in found:
+        if file in alone:
+            assert score == pytest.approx(alone[file], abs=1e-6)
+        else:
+            assert score == "cannot be read: No such file or directory"
+    assert len(set(alone.values())) == len(good)
+
+
+def test_an_uncut_network_is_given_the_images_themselves(
+    weights: Path, tmp_path: Path, backbone: Callable[..., Backbone]
+) -> None:
+    bundle = untrained(backbone(cut="input"), weights)
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for seed, file in enumerate(files):
+        picture(seed).save(file)
+    images = torch.from_numpy(np.stack([np.array(picture(seed)) for seed in range(3)])).permute(0, 3, 1, 2)
+    ones = torch.ones(3, dtype=torch.int64)
+    expected = bundle.scores(FeatureTable(("a", "b", "c"), images.contiguous(), torch.arange(3), ones, ones), CPU)
+    assert [score for _, score in scored(bundle, files)] == list(expected)
+
+
+def test_threads_read_ahead_but_not_without_end(
+    tiny: Tiny, weights: Path, backbone: Callable[..., Backbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = untrained(backbone(), weights)
+    read: list[str] = []
+    tails: list[str] = []
+    picture_of, scores_of = predict_module._picture, predict_module._scores
+
+    def picture(*arguments: Any) -> Any:
+        read.append(threading.current_thread().name)
+        return picture_of(*arguments)
+
+    def scores(*arguments: Any) -> Any:
+        tails.append(threading.current_thread().name)
+        return scores_of(*arguments)
+
+    monkeypatch.setattr(predict_module, "_picture", picture)
+    monkeypatch.setattr(predict_module, "_scores", scores)
+    monkeypatch.setattr(predict_module, "cpu_count", lambda: 3)
+    files = [tiny.root / path for path in tiny.rows["path"]] * 10
+    results = predict_files(bundle, files, max_pixels=10**6, device=CPU)
+    next(results)
+    time.sleep(1)
+    ahead = 2 * 3 + 1
+    assert 64 < len(read) <= 64 + (ahead + 1) * 8 < len(files)
+    assert len(list(results)) == len(files) - 1 and len(read) == len(files)
+    assert 1 < len(set(read)) <= 3 and set(tails) == {threading.main_thread().name}
+    assert not set(read) & set(tails)
