@@ -143,8 +143,9 @@ class Speed:
 
 def samples_a_second(epoch: Callable[[], Iterable[Tensor]]) -> float:
     """Of epochs after the first, which starts workers and fills caches."""
-    count = sum(map(len, epoch())) * 0
-    started = time.perf_counter()
+    for _ in epoch():
+        pass
+    count, started = 0, time.perf_counter()
     while time.perf_counter() - started < SECONDS:
         count += sum(map(len, epoch()))
     return count / (time.perf_counter() - started)

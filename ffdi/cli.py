@@ -150,12 +150,9 @@ def submit(list_file: Path, root: Path, out: Path, model: Path, max_pixels: int)
     bundle, scores = _scored(model, [file for _, file in listed], max_pixels)
     unreadable: list[str] = []
     in_a_row = 0
-    lone_cr = any("\r" in name for name, _ in listed)  # which csv, before Python 3.13, quotes only where it quotes all
     with replacing(out) as temporary:  # opened first: who may not write there learns it before hours of scoring
         with open(temporary, "w", encoding="utf-8", newline="") as text:
-            table = csv.writer(
-                text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if lone_cr else csv.QUOTE_MINIMAL
-            )
+            table = csv.writer(text, lineterminator="\n")
             table.writerow(["img_name", "y_pred"])
             for (file, score), (name, _) in zip(bar("submit")(scores, len(listed)), listed):
                 in_a_row = in_a_row + 1 if isinstance(score, str) else 0

@@ -34,6 +34,8 @@ def main(
 
     rows = join(read_images(images_file), read_folds(folds_file))
     rows = with_synthesised(rows, params.data.synthesise, backbone.view_seed)
+    if fakes := int((rows["source"] != "").sum()):
+        say(f"extract {name}: {fakes} self-blended fakes of real training images among them")
     workers = params.extract.workers
     out = out or Path(f"data/features/{name}")
     with stopwatch(f"extract-{name}", out.parent.parent / "timings") as times:

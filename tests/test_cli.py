@@ -190,7 +190,6 @@ def test_the_prior_is_the_share_of_fakes_in_the_training(trained: Trained, tiny:
 @pytest.mark.parametrize("header", ["", "img_name\n", "\ufeffimg_name\r\n"])
 def test_submit_takes_awkward_names(header: str, trained: Trained, tmp_path: Path) -> None:
     names = ["plain.jpg", "ä 人.jpg", "a,b.jpg", 'a"b.jpg', "a\nb.jpg", "-a.jpg", "in/ä,.jpg"]
-    names += ["a\rb.jpg"] * bool(header)  # with it, every name is quoted
     (tmp_path / "root/in").mkdir(parents=True)
     for seed, name in enumerate(names):
         picture(seed).save(tmp_path / "root" / name)

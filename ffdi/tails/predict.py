@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from ffdi.errors import FfdiError
 from ffdi.features.decoders import decode
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import Runtime, open_runtime
@@ -78,4 +79,7 @@ def _scores(features: Features, bundle: Bundle, device: torch.device) -> list[fl
     ones = torch.ones(len(features), dtype=torch.int64)
     ids = tuple(str(i) for i in range(len(features)))
     table = FeatureTable(ids, torch.from_numpy(features), count, ones, ones)
-    return [float(score) for score in bundle.scores(table, device)]
+    scores = bundle.scores(table, device)
+    if not np.isfinite(scores).all():
+        raise FfdiError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
+    return [float(score) for score in scores]

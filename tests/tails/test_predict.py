@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import Tiny, picture
 
+from ffdi.errors import FfdiError
 from ffdi.features.extract import load_prefix
 from ffdi.features.spec import Backbone
 from ffdi.features.weights import load_network
@@ -115,3 +116,11 @@ def test_threads_read_ahead_but_not_without_end(
     assert len(list(results)) == len(files) - 1 and len(read) == len(files)
     assert 1 < len(set(read)) <= 3 and set(tails) == {threading.main_thread().name}
     assert not set(read) & set(tails)
+
+
+def test_a_score_that_is_no_number_is_an_error(tiny: Tiny, weights: Path, backbone: Callable[..., Backbone]) -> None:
+    bundle = untrained(backbone(runtime="torch"), weights)
+    with torch.no_grad():
+        next(bundle.tails[0].head.parameters()).fill_(float("nan"))
+    with pytest.raises(FfdiError, match="1 of 1 scores are not finite"):
+        scored(bundle, [tiny.root / tiny.rows["path"].iloc[0]])
