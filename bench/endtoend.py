@@ -40,7 +40,7 @@ from ffdi.tails.train import start, train_epoch
 PRESET = Path(__file__).parents[1] / "presets" / "multi-ffdi.yaml"
 RECIPES = ("ffdi_baseline", "ffdi_strong")
 SECONDS = 4.0  # of loading, at least
-STEPS = 12
+STEPS = 6
 
 
 class Speed:
@@ -109,7 +109,7 @@ class Speed:
         table = replace(self.table, features=self.streamed) if streaming else self.table
         augment = augmentation(self.training.augment)
         for images, _ in table.shuffled(self.training.batch_size, "sample", torch.Generator()):
-            yield self.tail.ready(augment(images))
+            yield self.tail.normalised(augment(images))
 
     def epoch(self) -> float:
         """Training samples per second of the function that the stage calls for an epoch."""

@@ -57,12 +57,14 @@ class Tail(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.head(self.body(self.ready(features)))  # type: ignore[no-any-return]
+        x = self.normalised(features)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return self.head(self.body(x))  # type: ignore[no-any-return]
 
-    def ready(self, features: Tensor) -> Tensor:
-        """What the body takes: float32, images normalised, maps with their channels last."""
-        x = torch.sub(features, self.mean).div_(self.std) if self.mean.numel() else features.float()
-        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+    def normalised(self, features: Tensor) -> Tensor:
+        """What the network takes: float32, and images with the backbone's mean and standard deviation."""
+        return torch.sub(features, self.mean).div_(self.std) if self.mean.numel() else features.float()
 
 
 def _keep_channels_last(module: nn.Module, inputs: Any, output: Any) -> None:
