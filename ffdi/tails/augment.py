@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ffdi.errors import ParamsError, one_line
+from ffdi.tails.batches import one_thread
 
 Change = Callable[[Tensor], Tensor]
 _GREY = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision weighs them
@@ -27,6 +28,10 @@ def augmentation(operations: Sequence[dict[str, Any]]) -> Change:
     steps = [(_operation(**operation), operation["p"]) for operation in operations]
 
     def apply(batch: Tensor) -> Tensor:
+        with one_thread():
+            return in_turn(batch)
+
+    def in_turn(batch: Tensor) -> Tensor:
         for change, p in steps:
             drawn = torch.nonzero(torch.rand(len(batch)) < p).flatten()
             if len(drawn) == len(batch):
