@@ -12,12 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffdi.errors import ShardError
+from ffdi.errors import ParamsError, ShardError
 from ffdi.features.shards import Index, write_shard
 from ffdi.features.spec import Spec
 from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
-from ffdi.tails.batches import FeatureTable, Streamed, load_table
+from ffdi.tails.augment import augmentation
+from ffdi.tails.batches import FeatureTable, Streamed, load_table, one_thread
+from ffdi.tails.operations import resolve_augment
 
 
 def table(views: list[int]) -> FeatureTable:
@@ -212,3 +214,18 @@ def test_a_streams_window_comes_from_few_blocks() -> None:
 def test_a_stream_misses_no_row_silently(store: FeatureStore) -> None:
     with pytest.raises(ShardError, match=f"no features of image {'0' * 64} view 0"):
         load_table(store, ["0" * 64, *IDS], [0, 0, 1, 0, 1], views=True, memory_gb=1e-9)
+
+
+def test_torch_has_its_threads_back_whatever_happens() -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        for _ in table([1, 2, 1]).clean(1):
+            assert torch.get_num_threads() == 2  # the consumer's own work
+        with pytest.raises(ParamsError):
+            augmentation(resolve_augment([{"jitter": {"hue": 0.1}}]))(torch.zeros(2, 4, 3, 3))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
