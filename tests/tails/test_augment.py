@@ -106,7 +106,7 @@ def test_red_turned_by_a_third_is_green() -> None:
 
 def test_jitters_order_is_drawn() -> None:
     found = set()
-    for seed in range(8):
+    for seed in range(24):
         torch.manual_seed(seed)
         out = augment({"jitter": {"brightness": 0.8, "contrast": 0.8}})(images(1))
         torch.manual_seed(seed)
@@ -117,8 +117,9 @@ def test_jitters_order_is_drawn() -> None:
             "contrast first": reference.adjust_brightness(reference.adjust_contrast(images(1), contrast), bright),
         }
         gaps = {name: float((due.int() - out.int()).abs().float().mean()) for name, due in orders.items()}
-        assert min(gaps.values()) < 2
-        found.add(min(gaps, key=lambda name: gaps[name]))
+        assert min(gaps.values()) < 2  # torchvision rounds between the two
+        if max(gaps.values()) > min(gaps.values()) + 1.5:  # the orders differ where values leave the range
+            found.add(min(gaps, key=lambda name: gaps[name]))
     assert found == {"bright first", "contrast first"}
 
 
