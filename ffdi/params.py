@@ -11,7 +11,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ffdi.errors import ParamsError
-from ffdi.features.spec import INPUT
 from ffdi.features.views import resolve_policy
 from ffdi.intake.archives import unpacked
 from ffdi.intake.layouts import CLASSES
@@ -250,10 +249,6 @@ class Params(Section):
                 raise ValueError(f"{place}: {wanted!r} is not one of {', '.join(known) or 'none'}")
         if self.ladder.backbone != (due := self.recipes[self.ladder.recipe].backbone):
             raise ValueError(f"ladder.backbone: is {self.ladder.backbone!r}, recipe {self.ladder.recipe} has {due!r}")
-        if self.backbones[due].cut == INPUT:
-            raise ValueError(
-                f"ladder.recipe: {self.ladder.recipe} has cut: {INPUT}, which leaves no extraction to get wrong"
-            )
         return self
 
     def root(self, override: Path | None = None) -> Path:

@@ -85,7 +85,6 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ("recipes.mobilenet_v2.augment", [{"jpeg": {"q": 3}}], r"augment operation jpeg: option 'q' is not one of p"),
         ("recipes.mobilenet_v2.head.drop_path", 1.0, r"drop_path: .*less than 1"),
         ("data.synthesise", -1, r"data.synthesise: .*0 \(is -1\)"),
-        ("backbones.late_cut.cut", "input", r"ladder.recipe: late_cut has cut: input"),
         ("recipes", {}, r"'late_cut' is not one of none"),
         ("recipes.a/b", {"backbone": "mobilenet_v2"}, r"recipe 'a/b': a name has"),
         ("backbones", 3, r"backbones: .*\(is 3\)"),
