@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
 export UV_SYSTEM_CERTS := true
 
-.PHONY: repro test lint bench check-repro lock clean
+.PHONY: repro test lint bench check-repro offline-plots lock clean
 
 repro: $(VENV)/installed
 	dvc repro
@@ -28,6 +28,9 @@ bench: $(VENV)/installed
 
 check-repro: $(VENV)/installed
 	python .ci/check_repro.py
+
+offline-plots: $(VENV)/installed
+	python .dvc/plots/offline.py
 
 # uv and not pip installs the lock: it resolves nothing and takes the builds that PyPI has. Compiled once here, for where
 # PYTHONDONTWRITEBYTECODE is set every stage would compile torch anew: 10 s instead of 3.

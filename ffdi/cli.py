@@ -16,6 +16,7 @@ from ffdi.errors import FfdiError, InputError
 from ffdi.files import write_json
 
 if TYPE_CHECKING:
+    from ffdi.metrics import Metrics
     from ffdi.tails.bundle import Bundle
 
 # Before torch loads OpenMP: threads that spin while they wait cost another busy process, or a noisy machine, several
@@ -43,13 +44,15 @@ def stage_command(function: Callable[..., Any]) -> click.Command:
 def stopwatch(name: str, folder: Path) -> Iterator[dict[str, float]]:
     """Write the wall-clock seconds of the body to `<folder>/<name>.json`: times are no metrics and are never compared.
 
-    What the body puts into the mapping is written beside them.
+    What the body puts into the mapping is written beside them. A run that computed nothing (`computed` is 0) leaves the
+    times of the one that did.
     """
     started = time.perf_counter()
     more: dict[str, float] = {}
     yield more
     seconds = {"seconds": time.perf_counter() - started} | more
-    write_json(folder / f"{name}.json", {key: round(value, 2) for key, value in seconds.items()})
+    if seconds.get("computed") != 0 or not (folder / f"{name}.json").exists():
+        write_json(folder / f"{name}.json", {key: round(value, 4) for key, value in seconds.items()})
 
 
 def say(line: str) -> None:
@@ -169,6 +172,80 @@ def submit(list_file: Path, root: Path, out: Path, model: Path, max_pixels: int)
     for line in unreadable:
         say(line)
     say(f"{out}: {len(unreadable)} of {len(listed)} images cannot be read: their y_pred is the prior {bundle.prior!r}")
+
+
+@main.command(cls=OneLineErrors)
+@click.option("--images", "images_file", required=True, type=click.Path(path_type=Path), help="an images.csv")
+@click.option("--folds", "folds_file", type=click.Path(path_type=Path), help="its folds.csv: judge its test rows alone")
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="the folder that its paths start from")
+@click.option("--name", help="what to call this data set  [default: the name of --root]")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: metrics/cross/MODEL-on-NAME.json]"
+)
+@click.option("--phash-bits", default=6, show_default=True, type=click.IntRange(0, 32))
+@click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(min=100))
+@click.option("--seed", default=0, show_default=True)
+@_scoring
+def evaluate(
+    images_file: Path,
+    folds_file: Path | None,
+    root: Path,
+    name: str | None,
+    out: Path | None,
+    phash_bits: int,
+    bootstrap: int,
+    seed: int,
+    model: Path,
+    max_pixels: int,
+) -> None:
+    """Judge a model on another data set, with its frozen threshold; the report shows what metrics/cross has.
+
+    Images that the model was trained on, and near-duplicates of them, are named and left out.
+    """
+    import torch
+
+    from ffdi.evaluation.cross import cross_evaluate
+    from ffdi.evaluation.evaluate import test_rows
+    from ffdi.intake.tables import join, read_folds, read_images
+    from ffdi.parallel import cpu_count, keep_freed_memory
+    from ffdi.tails.bundle import load_bundle
+    from ffdi.tails.train import choose_device
+
+    torch.set_num_threads(cpu_count())
+    keep_freed_memory()
+    images = read_images(images_file)
+    if folds_file:
+        images = test_rows(join(images, read_folds(folds_file)))
+    bundle, name = load_bundle(model), name or root.resolve().name
+    metrics, seen = cross_evaluate(
+        bundle,
+        images,
+        root=root,
+        tested_on=name,
+        phash_bits=phash_bits,
+        resamples=bootstrap,
+        seed=seed,
+        max_pixels=max_pixels,
+        device=choose_device("auto"),
+        progress=bar(f"evaluate on {name}"),
+    )
+    out = out or Path("metrics/cross") / f"{model.resolve().name}-on-{name}.json"
+    write_json(out, metrics)
+    for path in seen["path"]:
+        say(f"{str(path)!r}: left out: the model was trained on it or on a near-duplicate")
+    say(f"{metrics['trained_on']} -> {name}: {said(metrics)}; {metrics['n_seen']} images left out")
+    say(f"{out}")
+
+
+def said(metrics: Metrics) -> str:
+    """The figures of an evaluation on one line."""
+    m = metrics
+    if m["auc"] is None:
+        return f"no AUC ({m['auc_reason']}); accuracy {m['accuracy']:.3f} on {m['n_test']} images"
+    return (
+        f"test AUC {m['auc']:.3f} [{m['auc_low']:.3f}, {m['auc_high']:.3f}], "
+        f"accuracy {m['accuracy']:.3f} [{m['accuracy_low']:.3f}, {m['accuracy_high']:.3f}], {m['n_test']} images"
+    )
 
 
 @main.command(cls=OneLineErrors)

@@ -5,12 +5,12 @@ Everywhere here `labels` is (N,) of 0/1, `scores` is (N,) float, `groups` is (N,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ffdi.bootstrap import auc_of, mean_of, percentile_interval, resample
 from ffdi.errors import FfdiError
 
 Array = npt.NDArray[Any]
@@ -21,81 +21,7 @@ FPR_POINTS = {"tpr_at_fpr_1e_1": 1e-1, "tpr_at_fpr_1e_2": 1e-2, "tpr_at_fpr_1e_3
 
 def auc(labels: Array, scores: Array) -> float:
     """Area under the ROC curve: P(a fake scores above a real), ties counted half. NaN when a class is missing."""
-    return float(_weighted_auc(labels, scores, np.ones((1, len(labels))))[0])
-
-
-def _weighted_auc(labels: Array, scores: Array, weights: Array) -> Array:
-    """AUC under each row of `weights` (B, N) -> (B,); the Mann-Whitney statistic with ties counted half."""
-    _, rank = np.unique(scores, return_inverse=True)
-    steps = int(rank.max()) + 1 if len(rank) else 1
-    order = np.argsort(rank, kind="stable")
-    starts = np.searchsorted(rank[order], np.arange(steps))
-    by_score = weights[:, order]
-    fake = np.add.reduceat(by_score * (labels[order] == 1), starts, axis=1)
-    real = np.add.reduceat(by_score * (labels[order] == 0), starts, axis=1)
-    below = np.cumsum(real, axis=1) - real
-    wins = (fake * (below + 0.5 * real)).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(wins / (fake.sum(axis=1) * real.sum(axis=1)))
-
-
-def _weighted_accuracy(labels: Array, hits: Array, weights: Array) -> Array:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((weights * hits).sum(axis=1) / weights.sum(axis=1))
-
-
-def bootstrap_interval(
-    groups: Array,
-    statistic: Callable[[Array], Array],
-    *,
-    resamples: int,
-    seed: int,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of `statistic` over resampled groups: whole groups are drawn, for their images are not independent.
-
-    `statistic` maps row weights (B, N) to (B,). Resamples in which it is undefined (one class drawn) are left out;
-    (nan, nan) when all are.
-    """
-    names, group = np.unique(groups, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    block = max(1, 4_000_000 // max(len(group), 1))
-    values = []
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size)
-        values.append(statistic(counts[:, group].astype(np.float64)))
-    drawn = np.concatenate(values)
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
-        return float("nan"), float("nan")
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def auc_interval(labels: Array, scores: Array, groups: Array, *, resamples: int, seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of the AUC over groups; of the mean AUC when `scores` is (S, N), of S models."""
-
-    def mean_auc(weights: Array) -> Array:
-        return np.asarray(np.mean([_weighted_auc(labels, one, weights) for one in np.atleast_2d(scores)], axis=0))
-
-    return bootstrap_interval(groups, mean_auc, resamples=resamples, seed=seed)
-
-
-def seeds_interval(values: Array, *, level: float = 0.95) -> tuple[float, float]:
-    """Interval of the mean of (S,) values of as many seeds, by Student's t with S - 1 degrees of freedom."""
-    from scipy.stats import t
-
-    reach = float(t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
-    return float(np.mean(values)) - reach, float(np.mean(values)) + reach
-
-
-def accuracy_interval(
-    labels: Array, predicted: Array, groups: Array, *, resamples: int, seed: int
-) -> tuple[float, float]:
-    """95 % bootstrap interval of the accuracy of `predicted` (N,) of 0/1, over groups."""
-    hits = (labels == predicted).astype(np.float64)
-    return bootstrap_interval(groups, lambda w: _weighted_accuracy(labels, hits, w), resamples=resamples, seed=seed)
+    return float(auc_of(labels, scores)(np.ones((1, len(labels))))[0])
 
 
 def confusion(labels: Array, predicted: Array) -> tuple[int, int, int, int]:
@@ -224,14 +150,16 @@ def evaluate_scores(
     predicted = (scores >= threshold).astype(int)
     reals, fakes = int((labels == 0).sum()), int((labels == 1).sum())
     both = reals > 0 and fakes > 0
+    statistics = {"auc": auc_of(labels, scores), "accuracy": mean_of(labels == predicted)}
+    drawn = resample(groups, statistics, resamples=resamples, seed=seed)
     out: Metrics = {"auc": None, "auc_low": None, "auc_high": None, "ap": None, "eer": None}
     if both:
         fpr, tpr, _ = roc_points(labels, scores)
-        low, high = auc_interval(labels, scores, groups, resamples=resamples, seed=seed)
+        low, high = percentile_interval(drawn["auc"])
         out |= {"auc": auc(labels, scores), "auc_low": low, "auc_high": high}
         out |= {"ap": float(average_precision_score(labels, scores)), "eer": equal_error_rate(fpr, tpr)}
     out |= class_metrics(*confusion(labels, predicted))
-    low, high = accuracy_interval(labels, predicted, groups, resamples=resamples, seed=seed)
+    low, high = percentile_interval(drawn["accuracy"])
     out |= {"accuracy_low": low, "accuracy_high": high}
     out["brier"] = float(np.mean((scores - labels) ** 2))
     out["ece"] = expected_calibration_error(labels, scores)

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ffdi.errors import ParamsError
-from ffdi.features.views import resolve_policy
+from ffdi.features.views import parse_level, resolve_policy
 from ffdi.intake.archives import unpacked
 from ffdi.intake.layouts import CLASSES
 from ffdi.tails.operations import resolve_augment
@@ -56,6 +56,11 @@ class Data(Section):
     max_pixels: Positive = 50_000_000
     max_rejected: Fraction = 0.01
     synthesise: NonNegative = 0
+
+    @property
+    def name(self) -> str:
+        """What figures call this data set: its folder, or its archive without the suffixes."""
+        return re.sub(r"(\.(zip|tar|t?gz|bz2|xz))+$", "", Path(self.root).name)
 
     @field_validator("group")
     @classmethod
@@ -202,9 +207,29 @@ class Extract(Section):
     compression: Literal["none", "bitshuffle-lz4"] = "none"
 
 
+class Robustness(Section):
+    recipes: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
+
+    @field_validator("levels")
+    @classmethod
+    def _known_levels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for level in value:
+                parse_level(level)
+        except ParamsError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
 class Evaluate(Section):
     bootstrap: Annotated[int, Field(ge=100)] = 2000
-    robustness: tuple[str, ...] = ()
+    robustness: Robustness = Robustness()
+
+    @field_validator("robustness", mode="before")
+    @classmethod
+    def _none_may_be_empty(cls, value: Any) -> Any:
+        return {} if value == () else value
 
 
 class Ladder(Section):
@@ -243,6 +268,7 @@ class Params(Section):
             *((f"recipes.{n}.backbone", r.backbone, self.backbones) for n, r in self.recipes.items()),
             ("split.embedding", self.split.embedding, self.backbones),
             ("ladder.recipe", self.ladder.recipe, self.recipes),
+            *(("evaluate.robustness.recipes", name, self.recipes) for name in self.evaluate.robustness.recipes),
         ]
         for place, wanted, known in references:
             if wanted not in known:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ffdi.cli import say, stage_command
+from ffdi.cli import bar, said, say, stage_command, stopwatch
 from ffdi.params import read_params
 
 
@@ -16,6 +16,7 @@ from ffdi.params import read_params
 @click.option("--folds", "folds_file", type=click.Path(path_type=Path), default=Path("data/folds.csv"))
 @click.option("--features", type=click.Path(path_type=Path))
 @click.option("--model", type=click.Path(path_type=Path))
+@click.option("--perturbed", type=click.Path(path_type=Path), help="where features of perturbed images are kept")
 @click.option("--out", type=click.Path(path_type=Path))
 @click.option("--plots", type=click.Path(path_type=Path))
 def main(
@@ -26,6 +27,7 @@ def main(
     folds_file: Path,
     features: Path | None,
     model: Path | None,
+    perturbed: Path | None,
     out: Path | None,
     plots: Path | None,
 ) -> None:
@@ -34,7 +36,8 @@ def main(
     recipe = params.recipe(name)
     import torch
 
-    from ffdi.evaluation.evaluate import evaluate
+    from ffdi.evaluation.evaluate import evaluate, test_rows
+    from ffdi.evaluation.robustness import perturbed_features
     from ffdi.features.store import FeatureStore
     from ffdi.files import write_json
     from ffdi.intake.tables import join, read_folds, read_images
@@ -44,26 +47,41 @@ def main(
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
-    result = evaluate(
-        load_bundle(model or Path(f"data/models/{name}")),
-        FeatureStore(features or Path(f"data/features/{recipe.backbone}")),
-        join(read_images(images_file), read_folds(folds_file)),
-        resamples=params.evaluate.bootstrap,
-        seed=params.seed,
-        memory_gb=params.train.memory_gb,
-        device=choose_device(params.train.device),
-    )
+    model = model or Path(f"data/models/{name}")
+    bundle = load_bundle(model)
+    store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"))
+    rows = join(read_images(images_file), read_folds(folds_file))
+    robustness, workers = params.evaluate.robustness, params.extract.workers
+    sweep = {}
+    if name in robustness.recipes:
+        sweep = perturbed_features(
+            bundle,
+            store.spec,
+            test_rows(rows),
+            robustness.levels,
+            root=params.root(root),
+            out=perturbed or Path(f"data/robustness/{recipe.backbone}"),
+            shard_rows=params.extract.shard_rows,
+            workers=None if workers == "auto" else workers,
+            max_pixels=params.data.max_pixels,
+            progress=bar(f"evaluate {name}", "levels"),
+        )
+    with stopwatch(f"evaluate-{name}", model.parent.parent / "timings") as times:
+        result = evaluate(
+            bundle,
+            store,
+            rows,
+            resamples=params.evaluate.bootstrap,
+            seed=params.seed,
+            memory_gb=params.train.memory_gb,
+            device=choose_device(params.train.device),
+            perturbed=sweep,
+            timed=times,
+        )
     write_json(out or Path(f"metrics/{name}.json"), result.metrics)
     if plots:
         result.write_plots(plots)
-    m = result.metrics
-    if m["auc"] is None:
-        say(f"evaluate {name}: no AUC ({m['auc_reason']}); accuracy {m['accuracy']:.3f} on {m['n_test']} images")
-    else:
-        say(
-            f"evaluate {name}: test AUC {m['auc']:.3f} [{m['auc_low']:.3f}, {m['auc_high']:.3f}], "
-            f"accuracy {m['accuracy']:.3f} [{m['accuracy_low']:.3f}, {m['accuracy_high']:.3f}], {m['n_test']} images"
-        )
+    say(f"evaluate {name}: {said(result.metrics)}")
 
 
 if __name__ == "__main__":

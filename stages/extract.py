@@ -38,7 +38,7 @@ def main(
         say(f"extract {name}: {fakes} self-blended fakes of real training images among them")
     workers = params.extract.workers
     out = out or Path(f"data/features/{name}")
-    with stopwatch(f"extract-{name}", out.parent.parent / "timings") as times:
+    with stopwatch(f"extract-{name}", out.parent.parent / "timings") as times:  # of the last run that computed a row
         done = extract(
             rows,
             list(rows["role"]),
@@ -52,7 +52,7 @@ def main(
             say=lambda line: say(f"extract {name}: {line}"),
             progress=bar(f"extract {name}", "views"),
         )
-        times.update(done.seconds)
+        times.update(done.seconds | {"computed": done.computed})
     say(f"extract {name}: {done.computed} rows computed, {done.reused} reused")
     if done.computed:
         seconds = dict(done.seconds)

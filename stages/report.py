@@ -29,17 +29,25 @@ def main(
 ) -> None:
     """Put every figure on one page."""
     params = read_params(params_file)
-    from ffdi.evaluation.report import read_results, render_page, results_table, verdict
+    from ffdi.evaluation.report import heat_maps, render_page, wrongest
+    from ffdi.evaluation.results import read_results, results_table, verdict
     from ffdi.files import replacing_folder, write_text
     from ffdi.intake.tables import join, read_folds, read_images
 
-    results = read_results(metrics, list(params.recipes))
+    rows = join(read_images(images_file), read_folds(folds_file))
+    backbones = {name: recipe.backbone for name, recipe in params.recipes.items()}
+    results = read_results(metrics, backbones, images_file.parent)
+    best = results.ranked[0][0]
+    heat, no_heat = heat_maps(models / best, features / backbones[best], wrongest(results, rows))
     page = render_page(
         results,
-        join(read_images(images_file), read_folds(folds_file)),
+        rows,
         params.root(root),
         findings=images_file.parent / "audit_findings.csv",
         max_pixels=params.data.max_pixels,
+        params_text=params_file.read_text(encoding="utf-8"),
+        heat=heat,
+        no_heat=no_heat,
     )
     with replacing_folder(out) as folder:
         write_text(folder / "index.html", page)

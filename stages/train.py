@@ -122,13 +122,14 @@ def main(
             oof,
             threshold=threshold,
             temperature=temperature,
+            seen=own.reset_index(),
             prior=float(own["label"].mean()),
             network=network,
             backbone=backbone,
             head=recipe.head_spec(),
             recipe={"name": name} | recipe.model_dump(mode="json"),
             spec=store.spec,
-            provenance=store.index.provenance | {"synthesised": len(rows) - len(own)},
+            provenance=store.index.provenance | {"data": params.data.name, "synthesised": len(rows) - len(own)},
         )
     if plots:
         write_table(plots / "history.csv", pd.DataFrame([vars(epoch) for epoch in history]))

@@ -241,13 +241,14 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
             oof,
             threshold=threshold,
             temperature=temperature,
+            seen=rows.reset_index(),
             prior=float(rows["label"].mean()),
             network=network,
             backbone=spec,
             head=head,
             recipe={"name": "tiny"},
             spec=store.spec,
-            provenance=store.index.provenance,
+            provenance=store.index.provenance | {"data": "tiny", "synthesised": 0},
         )
 
     save(folder / "model")

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from ffdi.bootstrap import accuracy_interval, auc_interval, seeds_interval
 from ffdi.errors import FfdiError
 from ffdi.metrics import (
-    accuracy_interval,
     auc,
-    auc_interval,
     best_threshold,
     class_metrics,
     confusion,
@@ -24,7 +23,6 @@ from ffdi.metrics import (
     fit_temperature,
     reliability,
     roc_points,
-    seeds_interval,
     tpr_bound,
 )
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from ffdi.bootstrap import auc_interval
 from ffdi.errors import FfdiError, InputError
+from ffdi.evaluation.attributes import attribute_metrics, by_attribute
+from ffdi.evaluation.cost import cost
+from ffdi.evaluation.robustness import VIEW
 from ffdi.features.store import FeatureStore
+from ffdi.features.views import parse_level
 from ffdi.intake.tables import write_table
-from ffdi.metrics import Metrics, evaluate_scores, explain_nulls, reliability, roc_points
+from ffdi.metrics import Array, Metrics, auc, evaluate_scores, explain_nulls, reliability, roc_points
 from ffdi.tails.batches import load_table
-from ffdi.tails.bundle import Bundle, modules_of
+from ffdi.tails.bundle import Bundle, mean_score, modules_of
+from ffdi.tails.checkpoint import Scores
 
 
 @dataclass(frozen=True)
@@ -45,24 +53,60 @@ def evaluate(
     seed: int,
     memory_gb: float,
     device: torch.device,
+    perturbed: Mapping[str, FeatureStore] | None = None,
+    timed: MutableMapping[str, float] | None = None,
 ) -> Evaluation:
     """Score the test rows of `rows` (images.csv joined with folds.csv) once, with the bundle's frozen threshold.
 
-    Raises InputError when there are no test rows, ShardError when the shards are of other features.
+    `perturbed` has the features of the same test rows by level of perturbed_features; `timed` is told the seconds that
+    all tails took for `images` test images, which are no part of the metrics. Raises InputError when there are
+    no test rows, ShardError when the shards are of other features.
     """
     bundle.refuse_other_features(store.spec)
-    test = rows[rows["role"] == "test"]
-    if test.empty:
-        raise InputError("folds.csv has no test rows: nothing to evaluate")
-    labels = test["label"].to_numpy()
-    table = load_table(store, list(test["image_id"]), list(labels), views=False, memory_gb=memory_gb, device=device)
+    test = test_rows(rows)
+    ids, labels = list(test["image_id"]), test["label"].to_numpy()
     before = state_hash(bundle)
-    scores = bundle.scores(table, device)
+
+    def fold_scores(features: FeatureStore, view: int) -> dict[int, Scores]:
+        options: dict[str, Any] = {"views": False, "memory_gb": memory_gb, "device": device, "view": view}
+        return bundle.fold_scores(load_table(features, ids, list(labels), **options), device)
+
+    started = time.perf_counter()
+    by_fold = fold_scores(store, 0)
+    if timed is not None:
+        timed.update({"tails": time.perf_counter() - started, "images": len(ids)})
+    levels = [(level, mean_score(fold_scores(features, VIEW))) for level, features in (perturbed or {}).items()]
     if state_hash(bundle) != before:
         raise FfdiError("evaluation changed the model: a defect of ffdi")
-    metrics = evaluate_scores(
-        labels, scores, test["group"].to_numpy(str), threshold=bundle.threshold, resamples=resamples, seed=seed
-    )
+    judged = judge(bundle, test, by_fold, resamples=resamples, seed=seed)
+    sweep = _sweep(test, levels, threshold=bundle.threshold, resamples=resamples, seed=seed)
+    figures = {
+        f"robustness_{row['level'].replace('-', '_').replace('.', '_')}_{figure}": row[figure]
+        for row in sweep.to_dict("records")
+        for figure in ("auc", "auc_low", "auc_high", "accuracy")
+    }
+    metrics = judged.metrics | explain_nulls(figures, "one class in the test set") | cost(bundle, store.spec)
+    return Evaluation(metrics, {**judged.plots, "robustness": sweep})
+
+
+def test_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of role test; InputError when there are none."""
+    test: pd.DataFrame = rows[rows["role"] == "test"]
+    if test.empty:
+        raise InputError("folds.csv has no test rows: nothing to evaluate")
+    return test
+
+
+def judge(
+    bundle: Bundle, test: pd.DataFrame, by_fold: Mapping[int, Scores], *, resamples: int, seed: int
+) -> Evaluation:
+    """What the scores of each fold's tail on `test` are worth: of all folds together, of each alone, by attribute."""
+    labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
+    scores = mean_score(by_fold)
+    metrics = evaluate_scores(labels, scores, groups, threshold=bundle.threshold, resamples=resamples, seed=seed)
+    alone = _folds_alone(labels, groups, by_fold, threshold=bundle.threshold, resamples=resamples, seed=seed)
+    for row in alone.to_dict("records"):
+        metrics |= {f"fold_{row['fold']}_{name}": row[name] for name in alone.columns[1:]}
     folds = list(bundle.facts["val_auc"].values())
     metrics |= {"val_auc_mean": float(np.mean(folds)), "val_auc_std": None}
     if len(folds) > 1:
@@ -78,9 +122,42 @@ def evaluate(
         "pretrained": bool(provenance["pretrained"]),
         "weights": str(provenance["weights"]),
         "weights_sha256": str(provenance["weights_sha256"]),
-        "synthesised": int(provenance.get("synthesised", 0)),
+        "trained_on": str(provenance["data"]),
+        "synthesised": int(provenance["synthesised"]),
     }
-    return Evaluation(explain_nulls(metrics, "one class in the test set"), _plots(test, scores, bundle.threshold))
+    attributes = by_attribute(test, scores, threshold=bundle.threshold, resamples=resamples, seed=seed)
+    metrics |= attribute_metrics(test, attributes)
+    plots = _plots(test, scores, by_fold, bundle.threshold) | {"folds": alone, "attributes": attributes}
+    return Evaluation(explain_nulls(metrics, "one class in the test set"), plots)
+
+
+def _folds_alone(
+    labels: Array, groups: Array, by_fold: Mapping[int, Scores], *, threshold: float, resamples: int, seed: int
+) -> pd.DataFrame:
+    """fold, auc with its interval, accuracy: what each fold's tail is worth without the others."""
+    rows = []
+    for fold, scores in by_fold.items():
+        low, high = auc_interval(labels, scores, groups, resamples=resamples, seed=seed)
+        rows.append([fold, auc(labels, scores), low, high, float(((scores >= threshold) == labels).mean())])
+    table: pd.DataFrame = pd.DataFrame(rows, columns=["fold", "auc", "auc_low", "auc_high", "accuracy"])
+    return table
+
+
+def _sweep(
+    test: pd.DataFrame, levels: Sequence[tuple[str, Scores]], *, threshold: float, resamples: int, seed: int
+) -> pd.DataFrame:
+    """A row per level; the threshold is the frozen one, so that the accuracy shows where scores drift as a whole."""
+    labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
+    rows = []
+    for level, scores in levels:
+        kind, strength, _ = parse_level(level)
+        low, high = auc_interval(labels, scores, groups, resamples=resamples, seed=seed)
+        hits = float(((scores >= threshold) == labels).mean())
+        rows.append([level, kind, strength, auc(labels, scores), low, high, hits])
+    table: pd.DataFrame = pd.DataFrame(
+        rows, columns=["level", "kind", "strength", "auc", "auc_low", "auc_high", "accuracy"]
+    )
+    return table
 
 
 def state_hash(bundle: Bundle) -> str:
@@ -93,7 +170,9 @@ def state_hash(bundle: Bundle) -> str:
     return digest.hexdigest()
 
 
-def _plots(test: pd.DataFrame, scores: np.ndarray, threshold: float) -> dict[str, pd.DataFrame]:
+def _plots(
+    test: pd.DataFrame, scores: Scores, by_fold: Mapping[int, Scores], threshold: float
+) -> dict[str, pd.DataFrame]:
     from sklearn.metrics import precision_recall_curve
 
     labels = test["label"].to_numpy()
@@ -103,10 +182,12 @@ def _plots(test: pd.DataFrame, scores: np.ndarray, threshold: float) -> dict[str
     plots = {
         "confusion": pd.DataFrame({"actual": names[labels], "predicted": names[predicted]}),
         "calibration": pd.DataFrame(reliability(labels, scores), columns=["score", "fakes", "images"]),
-        "scores": pd.DataFrame({"image_id": test["image_id"], "label": labels, "score": scores}).iloc[order],
-        "roc": pd.DataFrame(
-            columns=["fpr", "tpr", "threshold"]
-        ),  # without rows where a class is missing: DVC wants the file
+        "scores": pd.DataFrame(
+            {"image_id": test["image_id"], "label": labels, "score": scores}
+            | {f"fold_{fold}": alone for fold, alone in by_fold.items()}
+        ).iloc[order],
+        # Without rows where a class is missing: DVC wants the file.
+        "roc": pd.DataFrame(columns=["fpr", "tpr", "threshold"]),
         "pr": pd.DataFrame(columns=["recall", "precision"]),
     }
     if len(np.unique(labels)) == 2:

@@ -19,10 +19,11 @@ import pandas as pd
 import torch
 from torch import nn
 
+from ffdi.bootstrap import auc_interval, seeds_interval
 from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.extract import Files, Prefix, compute_rows, image_files, plan_rows, view_images
 from ffdi.features.spec import Features
-from ffdi.metrics import Metrics, auc, auc_interval, explain_nulls, seeds_interval
+from ffdi.metrics import Metrics, auc, explain_nulls
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import sigmoid
 from ffdi.tails.checkpoint import Fit, Scores

@@ -125,9 +125,9 @@ def _load(backbone: Backbone, weights: Path) -> FrozenPrefix:
 
 
 def plan_rows(image_ids: Sequence[str], roles: Sequence[str], view_count: int) -> list[Row]:
-    """Sorted (image_id, view): views 0..view_count of train images, view 0 of test images."""
-    views = {"train": view_count + 1, "test": 1}
-    return sorted((i, v) for i, role in zip(image_ids, roles, strict=True) for v in range(views[role]))
+    """Sorted (image_id, view): views 0..view_count of train images, view 0 of test images, view 1 of `perturbed` ones."""
+    views = {"train": range(view_count + 1), "test": range(1), "perturbed": range(1, 2)}
+    return sorted((i, v) for i, role in zip(image_ids, roles, strict=True) for v in views[role])
 
 
 def extract(
@@ -146,7 +146,7 @@ def extract(
 ) -> Extraction:
     """Bring `out` to hold the features of every image of images.csv, reusing each row whose fingerprint is unchanged.
 
-    `roles` (train or test) stand in the order of `images`, which may have the fakes of with_synthesised. Raises
+    `roles` (see plan_rows) stand in the order of `images`, which may have the fakes of with_synthesised. Raises
     InputError when a file is no longer the one that was ingested, FfdiError when the disk is too small, LockedError when
     another process writes here.
     """

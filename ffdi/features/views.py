@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -60,9 +61,13 @@ def _jitter(
     return image
 
 
-def _crop(image: Image.Image, rng: Draw, scale: float = 0.8) -> Image.Image:
-    """A random square of at least `scale` of the area, resized back."""
-    side = image.width * float(np.sqrt(rng.uniform(scale, 1.0)))
+def _brightness(image: Image.Image, rng: Draw, low: float = 0.8, high: float = 1.2) -> Image.Image:
+    return ImageEnhance.Brightness(image).enhance(rng.uniform(low, high))
+
+
+def _crop(image: Image.Image, rng: Draw, scale: float = 0.8, high: float = 1.0) -> Image.Image:
+    """A random square of `scale` to `high` of the area, resized back."""
+    side = image.width * float(np.sqrt(rng.uniform(scale, high)))
     left, top = rng.uniform(0, image.width - side), rng.uniform(0, image.height - side)
     return image.resize(image.size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
@@ -73,19 +78,20 @@ def _jpeg(image: Image.Image, rng: Draw, low: int = 50, high: int = 95) -> Image
     return Image.open(buffer).convert("RGB")
 
 
-def _blur(image: Image.Image, rng: Draw, sigma: float = 1.5) -> Image.Image:
-    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, sigma)))
+def _blur(image: Image.Image, rng: Draw, sigma: float = 1.5, low: float = 0.1) -> Image.Image:
+    """A Gaussian of `low` to `sigma` pixels."""
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(low, sigma)))
 
 
-def _downscale(image: Image.Image, rng: Draw, low: float = 0.5) -> Image.Image:
-    side = max(1, round(image.width * rng.uniform(low, 1.0)))
+def _downscale(image: Image.Image, rng: Draw, low: float = 0.5, high: float = 1.0) -> Image.Image:
+    side = max(1, round(image.width * rng.uniform(low, high)))
     return image.resize((side, side), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BILINEAR)
 
 
-def _noise(image: Image.Image, rng: Draw, sigma: float = 5.0) -> Image.Image:
-    """Gaussian noise; sigma in grey levels."""
+def _noise(image: Image.Image, rng: Draw, sigma: float = 5.0, low: float = 0.0) -> Image.Image:
+    """Gaussian noise of `low` to `sigma` grey levels."""
     clean = np.asarray(image, np.float32)
-    noisy = clean + rng.uniform(0, sigma) * rng.standard_normal(clean.shape, np.float32)
+    noisy = clean + rng.uniform(low, sigma) * rng.standard_normal(clean.shape, np.float32)
     return Image.fromarray(np.clip(noisy + 0.5, 0, 255).astype(np.uint8))
 
 
@@ -96,6 +102,7 @@ _OPERATIONS: dict[str, Callable[..., Image.Image]] = {
     "equalize": lambda image, rng: ImageOps.equalize(image),
     "rotate": _rotate,
     "jitter": _jitter,
+    "brightness": _brightness,
     "crop": _crop,
     "jpeg": _jpeg,
     "blur": _blur,
@@ -118,6 +125,30 @@ def resolve_policy(policy: str | Sequence[str | Operation]) -> tuple[Operation, 
         parsed = (parse_operation("view operation", entry, known) for entry in policy)
         operations = tuple({"name": name} | options for name, options in parsed)
     return tuple({"p": 0.5} | operation for operation in operations)
+
+
+# kind -> (operation, the options that its strength stands for, least strength, most)
+_LEVELS: dict[str, tuple[str, tuple[str, str], float, float]] = {
+    "jpeg": ("jpeg", ("low", "high"), 1, 100),  # quality
+    "resize": ("downscale", ("low", "high"), 0.01, 1),  # of the side, and back
+    "blur": ("blur", ("low", "sigma"), 0, 100),  # sigma in pixels
+    "noise": ("noise", ("low", "sigma"), 0, 255),  # sigma in grey levels
+    "brightness": ("brightness", ("low", "high"), 0, 10),  # factor
+    "crop": ("crop", ("scale", "high"), 0.01, 1),  # of the area
+}
+
+
+def parse_level(level: str) -> tuple[str, float, tuple[Operation, ...]]:
+    """`jpeg-30` -> (kind, strength, the view policy of that one perturbation); ParamsError for what is no level."""
+    kind, _, written = level.partition("-")
+    if kind not in _LEVELS or not re.fullmatch(r"\d+(\.\d+)?", written):
+        raise ParamsError(f"level {level!r} is no KIND-STRENGTH such as jpeg-30; kinds: {', '.join(_LEVELS)}")
+    name, options, least, most = _LEVELS[kind]
+    strength = float(written) if "." in written or kind != "jpeg" else int(written)
+    if not least <= strength <= most or (kind == "jpeg" and not isinstance(strength, int)):
+        what = "a whole number " if kind == "jpeg" else ""
+        raise ParamsError(f"level {level!r}: the strength of {kind} is {what}{least:g} to {most:g}")
+    return kind, strength, ({"name": name, "p": 1.0} | dict.fromkeys(options, strength),)
 
 
 def _options(function: Callable[..., Image.Image]) -> tuple[str, ...]:

@@ -20,9 +20,10 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
+from ffdi.bootstrap import auc_interval
 from ffdi.intake.copies import sketch
 from ffdi.intake.images import open_image, read_image, to_array
-from ffdi.metrics import Metrics, auc, auc_interval, explain_nulls
+from ffdi.metrics import Metrics, auc, explain_nulls
 from ffdi.parallel import cpu_count, ordered_map
 
 Array = npt.NDArray[Any]

@@ -135,13 +135,14 @@ def load_table(
     views: bool,
     memory_gb: float,
     device: torch.device = CPU,
+    view: int = 0,
 ) -> FeatureTable:
-    """The features of `image_ids` (all views, or view 0 alone): on `device` where they fit `memory_gb`, else streamed.
+    """The features of `image_ids` (all views, or `view` alone): on `device` where they fit `memory_gb`, else streamed.
 
     Raises ShardError when an image has no features.
     """
     counts = [max(1, len(store.views(i))) if views else 1 for i in image_ids]
-    rows = [(i, v) for i, n in zip(image_ids, counts, strict=True) for v in range(n)]
+    rows = [(i, v + view) for i, n in zip(image_ids, counts, strict=True) for v in range(n)]
     row_bytes = math.prod(store.spec.shape) * np.dtype(store.spec.reads_as).itemsize
     features: Tensor | Streamed
     if len(rows) * row_bytes <= memory_gb * 1e9:

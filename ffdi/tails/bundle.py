@@ -23,16 +23,17 @@ from torch import nn
 from ffdi.errors import BundleError, ShardError, one_line
 from ffdi.features.backbones import FrozenPrefix, build_network, without_classifier
 from ffdi.features.cuts import cut_network
-from ffdi.features.spec import INPUT, Backbone, Spec
+from ffdi.features.extract import Prefix
+from ffdi.features.spec import INPUT, Backbone, Provenance, Spec
 from ffdi.files import canonical_json, replacing, sha256_file, write_json
-from ffdi.intake.tables import write_table
+from ffdi.intake.tables import read_table, write_table
 from ffdi.metrics import auc, best_threshold, fit_temperature
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Fit, Scores
 from ffdi.tails.heads import HeadSpec, Tail, TailFactory
 from ffdi.tails.train import predict_logits
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 BATCH = 64
 
 
@@ -46,6 +47,7 @@ class Bundle:
     """`tails` by fold; a score is the mean over folds of sigmoid(logit / temperature); fake when >= `threshold`.
 
     `prior` is the share of fakes among the images of the training, validation included: the score of an image unseen.
+    `seen` has image_id and phash of each of those: what the recipe can never be judged on.
     """
 
     backbone: Backbone
@@ -54,6 +56,7 @@ class Bundle:
     threshold: float
     temperature: float
     prior: float
+    seen: pd.DataFrame
     facts: Mapping[str, Any]
 
     def fold_scores(self, table: FeatureTable, device: torch.device) -> dict[int, Scores]:
@@ -65,7 +68,7 @@ class Bundle:
 
     def scores(self, table: FeatureTable, device: torch.device) -> Scores:
         """Calibrated P(fake), the mean over the folds."""
-        return np.asarray(np.mean(list(self.fold_scores(table, device).values()), axis=0))
+        return mean_score(self.fold_scores(table, device))
 
     def refuse_other_features(self, spec: Spec) -> None:
         """ShardError when shards are not those that the tails were trained on."""
@@ -74,6 +77,11 @@ class Bundle:
                 f"features of {spec.network} cut at {spec.cut} (fingerprint {spec.fingerprint[:12]}) are not those of "
                 f"the model: {self.backbone.network} cut at {self.backbone.cut} ({self.facts['fingerprint'][:12]})"
             )
+
+
+def mean_score(by_fold: Mapping[int, Scores]) -> Scores:
+    """(N,) the ensemble's P(fake) from that of each fold."""
+    return np.asarray(np.mean(list(by_fold.values()), axis=0))
 
 
 def out_of_fold(fits: Mapping[int, Fit], table: FeatureTable, folds: pd.Series) -> tuple[pd.DataFrame, float, float]:
@@ -103,6 +111,7 @@ def save_bundle(
     *,
     threshold: float,
     temperature: float,
+    seen: pd.DataFrame,
     prior: float,
     network: nn.Module,
     backbone: Backbone,
@@ -111,7 +120,10 @@ def save_bundle(
     spec: Spec,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Write the bundle, bundle.json last; files of a former one are deleted. `network` has the backbone's weights."""
+    """Write the bundle, bundle.json last; files of a former one are deleted.
+
+    `network` has the backbone's weights, `seen` image_id and phash of every image of the training.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +137,8 @@ def save_bundle(
         with replacing(folder / f"{name}.safetensors") as temporary:
             save_file({k: v.contiguous() for k, v in state.items()}, temporary)
     write_table(folder / "oof.csv", oof)
-    files = [*(f"{name}.safetensors" for name in states), "oof.csv"]
+    write_table(folder / "seen.csv", seen[["image_id", "phash"]])
+    files = [*(f"{name}.safetensors" for name in states), "oof.csv", "seen.csv"]
     for stale in folder.iterdir():
         if stale.name not in (*files, "bundle.json"):
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
@@ -200,7 +213,21 @@ def _assembled(folder: Path, facts: Mapping[str, Any]) -> Bundle:
         assert prefix is not None
         frozen = FrozenPrefix(prefix, backbone.mean, backbone.std)
         frozen.load_state_dict(_state(folder / "prefix.safetensors"))
-    return Bundle(backbone, frozen, tails, facts["threshold"], facts["temperature"], facts["prior"], facts)
+    seen = read_table(folder / "seen.csv", ("image_id", "phash"))
+    return Bundle(backbone, frozen, tails, facts["threshold"], facts["temperature"], facts["prior"], seen, facts)
+
+
+def prefix_of(bundle: Bundle) -> Prefix:
+    """The bundle's prefix, for the extraction engine."""
+    b, provenance = bundle.backbone, bundle.facts["provenance"]
+
+    def module() -> FrozenPrefix:
+        assert bundle.prefix is not None
+        return bundle.prefix
+
+    sha256, dtype = provenance["weights_sha256"], "uint8" if b.cut == INPUT else b.dtype
+    spec = Spec(b.name, b.network, b.cut, sha256, b.image_size, tuple(bundle.facts["shape"]), dtype, {})
+    return Prefix(b, spec, Provenance(b.network, provenance["weights"], provenance["pretrained"]), module)
 
 
 def _state(file: Path) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.random import Generator
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
+from ffdi.bootstrap import auc_interval
 from ffdi.features.spec import Backbone
 from ffdi.intake.audit import CHECKS, Finding, find_leaks
 from ffdi.intake.copies import find_copies, read_sketches, sketch
@@ -33,7 +34,6 @@ from ffdi.intake.probes import (
     inverted_labels,
 )
 from ffdi.intake.tables import join, sides
-from ffdi.metrics import auc_interval
 
 Picture = Image.Image
 MAX_PIXELS = 10**8

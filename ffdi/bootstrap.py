@@ -1,0 +1,96 @@
+"""Intervals by resampling whole groups: the images of one group are not independent.
+
+Everywhere here `labels` is (N,) of 0/1, `scores` is (N,) float, `groups` is (N,) of group names. A statistic maps row
+weights (B, N), how often each row was drawn, to (B,) values; NaN where it is undefined (one class drawn).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Statistic = Callable[[Array], Array]
+_BLOCK = 200_000  # weights that are drawn together: what a core's cache holds
+
+
+def auc_of(labels: Array, scores: Array) -> Statistic:
+    """The AUC, P(a fake scores above a real) with ties counted half (the Mann-Whitney statistic)."""
+    fakes, reals = (np.flatnonzero(np.asarray(labels) == label) for label in (1, 0))
+    scores = np.asarray(scores)
+    reals = reals[np.argsort(scores[reals], kind="stable")]
+    below, up_to = (np.searchsorted(scores[reals], scores[fakes], side=side) for side in ("left", "right"))
+
+    def statistic(weights: Array) -> Array:
+        fake, real = weights[:, fakes], weights[:, reals]
+        passed = np.zeros((len(weights), len(reals) + 1))
+        np.cumsum(real, axis=1, out=passed[:, 1:])
+        wins = (fake * (passed[:, below] + passed[:, up_to])).sum(axis=1) / 2
+        with np.errstate(invalid="ignore"):
+            return np.asarray(wins / (fake.sum(axis=1) * passed[:, -1]))
+
+    return statistic
+
+
+def mean_of(values: Array) -> Statistic:
+    """The weighted mean of (N,) values, such as the hits of an accuracy."""
+    values = np.asarray(values, dtype=np.float64)
+
+    def statistic(weights: Array) -> Array:
+        with np.errstate(invalid="ignore"):
+            return np.asarray((weights @ values) / weights.sum(axis=1))
+
+    return statistic
+
+
+def resample(
+    groups: Array, statistics: Mapping[str, Statistic], *, resamples: int, seed: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    """(resamples,) values of each statistic. All see the same draws, so that they can be compared pair by pair."""
+    names, group = np.unique(groups, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    size = max(1, _BLOCK // max(len(group), 1))
+    drawn: dict[str, list[Array]] = {name: [] for name in statistics}
+    for start in range(0, resamples, size):
+        count = min(size, resamples - start)
+        chosen = rng.integers(len(names), size=(count, len(names))) + len(names) * np.arange(count)[:, None]
+        times = np.bincount(chosen.ravel(), minlength=count * len(names)).reshape(count, len(names))
+        weights = times[:, group].astype(np.float64)
+        for name, statistic in statistics.items():
+            drawn[name].append(statistic(weights))
+    return {name: np.concatenate(values) for name, values in drawn.items()}
+
+
+def percentile_interval(drawn: Array, level: float = 0.95) -> tuple[float, float]:
+    """The middle `level` of resampled values, undefined ones left out; (nan, nan) when all are."""
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return float("nan"), float("nan")
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def auc_interval(labels: Array, scores: Array, groups: Array, *, resamples: int, seed: int) -> tuple[float, float]:
+    """95 % interval of the AUC; of the mean AUC when `scores` is (S, N), of S models."""
+    statistics = {str(n): auc_of(labels, one) for n, one in enumerate(np.atleast_2d(scores))}
+    drawn = resample(groups, statistics, resamples=resamples, seed=seed)
+    return percentile_interval(np.mean(list(drawn.values()), axis=0))
+
+
+def accuracy_interval(
+    labels: Array, predicted: Array, groups: Array, *, resamples: int, seed: int
+) -> tuple[float, float]:
+    """95 % interval of the accuracy of `predicted` (N,) of 0/1."""
+    hits = {"accuracy": mean_of(np.asarray(labels) == predicted)}
+    return percentile_interval(resample(groups, hits, resamples=resamples, seed=seed)["accuracy"])
+
+
+def seeds_interval(values: Array, *, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of (S,) values of as many seeds, by Student's t with S - 1 degrees of freedom."""
+    from scipy.stats import t
+
+    reach = float(t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return float(np.mean(values)) - reach, float(np.mean(values)) + reach

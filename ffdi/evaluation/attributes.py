@@ -1,0 +1,72 @@
+"""The figures of a test set by its own attributes: which forgeries are found, and which are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ffdi.bootstrap import accuracy_interval, auc_interval
+from ffdi.errors import InputError
+from ffdi.metrics import Array, Metrics, auc, explain_nulls
+
+MOST_VALUES = 12  # of an attribute that is split; more are names or numbers
+COLUMNS = ["attribute", "value", "reals", "fakes", "against"] + [
+    figure + end for figure in ("auc", "accuracy") for end in ("", "_low", "_high")
+]
+
+
+def by_attribute(test: pd.DataFrame, scores: Array, *, threshold: float, resamples: int, seed: int) -> pd.DataFrame:
+    """A row (COLUMNS) per value of every `attr_*` column of `test`, images without a value left out.
+
+    Where a value's images are of one class, the AUC sets them against all test images of the other, as `against` says;
+    the accuracy is always of the value's own images, so that of fakes alone it is their recall.
+    """
+    labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
+    rows = []
+    for attribute in _split_attributes(test):
+        values = test[f"attr_{attribute}"].to_numpy(str)
+        for value in sorted(set(values) - {""}):
+            own = values == value
+            classes = set(labels[own].tolist())
+            against = "" if len(classes) == 2 else f"all {'reals' if classes == {1} else 'fakes'}"
+            compared = own if len(classes) == 2 else own | ~np.isin(labels, list(classes))
+            hits = (scores[own] >= threshold) == labels[own]
+            auc_low, auc_high = auc_interval(
+                labels[compared], scores[compared], groups[compared], resamples=resamples, seed=seed
+            )
+            low, high = accuracy_interval(np.ones(own.sum()), hits, groups[own], resamples=resamples, seed=seed)
+            counts = [int((labels[own] == label).sum()) for label in (0, 1)]
+            middle = auc(labels[compared], scores[compared])
+            rows.append([attribute, value, *counts, against, middle, auc_low, auc_high, hits.mean(), low, high])
+    table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS)
+    return table
+
+
+def attribute_metrics(test: pd.DataFrame, table: pd.DataFrame) -> Metrics:
+    """`attr_ATTRIBUTE_VALUE_*` of by_attribute's rows; an attribute of too many values is None with the reason.
+
+    Raises InputError when two values would have the same name.
+    """
+    out: Metrics = {}
+    for row in table.to_dict("records"):
+        key = f"attr_{row['attribute']}_{row['value']}"
+        if f"{key}_auc" in out:
+            raise InputError(f"images.csv: two attributes and values would both be called {key}: rename one column")
+        figures = {f"{key}_{name}": row[name] for name in COLUMNS[5:]}
+        out |= {f"{key}_reals": row["reals"], f"{key}_fakes": row["fakes"]}
+        out |= explain_nulls(figures, f"{row['reals']} reals and {row['fakes']} fakes")
+    for attribute in _attributes(test):
+        values = test[f"attr_{attribute}"]
+        count = int(values[values != ""].nunique())
+        if count > MOST_VALUES:
+            out[f"attr_{attribute}"] = None
+            out[f"attr_{attribute}_reason"] = f"{count} values in the test set: more than {MOST_VALUES} are not split"
+    return out
+
+
+def _attributes(test: pd.DataFrame) -> list[str]:
+    return [name.removeprefix("attr_") for name in test.columns if name.startswith("attr_")]
+
+
+def _split_attributes(test: pd.DataFrame) -> list[str]:
+    return [name for name in _attributes(test) if test[f"attr_{name}"].replace("", None).nunique() <= MOST_VALUES]

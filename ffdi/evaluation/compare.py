@@ -1,0 +1,86 @@
+"""Is one recipe better than another? Every two of them, on the same test images."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ffdi.bootstrap import auc_of, percentile_interval, resample
+from ffdi.errors import InputError
+from ffdi.intake.tables import read_table
+from ffdi.metrics import Array, Metrics, auc, explain_nulls
+
+NO_DIFFERENCE = "no difference shown"
+COLUMNS = ["a", "b", "difference", "low", "high", "p", "p_corrected", "verdict"]
+_RESAMPLES_A_PAIR = 100  # with fewer, the least p there is would not pass the correction for so many pairs
+
+
+def read_scores(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> tuple[Array, Array, dict[str, Array]]:
+    """(labels, groups, scores by recipe) of the test images, in the order of folds.csv.
+
+    Raises InputError when a recipe was not evaluated on just these images.
+    """
+    test = folds[folds["role"] == "test"]
+    scores, labels = {}, np.empty(0)
+    for name in recipes:
+        file = plots / name / "test" / "scores.csv"
+        table = read_table(file, ("image_id", "label", "score")).set_index("image_id")
+        if set(table.index) != set(test["image_id"]):
+            raise InputError(f"{file}: is not of the test images of folds.csv: run evaluate@{name} again")
+        own = table.loc[test["image_id"]]
+        scores[name], labels = own["score"].to_numpy(np.float64), own["label"].to_numpy(np.int64)
+    return labels, test["group"].to_numpy(str), scores
+
+
+def compare(
+    labels: Array, groups: Array, scores: Mapping[str, Array], *, resamples: int, seed: int, level: float = 0.05
+) -> pd.DataFrame:
+    """A row (COLUMNS) for every two recipes of `scores`, each (N,) P(fake) of the same images in the same order.
+
+    `difference` is AUC of a minus AUC of b, `low` and `high` its 95 % interval: a paired bootstrap over groups, in which
+    both see the same draws. `p` is two-sided, the share of draws on the other side of 0 (one added to both counts, so
+    that it is never 0), `p_corrected` is corrected for the number of pairs (Holm, Scand. J. Statist. 1979), and the
+    verdict names the better one where that is below `level`. NaN where a class is missing.
+    """
+    pairs = list(itertools.combinations(scores, 2))
+    statistics = {name: auc_of(labels, own) for name, own in scores.items()}
+    drawn = resample(groups, statistics, resamples=max(resamples, _RESAMPLES_A_PAIR * len(pairs)), seed=seed)
+    rows = []
+    for a, b in pairs:
+        differences = drawn[a] - drawn[b]
+        differences = differences[np.isfinite(differences)]
+        below, above = (differences <= 0).sum(), (differences >= 0).sum()
+        p = min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1)) if len(differences) else float("nan")
+        rows.append([a, b, auc(labels, scores[a]) - auc(labels, scores[b]), *percentile_interval(differences), p])
+    table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS[:6])
+    table["p_corrected"] = holm(table["p"].to_numpy(np.float64))
+    better = np.where(table["difference"] > 0, table["a"], table["b"])
+    shown = table["p_corrected"] < level
+    table["verdict"] = [
+        f"{name} is better" if real else NO_DIFFERENCE for name, real in zip(better, shown, strict=True)
+    ]
+    return table
+
+
+def holm(p: Array) -> Array:
+    """(N,) p-values times the number of hypotheses still open, the least first; never falling, never above 1."""
+    order = np.argsort(p, kind="stable")
+    corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    out = np.empty(len(p))
+    out[order] = np.minimum(corrected, 1.0)
+    return out
+
+
+def comparison_metrics(table: pd.DataFrame) -> Metrics:
+    """metrics/summary.json of the table: `A_minus_B_auc` with its interval, `_p_corrected` and `_verdict`, flat."""
+    out: Metrics = {"pairs": len(table)}
+    for row in table.to_dict("records"):
+        key = f"{row['a']}_minus_{row['b']}_auc"
+        figures = {key: row["difference"], f"{key}_low": row["low"], f"{key}_high": row["high"]}
+        out |= explain_nulls(figures | {f"{key}_p_corrected": row["p_corrected"]}, "one class in the test set")
+        out[f"{key}_verdict"] = row["verdict"]
+    return out

@@ -1,0 +1,47 @@
+"""What a recipe costs, as far as it does not depend on the machine: seconds are in data/timings, never in metrics."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ffdi.features.spec import Spec
+from ffdi.metrics import Metrics
+from ffdi.tails.bundle import Bundle
+
+
+def cost(bundle: Bundle, spec: Spec) -> Metrics:
+    """Parameters and FLOPs (two for a multiplication with an addition) of prefix and of one tail, and bytes of a feature.
+
+    `flops_per_image` is what it takes to judge one image: the prefix once, and the tail of every fold. `bytes_per_image`
+    is one view's, uncompressed; `views_per_image` as many are kept of each training image.
+    """
+    size, tail = bundle.backbone.image_size, next(iter(bundle.tails.values()))
+    pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8, device="meta")
+    before = _flops(bundle.prefix, pixels) if bundle.prefix else 0
+    reads_as = getattr(torch, spec.reads_as)
+    after = _flops(tail, torch.zeros(1, *spec.shape, dtype=reads_as, device="meta"))
+    return {
+        "parameters_prefix": _parameters(bundle.prefix) if bundle.prefix else 0,
+        "parameters_tail": _parameters(tail),
+        "flops_prefix": before,
+        "flops_tail": after,
+        "flops_per_image": before + len(bundle.tails) * after,
+        "bytes_per_image": spec.row_bytes,
+        "views_per_image": bundle.backbone.view_count + 1,
+    }
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _flops(module: nn.Module, features: torch.Tensor) -> int:
+    """On the meta device nothing is computed, and attention takes no fused path that hides its FLOPs."""
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), torch.device("meta"), counter:
+        copy.deepcopy(module).to("meta").eval()(features)
+    return int(counter.get_total_flops())

@@ -1,0 +1,96 @@
+"""A bundle on images of another data set, straight from their files: what it is worth away from home."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ffdi.errors import InputError
+from ffdi.evaluation.evaluate import judge
+from ffdi.features.extract import compute_rows, image_files
+from ffdi.features.quantised import as_stored
+from ffdi.features.spec import INPUT, Features
+from ffdi.intake.duplicates import components, perceptual_pairs
+from ffdi.metrics import Metrics
+from ffdi.tails.batches import FeatureTable
+from ffdi.tails.bundle import BATCH, Bundle, prefix_of
+from ffdi.tails.checkpoint import Scores
+
+
+def cross_evaluate(
+    bundle: Bundle,
+    images: pd.DataFrame,
+    *,
+    root: Path,
+    tested_on: str,
+    phash_bits: int,
+    resamples: int,
+    seed: int,
+    max_pixels: int,
+    device: torch.device,
+    progress: Callable[[Iterator[Features], int], Iterable[Features]] = lambda blocks, total: blocks,
+) -> tuple[Metrics, pd.DataFrame]:
+    """Judge `bundle` on `images` (images.csv, or joined with folds.csv) with its frozen threshold and temperature.
+
+    The metrics are those of the home test set, with `recipe`, `tested_on` and `n_seen`; with them come the rows that
+    are left out: images that the bundle was trained or validated on, and near-duplicates of those: within `phash_bits`
+    of their perceptual hash. Raises InputError when none is left.
+    """
+    seen = seen_before(bundle, images, phash_bits)
+    own = images[~seen]
+    if own.empty:
+        raise InputError(f"{tested_on}: all {len(images)} images are known from the training: nothing to evaluate")
+    by_fold = score_files(bundle, own, root=root, max_pixels=max_pixels, device=device, progress=progress)
+    judged = judge(bundle, own, by_fold, resamples=resamples, seed=seed)
+    recipe = str(bundle.facts["recipe"]["name"])
+    about: Metrics = {"recipe": recipe, "tested_on": tested_on, "n_seen": int(seen.sum())}
+    return about | judged.metrics, images[seen]
+
+
+def seen_before(bundle: Bundle, images: pd.DataFrame, phash_bits: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """(N,) whether each image is, or is a near-duplicate of, one that the bundle was trained or validated on."""
+    known = len(bundle.seen)
+    hashes = [*bundle.seen["phash"], *images["phash"]]
+    cluster = components(perceptual_pairs(hashes, phash_bits), len(hashes))
+    alike = np.isin(cluster[known:], cluster[:known])
+    return np.asarray(alike | images["image_id"].isin(bundle.seen["image_id"]).to_numpy())
+
+
+def score_files(
+    bundle: Bundle,
+    images: pd.DataFrame,
+    *,
+    root: Path,
+    max_pixels: int,
+    device: torch.device,
+    progress: Callable[[Iterator[Features], int], Iterable[Features]] = lambda blocks, total: blocks,
+) -> dict[int, Scores]:
+    """Calibrated P(fake) of view 0 of every image by each fold's tail; only a batch of features is ever in memory."""
+    rows = [(image_id, 0) for image_id in images["image_id"]]
+    prefix = prefix_of(bundle)
+    blocks = compute_rows(rows, image_files(images), root=root, prefix=prefix, workers=None, max_pixels=max_pixels)
+    dtype = bundle.backbone.dtype if bundle.backbone.cut != INPUT else "uint8"
+    parts: dict[int, list[Scores]] = {fold: [] for fold in bundle.tails}
+    for batch in _batches(progress(blocks, len(rows))):
+        features = torch.from_numpy(as_stored(batch, dtype))
+        count, ones = torch.arange(len(batch)), torch.ones(len(batch), dtype=torch.int64)
+        table = FeatureTable(tuple(map(str, count.tolist())), features, count, ones, ones)
+        for fold, scores in bundle.fold_scores(table, device).items():
+            parts[fold].append(scores)
+    return {fold: np.concatenate(own) for fold, own in parts.items()}
+
+
+def _batches(blocks: Iterable[Features]) -> Iterator[Features]:
+    held: list[Features] = []
+    for block in blocks:
+        held.append(block)
+        if sum(map(len, held)) >= BATCH:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)

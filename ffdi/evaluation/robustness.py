@@ -1,0 +1,62 @@
+"""A recipe on test images that were compressed, shrunk, blurred, ...: views of the engine, cached like all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from ffdi.features.extract import Prefix, extract
+from ffdi.features.spec import Spec
+from ffdi.features.store import FeatureStore
+from ffdi.features.views import parse_level
+from ffdi.tails.bundle import Bundle, prefix_of
+
+VIEW = 1  # the view that is perturbed; view 0 is clean in every shard
+
+
+def perturbed_prefix(prefix: Prefix, level: str) -> Prefix:
+    """The same prefix on views that have one perturbation, drawn from the image alone where it is random."""
+    policy = parse_level(level)[2]
+    views = {"views": [dict(operation) for operation in policy], "view_seed": 0}
+    return replace(
+        prefix,
+        backbone=replace(prefix.backbone, view_count=VIEW, view_policy=policy, view_seed=0),
+        spec=replace(prefix.spec, policy=dict(prefix.spec.policy) | views),
+    )
+
+
+def perturbed_features(
+    bundle: Bundle,
+    spec: Spec,
+    test: pd.DataFrame,
+    levels: Sequence[str],
+    *,
+    root: Path,
+    out: Path,
+    shard_rows: int,
+    workers: int | None,
+    max_pixels: int,
+    progress: Callable[[Iterable[str], int], Iterable[str]] = lambda levels, total: levels,
+) -> Mapping[str, FeatureStore]:
+    """The features of every test image at each level, in `out`/LEVEL; a row that is there is never computed again.
+
+    `spec` is that of the clean features; a level's is the same but for its views. Levels that are in `out` and not in
+    `levels` are kept: another recipe may be judged by them. Raises as `extract` does.
+    """
+    clean = replace(prefix_of(bundle), spec=spec)
+    for level in progress(levels, len(levels)):
+        extract(
+            test,
+            ["perturbed"] * len(test),
+            root=root,
+            prefix=perturbed_prefix(clean, level),
+            out=out / level,
+            shard_rows=shard_rows,
+            workers=workers,
+            max_pixels=max_pixels,
+            say=lambda line: None,
+        )
+    return {level: FeatureStore(out / level) for level in levels}

@@ -1,0 +1,278 @@
+"""The page in a real browser: it renders, asks for nothing, sorts, fits a phone, is readable and runs no text of data.
+
+They skip where there is no Chromium or no playwright.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from conftest import make_tiny
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+Scheme = Literal["light", "dark"]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+EVIL = ("'\"><img src=x onerror=window.__pwned=1>.jpg", "<script>window.__pwned=1</script>.jpg")
+
+# elements that show text of their own, drawings aside
+TEXTS = """[...document.body.querySelectorAll(":not(svg, svg *, script, style)")].filter((e) => e.checkVisibility()
+  && [...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim()))"""
+# of every such element [what it is, its text's pixel, the pixel behind it], transparent layers painted in turn
+COLOURS = f"""() => {{
+  const canvas = document.createElement("canvas"), brush = canvas.getContext("2d", {{willReadFrequently: true}});
+  const paint = (colour) => {{ brush.fillStyle = colour; brush.fillRect(0, 0, 1, 1); }};
+  const pixel = () => [...brush.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  return {TEXTS}.map((e) => {{
+    const layers = [];
+    for (let up = e; up; up = up.parentElement) layers.unshift(getComputedStyle(up).backgroundColor);
+    ["white", ...layers].forEach(paint);
+    const behind = pixel();
+    paint(getComputedStyle(e).color);
+    return [`${{e.tagName}}.${{e.className}} ${{e.textContent.trim().slice(0, 30)}}`, pixel(), behind];
+  }});
+}}"""
+
+
+@dataclass
+class Opened:
+    """A loaded page, the addresses it asked for and what the browser complained about."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; of the module, for playwright's event loop would be in other tests' way."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser on PATH: none of {', '.join(BROWSERS)}")
+    with api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=FLAGS, timeout=60_000)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page on disk, of four recipes: one random, one without AUC, figures above 9 and texts that try to run."""
+    from test_report import page_of, write_results
+
+    from ffdi.intake.audit import CHECKS
+
+    folder = tmp_path_factory.mktemp("page")
+    tiny = make_tiny(folder / "data")
+    for old, new in zip(tiny.rows.loc[tiny.rows["role"] == "test", "path"], EVIL):  # the page shows test images only
+        (tiny.root / new).parent.mkdir(exist_ok=True)
+        (tiny.root / old).rename(tiny.root / new)
+        tiny.rows["path"] = tiny.rows["path"].replace(old, new)
+    metrics = write_results(folder, tiny, {"plain": False, "good": True, "best": True, "blank": True}, leaks=1)
+    changes: dict[str, dict[str, Any]] = {
+        "good": {"ece": 10.5, "weights": EVIL[0]},
+        "best": {"ece": 9.5, "val_auc_mean": 0.8},
+        "blank": {"auc_reason": "one class"} | dict.fromkeys(("auc", "auc_low", "auc_high", "eer")),
+    }
+    for name, change in changes.items():
+        file = metrics / f"{name}.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    findings = folder / "findings.csv"
+    findings.write_text(f"check,path_a,path_b,detail\n{CHECKS[0]},{EVIL[1]},b.jpg,x\n")
+    page = folder / "index.html"
+    page.write_text(page_of(metrics, tiny, ["plain", "good", "best", "blank"], findings), encoding="utf-8")
+    return page
+
+
+@contextmanager
+def opened(
+    browser: Browser,
+    file: Path,
+    *,
+    width: int = 1280,
+    height: int = 800,
+    scheme: Scheme = "light",
+    trust: bool = False,
+) -> Iterator[Opened]:
+    """The file in a fresh context without network; `trust` lifts the page's own policy, which would hide faults."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, offline=True, bypass_csp=trust
+    )
+    context.set_default_timeout(10_000)
+    page = context.new_page()
+    seen = Opened(page)
+    page.on("request", lambda request: seen.requests.append(request.url))
+    page.on("websocket", lambda socket: seen.requests.append(socket.url))
+    page.on("console", lambda m: seen.complaints.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    try:
+        page.goto(file.as_uri(), wait_until="load")
+        yield seen
+    finally:
+        context.close()
+
+
+def contrast(one: list[int], other: list[int]) -> float:
+    """WCAG's contrast ratio of two RGB colours."""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: list[int]) -> float:
+    """WCAG's relative luminance, 0 of black to 1 of white."""
+    parts = [c / 255 for c in colour]
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def heads(page: Page) -> list[Locator]:
+    return page.locator("table#leaderboard thead th").all()
+
+
+def check_order(page: Page, column: int) -> str:
+    """The column's cells are in the order that aria-sort tells, which is returned; missing ones are at an end.
+
+    A cell counts by its data-value, where it has one, and "≤ 0.1" as 0.1.
+    """
+    states = [head.get_attribute("aria-sort") for head in heads(page)]
+    state = states.pop(column)
+    assert state in ("ascending", "descending"), f"column {column} says {state!r}"
+    assert set(states) <= {"none", None}, f"column {column} is not the only sorted one: {states}"
+    cells = page.locator(f"table#leaderboard tbody tr > :nth-child({column + 1})")
+    texts = cells.evaluate_all("cells => cells.map((e) => (e.dataset.value ?? e.innerText).trim())")
+    there = [text for text in texts if text.strip("– ")]
+    blanks = len(texts) - len(there)
+    assert there in (texts[: len(there)], texts[blanks:]), f"missing figures amid others: {texts}"
+    numbers = [re.match(r"(?:[≤≥<>] ?)?([-+−]?\d+(?:\.\d+)?)", text) for text in there]
+    if all(numbers):
+        figures: list[Any] = [float(n[1].replace("−", "-")) for n in numbers if n]
+        expected = sorted(figures)
+    else:
+        figures, expected = there, page.evaluate("texts => texts.sort((a, b) => a.localeCompare(b))", there)
+    assert figures == (expected if state == "ascending" else expected[::-1]), f"column {column}, {state}: {texts}"
+    return state
+
+
+def test_it_renders_without_complaint(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file) as seen:
+        title = seen.page.locator("h1")
+        assert title.count() == 1
+        assert title.is_visible()
+        assert title.inner_text().strip()
+        assert seen.page.evaluate("document.body.getBoundingClientRect().height") > 500
+        assert seen.complaints == []
+
+
+def test_it_asks_for_nothing_but_itself(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file, trust=True) as seen:
+        seen.page.mouse.wheel(0, 100_000)
+        seen.page.wait_for_timeout(200)  # what loads late would ask now
+        assert page_file.as_uri() in seen.requests
+        assert [url[:200] for url in seen.requests if url != page_file.as_uri() and not url.startswith("data:")] == []
+
+
+def test_every_column_sorts_both_ways(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file) as seen:
+        rows = sorted(seen.page.locator("table#leaderboard tbody tr").all_inner_texts())
+        assert len(rows) == 4
+        for column, head in enumerate(heads(seen.page)):
+            states = set()
+            for _ in range(2):
+                head.locator("button").click()
+                states.add(check_order(seen.page, column))
+            assert states == {"ascending", "descending"}, f"column {column} sorts one way only"
+        assert sorted(seen.page.locator("table#leaderboard tbody tr").all_inner_texts()) == rows
+        assert seen.complaints == []
+
+
+def test_keys_sort_too(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file) as seen:
+        buttons = [head.locator("button") for head in heads(seen.page)]
+        buttons[0].focus()
+        seen.page.keyboard.press("Tab")
+        assert buttons[1].evaluate("e => e === document.activeElement"), "Tab does not lead to the next column"
+        assert buttons[1].evaluate("e => getComputedStyle(e).outlineStyle !== 'none'"), "the focus cannot be seen"
+        states = []
+        for key in ("Enter", "Space"):
+            seen.page.keyboard.press(key)
+            states.append(check_order(seen.page, 1))
+        assert sorted(states) == ["ascending", "descending"]
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_it_fits_the_width(browser: Browser, page_file: Path, width: int) -> None:
+    with opened(browser, page_file, width=width, height=844) as seen:
+        assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+        sizes = seen.page.evaluate(
+            f"{TEXTS}.map((e) => [parseFloat(getComputedStyle(e).fontSize), e.textContent.trim().slice(0, 30)])"
+        )
+        assert sizes
+        assert [size for size in sizes if size[0] < 12] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out(browser: Browser, page_file: Path, scheme: Scheme) -> None:
+    with opened(browser, page_file, scheme=scheme) as seen:
+        seen.page.wait_for_timeout(100)
+        colours = seen.page.evaluate(COLOURS)
+        assert colours
+        for what, ink, paper in colours:
+            assert contrast(ink, paper) >= 4.5, f"{what}: {ink} on {paper}"
+        behind = [luminance(paper) for _, _, paper in colours]
+        assert max(behind) < 0.2 if scheme == "dark" else min(behind) > 0.5
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_prints(browser: Browser, page_file: Path, scheme: Scheme) -> None:
+    with opened(browser, page_file, scheme=scheme) as seen:
+        pdf = seen.page.pdf(format="A4")
+        assert pdf.startswith(b"%PDF")
+        assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 1
+        seen.page.emulate_media(media="print")
+        assert seen.page.locator("h1").is_visible()
+
+
+def test_pictures_and_drawings_are_there(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file) as seen:
+        seen.page.evaluate("""async () => {
+          for (const e of document.querySelectorAll("details")) e.open = true;
+          for (const e of document.images) { e.loading = "eager"; await e.decode().catch(() => null); }
+        }""")
+        images = seen.page.evaluate("[...document.images].map((e) => [e.alt, e.complete && e.naturalWidth > 0])")
+        assert images
+        assert [alt for alt, whole in images if not whole] == []
+        drawings = """[...document.querySelectorAll("svg:not(svg svg)")].map((e) => e.getBoundingClientRect().width)"""
+        widths = seen.page.evaluate(drawings)
+        assert widths
+        assert min(widths) > 0
+
+
+def test_text_from_data_does_not_run(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file, trust=True) as seen:
+        for text in EVIL:
+            assert text in seen.page.locator("body").inner_text(), "the page does not show the text that this tests"
+        for head in heads(seen.page):
+            head.locator("button").click()
+        seen.page.wait_for_timeout(100)
+        assert seen.page.evaluate("typeof window.__pwned") == "undefined"
+        assert seen.page.locator("[onerror]").count() == 0

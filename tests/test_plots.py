@@ -1,0 +1,70 @@
+"""The pages of dvc plots without a network: make offline-plots."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("js_lib_vega_embed", reason="django-js-lib-vega-embed, the JavaScript, is not installed")
+pytest.importorskip("dvc", reason="dvc is not installed")
+
+HERE = Path(__file__).parents[1]
+ASKED = re.compile(r"""<(?:script|link|img)\b[^>]*\b(?:src|href)\s*=\s*["']?(?:https?:)?//""")
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repo")
+    (folder / ".dvc").mkdir()
+    shutil.copytree(HERE / ".dvc" / "plots", folder / ".dvc" / "plots")
+    for name in ("config", ".gitignore"):
+        shutil.copy(HERE / ".dvc" / name, folder / ".dvc" / name)
+    (folder / "roc.csv").write_text("fpr,tpr\n0,0\n0.25,0.75\n1,1\n")
+    run(folder, "git", "init", "-q")
+    return folder
+
+
+def run(folder: Path, *command: str) -> str:
+    environment = os.environ | {"DVC_GLOBAL_CONFIG_DIR": str(folder / "none"), "DVC_NO_ANALYTICS": "true"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout.strip()
+
+
+def plots(folder: Path) -> str:
+    run(folder, sys.executable, "-m", "dvc", "plots", "show", "roc.csv", "-x", "fpr", "-y", "tpr", "-o", "page")
+    return (folder / "page" / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_page_of_dvc_plots_carries_its_javascript(repo: Path) -> None:
+    assert ASKED.search(plots(repo)), "DVC's own page fetches nothing any more: offline.py can go"
+
+    run(repo, sys.executable, ".dvc/plots/offline.py")
+    template = (repo / ".dvc" / "tmp" / "plots_page.html").read_text(encoding="utf-8")
+    assert not ASKED.search(template)
+    assert "{plot_divs}" in template and "{scripts}" not in template
+    assert template.count("</script>") == 1  # none in the JavaScript, which would end there
+
+    page = plots(repo)
+    assert not ASKED.search(page) and 'src="http' not in page
+    assert page.count("vegaEmbed('#") == 1
+    assert '"tpr": "0.75"' in page or '"tpr": 0.75' in page
+    head = page.split("</script>")[0]
+    assert head.index('<meta charset="utf-8">') < head.index("<script>")
+    assert all(f".{name}=" in head for name in ("vega", "vegaLite", "vegaEmbed"))
+
+
+def test_only_this_checkout_is_told_and_git_sees_nothing(repo: Path) -> None:
+    run(repo, sys.executable, ".dvc/plots/offline.py")
+    told = run(repo, sys.executable, "-m", "dvc", "config", "--local", "plots.html_template")
+    assert (repo / ".dvc" / told).is_file()  # DVC starts from .dvc
+    seen = run(repo, "git", "status", "--porcelain", "--untracked-files=all")
+    assert "offline.py" in seen and "config.local" not in seen and "plots_page" not in seen
