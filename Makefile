@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
 export UV_SYSTEM_CERTS := true
 
-.PHONY: repro test lint bench check-repro offline-plots lock clean
+.PHONY: repro test lint bench check-repro offline-plots lock
 
 repro: $(VENV)/installed
 	dvc repro

@@ -49,8 +49,13 @@ def mean_of(values: Array) -> Statistic:
 def resample(
     groups: Array, statistics: Mapping[str, Statistic], *, resamples: int, seed: int
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """(resamples,) values of each statistic. All see the same draws, so that they can be compared pair by pair."""
+    """(resamples,) values of each statistic. All see the same draws, so that they can be compared pair by pair.
+
+    Of a single group every draw is the same, which tells nothing: all values are NaN then.
+    """
     names, group = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
+        return {name: np.full(resamples, np.nan) for name in statistics}
     rng = np.random.default_rng(seed)
     size = max(1, _BLOCK // max(len(group), 1))
     drawn: dict[str, list[Array]] = {name: [] for name in statistics}

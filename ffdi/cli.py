@@ -206,6 +206,7 @@ def evaluate(
 
     from ffdi.evaluation.cross import cross_evaluate
     from ffdi.evaluation.evaluate import test_rows
+    from ffdi.files import replacing
     from ffdi.intake.tables import join, read_folds, read_images
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle
@@ -213,24 +214,27 @@ def evaluate(
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
+    if not root.is_dir():
+        raise InputError(f"{root}: is no folder")
     images = read_images(images_file)
     if folds_file:
         images = test_rows(join(images, read_folds(folds_file)))
     bundle, name = load_bundle(model), name or root.resolve().name
-    metrics, seen = cross_evaluate(
-        bundle,
-        images,
-        root=root,
-        tested_on=name,
-        phash_bits=phash_bits,
-        resamples=bootstrap,
-        seed=seed,
-        max_pixels=max_pixels,
-        device=choose_device("auto"),
-        progress=bar(f"evaluate on {name}"),
-    )
     out = out or Path("metrics/cross") / f"{model.resolve().name}-on-{name}.json"
-    write_json(out, metrics)
+    with replacing(out) as temporary:  # opened first: who may not write there learns it before all is scored
+        metrics, seen = cross_evaluate(
+            bundle,
+            images,
+            root=root,
+            tested_on=name,
+            phash_bits=phash_bits,
+            resamples=bootstrap,
+            seed=seed,
+            max_pixels=max_pixels,
+            device=choose_device("auto"),
+            progress=bar(f"evaluate on {name}"),
+        )
+        write_json(temporary, metrics)
     for path in seen["path"]:
         say(f"{str(path)!r}: left out: the model was trained on it or on a near-duplicate")
     say(f"{metrics['trained_on']} -> {name}: {said(metrics)}; {metrics['n_seen']} images left out")

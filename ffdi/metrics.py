@@ -171,7 +171,7 @@ def evaluate_scores(
             out[key + "_reason"] = f"{reals} reals cannot resolve a false-positive rate of {rate:g}"
             out[key + "_at_most"] = tpr_bound(fpr, tpr, reals, rate)
     out |= {"threshold": threshold, "n_test": len(labels), "n_groups": len(np.unique(groups))}
-    return explain_nulls(out, f"{reals} reals and {fakes} fakes")
+    return explain_nulls(out, f"{reals} reals and {fakes} fakes, {out['n_groups']} groups")
 
 
 def explain_nulls(metrics: Metrics, reason: str) -> Metrics:

@@ -229,7 +229,7 @@ class Evaluate(Section):
     @field_validator("robustness", mode="before")
     @classmethod
     def _none_may_be_empty(cls, value: Any) -> Any:
-        return {} if value == () else value
+        return {} if value in ((), []) else value
 
 
 class Ladder(Section):

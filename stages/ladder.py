@@ -6,6 +6,8 @@ from pathlib import Path
 import click
 
 from ffdi.cli import bar, say, stage_command
+from ffdi.errors import ParamsError
+from ffdi.features.spec import INPUT
 from ffdi.params import read_params
 
 
@@ -31,6 +33,10 @@ def main(
     ladder = params.ladder
     recipe = params.recipe(ladder.recipe)
     backbone = params.backbone(recipe.backbone)
+    if backbone.cut == INPUT:
+        raise ParamsError(
+            f"ladder.recipe: {ladder.recipe} has cut: input, and so no extraction to get wrong: name a recipe that has a cut"
+        )
     import torch
 
     from ffdi.evaluation.ladder import RUNGS, climb

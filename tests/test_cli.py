@@ -78,6 +78,21 @@ def test_stopwatch_writes_seconds(tmp_path: Path) -> None:
     assert (tmp_path / "timings" / "train-x.json").read_text().startswith('{\n  "seconds": ')
 
 
+def test_a_run_that_computed_nothing_leaves_the_times_of_the_one_that_did(tmp_path: Path) -> None:
+    def written(**more: float) -> Any:
+        with stopwatch("extract-x", tmp_path) as times:
+            times.update(more)
+        return json.loads((tmp_path / "extract-x.json").read_text())
+
+    first = written(computed=0)  # better than none
+    assert first["computed"] == 0 and first["seconds"] >= 0
+    real = written(computed=12, decode=0.123456)
+    assert (real["computed"], real["decode"]) == (12, 0.1235)
+    assert written(computed=0, decode=9.0) == real
+    assert written(computed=3)["computed"] == 3
+    assert "computed" not in written()  # a stage that does not count is always timed
+
+
 def test_predict_equals_the_scores_from_shards(trained: Trained, tiny: Tiny) -> None:
     bundle, store = load_bundle(trained.model), FeatureStore(trained.features)
     rows = tiny.rows.head(5)

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from ffdi.bootstrap import accuracy_interval, auc_interval, seeds_interval
 from ffdi.errors import FfdiError
 from ffdi.metrics import (
     auc,
@@ -183,40 +182,6 @@ def test_explain_nulls_keeps_a_given_reason() -> None:
     assert out == {"a": None, "a_reason": "mine", "b": None, "b_reason": "undefined: all", "c": 1}
 
 
-def noisy(images: int) -> tuple[Array, Array]:
-    """Labels and scores of an AUC of about .75."""
-    rng = np.random.default_rng(3)
-    labels = rng.integers(0, 2, images)
-    return labels, 1 / (1 + np.exp(-(labels + rng.normal(0, 1, images))))
-
-
-def test_intervals_hold_the_estimate_and_widen_with_fewer_groups() -> None:
-    labels, scores = noisy(40)
-    called, each = (scores >= 0.5).astype(int), np.arange(40)
-
-    def widths(rows: Array, groups: Array) -> Array:
-        drawn = {"resamples": 400, "seed": 0}
-        found = (
-            auc_interval(labels[rows], scores[rows], groups, **drawn),
-            accuracy_interval(labels[rows], called[rows], groups, **drawn),
-        )
-        for (low, high), estimate in zip(found, (auc(labels, scores), (labels == called).mean()), strict=True):
-            assert 0 <= low < estimate < high <= 1
-        return np.array([high - low for low, high in found])
-
-    # Ten copies of every image tell nothing new. By group the interval is the same, to the last bit; counted as 400
-    # images it would shrink by about sqrt(10) = 3.2.
-    copies = np.tile(each, 10)
-    assert (widths(copies, copies) == widths(each, each)).all()
-    assert (widths(copies, np.arange(400)) < widths(each, each) / 2.5).all()
-
-
-def test_intervals_repeat_by_seed_alone() -> None:
-    (labels, scores), groups = noisy(60), np.arange(60) % 15
-    first, again, other = (auc_interval(labels, scores, groups, resamples=100, seed=s) for s in (0, 0, 1))
-    assert first == again != other
-
-
 @pytest.mark.parametrize(
     ("labels", "scores", "due"),
     [
@@ -254,19 +219,3 @@ def test_temperature_undoes_a_scale(scale: float) -> None:
     logits = rng.normal(0, 2, 40_000)
     labels = (rng.random(40_000) < 1 / (1 + np.exp(-logits))).astype(int)  # calibrated as they are
     assert fit_temperature(labels, scale * logits) == pytest.approx(scale, rel=0.05)
-
-
-def test_the_interval_over_seeds_by_hand() -> None:
-    """Mean .5, standard deviation .1, t(.975, 2) = 4.3027: .5 +- 4.3027 x .1 / sqrt(3)."""
-    assert seeds_interval(np.array([0.4, 0.5, 0.6])) == pytest.approx((0.25159, 0.74841), abs=1e-4)
-
-
-def test_the_interval_of_several_models_is_that_of_their_mean() -> None:
-    rng = np.random.default_rng(0)
-    labels, groups = np.arange(60) % 2, np.arange(60).astype(str)
-    one, other = rng.normal(size=60) + labels, rng.normal(size=60)
-    options: dict[str, Any] = {"resamples": 200, "seed": 0}
-    assert auc_interval(labels, np.stack([one, one]), groups, **options) == auc_interval(labels, one, groups, **options)
-    both = auc_interval(labels, np.stack([one, other]), groups, **options)
-    middle = (auc(labels, one) + auc(labels, other)) / 2
-    assert both[0] < middle < both[1]

@@ -85,6 +85,16 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ("recipes.mobilenet_v2.augment", [{"jpeg": {"q": 3}}], r"augment operation jpeg: option 'q' is not one of p"),
         ("recipes.mobilenet_v2.head.drop_path", 1.0, r"drop_path: .*less than 1"),
         ("data.synthesise", -1, r"data.synthesise: .*0 \(is -1\)"),
+        ("evaluate.robustness.levels", ["fog-3"], r"evaluate.robustness.levels: level 'fog-3' .*kinds: jpeg, resize, "),
+        ("evaluate.robustness.levels", ["jpeg-30", "jpeg-0"], r"level 'jpeg-0': the strength .* 1 to 100 \(is "),
+        (
+            "evaluate.robustness.recipes",
+            ["late_cut", "vgg"],
+            r"evaluate.robustness.recipes: 'vgg' is not one of efficientnet_lite0, late_cut, ",
+        ),
+        ("evaluate.robustness", ["jpeg-30"], r"evaluate.robustness: .*"),
+        ("evaluate.robustness.level", [], r"unknown key evaluate.robustness.level: choose one of recipes, levels"),
+        ("evaluate.bootstrap", 99, r"evaluate.bootstrap: .*100 \(is 99\)"),
         ("recipes", {}, r"'late_cut' is not one of none"),
         ("recipes.a/b", {"backbone": "mobilenet_v2"}, r"recipe 'a/b': a name has"),
         ("backbones", 3, r"backbones: .*\(is 3\)"),
@@ -95,6 +105,18 @@ def test_what_is_wrong_is_said_on_one_line(tmp_path: Path, key: str, value: Any,
     with pytest.raises(ParamsError, match=says) as caught:
         read_params(file)
     assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("none", [[], {}, {"levels": []}, {"recipes": []}])
+def test_robustness_may_be_none(none: Any, tmp_path: Path) -> None:
+    robustness = read_params(changed(tmp_path, **{"evaluate.robustness": none})).evaluate.robustness
+    assert (robustness.recipes, robustness.levels) == ((), ())
+
+
+@pytest.mark.parametrize("preset", sorted((COMMITTED.parent / "presets").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_presets_are_read(preset: Path) -> None:
+    params = read_params(preset)
+    assert set(params.evaluate.robustness.recipes) <= set(params.recipes)
 
 
 @pytest.mark.parametrize("name", RESERVED_NAMES)

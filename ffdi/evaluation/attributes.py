@@ -48,19 +48,25 @@ def attribute_metrics(test: pd.DataFrame, table: pd.DataFrame) -> Metrics:
     Raises InputError when two values would have the same name.
     """
     out: Metrics = {}
+
+    def put(figures: Metrics) -> None:
+        if twice := set(figures) & set(out):
+            raise InputError(
+                f"images.csv: two attributes and values would both be called {min(twice)}: rename a column"
+            )
+        out.update(figures)
+
     for row in table.to_dict("records"):
         key = f"attr_{row['attribute']}_{row['value']}"
-        if f"{key}_auc" in out:
-            raise InputError(f"images.csv: two attributes and values would both be called {key}: rename one column")
         figures = {f"{key}_{name}": row[name] for name in COLUMNS[5:]}
-        out |= {f"{key}_reals": row["reals"], f"{key}_fakes": row["fakes"]}
-        out |= explain_nulls(figures, f"{row['reals']} reals and {row['fakes']} fakes")
+        reason = f"{row['reals']} reals and {row['fakes']} fakes, or one group"
+        put({f"{key}_reals": row["reals"], f"{key}_fakes": row["fakes"]} | explain_nulls(figures, reason))
     for attribute in _attributes(test):
         values = test[f"attr_{attribute}"]
         count = int(values[values != ""].nunique())
         if count > MOST_VALUES:
-            out[f"attr_{attribute}"] = None
-            out[f"attr_{attribute}_reason"] = f"{count} values in the test set: more than {MOST_VALUES} are not split"
+            reason = f"{count} values in the test set: more than {MOST_VALUES} are not split"
+            put({f"attr_{attribute}": None, f"attr_{attribute}_reason": reason})
     return out
 
 

@@ -16,7 +16,6 @@ from ffdi.metrics import Array, Metrics, auc, explain_nulls
 
 NO_DIFFERENCE = "no difference shown"
 COLUMNS = ["a", "b", "difference", "low", "high", "p", "p_corrected", "verdict"]
-_RESAMPLES_A_PAIR = 100  # with fewer, the least p there is would not pass the correction for so many pairs
 
 
 def read_scores(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> tuple[Array, Array, dict[str, Array]]:
@@ -42,20 +41,18 @@ def compare(
     """A row (COLUMNS) for every two recipes of `scores`, each (N,) P(fake) of the same images in the same order.
 
     `difference` is AUC of a minus AUC of b, `low` and `high` its 95 % interval: a paired bootstrap over groups, in which
-    both see the same draws. `p` is two-sided, the share of draws on the other side of 0 (one added to both counts, so
-    that it is never 0), `p_corrected` is corrected for the number of pairs (Holm, Scand. J. Statist. 1979), and the
-    verdict names the better one where that is below `level`. NaN where a class is missing.
+    both see the same draws. `p` is two-sided, of Student's t: the difference over its bootstrap standard error, with as
+    many degrees of freedom as there are groups less one, for few groups tell little however alike they are.
+    `p_corrected` is corrected for the number of pairs (Holm, Scand. J. Statist. 1979), and the verdict names the better
+    one where that is below `level`. NaN where a class is missing, or all is one group.
     """
     pairs = list(itertools.combinations(scores, 2))
     statistics = {name: auc_of(labels, own) for name, own in scores.items()}
-    drawn = resample(groups, statistics, resamples=max(resamples, _RESAMPLES_A_PAIR * len(pairs)), seed=seed)
-    rows = []
+    drawn = resample(groups, statistics, resamples=resamples, seed=seed)
+    count, rows = len(np.unique(groups)), []
     for a, b in pairs:
-        differences = drawn[a] - drawn[b]
-        differences = differences[np.isfinite(differences)]
-        below, above = (differences <= 0).sum(), (differences >= 0).sum()
-        p = min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1)) if len(differences) else float("nan")
-        rows.append([a, b, auc(labels, scores[a]) - auc(labels, scores[b]), *percentile_interval(differences), p])
+        draws, difference = drawn[a] - drawn[b], auc(labels, scores[a]) - auc(labels, scores[b])
+        rows.append([a, b, difference, *percentile_interval(draws), _p_value(difference, draws, count)])
     table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS[:6])
     table["p_corrected"] = holm(table["p"].to_numpy(np.float64))
     better = np.where(table["difference"] > 0, table["a"], table["b"])
@@ -64,6 +61,17 @@ def compare(
         f"{name} is better" if real else NO_DIFFERENCE for name, real in zip(better, shown, strict=True)
     ]
     return table
+
+
+def _p_value(difference: float, draws: Array, groups: int) -> float:
+    """A bootstrap's variance is short by (n - 1) / n; where it is 0, all groups agree, as in a sign test they may."""
+    from scipy.stats import t
+
+    draws = draws[np.isfinite(draws)]
+    if not len(draws) or difference == 0:
+        return float("nan") if not len(draws) else 1.0
+    error = float(np.std(draws)) * (groups / (groups - 1)) ** 0.5
+    return float(2 * t.sf(abs(difference) / error, groups - 1)) if error > 1e-12 else 2 * 0.5**groups
 
 
 def holm(p: Array) -> Array:
@@ -81,6 +89,8 @@ def comparison_metrics(table: pd.DataFrame) -> Metrics:
     for row in table.to_dict("records"):
         key = f"{row['a']}_minus_{row['b']}_auc"
         figures = {key: row["difference"], f"{key}_low": row["low"], f"{key}_high": row["high"]}
-        out |= explain_nulls(figures | {f"{key}_p_corrected": row["p_corrected"]}, "one class in the test set")
+        out |= explain_nulls(
+            figures | {f"{key}_p_corrected": row["p_corrected"]}, "one class, or one group, in the test set"
+        )
         out[f"{key}_verdict"] = row["verdict"]
     return out

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -38,11 +38,13 @@ def cross_evaluate(
     """Judge `bundle` on `images` (images.csv, or joined with folds.csv) with its frozen threshold and temperature.
 
     The metrics are those of the home test set, with `recipe`, `tested_on` and `n_seen`; with them come the rows that
-    are left out: images that the bundle was trained or validated on, and near-duplicates of those: within `phash_bits`
-    of their perceptual hash. Raises InputError when none is left.
+    are left out: images that the bundle was trained or validated on, and what near-duplicates (perceptual hashes within
+    `phash_bits`) link to those. An image without a group stands in that of its near-duplicates. Raises InputError when
+    none is left.
     """
-    seen = seen_before(bundle, images, phash_bits)
-    own = images[~seen]
+    seen, cluster = seen_before(bundle, images, phash_bits)
+    group = images["group"].where(images["group"] != "", [f"near-duplicates {c}" for c in cluster])
+    own = images.assign(group=group)[~seen]
     if own.empty:
         raise InputError(f"{tested_on}: all {len(images)} images are known from the training: nothing to evaluate")
     by_fold = score_files(bundle, own, root=root, max_pixels=max_pixels, device=device, progress=progress)
@@ -52,13 +54,15 @@ def cross_evaluate(
     return about | judged.metrics, images[seen]
 
 
-def seen_before(bundle: Bundle, images: pd.DataFrame, phash_bits: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """(N,) whether each image is, or is a near-duplicate of, one that the bundle was trained or validated on."""
+def seen_before(
+    bundle: Bundle, images: pd.DataFrame, phash_bits: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """(N,) whether each image is one of the training or linked to one by near-duplicates; (N,) its cluster of those."""
     known = len(bundle.seen)
     hashes = [*bundle.seen["phash"], *images["phash"]]
     cluster = components(perceptual_pairs(hashes, phash_bits), len(hashes))
-    alike = np.isin(cluster[known:], cluster[:known])
-    return np.asarray(alike | images["image_id"].isin(bundle.seen["image_id"]).to_numpy())
+    alike = np.isin(cluster[known:], cluster[:known]) | images["image_id"].isin(bundle.seen["image_id"]).to_numpy()
+    return alike, cluster[known:]
 
 
 def score_files(

@@ -85,7 +85,9 @@ def evaluate(
         for row in sweep.to_dict("records")
         for figure in ("auc", "auc_low", "auc_high", "accuracy")
     }
-    metrics = judged.metrics | explain_nulls(figures, "one class in the test set") | cost(bundle, store.spec)
+    metrics = (
+        judged.metrics | explain_nulls(figures, "one class, or one group, in the test set") | cost(bundle, store.spec)
+    )
     return Evaluation(metrics, {**judged.plots, "robustness": sweep})
 
 
@@ -128,7 +130,7 @@ def judge(
     attributes = by_attribute(test, scores, threshold=bundle.threshold, resamples=resamples, seed=seed)
     metrics |= attribute_metrics(test, attributes)
     plots = _plots(test, scores, by_fold, bundle.threshold) | {"folds": alone, "attributes": attributes}
-    return Evaluation(explain_nulls(metrics, "one class in the test set"), plots)
+    return Evaluation(explain_nulls(metrics, "one class, or one group, in the test set"), plots)
 
 
 def _folds_alone(

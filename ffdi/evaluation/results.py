@@ -144,8 +144,12 @@ def caveats(results: Results) -> list[str]:
         out.append(f"The data has shortcuts: {', '.join(shortcuts)} alone tell fake from real better than chance.")
     if audit["source_overlap"]:
         out.append(f"{audit['source_overlap']} forgeries stand on another side of a border than the photo they are of.")
-    if not results.cross:
-        out.append("It was not judged on any other data set.")
+    away = [
+        f"{m['auc']:.3f} on {m['tested_on']}"
+        for m in results.cross
+        if (m["recipe"], m["trained_on"]) == (name, best["trained_on"]) and m["auc"] is not None
+    ]
+    out.append(f"On other data: AUC {', '.join(away)}." if away else "It was not judged on any other data set.")
     return out
 
 

@@ -6,18 +6,22 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import Tiny, Trained
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ffdi.errors import FfdiError, InputError, ShardError
+from ffdi.evaluation.attributes import COLUMNS as ATTRIBUTES
 from ffdi.evaluation.evaluate import Evaluation, evaluate, state_hash
 from ffdi.features.store import FeatureStore
 from ffdi.files import write_json
-from ffdi.metrics import auc
+from ffdi.metrics import auc, evaluate_scores
 from ffdi.tails.bundle import Bundle, load_bundle
 
 KEYS = [
@@ -48,6 +52,15 @@ KEYS = [
     "n_groups",
     "pretrained",
     "weights",
+    "trained_on",
+    *(f"fold_{fold}_{figure}" for fold in range(3) for figure in ("auc", "auc_low", "auc_high", "accuracy")),
+    "parameters_prefix",
+    "parameters_tail",
+    "flops_prefix",
+    "flops_tail",
+    "flops_per_image",
+    "bytes_per_image",
+    "views_per_image",
 ]
 
 
@@ -75,7 +88,7 @@ def test_every_documented_key_is_there_and_every_null_has_its_reason(result: Eva
     for key, value in metrics.items():
         assert value is None or isinstance(value, str | bool | int) or math.isfinite(value), key
         assert (value is None) == (f"{key}_reason" in metrics), key
-    assert (metrics["pretrained"], metrics["weights"]) == (False, "random")
+    assert (metrics["pretrained"], metrics["weights"], metrics["trained_on"]) == (False, "random", "tiny")
 
 
 def test_the_figures_are_of_the_test_rows_alone(result: Evaluation, trained: Trained, tiny: Tiny) -> None:
@@ -92,6 +105,43 @@ def test_the_validation_figures_are_the_folds(result: Evaluation, trained: Train
     folds = list(load_bundle(trained.model).facts["val_auc"].values())
     assert result.metrics["val_auc_mean"] == pytest.approx(np.mean(folds))
     assert result.metrics["val_auc_std"] == pytest.approx(np.std(folds, ddof=1))
+
+
+def test_each_fold_is_judged_alone(result: Evaluation, trained: Trained, tiny: Tiny) -> None:
+    bundle, store = load_bundle(trained.model), FeatureStore(trained.features)
+    test = tiny.rows[tiny.rows["role"] == "test"]
+    labels, table = test["label"].to_numpy(), result.plots["scores"].set_index("image_id").loc[test["image_id"]]
+    features = torch.from_numpy(store.read([(i, 0) for i in test["image_id"]])).float()
+    for fold, row in enumerate(result.plots["folds"].to_dict("records")):
+        with torch.inference_mode():
+            logits = bundle.tails[fold](features)
+        own = ((logits[:, 1] - logits[:, 0]) / bundle.temperature).sigmoid().numpy()
+        assert table[f"fold_{fold}"].to_numpy() == pytest.approx(own, abs=1e-5)
+        assert row["fold"] == fold and row["auc"] == pytest.approx(auc(labels, own))
+        assert row["accuracy"] == ((own >= bundle.threshold) == labels).mean()
+        assert row["auc_low"] <= row["auc"] <= row["auc_high"]
+        for figure in ("auc", "auc_low", "auc_high", "accuracy"):
+            assert result.metrics[f"fold_{fold}_{figure}"] == row[figure]
+    folds = table[[f"fold_{fold}" for fold in range(3)]]
+    assert folds.nunique(axis=1).gt(1).all() and table["score"].to_numpy() == pytest.approx(folds.mean(axis=1))
+
+
+def test_attributes_are_judged(trained: Trained, tiny: Tiny) -> None:
+    maker = np.where(tiny.rows["label"] == 1, np.where(np.arange(len(tiny.rows)) % 3, "gan", "swap"), "")
+    made = judged(trained, tiny.rows.assign(attr_maker=maker))
+    test = tiny.rows["role"] == "test"
+    for value in ("gan", "swap"):
+        assert made.metrics[f"attr_maker_{value}_fakes"] == int((test & (maker == value)).sum())
+        assert made.metrics[f"attr_maker_{value}_auc"] is not None
+    assert made.plots["attributes"]["value"].tolist() == ["gan", "swap"]
+
+
+def test_the_seconds_are_told_and_are_no_metrics(trained: Trained, tiny: Tiny) -> None:
+    bundle, times = load_bundle(trained.model), dict[str, float]()
+    options: dict[str, Any] = {"resamples": 200, "seed": 0, "memory_gb": 1, "device": torch.device("cpu")}
+    metrics = evaluate(bundle, FeatureStore(trained.features), tiny.rows, timed=times, **options).metrics
+    assert set(times) == {"tails", "images"} and times["tails"] > 0 and times["images"] == metrics["n_test"]
+    assert not set(times) & set(metrics)
 
 
 def test_one_fold_has_no_spread(trained: Trained, tiny: Tiny) -> None:
@@ -150,7 +200,7 @@ def test_a_test_set_of_one_class_has_null_figures_with_a_reason(
     rows = tiny.rows[(tiny.rows["role"] == "train") | (tiny.rows["label"] == label)]
     made = judged(trained, rows)
     metrics = made.metrics
-    for key in ("auc", "auc_low", "auc_high", "ap", "eer", "balanced_accuracy", "tpr_at_fpr_1e_1"):
+    for key in ("auc", "auc_low", "auc_high", "ap", "eer", "balanced_accuracy", "tpr_at_fpr_1e_1", "fold_2_auc_low"):
         assert metrics[key] is None and metrics[f"{key}_reason"], key
     assert metrics["accuracy"] is not None
     write_json(tmp_path / "m.json", metrics)
@@ -175,9 +225,12 @@ def test_the_plots_have_their_columns(result: Evaluation, tiny: Tiny) -> None:
     assert {name: list(table.columns) for name, table in result.plots.items()} == {
         "confusion": ["actual", "predicted"],
         "calibration": ["score", "fakes", "images"],
-        "scores": ["image_id", "label", "score"],
+        "scores": ["image_id", "label", "score", "fold_0", "fold_1", "fold_2"],
         "roc": ["fpr", "tpr", "threshold"],
         "pr": ["recall", "precision"],
+        "folds": ["fold", "auc", "auc_low", "auc_high", "accuracy"],
+        "attributes": ATTRIBUTES,
+        "robustness": ["level", "kind", "strength", "auc", "auc_low", "auc_high", "accuracy"],
     }
     count = int((tiny.rows["role"] == "test").sum())
     assert len(result.plots["confusion"]) == len(result.plots["scores"]) == count
@@ -199,3 +252,28 @@ def test_plots_of_a_former_run_are_deleted(result: Evaluation, tmp_path: Path) -
     (tmp_path / "stale.csv").write_text("x\n")
     result.write_plots(tmp_path)
     assert sorted(p.stem for p in tmp_path.iterdir()) == sorted(result.plots)
+
+
+@st.composite
+def any_test_set(draw: st.DrawFn) -> tuple[Any, Any, Any, float]:
+    """(labels, scores, groups, threshold): one class or both, scores that may be constant, few or many groups."""
+    size = draw(st.integers(1, 30))
+    score = draw(st.sampled_from([st.just(0.0), st.just(1.0), st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1)]))
+
+    def row(value: st.SearchStrategy[Any]) -> Any:
+        return np.array(draw(st.lists(value, min_size=size, max_size=size)))
+
+    label = draw(st.sampled_from([st.just(0), st.just(1), st.integers(0, 1)]))
+    return row(label), row(score), row(st.sampled_from("abcdefgh")), draw(st.floats(0, 1))
+
+
+@settings(deadline=None, max_examples=150)
+@given(any_test_set())
+def test_no_nan_or_infinity_ever_comes_out(test_set: tuple[Any, Any, Any, float]) -> None:
+    labels, scores, groups, threshold = test_set
+    metrics = evaluate_scores(labels, scores, groups, threshold=threshold, resamples=20, seed=0)
+    json.dumps(metrics, allow_nan=False)
+    for key, value in metrics.items():
+        assert (value is None) == (f"{key}_reason" in metrics), key
+    if len(set(labels.tolist())) == 2:
+        assert all(metrics[key] is not None for key in ("auc", "ap", "eer", "balanced_accuracy"))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from conftest import make_tiny
+from conftest import Trained, make_tiny
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -76,7 +76,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page_file(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Path:
     """A page on disk, of four recipes: one random, one without AUC, figures above 9 and texts that try to run."""
     from test_report import page_of, write_results
 
@@ -88,7 +88,14 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (tiny.root / new).parent.mkdir(exist_ok=True)
         (tiny.root / old).rename(tiny.root / new)
         tiny.rows["path"] = tiny.rows["path"].replace(old, new)
-    metrics = write_results(folder, tiny, {"plain": False, "good": True, "best": True, "blank": True}, leaks=1)
+    metrics = write_results(
+        folder,
+        tiny,
+        trained,
+        {"plain": False, "good": True, "best": True, "blank": True},
+        leaks=1,
+        levels=("jpeg-50", "blur-2"),
+    )
     changes: dict[str, dict[str, Any]] = {
         "good": {"ece": 10.5, "weights": EVIL[0]},
         "best": {"ece": 9.5, "val_auc_mean": 0.8},

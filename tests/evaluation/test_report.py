@@ -4,46 +4,65 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Tiny, make_tiny
+from conftest import Tiny, Trained, make_tiny
 
 from ffdi.errors import InputError
+from ffdi.evaluation.compare import compare, read_scores
+from ffdi.evaluation.cost import cost
+from ffdi.evaluation.evaluate import Evaluation, judge
 from ffdi.evaluation.ladder import RUNGS
-from ffdi.evaluation.report import read_results, render_page, results_table, verdict
+from ffdi.evaluation.report import heat_maps, render_page, wrongest
+from ffdi.evaluation.results import Results, caveats, read_results, results_table, verdict
+from ffdi.features.store import FeatureStore
+from ffdi.features.views import parse_level
+from ffdi.files import write_json
 from ffdi.intake.audit import CHECKS
 from ffdi.intake.probes import PROBES
-from ffdi.metrics import evaluate_scores, reliability, roc_points
+from ffdi.intake.tables import write_table
+from ffdi.tails.bundle import load_bundle
 
 EVIL = "<script>alert(1)</script>"
 
 
-def write_results(folder: Path, tiny: Tiny, recipes: dict[str, bool], *, leaks: int = 0) -> Path:
-    """metrics/ with a file per recipe (name -> pretrained) as the stages write them, scores drawn from a seed."""
+def write_results(
+    folder: Path,
+    tiny: Tiny,
+    trained: Trained,
+    recipes: dict[str, bool],
+    *,
+    leaks: int = 0,
+    levels: tuple[str, ...] = (),
+) -> Path:
+    """metrics/ and data/ as the stages write them for recipes (name -> pretrained); scores are drawn from a seed."""
     metrics = folder / "metrics"
     test = tiny.rows[tiny.rows["role"] == "test"]
-    labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
+    labels, bundle = test["label"].to_numpy(), load_bundle(trained.model)
+    spec, sweep = (
+        FeatureStore(trained.features).spec,
+        [[level, *parse_level(level)[:2], 0.6, 0.5, 0.7, 0.6] for level in levels],
+    )
     for number, (name, pretrained) in enumerate(recipes.items()):
-        scores = np.clip(0.5 + 0.2 * (labels - 0.5) + np.random.default_rng(number).normal(0, 0.2, len(labels)), 0, 1)
-        facts: dict[str, Any] = evaluate_scores(labels, scores, groups, threshold=0.5, resamples=200, seed=0)
-        facts |= {"val_auc_mean": 0.7, "val_auc_std": 0.01, "pretrained": pretrained, "weights": "file:w.safetensors"}
-        facts |= {"network": "timm:resnet18", "cut": "layer4"}
-        plots = metrics / "plots" / name
-        (plots / "test").mkdir(parents=True)
-        (plots / "train").mkdir()
-        (metrics / f"{name}.json").write_text(json.dumps(facts))
-        fpr, tpr, at = roc_points(labels, scores)
-        pd.DataFrame({"fpr": fpr, "tpr": tpr, "threshold": at}).to_csv(plots / "test" / "roc.csv", index=False)
-        table = pd.DataFrame(reliability(labels, scores), columns=["score", "fakes", "images"])
-        table.to_csv(plots / "test" / "calibration.csv", index=False)
-        table = pd.DataFrame({"image_id": test["image_id"], "label": labels, "score": scores})
-        table.to_csv(plots / "test" / "scores.csv", index=False)
+        rng = np.random.default_rng(number)
+        by_fold = {f: np.clip(0.4 + 0.2 * labels + rng.normal(0, 0.2, len(labels)), 0, 1) for f in (0, 1)}
+        facts = dict(bundle.facts)
+        facts["provenance"] = facts["provenance"] | {"pretrained": pretrained, "weights": "file:w.safetensors"}
+        judged = judge(replace(bundle, facts=facts), test, by_fold, resamples=200, seed=0)
+        columns = ["level", "kind", "strength", "auc", "auc_low", "auc_high", "accuracy"]
+        plots = {**judged.plots, "robustness": pd.DataFrame(sweep if number == 0 else [], columns=columns)}
+        Evaluation(judged.metrics, plots).write_plots(metrics / "plots" / name / "test")
+        write_json(metrics / f"{name}.json", judged.metrics | cost(bundle, spec))
         history = pd.DataFrame({"fold": [0, 0, 1, 1], "epoch": [0, 1, 0, 1], "val_auc": [0.6, 0.7, 0.55, 0.65]})
-        history.to_csv(plots / "train" / "history.csv", index=False)
+        write_table(metrics / "plots" / name / "train" / "history.csv", history)
+    pairs = compare(*read_scores(metrics / "plots", list(recipes), tiny.folds), resamples=200, seed=0)
+    write_table(folder / "data" / "comparisons.csv", pairs)
     audit: dict[str, Any] = {"leaks": leaks, "images": 48, "fakes": 24, "groups": 12} | dict.fromkeys(CHECKS, 0)
     audit[CHECKS[0]] = leaks
     audit |= {"source_overlap": 0, "source_overlap_test_share": 0.0}
@@ -67,13 +86,17 @@ def write_results(folder: Path, tiny: Tiny, recipes: dict[str, bool], *, leaks: 
     return metrics
 
 
+def results_of(metrics: Path, recipes: Iterable[str]) -> Results:
+    return read_results(metrics, dict.fromkeys(recipes, "tiny"), metrics.parent / "data")
+
+
 @pytest.fixture
-def metrics(tmp_path: Path, tiny: Tiny) -> Path:
-    return write_results(tmp_path, tiny, {"plain": False, "good": True})
+def metrics(tmp_path: Path, tiny: Tiny, trained: Trained) -> Path:
+    return write_results(tmp_path, tiny, trained, {"plain": False, "good": True})
 
 
-def page_of(metrics: Path, tiny: Tiny, recipes: list[str], findings: Path | None = None) -> str:
-    return render_page(read_results(metrics, recipes), tiny.rows, tiny.root, findings=findings, max_pixels=10**6)
+def page_of(metrics: Path, tiny: Tiny, recipes: Iterable[str], findings: Path | None = None, **more: Any) -> str:
+    return render_page(results_of(metrics, recipes), tiny.rows, tiny.root, findings=findings, max_pixels=10**6, **more)
 
 
 def test_page_asks_no_host_and_repeats(metrics: Path, tiny: Tiny) -> None:
@@ -83,32 +106,129 @@ def test_page_asks_no_host_and_repeats(metrics: Path, tiny: Tiny) -> None:
     assert page == page_of(metrics, tiny, ["plain", "good"])
 
 
+def test_ids_are_of_one_element_each(metrics: Path, tiny: Tiny) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', page_of(metrics, tiny, ["plain", "good"]))
+    repeated = {i for i in ids if ids.count(i) > 1}
+    assert not repeated
+
+
+def test_every_colour_is_one_of_the_page(metrics: Path, tiny: Tiny) -> None:
+    """A figure must be readable on white and on black: its colours are variables, never fixed ones."""
+    page = page_of(metrics, tiny, ["plain", "good"])
+    drawings = re.findall(r"<svg.*?</svg>", page, flags=re.S)
+    assert len(drawings) >= 8
+    assert not {c for d in drawings for c in re.findall(r"(?:fill|stroke): ?(#\w+)", d)} - {"#ffffff"}
+
+
 def test_random_prefixes_are_marked_and_ranked_last(metrics: Path, tiny: Tiny) -> None:
-    results = read_results(metrics, ["plain", "good"])
+    results = results_of(metrics, ["plain", "good"])
     assert [name for name, _ in results.ranked] == ["good", "plain"]
     assert verdict(results).startswith("good, on an ImageNet-pretrained prefix")
     assert re.search(r'<tr class="random">\s*<td>.*?plain</td>', page_of(metrics, tiny, ["plain", "good"]))
     assert "*random prefix" in results_table(results).splitlines()[3]
 
 
-def test_a_leak_is_the_verdict(tmp_path: Path, tiny: Tiny) -> None:
-    metrics = write_results(tmp_path, tiny, {"good": True}, leaks=3)
-    assert "3 leaks: no figure here can be trusted" in verdict(read_results(metrics, ["good"]))
+def test_a_leak_is_the_verdict(tmp_path: Path, tiny: Tiny, trained: Trained) -> None:
+    metrics = write_results(tmp_path, tiny, trained, {"good": True}, leaks=3)
+    assert "3 leaks: no figure here can be trusted" in verdict(results_of(metrics, ["good"]))
     assert "audit failed: 3 leaks" in page_of(metrics, tiny, ["good"])
 
 
-def test_text_from_data_is_escaped(tmp_path: Path) -> None:
+def test_the_catch_is_said(tmp_path: Path, tiny: Tiny, trained: Trained) -> None:
+    """Few groups, an order that is chance, a fall under blur, no other data; and each is gone where it does not hold."""
+    metrics = write_results(tmp_path, tiny, trained, {"good": True, "same": True}, levels=("jpeg-30", "blur-2"))
+    results = results_of(metrics, ["good", "same"])
+    best = dict(results.recipes["good"]) | {"auc": 0.9, "ece": 0.2}
+    found = " ".join(caveats(replace(results, recipes={"good": best, "same": dict(best) | {"auc": 0.8}})))
+    for said in (
+        f"{best['n_groups']} groups",
+        "No difference is shown between good and same",
+        "off by 0.200",
+        "false-alarm rate of 1e-2 and 1e-3",
+        "AUC 0.600 at blur-2",
+        "not judged on any other data set",
+    ):
+        assert said in found
+    for key in ("tpr_at_fpr_1e_2", "tpr_at_fpr_1e_3"):
+        best[key] = 0.5
+    sure = dict(best) | {"n_groups": 500, "ece": 0.01, "auc": 0.62}
+    pairs = results.pairs.assign(verdict="good is better")
+    away = dict(sure) | {"recipe": "good", "tested_on": "wild", "auc": 0.55}
+    assert caveats(replace(results, recipes={"good": sure}, pairs=pairs, cross=[away])) == [
+        "On other data: AUC 0.550 on wild."
+    ]
+    audit = dict(results.audit) | {"probe_thumbnail_auc_low": 0.7, "source_overlap": 4}
+    warned = caveats(replace(results, recipes={"good": sure}, pairs=pairs, cross=[away], audit=audit))
+    assert ["thumbnail alone" in warned[0], warned[1].startswith("4 forgeries")] == [True, True]
+
+
+def test_the_most_wrong_come_first(metrics: Path, tiny: Tiny) -> None:
+    """Wrong is what lies on the wrong side of the recipe's own threshold: by how far orders them."""
+    results = results_of(metrics, ["good"])
+    threshold = results.recipes["good"]["threshold"]
+    assert isinstance(threshold, float)
+    worst = wrongest(results, tiny.rows)
+    wrong = (worst["label"] != worst["called"]).to_numpy()
+    assert 0 < wrong.sum() < len(wrong) and not wrong[wrong.sum() :].any()
+    apart = (worst["score"] - threshold).abs().to_numpy()
+    assert (np.diff(apart[wrong]) <= 0).all() and (np.diff(apart[~wrong]) >= 0).all()
+
+
+def test_heat_maps_come_from_the_cache_or_say_why_not(metrics: Path, tiny: Tiny, trained: Trained) -> None:
+    worst = wrongest(results_of(metrics, ["good"]), tiny.rows)
+    heat, why = heat_maps(trained.model, trained.features, worst)
+    assert set(heat) == set(worst["image_id"]) and why == ""
+    assert all(m.shape == (2, 2) and 0 <= m.min() <= m.max() <= 1 for m in heat.values())
+    page = page_of(metrics, tiny, ["good"], heat=heat)
+    assert page.count("what spoke for") == len(worst)
+    none, why = heat_maps(metrics / "absent", trained.features, worst)
+    assert none == {} and "run the train stage first" in why
+    assert "There are no heat maps: its model and features are not here" in page_of(
+        metrics, tiny, ["good"], no_heat=why
+    )
+
+
+def test_other_data_make_a_matrix(metrics: Path, tiny: Tiny) -> None:
+    home = json.loads((metrics / "good.json").read_text())
+    away = home | {
+        "recipe": "good",
+        "tested_on": "<b>wild",
+        "n_seen": 2,
+        "auc": 0.512,
+        "auc_low": 0.5,
+        "auc_high": 0.53,
+    }
+    write_json(metrics / "cross" / "good-on-wild.json", away)
+    page = page_of(metrics, tiny, ["good", "plain"])
+    matrix = re.search(r'<h2 id="cross">.*?</table>', page, re.S)
+    assert matrix and "&lt;b&gt;wild" in matrix[0] and "0.512" in matrix[0]
+    assert f"<b>{home['auc']:.3f}</b>" in matrix[0] and "plain" not in matrix[0]
+    (metrics / "cross" / "other.json").write_text("{}")
+    with pytest.raises(InputError, match=r"other\.json: has no auc"):
+        page_of(metrics, tiny, ["good"])
+
+
+def test_times_stand_where_they_were_measured(metrics: Path, tiny: Tiny) -> None:
+    timings = metrics.parent / "data" / "timings"
+    write_json(timings / "extract-tiny.json", {"seconds": 9.0, "work": 5.0, "computed": 1000})
+    write_json(timings / "train-good.json", {"seconds": 240.0})
+    cost = re.search(r'<h2 id="cost">.*?</table>', page_of(metrics, tiny, ["good", "plain"]), re.S)
+    assert cost and cost[0].count("5 ms") == 2 and cost[0].count("4 min") == 1
+    assert cost[0].count("<td>–</td>") == 3  # the tails of both, and the training of one, were not measured
+
+
+def test_text_from_data_is_escaped(tmp_path: Path, trained: Trained) -> None:
     tiny = make_tiny(tmp_path / "data")
-    metrics = write_results(tmp_path, tiny, {"good": True}, leaks=1)
+    metrics = write_results(tmp_path, tiny, trained, {"good": True}, leaks=1)
     findings = tmp_path / "findings.csv"
     findings.write_text(f"check,path_a,path_b,detail\n{CHECKS[0]},{EVIL},b.jpg,x\n")
-    path = tiny.rows["path"].iloc[0]
+    path = tiny.rows.loc[tiny.rows["role"] == "test", "path"].iloc[0]
     (tiny.root / path).rename(tiny.root / "a<b>&.jpg")
     tiny.rows["path"] = tiny.rows["path"].replace(path, "a<b>&.jpg")
-    page = page_of(metrics, tiny, ["good"], findings)
+    page = page_of(metrics, tiny, ["good"], findings, params_text=f"root: {EVIL}")
     assert EVIL not in page
-    assert "&lt;script&gt;alert(1)" in page
-    assert "a<b>" not in page
+    assert page.count("&lt;script&gt;alert(1)") == 2
+    assert "a<b>" not in page and "a&lt;b&gt;&amp;.jpg" in page
 
 
 def test_removed_recipes_are_named_not_shown(metrics: Path, tiny: Tiny) -> None:
@@ -119,4 +239,4 @@ def test_removed_recipes_are_named_not_shown(metrics: Path, tiny: Tiny) -> None:
 
 def test_missing_metrics_name_the_stage(metrics: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.json: missing: run the stage"):
-        read_results(metrics, ["absent"])
+        results_of(metrics, ["absent"])

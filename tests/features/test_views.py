@@ -17,7 +17,20 @@ from ffdi.errors import ParamsError
 from ffdi.features.views import PRESETS, render, resolve_policy
 from ffdi.intake.images import resize
 
-ALL = ("hflip", "vflip", "autocontrast", "equalize", "rotate", "jitter", "crop", "jpeg", "blur", "downscale", "noise")
+ALL = (
+    "hflip",
+    "vflip",
+    "autocontrast",
+    "equalize",
+    "rotate",
+    "jitter",
+    "brightness",
+    "crop",
+    "jpeg",
+    "blur",
+    "downscale",
+    "noise",
+)
 EVERY = resolve_policy([{name: {"p": 1.0}} for name in ALL])
 IMAGE = picture(1, 40)
 
@@ -78,6 +91,29 @@ def test_jitter_changes_what_its_options_name(option: str) -> None:
     assert np.abs(shown - np.asarray(image).reshape(-1, 3).astype(int)).max() > 4
     before, after = (colorsys.rgb_to_hsv(*row) for row in ((200, 80, 40), shown[-1]))
     assert (abs(before[0] - after[0]) > 0.02) == (option == "hue")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("jpeg", {"low": 70, "high": 70}),
+        ("blur", {"low": 1.0, "sigma": 1.0}),
+        ("downscale", {"low": 0.5, "high": 0.5}),
+        ("brightness", {"low": 0.5, "high": 0.5}),
+    ],
+)
+def test_a_strength_with_equal_ends_is_always_the_same(name: str, options: dict[str, float]) -> None:
+    """With its own ends an operation differs from image to image; with equal ones all images are treated alike."""
+    fixed, free = (resolve_policy([{name: {"p": 1.0} | chosen}]) for chosen in (options, {}))
+    alike, apart = ({pixels(i, 1, policy=policy).tobytes() for i in "abcdef"} for policy in (fixed, free))
+    assert len(alike) == 1 < len(apart)
+
+
+def test_brightness_stays_between_its_ends() -> None:
+    grey = Image.new("RGB", (32, 32), (100, 100, 100))
+    policy = resolve_policy([{"brightness": {"low": 0.8, "high": 1.2, "p": 1.0}}])
+    levels = [int(pixels(str(i), 1, policy=policy, image=grey)[0, 0, 0]) for i in range(60)]
+    assert 80 <= min(levels) < 90 and 110 < max(levels) <= 120
 
 
 def test_rendering_leaves_the_given_image_alone() -> None:

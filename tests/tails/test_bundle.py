@@ -24,7 +24,7 @@ from ffdi.features.store import FeatureStore
 from ffdi.metrics import best_threshold, fit_temperature
 from ffdi.tails import bundle as bundle_module
 from ffdi.tails.batches import FeatureTable, load_table
-from ffdi.tails.bundle import load_bundle, out_of_fold, sigmoid
+from ffdi.tails.bundle import load_bundle, mean_score, out_of_fold, prefix_of, sigmoid
 from ffdi.tails.checkpoint import Fit
 
 CPU = torch.device("cpu")
@@ -56,6 +56,7 @@ def test_a_bundle_has_these_files_and_no_pickle(trained: Trained) -> None:
         "fold-2.safetensors",
         "oof.csv",
         "prefix.safetensors",
+        "seen.csv",
     ]
     facts = json.loads(files["bundle.json"])
     assert set(facts["sha256"]) == set(files) - {"bundle.json"}
@@ -107,6 +108,33 @@ def test_every_image_is_scored_by_the_fold_that_did_not_train_on_it(trained: Tra
     )
 
 
+def test_seen_is_every_image_of_the_training_and_no_other(trained: Trained, tiny: Tiny) -> None:
+    seen, train = load_bundle(trained.model).seen, tiny.rows[tiny.rows["role"] == "train"]
+    assert list(seen) == ["image_id", "phash"]
+    assert dict(zip(seen["image_id"], seen["phash"], strict=True)) == dict(
+        zip(train["image_id"], train["phash"], strict=True)
+    )
+
+
+def test_a_bundle_without_seen_is_of_a_former_format(copied: Path) -> None:
+    """Format 3: it does not say what it was trained on, so that nobody could judge it on another data set."""
+    facts = json.loads((copied / "bundle.json").read_text())
+    (copied / "seen.csv").unlink()
+    (copied / "bundle.json").write_text(json.dumps(facts | {"format_version": 3}))
+    with pytest.raises(BundleError, match="bundle format 3, this ffdi reads 4"):
+        load_bundle(copied)
+
+
+def test_the_mean_score_is_the_mean_of_the_folds() -> None:
+    assert mean_score({0: np.array([0.2, 1.0]), 3: np.array([0.4, 0.0])}) == pytest.approx([0.3, 0.5])
+
+
+def test_the_bundles_prefix_has_its_shape_and_dtype(trained: Trained) -> None:
+    prefix, spec = prefix_of(load_bundle(trained.model)), FeatureStore(trained.features).spec
+    assert replace(prefix.spec, policy=spec.policy) == spec
+    assert (prefix.provenance.source, prefix.provenance.pretrained) == ("random", False)
+
+
 def test_threshold_and_temperature_come_from_out_of_fold_scores(trained: Trained) -> None:
     bundle = load_bundle(trained.model)
     oof = pd.read_csv(trained.model / "oof.csv")
@@ -140,7 +168,7 @@ def test_sigmoid_does_not_overflow() -> None:
     assert sigmoid(np.array([-1e4, 0.0, 1e4])).tolist() == [0.0, 0.5, 1.0]
 
 
-@pytest.mark.parametrize("name", ["prefix.safetensors", "fold-1.safetensors", "oof.csv"])
+@pytest.mark.parametrize("name", ["prefix.safetensors", "fold-1.safetensors", "oof.csv", "seen.csv"])
 def test_a_flipped_bit_is_found(name: str, copied: Path) -> None:
     data = bytearray((copied / name).read_bytes())
     data[-3] ^= 1
@@ -177,7 +205,7 @@ print(list(predict_files(load_bundle(Path("model")), [Path("face.png")], max_pix
     assert 0 <= float(done.stdout.split(",")[-1].strip(" )]\n")) <= 1
 
 
-@pytest.mark.parametrize("name", ["prefix.safetensors", "fold-1.safetensors", "oof.csv", "bundle.json"])
+@pytest.mark.parametrize("name", ["prefix.safetensors", "fold-1.safetensors", "oof.csv", "seen.csv", "bundle.json"])
 def test_a_missing_file_is_said(name: str, copied: Path) -> None:
     (copied / name).unlink()
     with pytest.raises(BundleError, match=rf"{name}: missing"):
@@ -192,7 +220,7 @@ def edited(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
     ("change", "says"),
     [
         (lambda facts: [facts], "bundle format None"),
-        (edited("format_version", 99), "bundle format 99, this ffdi reads 3"),
+        (edited("format_version", 99), "bundle format 99, this ffdi reads 4"),
         (edited("backbone", {}), "does not fit its files"),
         (edited("shape", [7, 2, 2]), "does not fit its files"),
         (lambda facts: {k: v for k, v in facts.items() if k != "threshold"}, "does not fit its files"),

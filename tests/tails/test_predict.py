@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import Tiny, picture
@@ -33,7 +34,8 @@ def untrained(backbone: Backbone, weights: Path) -> Bundle:
     network = load_network(backbone.network, weights)[0]
     factory = TailFactory(network, backbone, head, prefix.spec.shape)
     facts = {"provenance": {"weights_sha256": prefix.spec.weights_sha256}}
-    return Bundle(backbone, prefix.module, {fold: factory.fresh(fold) for fold in (0, 1)}, 0.5, 1.0, 0.5, facts)
+    tails, seen = {fold: factory.fresh(fold) for fold in (0, 1)}, pd.DataFrame({"image_id": [], "phash": []})
+    return Bundle(backbone, prefix.module, tails, 0.5, 1.0, 0.5, seen, facts)
 
 
 def scored(bundle: Bundle, files: list[Path]) -> list[tuple[Path, float | str]]:

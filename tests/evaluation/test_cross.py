@@ -1,0 +1,232 @@
+"""A bundle away from home: on files of another data set, without what it was trained on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from conftest import Tiny, Trained, picture, tiny_backbone
+from PIL import Image
+
+from ffdi.cli import main
+from ffdi.errors import FfdiError, InputError
+from ffdi.evaluation.cross import cross_evaluate, score_files, seen_before
+from ffdi.features.extract import load_prefix
+from ffdi.features.weights import load_network
+from ffdi.files import write_json
+from ffdi.intake.ingest import ingest
+from ffdi.intake.layouts import read_layout
+from ffdi.intake.tables import read_images, write_table
+from ffdi.metrics import Metrics, auc
+from ffdi.tails.bundle import Bundle, load_bundle, mean_score
+from ffdi.tails.heads import HeadSpec, TailFactory
+from ffdi.tails.predict import predict_files
+
+CPU = torch.device("cpu")
+KNOWN = ("again", "mirrored", "trained")
+
+
+@pytest.fixture(autouse=True)
+def _own_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def away(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `away` with images.csv: 70 new pictures, and of the home data set a training image, another saved anew,
+    a third mirrored, and a test image."""
+    folder = tmp_path_factory.mktemp("abroad")
+    root = folder / "away"
+    root.mkdir()
+    names = [f"new-{i}.jpg" for i in range(70)]
+    for number, name in enumerate(names):
+        picture(1000 + number, 72, bool(number % 2)).save(root / name, quality=92)
+    train, test = (list(tiny.rows["path"][tiny.rows["role"] == role]) for role in ("train", "test"))
+    shutil.copy(tiny.root / train[3], root / "trained.jpg")
+    shutil.copy(tiny.root / test[0], root / "tested.jpg")
+    Image.open(tiny.root / train[5]).save(root / "again.jpg", quality=60)
+    Image.open(tiny.root / train[8]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(root / "mirrored.jpg", quality=90)
+    names += ["trained.jpg", "tested.jpg", "again.jpg", "mirrored.jpg"]
+    (root / "labels.csv").write_text("path,label,group,maker\n" + "".join(
+        f"{name},{number % 2},g{number // 2},{('', 'gan')[number % 2]}\n" for number, name in enumerate(names)
+    ))  # fmt: skip
+    listed, _ = read_layout(root, layout="csv", table="labels.csv", classes={}, group=None, limit=None)
+    write_table(folder / "images.csv", ingest(listed, root, max_pixels=10**6, max_rejected=0.0).images)
+    return root
+
+
+def images_of(away: Path) -> pd.DataFrame:
+    return read_images(away.parent / "images.csv")
+
+
+def crossed(trained: Trained, away: Path, images: pd.DataFrame, **changes: Any) -> tuple[Metrics, pd.DataFrame]:
+    options: dict[str, Any] = {"phash_bits": 2, "resamples": 200, "seed": 0, "max_pixels": 10**6} | changes
+    bundle = options.pop("bundle", None) or load_bundle(trained.model)
+    return cross_evaluate(bundle, images, root=away, tested_on="away", device=CPU, **options)
+
+
+def test_scores_are_those_of_predict(trained: Trained, away: Path) -> None:
+    """More images than a batch, in an order that is not that of their ids."""
+    bundle, images = load_bundle(trained.model), images_of(away).sample(frac=1, random_state=0)
+    by_fold = score_files(bundle, images, root=away, max_pixels=10**6, device=CPU)
+    assert sorted(by_fold) == [0, 1, 2] and all(scores.shape == (74,) for scores in by_fold.values())
+    files = [away / path for path in images["path"]]
+    due = [score for _, score in predict_files(bundle, files, max_pixels=10**6, device=CPU)]
+    assert mean_score(by_fold).tolist() == pytest.approx(due, abs=1e-6) and len(set(due)) == 74
+
+
+@pytest.mark.parametrize("changes", [{"cut": "input"}, {"dtype": "int8"}])
+def test_scores_are_those_of_predict_whatever_the_features(changes: dict[str, Any], weights: Path, away: Path) -> None:
+    backbone = tiny_backbone(**changes)
+    prefix = load_prefix(backbone, weights)
+    network = load_network(backbone.network, weights)[0]
+    fresh = TailFactory(network, backbone, HeadSpec("mlp", (16,), 0.2, 1, 1, 1), prefix.spec.shape).fresh
+    source = {"weights_sha256": prefix.spec.weights_sha256, "weights": "random", "pretrained": False}
+    facts, seen = {"provenance": source, "shape": prefix.spec.shape}, pd.DataFrame({"image_id": [], "phash": []})
+    bundle = Bundle(backbone, prefix.module, {0: fresh(0), 1: fresh(1)}, 0.5, 1.0, 0.5, seen, facts)
+    images = images_of(away).head(20)
+    found = mean_score(score_files(bundle, images, root=away, max_pixels=10**6, device=CPU))
+    files = [away / path for path in images["path"]]
+    due = [score for _, score in predict_files(bundle, files, max_pixels=10**6, device=CPU)]
+    assert found.tolist() == pytest.approx(due, abs=1e-6) and len(set(due)) == 20
+
+
+def test_known_images_are_left_out_and_counted(trained: Trained, tiny: Tiny, away: Path, tmp_path: Path) -> None:
+    images = images_of(away)
+    metrics, seen = crossed(trained, away, images)
+    # The home test set was not trained on: its image may be judged.
+    assert sorted(seen["path"]) == [f"{name}.jpg" for name in KNOWN]
+    own = images[~images["path"].isin(seen["path"])]
+    assert (metrics["n_seen"], metrics["n_test"]) == (3, 71) == (3, len(own))
+    assert (metrics["recipe"], metrics["trained_on"], metrics["tested_on"]) == ("tiny", "tiny", "away")
+    scores = mean_score(score_files(load_bundle(trained.model), own, root=away, max_pixels=10**6, device=CPU))
+    labels, threshold = own["label"].to_numpy(), load_bundle(trained.model).threshold
+    assert metrics["auc"] == pytest.approx(auc(labels, scores)) and metrics["threshold"] == threshold
+    assert metrics["accuracy"] == ((scores >= threshold) == labels).mean()
+    assert metrics["n_groups"] == own["group"].nunique()
+    assert metrics["attr_maker_gan_fakes"] == int(labels.sum()) and metrics["fold_1_auc"] is not None
+    write_json(tmp_path / "m.json", metrics)  # refuses NaN
+    for key, value in metrics.items():
+        assert (value is None) == (f"{key}_reason" in metrics), key
+
+
+def test_the_same_bytes_are_known_whatever_their_hash(trained: Trained, away: Path) -> None:
+    images = images_of(away)
+    other = images.assign(phash=images["phash"][images["path"] == "new-0.jpg"].iloc[0])
+    seen, cluster = seen_before(load_bundle(trained.model), other, 0)
+    assert images["path"][seen].tolist() == ["trained.jpg"] and len(set(cluster.tolist())) == 1
+
+
+def test_when_all_is_known_there_is_nothing_to_judge(trained: Trained, away: Path) -> None:
+    images = images_of(away)
+    known = images[images["path"].isin(["again.jpg", "trained.jpg"])]
+    with pytest.raises(InputError, match="away: all 2 images are known from the training: nothing to evaluate"):
+        crossed(trained, away, known)
+
+
+def test_an_image_without_a_group_stands_with_its_near_duplicates(trained: Trained, away: Path) -> None:
+    """As split has it: three of one perceptual hash are one group, every other image is its own."""
+    images = images_of(away)
+    alike = images["path"].isin(["new-0.jpg", "new-1.jpg", "new-2.jpg"])
+    phash = images["phash"].where(~alike, images["phash"][alike].iloc[0])
+    metrics, seen = crossed(trained, away, images.assign(group="", phash=phash))
+    assert (metrics["n_test"], metrics["n_groups"]) == (len(images) - 3, len(images) - 3 - 2)
+    assert (seen["group"] == "").all()  # the rows that are left out are as they were
+
+
+def test_one_class_gives_nulls_with_reasons(trained: Trained, away: Path, tmp_path: Path) -> None:
+    images = images_of(away)
+    metrics, _ = crossed(trained, away, images[images["label"] == 1].head(9))
+    assert metrics["auc"] is None and metrics["auc_reason"] and metrics["accuracy"] is not None
+    write_json(tmp_path / "m.json", metrics)
+
+
+def test_a_changed_image_and_a_score_that_is_no_number_are_errors(trained: Trained, away: Path, tmp_path: Path) -> None:
+    images = images_of(away).head(4)
+    shutil.copytree(away, tmp_path / "away")
+    picture(7).save(tmp_path / "away" / images["path"].iloc[1])
+    with pytest.raises(InputError, match="changed since it was ingested"):
+        crossed(trained, tmp_path / "away", images)
+    bundle = load_bundle(trained.model)
+    with torch.no_grad():
+        next(bundle.tails[0].head.parameters()).fill_(float("nan"))
+    with pytest.raises(FfdiError, match="4 of 4 scores are not finite"):
+        crossed(trained, away, images, bundle=bundle)
+
+
+def test_a_bundle_that_has_seen_nothing_leaves_nothing_out(trained: Trained, away: Path) -> None:
+    bundle = load_bundle(trained.model)
+    assert not seen_before(replace(bundle, seen=bundle.seen.head(0)), images_of(away), 6)[0].any()
+
+
+def run(trained: Trained, away: Path, *options: str, images: Path | None = None) -> Result:
+    images = images or away.parent / "images.csv"
+    paths = {"model": trained.model, "images": images, "root": away}
+    arguments = [part for name, path in paths.items() for part in (f"--{name}", str(path))]
+    return CliRunner().invoke(main, ["evaluate", *arguments, "--bootstrap", "200", "--phash-bits", "2", *options])
+
+
+def test_the_command_writes_the_same_metrics_twice(
+    trained: Trained, away: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = []
+    for _ in range(2):
+        result = run(trained, away)
+        assert result.exit_code == 0, result.output
+        (file,) = (tmp_path / "metrics").rglob("*.*")
+        assert file == tmp_path / "metrics/cross/model-on-away.json"
+        written.append(file.read_bytes())
+    assert written[0] == written[1]
+    assert json.loads(written[0]) == crossed(trained, away, images_of(away))[0]
+    *_, one, two, three, closing, out = result.stderr.splitlines()
+    known = {f"'{name}.jpg': left out: the model was trained on it or on a near-duplicate" for name in KNOWN}
+    assert {one, two, three} == known
+    assert closing.startswith("tiny -> away: test AUC ") and closing.endswith("71 images; 3 images left out")
+    assert out == "metrics/cross/model-on-away.json"
+
+
+def test_the_command_judges_the_test_rows_of_folds_under_a_name(
+    trained: Trained, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At home, by its own folds.csv: the very figures of the test set."""
+    options = ("--folds", str(tiny.folds_file), "--name", "home", "--out", str(tmp_path / "here.json"))
+    result = run(trained, tiny.root, *options, images=tiny.images_file)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "here.json").read_text())
+    test = tiny.rows[tiny.rows["role"] == "test"]
+    assert (metrics["n_test"], metrics["n_seen"], metrics["tested_on"]) == (len(test), 0, "home")
+    assert metrics["n_groups"] == test["group"].nunique()
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [("--images", "none: no such file"), ("--model", "none/bundle.json: missing"), ("--folds", "none: no such file")],
+)
+def test_a_bad_path_is_one_line(option: str, says: str, trained: Trained, away: Path, tmp_path: Path) -> None:
+    result = run(trained, away, option, str(tmp_path / "none"))
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"evaluate: {tmp_path}/{says}")
+
+
+def test_the_command_takes_the_reach_of_a_near_duplicate(trained: Trained, away: Path) -> None:
+    result = run(trained, away, "--phash-bits", "32")  # half of all bits: whatever is compared is alike
+    assert result.exit_code == 1
+    assert result.stderr == "evaluate: away: all 74 images are known from the training: nothing to evaluate\n"
+
+
+def test_a_bad_root_is_said(trained: Trained, away: Path, tmp_path: Path) -> None:
+    result = run(trained, tmp_path / "none", images=away.parent / "images.csv")
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert result.stderr.splitlines()[-1].startswith("evaluate: ") and "Traceback" not in result.stderr

@@ -1,0 +1,296 @@
+"""Perturbed test images: each level is what it says, is computed once, and is judged by the frozen threshold."""
+
+from __future__ import annotations
+
+import io
+import json
+import runpy
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import Tiny, Trained, picture
+from PIL import Image, ImageFilter
+
+from ffdi.errors import ParamsError
+from ffdi.evaluation import robustness
+from ffdi.evaluation.evaluate import Evaluation, evaluate
+from ffdi.evaluation.robustness import VIEW, perturbed_features
+from ffdi.features.store import FeatureStore
+from ffdi.features.views import parse_level, render
+from ffdi.files import write_json
+from ffdi.metrics import auc
+from ffdi.tails.bundle import load_bundle
+
+STAGE = Path(__file__).parents[2] / "stages" / "evaluate.py"
+LEVELS = ["jpeg-30", "resize-0.5", "brightness-0.5", "noise-20", "crop-0.5"]
+BILINEAR = Image.Resampling.BILINEAR
+
+
+@pytest.fixture(autouse=True)
+def _own_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def shown(level: str, image: Image.Image, image_id: str = "a") -> Any:
+    """The image, 64 pixels wide, at a level."""
+    policy = parse_level(level)[2]
+    return np.asarray(render(image, image_id=image_id, view=VIEW, size=64, policy=policy, seed=0)).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("level", "says"),
+    [
+        ("fog-3", "'fog-3' is no KIND-STRENGTH such as jpeg-30; kinds: jpeg, resize, blur, noise, brightness, crop"),
+        ("jpeg", "is no KIND-STRENGTH"),
+        ("jpeg-", "is no KIND-STRENGTH"),
+        ("blur--1", "is no KIND-STRENGTH"),
+        ("blur-1e3", "is no KIND-STRENGTH"),
+        ("noise-nan", "is no KIND-STRENGTH"),
+        ("jpeg-30.5", "the strength of jpeg is a whole number 1 to 100"),
+        ("jpeg-0", "a whole number 1 to 100"),
+        ("jpeg-101", "a whole number 1 to 100"),
+        ("resize-0", "the strength of resize is 0.01 to 1"),
+        ("crop-1.01", "the strength of crop is 0.01 to 1"),
+        ("noise-256", "the strength of noise is 0 to 255"),
+        ("brightness-10.5", "the strength of brightness is 0 to 10"),
+    ],
+)
+def test_what_is_no_level_is_refused(level: str, says: str) -> None:
+    with pytest.raises(ParamsError, match=says):
+        parse_level(level)
+
+
+@pytest.mark.parametrize(
+    ("level", "due"), [("jpeg-90", ("jpeg", 90)), ("crop-0.75", ("crop", 0.75)), ("blur-2", ("blur", 2))]
+)
+def test_a_level_is_one_operation_that_is_always_applied(level: str, due: tuple[str, float]) -> None:
+    kind, strength, policy = parse_level(level)
+    assert (kind, strength) == due and [operation["p"] for operation in policy] == [1.0]
+
+
+def jpeg_30(image: Image.Image) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=30)
+    return Image.open(buffer).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("level", "by_hand"),
+    [
+        ("jpeg-30", jpeg_30),
+        ("resize-0.5", lambda image: image.resize((32, 32), BILINEAR).resize((64, 64), BILINEAR)),
+        ("blur-2", lambda image: image.filter(ImageFilter.GaussianBlur(2))),
+        ("brightness-0.5", lambda image: image.point(lambda v: v // 2)),
+        ("brightness-1.5", lambda image: image.point(lambda v: min(255, v * 3 // 2))),
+        ("brightness-1", lambda image: image),
+        ("resize-1", lambda image: image),
+        ("crop-1", lambda image: image),
+        ("blur-0", lambda image: image),
+        ("noise-0", lambda image: image),
+    ],
+)
+@pytest.mark.parametrize("image_id", ["a", "b"])  # the strength is drawn for no image
+def test_a_level_is_the_operation_by_hand(level: str, by_hand: Callable[..., Image.Image], image_id: str) -> None:
+    image = picture(1)
+    assert np.abs(shown(level, image, image_id) - np.asarray(by_hand(image)).astype(int)).max() == 0
+
+
+def test_noise_has_its_sigma() -> None:
+    grey = Image.new("RGB", (64, 64), (128, 128, 128))
+    one, other = (shown("noise-10", grey, image_id) - 128 for image_id in "ab")
+    for noise in (one, other):  # of 12288 values: the standard error of the mean is .09, of sigma .064
+        assert abs(noise.mean()) < 0.5 and abs(noise.std() - 10) < 0.4
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize(("level", "area"), [("crop-0.5", 0.5), ("crop-0.25", 0.25)])
+def test_a_crop_has_its_area(level: str, area: float) -> None:
+    """A ramp of 4 grey levels a pixel to the right: magnified, it rises the more slowly, by the crop's side."""
+    ramp = np.broadcast_to(4 * np.arange(64, dtype=np.uint8)[None, :, None], (64, 64, 3))
+    image = Image.fromarray(np.ascontiguousarray(ramp))
+    starts = set()
+    for image_id in "abcd":
+        rows = shown(level, image, image_id)[:, :, 0]
+        assert (rows[:, 60] - rows[:, 4]).mean() / 56 == pytest.approx(4 * area**0.5, abs=0.05)
+        starts.add(int(rows[0, 0]))
+    assert len(starts) > 1  # where it lies is drawn from the image
+
+
+class Sweep:
+    """Perturbed features of the tiny set's test images in one folder; `computed` has the rows of each level's run."""
+
+    def __init__(self, trained: Trained, tiny: Tiny, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tiny, self.out, self.bundle = tiny, out, load_bundle(trained.model)
+        self.spec, self.computed = FeatureStore(trained.features).spec, list[int]()
+        self.test = tiny.rows[tiny.rows["role"] == "test"]
+        true_extract = robustness.extract
+
+        def extract(*rest: Any, **options: Any) -> Any:
+            done = true_extract(*rest, **options)
+            self.computed.append(done.computed)
+            return done
+
+        monkeypatch.setattr(robustness, "extract", extract)
+
+    def run(self, levels: Sequence[str], test: pd.DataFrame | None = None, **options: Any) -> Any:
+        paths = {"root": self.tiny.root, "out": self.out} | options
+        test = self.test if test is None else test
+        rest: dict[str, Any] = {"shard_rows": 32, "workers": 1, "max_pixels": 10**6}
+        self.computed.clear()
+        return perturbed_features(self.bundle, self.spec, test, levels, **paths, **rest)
+
+
+@pytest.fixture
+def sweep(trained: Trained, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    return Sweep(trained, tiny, tmp_path / "levels", monkeypatch)
+
+
+def test_each_levels_features_are_the_prefix_of_its_images(sweep: Sweep, trained: Trained) -> None:
+    stores = sweep.run(LEVELS)
+    ids, count = list(sweep.test["image_id"]), len(sweep.test)
+    assert list(stores) == LEVELS and sweep.computed == [count] * len(LEVELS)
+    clean = FeatureStore(trained.features).read([(i, 0) for i in ids])
+    found = {level: store.read([(i, VIEW) for i in ids]) for level, store in stores.items()}
+    assert all(sorted(store.rows) == sorted((i, VIEW) for i in ids) for store in stores.values())
+    for one in LEVELS:
+        images = [
+            shown(one, Image.open(sweep.tiny.root / path), image_id)
+            for image_id, path in zip(ids, sweep.test["path"], strict=True)
+        ]
+        assert sweep.bundle.prefix is not None
+        with torch.inference_mode():
+            due = sweep.bundle.prefix(torch.from_numpy(np.stack(images).astype(np.uint8)))
+        np.testing.assert_allclose(found[one].astype(np.float32), due.numpy(), rtol=2e-3, atol=2e-3)
+        for other in [clean, *(found[name] for name in LEVELS if name != one)]:
+            assert (np.abs(found[one] - other).max(axis=(1, 2, 3)) > 0.01).all(), one
+    prints = {store.spec.fingerprint for store in stores.values()} | {sweep.spec.fingerprint}
+    assert len(prints) == len(LEVELS) + 1
+
+
+def test_a_second_run_computes_nothing_and_a_level_more_itself_alone(sweep: Sweep) -> None:
+    count = len(sweep.test)
+    sweep.run(["jpeg-30", "blur-2"])
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in sweep.out.rglob("*.h5")}
+    assert len(before) == 2
+    sweep.run(["jpeg-30", "blur-2"])
+    assert sweep.computed == [0, 0]
+    stores = sweep.run(["jpeg-30", "jpeg-31", "blur-2"])
+    assert sweep.computed == [0, count, 0]
+    assert stores["jpeg-30"].spec.fingerprint != stores["jpeg-31"].spec.fingerprint
+    sweep.run(["blur-2"])
+    assert sweep.computed == [0] and (sweep.out / "jpeg-31" / "index.json").exists()  # another recipe's are kept
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in before} == before
+
+
+def test_a_perturbed_image_depends_on_its_own_bytes_alone(sweep: Sweep, tmp_path: Path) -> None:
+    """Alone, in another place of the table, from another path, of another label and group: the same features."""
+    (tmp_path / "elsewhere").mkdir()
+    for level in ("noise-20", "crop-0.5"):
+        all_of_them = sweep.run([level])[level]
+        for number in (3, 0):
+            own = sweep.test.iloc[[number]]
+            (tmp_path / "elsewhere/x.jpg").write_bytes((sweep.tiny.root / own["path"].iloc[0]).read_bytes())
+            moved = own.assign(path="x.jpg", label=1 - own["label"], group="other")
+            options = {"root": tmp_path / "elsewhere", "out": tmp_path / f"alone-{number}"}
+            alone = sweep.run([level], moved, **options)[level]
+            row = [(str(own["image_id"].iloc[0]), VIEW)]
+            np.testing.assert_allclose(alone.read(row), all_of_them.read(row), rtol=2e-3, atol=2e-3)
+
+
+def judged(sweep: Sweep, trained: Trained, levels: Sequence[str], rows: pd.DataFrame | None = None) -> Evaluation:
+    return evaluate(
+        sweep.bundle,
+        FeatureStore(trained.features),
+        sweep.tiny.rows if rows is None else rows,
+        resamples=200,
+        seed=0,
+        memory_gb=1,
+        device=torch.device("cpu"),
+        perturbed=sweep.run(levels),
+    )
+
+
+def test_the_figures_of_each_level(sweep: Sweep, trained: Trained, tmp_path: Path) -> None:
+    plain, result = judged(sweep, trained, []), judged(sweep, trained, ["jpeg-1", "resize-0.25", "blur-0"])
+    metrics, table = result.metrics, result.plots["robustness"]
+    assert plain.plots["robustness"].empty and list(plain.plots["robustness"]) == list(table)
+    assert {k: v for k, v in metrics.items() if not k.startswith("robustness_")} == plain.metrics
+    assert table[["level", "kind", "strength"]].to_numpy().tolist() == [
+        ["jpeg-1", "jpeg", 1],
+        ["resize-0.25", "resize", 0.25],
+        ["blur-0", "blur", 0],
+    ]
+    for level, row in zip(("jpeg_1", "resize_0_25", "blur_0"), table.to_dict("records"), strict=True):
+        for figure in ("auc", "auc_low", "auc_high", "accuracy"):
+            assert metrics[f"robustness_{level}_{figure}"] == row[figure]
+        assert row["auc_low"] <= row["auc"] <= row["auc_high"]
+    for figure in ("auc", "auc_low", "auc_high", "accuracy"):  # no blur at all is the clean test set
+        assert metrics[f"robustness_blur_0_{figure}"] == metrics[figure]
+    # By hand from the level's own features: the mean of the folds, against the frozen threshold.
+    ids, labels = list(sweep.test["image_id"]), sweep.test["label"].to_numpy()
+    features = torch.from_numpy(FeatureStore(sweep.out / "jpeg-1").read([(i, VIEW) for i in ids])).float()
+    with torch.inference_mode():
+        logits = [tail(features) for tail in sweep.bundle.tails.values()]
+    margins = [(one[:, 1] - one[:, 0]) / sweep.bundle.temperature for one in logits]
+    scores = torch.stack(margins).sigmoid().mean(dim=0).numpy()
+    assert metrics["robustness_jpeg_1_auc"] == pytest.approx(auc(labels, scores))
+    ordered = np.sort(scores)
+    due = {float(at): float(((scores >= at) == labels).mean()) for at in (ordered[1:] + ordered[:-1]) / 2}
+    assert len(set(due.values())) > 1
+    for threshold in (min(due, key=due.__getitem__), max(due, key=due.__getitem__)):
+        sweep.bundle = replace(sweep.bundle, threshold=threshold)
+        accuracy = judged(sweep, trained, ["jpeg-1"]).metrics["robustness_jpeg_1_accuracy"]
+        assert accuracy == pytest.approx(due[threshold])
+    write_json(tmp_path / "m.json", metrics)
+
+
+def test_one_class_gives_nulls_with_reasons(sweep: Sweep, trained: Trained, tmp_path: Path) -> None:
+    rows = sweep.tiny.rows[(sweep.tiny.rows["role"] == "train") | (sweep.tiny.rows["label"] == 1)]
+    metrics = judged(sweep, trained, ["jpeg-30"], rows).metrics
+    write_json(tmp_path / "m.json", metrics)
+    assert metrics["robustness_jpeg_30_auc"] is None and metrics["robustness_jpeg_30_auc_reason"]
+    assert metrics["robustness_jpeg_30_accuracy"] is not None
+
+
+@pytest.mark.parametrize("recipes", ["[tiny]", "[]"])
+def test_the_stage_judges_the_levels_of_its_recipes(recipes: str, trained: Trained, tiny: Tiny, tmp_path: Path) -> None:
+    backbone = '{network: "torchvision:mobilenet_v2", weights: random, cut: features.16}'
+    (tmp_path / "params.yaml").write_text(
+        f"data: {{root: {tiny.root}}}\nbackbones: {{tiny: {backbone}}}\nrecipes: {{tiny: {{backbone: tiny}}}}\n"
+        "split: {embedding: tiny}\nladder: {recipe: tiny, backbone: tiny}\n"
+        f"evaluate: {{bootstrap: 100, robustness: {{recipes: {recipes}, levels: [jpeg-30, crop-0.5]}}}}\n"
+    )
+    paths = {
+        "params": tmp_path / "params.yaml",
+        "images": tiny.images_file,
+        "folds": tiny.folds_file,
+        "features": trained.features,
+        "model": shutil.copytree(trained.model, tmp_path / "models/tiny"),
+        "perturbed": tmp_path / "levels",
+        "out": tmp_path / "tiny.json",
+        "plots": tmp_path / "plots",
+    }
+    arguments = ["--recipe", "tiny", *(part for name, path in paths.items() for part in (f"--{name}", str(path)))]
+    stage = runpy.run_path(str(STAGE))["main"]
+    outputs = []
+    for _ in range(2):
+        result = CliRunner().invoke(stage, arguments)
+        assert result.exit_code == 0, result.output
+        outputs.append({p.name: p.read_bytes() for p in [paths["out"], *paths["plots"].iterdir()]})
+    assert outputs[0] == outputs[1] and "robustness.csv" in outputs[0]
+    metrics = json.loads(paths["out"].read_text())
+    asked = recipes == "[tiny]"
+    assert ("robustness_jpeg_30_auc" in metrics, "robustness_crop_0_5_accuracy" in metrics) == (asked, asked)
+    assert (tmp_path / "levels").exists() == asked
+    times = json.loads((tmp_path / "timings/evaluate-tiny.json").read_text())
+    assert times["images"] == metrics["n_test"] and 0 < times["tails"] <= times["seconds"]
