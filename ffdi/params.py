@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # they load torch, which half of the stages do without
     from ffdi.tails.heads import HeadSpec
     from ffdi.tails.train import Training
 
-RESERVED_NAMES = ("audit", "ladder", "plots", "summary")  # metrics/NAME.json is taken
+RESERVED_NAMES = ("audit", "cross", "ladder", "plots", "summary")  # metrics/NAME.json is taken
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -61,6 +61,11 @@ class Data(Section):
     def name(self) -> str:
         """What figures call this data set: its folder, or its archive without the suffixes."""
         return re.sub(r"(\.(zip|tar|t?gz|bz2|xz))+$", "", Path(self.root).name)
+
+    def folder(self, override: Path | None = None) -> Path:
+        """The folder of images: `override`, else `root`; of an archive, the folder that it is unpacked to, once."""
+        root = override or resolve_path(self.root)
+        return unpacked(root) if root.is_file() else root
 
     @field_validator("group")
     @classmethod
@@ -222,9 +227,16 @@ class Robustness(Section):
         return value
 
 
+class Foreign(Data):
+    """Another data set, to test these recipes on."""
+
+    recipes: tuple[str, ...]
+
+
 class Evaluate(Section):
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     robustness: Robustness = Robustness()
+    cross: dict[str, Foreign] = {}
 
     @field_validator("robustness", mode="before")
     @classmethod
@@ -257,7 +269,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Params:
-        for kind, names in (("backbone", self.backbones), ("recipe", self.recipes)):
+        named = (("backbone", self.backbones), ("recipe", self.recipes), ("evaluate.cross", self.evaluate.cross))
+        for kind, names in named:
             for name in names:
                 if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
                     raise ValueError(f"{kind} {name!r}: a name has letters, digits, _ and - only")
@@ -269,6 +282,11 @@ class Params(Section):
             ("split.embedding", self.split.embedding, self.backbones),
             ("ladder.recipe", self.ladder.recipe, self.recipes),
             *(("evaluate.robustness.recipes", name, self.recipes) for name in self.evaluate.robustness.recipes),
+            *(
+                (f"evaluate.cross.{key}.recipes", name, self.recipes)
+                for key, foreign in self.evaluate.cross.items()
+                for name in foreign.recipes
+            ),
         ]
         for place, wanted, known in references:
             if wanted not in known:
@@ -278,9 +296,8 @@ class Params(Section):
         return self
 
     def root(self, override: Path | None = None) -> Path:
-        """The folder of images: `override`, else data.root; of an archive, the folder that it is unpacked to, once."""
-        root = override or resolve_path(self.data.root)
-        return unpacked(root) if root.is_file() else root
+        """The folder of the images that are trained on, see Data.folder."""
+        return self.data.folder(override)
 
     def weights_file(self, backbone: str) -> Path:
         """Where the weights stage puts a backbone's weights by default."""

@@ -94,6 +94,14 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ),
         ("evaluate.robustness", ["jpeg-30"], r"evaluate.robustness: .*"),
         ("evaluate.robustness.level", [], r"unknown key evaluate.robustness.level: choose one of recipes, levels"),
+        (
+            "evaluate.cross",
+            {"wild": {"root": "w", "recipes": ["vgg"]}},
+            r"evaluate.cross.wild.recipes: 'vgg' is not one of efficientnet_lite0, late_cut, ",
+        ),
+        ("evaluate.cross", {"wild": {"recipes": ["late_cut"]}}, r"evaluate.cross.wild.root: Field required"),
+        ("evaluate.cross", {"a/b": {"root": "w", "recipes": []}}, r"evaluate.cross 'a/b': a name has letters"),
+        ("evaluate.cross", {"wild": {"rot": "w"}}, r"unknown key evaluate.cross.wild.rot: choose one of root, layout"),
         ("evaluate.bootstrap", 99, r"evaluate.bootstrap: .*100 \(is 99\)"),
         ("recipes", {}, r"'late_cut' is not one of none"),
         ("recipes.a/b", {"backbone": "mobilenet_v2"}, r"recipe 'a/b': a name has"),
@@ -105,6 +113,14 @@ def test_what_is_wrong_is_said_on_one_line(tmp_path: Path, key: str, value: Any,
     with pytest.raises(ParamsError, match=says) as caught:
         read_params(file)
     assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [("data/demo", "demo"), ("/faces/v1.2/", "v1.2"), ("../set.tar.gz", "set"), ("a/zip", "zip"), ("x.v2.tgz", "x.v2")],
+)
+def test_a_data_set_is_called_by_its_folder_or_archive(root: str, name: str, tmp_path: Path) -> None:
+    assert read_params(changed(tmp_path, **{"data.root": root})).data.name == name
 
 
 @pytest.mark.parametrize("none", [[], {}, {"levels": []}, {"recipes": []}])
@@ -121,7 +137,7 @@ def test_the_presets_are_read(preset: Path) -> None:
 
 @pytest.mark.parametrize("name", RESERVED_NAMES)
 def test_names_that_metrics_files_have_are_no_recipes(tmp_path: Path, name: str) -> None:
-    assert set(RESERVED_NAMES) == {"audit", "ladder", "plots", "summary"}
+    assert set(RESERVED_NAMES) == {"audit", "cross", "ladder", "plots", "summary"}
     with pytest.raises(ParamsError, match=f"recipe '{name}'"):
         read_params(changed(tmp_path, **{f"recipes.{name}": {"backbone": "mobilenet_v2"}}))
 

@@ -32,7 +32,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     params["split"] |= {"folds": 2, "embedding": "tiny"}
     params["backbones"] = {"tiny": backbone}
     params["recipes"] = {"one": recipe | {"backbone": "tiny"}, "two": recipe | {"backbone": "tiny", "lr": 1e-3}}
-    params["evaluate"] = {"bootstrap": 100, "robustness": {"recipes": ["one"], "levels": ["jpeg-50"]}}
+    params["evaluate"] = {
+        "bootstrap": 100,
+        "robustness": {"recipes": ["one"], "levels": ["jpeg-50"]},
+        "cross": {"foreign": {"root": "data/foreign", "recipes": ["one"]}},
+    }
     params["ladder"] = {"recipe": "one", "backbone": "tiny", "epochs": 1}
     made = Project(folder, params)
     made.run("git", "init", "-q")
@@ -50,6 +54,7 @@ def test_every_stage_has_written_what_it_owes(project: Project) -> None:
     assert project.metrics("ladder")["rung_5_name"]
     assert 0 <= project.metrics("one")["robustness_jpeg_50_auc"] <= 1  # type: ignore[operator]
     assert "robustness_jpeg_50_auc" not in project.metrics("two")
+    assert project.metrics("cross")["one_on_foreign_n_test"] == 42 - 10
     assert isinstance(project.metrics("summary")["one_minus_two_auc_verdict"], str)
     data = project.folder / "data"
     assert (data / "audit.ok").read_text().count("\n") == 2
@@ -58,6 +63,7 @@ def test_every_stage_has_written_what_it_owes(project: Project) -> None:
         assert shard["features"].dtype == "float16"
     page = (data / "report" / "index.html").read_text()
     assert "random weights" in page
+    assert "demo, one" in page  # the matrix
     assert not re.search(r"""(src|href|url\()\s*=?\s*["']?(https?:)?//""", page)
     assert {f.name for f in (data / "models" / "one").iterdir()} == {
         *("bundle.json", "oof.csv", "prefix.safetensors", "fold-0.safetensors", "fold-1.safetensors")
@@ -78,7 +84,7 @@ def test_users_commands_say_something(project: Project) -> None:
 
 def test_one_number_runs_only_what_depends_on_it(project: Project) -> None:
     output = project.run("dvc", "exp", "run", "-S", "recipes.two.lr=3e-4")
-    assert stages_run(output) == {"train@two", "evaluate@two", "compare", "report"}
+    assert stages_run(output) == {"train@two", "evaluate@two", "cross", "compare", "report"}
     assert "recipes.two.lr" in project.run("dvc", "params", "diff")
     assert "metrics/two.json" in project.run("dvc", "metrics", "diff")
 
@@ -87,7 +93,7 @@ def test_another_level_computes_that_level_alone(project: Project) -> None:
     levels = project.folder / "data" / "robustness" / "tiny"
     before = (levels / "jpeg-50" / "index.json").stat().st_mtime_ns
     output = project.run("dvc", "exp", "run", "-S", "evaluate.robustness.levels=[jpeg-50,blur-2]")
-    assert stages_run(output) == {"evaluate@one", "evaluate@two", "compare", "report"}
+    assert stages_run(output) == {"evaluate@one", "evaluate@two", "cross", "compare", "report"}
     assert {"robustness_jpeg_50_auc", "robustness_blur_2_auc"} <= set(project.metrics("one"))
     assert (levels / "jpeg-50" / "index.json").stat().st_mtime_ns == before
 

@@ -21,6 +21,7 @@ from ffdi.files import replacing_folder, write_text
 
 FAMILY = 3  # identities at most; a forgery's donor is of the family, so the family is the group
 QUALITY = 92  # of the one JPEG encoding that every picture has, 4:2:0
+POSTED = 75  # of the same when it was posted on some platform: the foreign set's
 _FEWEST = 6
 _OWN_DONOR = 0.3  # share of forgeries whose donor is another shot of the same identity
 _REGION_SHARES = {"eyes": 0.3, "nose": 0.15, "mouth": 0.2, "face": 0.35}
@@ -118,20 +119,20 @@ def _donor_shot(shot: Shot, random: Generator) -> Shot:
     )
 
 
-def write_demo(out: Path, *, identities: int, seed: int, workers: int = 2) -> None:
+def write_demo(out: Path, *, identities: int, seed: int, quality: int = QUALITY, workers: int = 2) -> None:
     """Write `out`/img/*.jpg and `out`/labels.csv (path,label,group,identity,forgery); replace `out` whole.
 
-    The bytes depend on `identities` and `seed` alone, never on `workers`.
+    The bytes depend on `identities`, `seed` and the JPEGs' `quality` alone, never on `workers`.
     """
     plan = plan_demo(identities, seed)
     with replacing_folder(out) as folder:
         (folder / "img").mkdir()
-        _write_all(plan, partial(_write_picture, folder, seed), workers)
+        _write_all(plan, partial(_write_picture, folder, seed, quality), workers)
         write_text(folder / "labels.csv", _table(plan))
 
 
-def _write_picture(folder: Path, seed: int, planned: Planned) -> None:
-    draw_picture(planned, seed).save(folder / planned.path, quality=QUALITY, subsampling="4:2:0")
+def _write_picture(folder: Path, seed: int, quality: int, planned: Planned) -> None:
+    draw_picture(planned, seed).save(folder / planned.path, quality=quality, subsampling="4:2:0")
 
 
 def _write_all(plan: tuple[Planned, ...], write: Callable[[Planned], None], workers: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from ffdi.features.extract import compute_rows, image_files
 from ffdi.features.quantised import as_stored
 from ffdi.features.spec import INPUT, Features
 from ffdi.intake.duplicates import components, perceptual_pairs
-from ffdi.metrics import Metrics
+from ffdi.metrics import Metrics, explain_nulls
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import BATCH, Bundle, prefix_of
 from ffdi.tails.checkpoint import Scores
@@ -52,6 +52,16 @@ def cross_evaluate(
     recipe = str(bundle.facts["recipe"]["name"])
     about: Metrics = {"recipe": recipe, "tested_on": tested_on, "n_seen": int(seen.sum())}
     return about | judged.metrics, images[seen]
+
+
+def cross_metrics(found: Sequence[Metrics]) -> Metrics:
+    """metrics/cross.json: of each of cross_evaluate's `RECIPE_on_DATA_*`, the figures that say what it is worth there."""
+    out: Metrics = {"evaluations": len(found)}
+    for m in found:
+        for figure in ("auc", "auc_low", "auc_high", "accuracy", "accuracy_low", "accuracy_high", "n_test", "n_seen"):
+            key = f"{m['recipe']}_on_{m['tested_on']}_{figure}"
+            out |= explain_nulls({key: m[figure]}, "one class, or one group")
+    return out
 
 
 def seen_before(

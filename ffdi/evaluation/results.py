@@ -14,7 +14,7 @@ from ffdi.evaluation.compare import COLUMNS, NO_DIFFERENCE
 from ffdi.intake.probes import FACTS, PROBES, WARN_ABOVE
 from ffdi.metrics import Metrics
 
-NOT_RECIPES = ("audit", "ladder", "summary")
+NOT_RECIPES = ("audit", "cross", "ladder", "summary")
 FEW_GROUPS = 20  # below it a bootstrap over groups gives intervals that are too narrow
 
 
@@ -47,15 +47,16 @@ class Results:
         return sorted(self.recipes.items(), key=key)
 
     def table(self, recipe: str, name: str) -> pd.DataFrame:
-        """A table of the recipe's evaluation: roc, pr, folds, attributes, robustness, ..."""
-        return pd.read_csv(self.plots / recipe / "test" / f"{name}.csv")
+        """A table of the recipe's evaluation: roc, pr, folds, attributes, robustness, ...; an attribute may be called NA."""
+        file = self.plots / recipe / "test" / f"{name}.csv"
+        return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype={"attribute": str, "value": str})
 
 
 def read_results(metrics: Path, recipes: Mapping[str, str], data: Path = Path("data")) -> Results:
-    """Read metrics/*.json, metrics/cross/*.json, and comparisons.csv and timings of `data`, the last two if there.
+    """Read metrics/*.json, cross/*.json of both folders, and comparisons.csv and timings of `data`, those if there.
 
-    `recipes` maps each to its backbone. Metrics of recipes that are no longer in params are `leftovers`, named and left out. Raises InputError when a
-    recipe's, the audit's or the ladder's are missing.
+    `recipes` maps each to its backbone. Metrics of recipes that are no longer in params are `leftovers`, named and left
+    out. Raises InputError when a recipe's, the audit's or the ladder's are missing.
     """
 
     def read(name: str) -> Metrics:
@@ -72,7 +73,7 @@ def read_results(metrics: Path, recipes: Mapping[str, str], data: Path = Path("d
         read("audit"),
         read("ladder"),
         pd.read_csv(pairs) if pairs.exists() else pd.DataFrame(columns=COLUMNS),
-        [_cross(file) for file in sorted((metrics / "cross").glob("*.json"))],
+        [_cross(file) for folder in (data, metrics) for file in sorted((folder / "cross").glob("*.json"))],
         {file.stem: _json(file) for file in sorted((data / "timings").glob("*.json"))},  # type: ignore[misc]
         metrics / "plots",
         sorted(f.stem for f in metrics.glob("*.json") if f.stem not in known),

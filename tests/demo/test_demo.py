@@ -2,12 +2,14 @@
 
 import csv
 import hashlib
+import runpy
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from ffdi.demo.dataset import FAMILY, Planned, draw_picture, plan_demo, write_demo
@@ -15,6 +17,8 @@ from ffdi.demo.faces import draw_portrait
 from ffdi.demo.forgeries import REGIONS, forge
 from ffdi.demo.people import draw_identity, draw_shot
 from ffdi.errors import InputError
+
+HERE = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,20 @@ def test_workers_and_former_runs_do_not_change_the_bytes(demo: Path, tmp_path: P
     write_demo(tmp_path / "demo", identities=6, seed=1, workers=1)
     assert digest(tmp_path / "demo") == digest(demo)  # names included: the left-over file is gone
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_the_foreign_set_is_of_others_and_more_compressed(tmp_path: Path) -> None:
+    """So that nothing in it can have been trained on; the same people at that quality would be 10 kB a picture more."""
+    (tmp_path / "params.yaml").write_text((HERE / "params.yaml").read_text().replace("identities: 90", "identities: 9"))
+    stage = runpy.run_path(str(HERE / "stages" / "demo.py"))["main"]
+    for name, options in (("demo", []), ("foreign", ["--foreign"])):
+        command = [f"--params={tmp_path / 'params.yaml'}", f"--out={tmp_path / name}", *options]
+        assert CliRunner().invoke(stage, command).exit_code == 0
+    demo, foreign = (sorted((tmp_path / name / "img").iterdir()) for name in ("demo", "foreign"))
+    assert (len(demo), len(foreign)) == (48, 32)  # 16 of each family of three; two families at least
+    sizes = [np.mean([file.stat().st_size for file in files]) for files in (demo, foreign)]
+    assert sizes[1] < 0.7 * sizes[0]
+    assert {f.read_bytes() for f in demo}.isdisjoint({f.read_bytes() for f in foreign})
 
 
 def test_another_seed_draws_other_people() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ import torch
 from click.testing import CliRunner, Result
 from conftest import Tiny, Trained, picture, tiny_backbone
 from PIL import Image
+from ruamel.yaml import YAML
 
 from ffdi.cli import main
 from ffdi.errors import FfdiError, InputError
@@ -30,6 +32,7 @@ from ffdi.tails.bundle import Bundle, load_bundle, mean_score
 from ffdi.tails.heads import HeadSpec, TailFactory
 from ffdi.tails.predict import predict_files
 
+HERE = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 KNOWN = ("again", "mirrored", "trained")
 
@@ -230,3 +233,33 @@ def test_a_bad_root_is_said(trained: Trained, away: Path, tmp_path: Path) -> Non
     result = run(trained, tmp_path / "none", images=away.parent / "images.csv")
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
     assert result.stderr.splitlines()[-1].startswith("evaluate: ") and "Traceback" not in result.stderr
+
+
+def test_the_stage_judges_every_named_recipe(
+    trained: Trained, away: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures are those of the command; what is left out and rejected is listed; without other data there is a 0."""
+    params = YAML(typ="safe", pure=True).load(HERE / "params.yaml")
+    params["audit"]["phash_bits"] = 2
+    params["evaluate"] = {"bootstrap": 200, "cross": {"away": {"root": str(away), "recipes": ["late_cut"]}}}
+    stage = runpy.run_path(str(HERE / "stages" / "cross.py"))["main"]
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "late_cut").symlink_to(trained.model)
+    options = [f"--{key}={tmp_path / key}" for key in ("params", "models", "out", "folder")]
+
+    def figures() -> Metrics:
+        YAML(typ="safe", pure=True).dump(params, tmp_path / "params")
+        assert CliRunner().invoke(stage, options).exit_code == 0
+        loaded: Metrics = json.loads((tmp_path / "out").read_text())
+        return loaded
+
+    made = figures()
+    metrics, seen = crossed(trained, away, images_of(away))
+    recipe = metrics["recipe"]  # the bundle's own name
+    assert made[f"{recipe}_on_away_auc"] == metrics["auc"] and made[f"{recipe}_on_away_n_seen"] == len(seen) == 3
+    assert json.loads((tmp_path / "folder" / "late_cut-on-away.json").read_text()) == metrics
+    listed = pd.read_csv(tmp_path / "folder" / "late_cut-on-away-seen.csv")
+    assert listed["path"].tolist() == seen["path"].tolist()
+    assert (tmp_path / "folder" / "away-rejected.csv").read_text() == "path,reason\n"
+    del params["evaluate"]["cross"]
+    assert figures() == {"evaluations": 0} and list((tmp_path / "folder").iterdir()) == []

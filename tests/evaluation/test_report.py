@@ -15,6 +15,7 @@ import pytest
 from conftest import Tiny, Trained, make_tiny
 
 from ffdi.errors import InputError
+from ffdi.evaluation.attributes import COLUMNS
 from ffdi.evaluation.compare import compare, read_scores
 from ffdi.evaluation.cost import cost
 from ffdi.evaluation.evaluate import Evaluation, judge
@@ -206,6 +207,15 @@ def test_other_data_make_a_matrix(metrics: Path, tiny: Tiny) -> None:
     (metrics / "cross" / "other.json").write_text("{}")
     with pytest.raises(InputError, match=r"other\.json: has no auc"):
         page_of(metrics, tiny, ["good"])
+
+
+def test_an_attribute_may_be_called_na(metrics: Path, tiny: Tiny) -> None:
+    row = {"attribute": "maker", "value": "NA", "reals": 1, "fakes": 1, "against": "", "auc": 0.625}
+    row |= dict.fromkeys(COLUMNS[6:])
+    for value in ("NA", "01"):
+        write_table(metrics / "plots" / "good" / "test" / "attributes.csv", pd.DataFrame([row | {"value": value}]))
+        page = page_of(metrics, tiny, ["good"])
+        assert f'<td>maker</td><td class="text">{value}</td><td>1</td><td>1</td><td>0.625</td><td>–</td>' in page
 
 
 def test_times_stand_where_they_were_measured(metrics: Path, tiny: Tiny) -> None:

@@ -1,0 +1,65 @@
+"""Judge trained recipes on other data sets."""
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from ffdi.cli import bar, said, say, stage_command
+from ffdi.params import read_params
+
+
+@stage_command
+@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
+@click.option("--models", type=click.Path(path_type=Path), default=Path("data/models"))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("metrics/cross.json"))
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("data/cross"))
+def main(params_file: Path, models: Path, out: Path, folder: Path) -> None:
+    """Judge trained recipes on other data sets."""
+    params = read_params(params_file)
+    import torch
+
+    from ffdi.evaluation.cross import cross_evaluate, cross_metrics
+    from ffdi.files import replacing_folder, write_json
+    from ffdi.intake.ingest import ingest
+    from ffdi.intake.layouts import read_layout
+    from ffdi.intake.tables import write_table
+    from ffdi.parallel import cpu_count, keep_freed_memory
+    from ffdi.tails.bundle import load_bundle
+    from ffdi.tails.train import choose_device
+
+    torch.set_num_threads(cpu_count())
+    keep_freed_memory()
+    found = []
+    with replacing_folder(folder) as made:
+        for name, data in params.evaluate.cross.items():
+            root = data.folder()
+            listed, _ = read_layout(
+                root, layout=data.layout, table=data.table, classes=data.classes, group=data.group, limit=data.limit
+            )
+            progress = partial(bar(f"ingest {name}"), total=len(listed))
+            intake = ingest(listed, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress)
+            write_table(made / f"{name}-images.csv", intake.images)
+            write_table(made / f"{name}-rejected.csv", intake.rejected)
+            for recipe in data.recipes:
+                metrics, seen = cross_evaluate(
+                    load_bundle(models / recipe),
+                    intake.images,
+                    root=root,
+                    tested_on=name,
+                    phash_bits=params.audit.phash_bits,
+                    resamples=params.evaluate.bootstrap,
+                    seed=params.seed,
+                    max_pixels=data.max_pixels,
+                    device=choose_device(params.train.device),
+                    progress=bar(f"{recipe} on {name}"),
+                )
+                write_json(made / f"{recipe}-on-{name}.json", metrics)
+                write_table(made / f"{recipe}-on-{name}-seen.csv", seen[["image_id", "path"]])
+                found.append(metrics)
+                say(f"cross {recipe} on {name}: {said(metrics)}; {len(seen)} known from the training and left out")
+    write_json(out, cross_metrics(found))
+
+
+if __name__ == "__main__":
+    main()
