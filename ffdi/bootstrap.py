@@ -69,12 +69,19 @@ def resample(
     return {name: np.concatenate(values) for name, values in drawn.items()}
 
 
-def percentile_interval(drawn: Array, level: float = 0.95) -> tuple[float, float]:
-    """The middle `level` of resampled values, undefined ones left out; (nan, nan) when all are."""
+def interval_around(
+    estimate: float, drawn: Array, *, level: float = 0.95, within: tuple[float, float] = (0.0, 1.0)
+) -> tuple[float, float]:
+    """The middle `level` of resampled values, undefined ones left out, moved so that their mean is the estimate.
+
+    An AUC's draws are biased: a group drawn twice is paired with its own copy, so that pairs within groups weigh more
+    than they do. (nan, nan) when no value is defined.
+    """
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return float("nan"), float("nan")
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) + estimate - drawn.mean()
+    low, high = np.clip(ends, *within)
     return float(low), float(high)
 
 
@@ -82,15 +89,18 @@ def auc_interval(labels: Array, scores: Array, groups: Array, *, resamples: int,
     """95 % interval of the AUC; of the mean AUC when `scores` is (S, N), of S models."""
     statistics = {str(n): auc_of(labels, one) for n, one in enumerate(np.atleast_2d(scores))}
     drawn = resample(groups, statistics, resamples=resamples, seed=seed)
-    return percentile_interval(np.mean(list(drawn.values()), axis=0))
+    whole = np.ones((1, len(labels)))
+    estimate = float(np.mean([statistic(whole) for statistic in statistics.values()]))
+    return interval_around(estimate, np.mean(list(drawn.values()), axis=0))
 
 
 def accuracy_interval(
     labels: Array, predicted: Array, groups: Array, *, resamples: int, seed: int
 ) -> tuple[float, float]:
     """95 % interval of the accuracy of `predicted` (N,) of 0/1."""
-    hits = {"accuracy": mean_of(np.asarray(labels) == predicted)}
-    return percentile_interval(resample(groups, hits, resamples=resamples, seed=seed)["accuracy"])
+    hits = np.asarray(labels) == predicted
+    drawn = resample(groups, {"accuracy": mean_of(hits)}, resamples=resamples, seed=seed)
+    return interval_around(float(np.mean(hits)), drawn["accuracy"])
 
 
 def seeds_interval(values: Array, *, level: float = 0.95) -> tuple[float, float]:

@@ -182,9 +182,11 @@ def submit(list_file: Path, root: Path, out: Path, model: Path, max_pixels: int)
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: metrics/cross/MODEL-on-NAME.json]"
 )
-@click.option("--phash-bits", default=6, show_default=True, type=click.IntRange(0, 32))
-@click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(min=100))
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--phash-bits", default=6, show_default=True, type=click.IntRange(0, 32), help="how unlike near-duplicates may be"
+)
+@click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(min=100), help="resamples")
+@click.option("--seed", default=0, show_default=True, help="of the resampling")
 @_scoring
 def evaluate(
     images_file: Path,
@@ -246,10 +248,12 @@ def said(metrics: Metrics) -> str:
     m = metrics
     if m["auc"] is None:
         return f"no AUC ({m['auc_reason']}); accuracy {m['accuracy']:.3f} on {m['n_test']} images"
-    return (
-        f"test AUC {m['auc']:.3f} [{m['auc_low']:.3f}, {m['auc_high']:.3f}], "
-        f"accuracy {m['accuracy']:.3f} [{m['accuracy_low']:.3f}, {m['accuracy_high']:.3f}], {m['n_test']} images"
+    auc, accuracy = (
+        f"{m[key]:.3f} "
+        + ("without interval" if m[f"{key}_low"] is None else f"[{m[f'{key}_low']:.3f}, {m[f'{key}_high']:.3f}]")
+        for key in ("auc", "accuracy")
     )
+    return f"test AUC {auc}, accuracy {accuracy}, {m['n_test']} images"
 
 
 @main.command(cls=OneLineErrors)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ffdi.bootstrap import auc_of, mean_of, percentile_interval, resample
+from ffdi.bootstrap import auc_of, interval_around, mean_of, resample
 from ffdi.errors import FfdiError
 
 Array = npt.NDArray[Any]
@@ -73,8 +73,9 @@ def roc_points(labels: Array, scores: Array) -> tuple[Array, Array, Array]:
 def tpr_bound(fpr: Array, tpr: Array, reals: int, rate: float, level: float = 0.95) -> float:
     """Upper bound of the true-positive rate at a false-positive rate that `reals` are too few to resolve.
 
-    Of so many reals at most k stand above the threshold of that rate, with probability `level` (binomial, whatever the
-    scores' distribution): it is no lower than where k false alarms put it. There is no lower bound but 0.
+    Of so many independent reals at most k stand above the threshold of that rate, with probability `level` (binomial,
+    whatever the scores' distribution): it is no lower than where k false alarms put it. The bound is for these fakes,
+    whose own sampling it leaves out. There is no lower bound but 0.
     """
     from scipy.stats import binom
 
@@ -97,6 +98,21 @@ def expected_calibration_error(labels: Array, scores: Array, bins: int = 10) -> 
     """Mean gap of confidence and frequency of fakes over equal-width bins of P(fake) (Naeini et al., AAAI 2015)."""
     rows = reliability(labels, scores, bins)
     return sum(count * abs(mean - rate) for mean, rate, count in rows) / len(labels)
+
+
+def calibrated_ece(scores: Array, *, resamples: int, seed: int, quantile: float = 0.95, bins: int = 10) -> float:
+    """The ECE that scores as good as probabilities stay below, in `quantile` of test sets of this size.
+
+    Labels are drawn from the scores themselves: of few images even perfect scores have an ECE well above 0.
+    """
+    place = np.minimum((scores * bins).astype(int), bins - 1)
+    order = np.argsort(place, kind="stable")
+    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(resamples):
+        surplus: Array = (rng.random(len(scores)) < scores) - scores
+        found.append(np.abs(np.add.reduceat(surplus[order], starts)).sum() / len(scores))
+    return float(np.quantile(found, quantile))
 
 
 def reliability(labels: Array, scores: Array, bins: int = 10) -> list[tuple[float, float, int]]:
@@ -155,14 +171,15 @@ def evaluate_scores(
     out: Metrics = {"auc": None, "auc_low": None, "auc_high": None, "ap": None, "eer": None}
     if both:
         fpr, tpr, _ = roc_points(labels, scores)
-        low, high = percentile_interval(drawn["auc"])
+        low, high = interval_around(auc(labels, scores), drawn["auc"])
         out |= {"auc": auc(labels, scores), "auc_low": low, "auc_high": high}
         out |= {"ap": float(average_precision_score(labels, scores)), "eer": equal_error_rate(fpr, tpr)}
     out |= class_metrics(*confusion(labels, predicted))
-    low, high = percentile_interval(drawn["accuracy"])
+    low, high = interval_around(float(np.mean(labels == predicted)), drawn["accuracy"])
     out |= {"accuracy_low": low, "accuracy_high": high}
     out["brier"] = float(np.mean((scores - labels) ** 2))
     out["ece"] = expected_calibration_error(labels, scores)
+    out["ece_if_calibrated"] = calibrated_ece(scores, resamples=min(resamples, 1000), seed=seed)
     for key, rate in FPR_POINTS.items():
         out[key] = None
         if both and reals * rate >= 1:

@@ -36,7 +36,7 @@ def main(
 
     rows = join(read_images(images_file), read_folds(folds_file))
     backbones = {name: recipe.backbone for name, recipe in params.recipes.items()}
-    results = read_results(metrics, backbones, images_file.parent)
+    results = read_results(metrics, backbones, images_file.parent, models)
     best = results.ranked[0][0]
     heat, no_heat = heat_maps(models / best, features / backbones[best], wrongest(results, rows))
     page = render_page(
@@ -48,6 +48,14 @@ def main(
         params_text=params_file.read_text(encoding="utf-8"),
         heat=heat,
         no_heat=no_heat,
+        unchecked={
+            check: f"audit.{key} is off"
+            for check, key in (
+                ("augmented_copy_across_border", "find_copies"),
+                ("embedding_duplicate_across_border", "use_embedding"),
+            )
+            if not getattr(params.audit, key)
+        },
     )
     with replacing_folder(out) as folder:
         write_text(folder / "index.html", page)
@@ -59,7 +67,7 @@ def main(
         for name in sorted(p.name for p in place.glob("*") if p.is_dir() and p.name not in known)
     ]
     for name in (*(f"{metrics / name}.json" for name in results.leftovers), *leftovers):
-        say(f"report: {name} is of nothing in params: left out; delete it")
+        say(f"report: {name} is of no recipe of params, or of a model that is gone: left out; delete it")
     say(f"report: {verdict(results)}")
     say(f"report: {out / 'index.html'}")
 

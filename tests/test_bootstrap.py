@@ -15,8 +15,8 @@ from ffdi.bootstrap import (
     accuracy_interval,
     auc_interval,
     auc_of,
+    interval_around,
     mean_of,
-    percentile_interval,
     resample,
     seeds_interval,
 )
@@ -101,10 +101,29 @@ def test_a_draw_without_a_class_is_nan_and_left_out() -> None:
     statistic = auc_of(np.array([0, 1, 1]), np.array([0.5, 0.5, 0.9]))
     values = statistic(np.array([[1.0, 1, 1], [2, 0, 0], [0, 1, 2], [1, 3, 1]]))
     assert values.tolist()[::3] == [0.75, 2.5 / 4] and np.isnan(values[1:3]).all()
-    assert percentile_interval(np.array([np.nan, 0.2, 0.2, np.nan])) == (0.2, 0.2)
-    assert np.isnan(percentile_interval(np.array([np.nan, np.nan]))).all()
-    # Of 0, 1, ..., 100 the middle 90 % reaches from 5 to 95.
-    assert percentile_interval(np.arange(101.0), 0.9) == pytest.approx((5, 95))
+    assert interval_around(0.2, np.array([np.nan, 0.2, 0.2, np.nan])) == (0.2, 0.2)
+    assert np.isnan(interval_around(0.2, np.array([np.nan, np.nan]))).all()
+
+
+def test_an_interval_is_moved_to_its_estimate() -> None:
+    """Of 0, .01, ..., 1 the middle 90 % reaches from .05 to .95 around .5; around .6 from .15, and no farther than 1."""
+    draws = np.arange(101) / 100
+    assert interval_around(0.5, draws, level=0.9) == pytest.approx((0.05, 0.95))
+    assert interval_around(0.6, draws, level=0.9) == pytest.approx((0.15, 1))
+    assert interval_around(0.6, draws, level=0.9, within=(-1, 2)) == pytest.approx((0.15, 1.05))
+
+
+def test_an_auc_is_within_its_interval_where_pairs_within_groups_differ() -> None:
+    """A real and a fake of each photo, nearly alike: a photo drawn twice would count its own pair twice over."""
+    rng = np.random.default_rng(0)
+    offsets = np.repeat(rng.normal(0, 1, 20), 2)
+    labels, groups = np.tile([0, 1], 20), np.repeat(np.arange(20), 2)
+    scores = offsets + 0.01 * labels
+    drawn = resample(groups, {"auc": auc_of(labels, scores)}, resamples=2000, seed=0)["auc"]
+    estimate = auc(labels, scores)
+    assert np.quantile(drawn, 0.025) > estimate  # what the draws alone say
+    low, high = auc_interval(labels, scores, groups, resamples=2000, seed=0)
+    assert low < estimate < high
 
 
 def test_a_weighted_mean_by_hand() -> None:

@@ -13,6 +13,7 @@ from ffdi.errors import FfdiError
 from ffdi.metrics import (
     auc,
     best_threshold,
+    calibrated_ece,
     class_metrics,
     confusion,
     equal_error_rate,
@@ -133,6 +134,19 @@ def test_calibration_error_and_brier() -> None:
     assert expected_calibration_error(labels, scores) == pytest.approx(0.5 * 0.25 + 0.5 * 0.05)
     # (.0625 + .5625 + .01 + 0) / 4
     assert evaluate(labels, scores)["brier"] == pytest.approx(0.15875)
+
+
+def test_what_calibration_error_good_scores_have() -> None:
+    """All at .5: |share of fakes - .5| of 100 images is below 1.96 x .05 = .098 in 95 % of draws; of 10,000, .0098."""
+    for images, due in ((100, 0.098), (10_000, 0.0098)):
+        found = calibrated_ece(np.full(images, 0.5), resamples=2000, seed=0)
+        assert found == pytest.approx(due, rel=0.06)
+    sure = np.array([0.0, 1.0] * 5)
+    assert calibrated_ece(sure, resamples=50, seed=0) == 0  # no draw differs from what they say
+    # Two bins, each half of the images: the errors of both add up by their share.
+    both = calibrated_ece(np.repeat([0.2, 0.8], 500), resamples=2000, seed=0, quantile=0.5)
+    one = np.sqrt(0.2 * 0.8 / 500) * 0.6745  # the median of |error| of a bin
+    assert 0.9 * one < both < 1.5 * one
 
 
 def test_tpr_at_fpr_needs_enough_reals() -> None:

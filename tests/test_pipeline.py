@@ -11,6 +11,8 @@ import pytest
 from conftest import Project
 from ruamel.yaml import YAML
 
+from ffdi.demo.dataset import plan_demo
+
 HERE = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
@@ -54,7 +56,7 @@ def test_every_stage_has_written_what_it_owes(project: Project) -> None:
     assert project.metrics("ladder")["rung_5_name"]
     assert 0 <= project.metrics("one")["robustness_jpeg_50_auc"] <= 1  # type: ignore[operator]
     assert "robustness_jpeg_50_auc" not in project.metrics("two")
-    assert project.metrics("cross")["one_on_foreign_n_test"] == 42 - 10
+    assert project.metrics("cross")["one_on_foreign_n_test"] == len(plan_demo(8, 1))
     assert isinstance(project.metrics("summary")["one_minus_two_auc_verdict"], str)
     data = project.folder / "data"
     assert (data / "audit.ok").read_text().count("\n") == 2
@@ -66,7 +68,7 @@ def test_every_stage_has_written_what_it_owes(project: Project) -> None:
     assert "demo, one" in page  # the matrix
     assert not re.search(r"""(src|href|url\()\s*=?\s*["']?(https?:)?//""", page)
     assert {f.name for f in (data / "models" / "one").iterdir()} == {
-        *("bundle.json", "oof.csv", "prefix.safetensors", "fold-0.safetensors", "fold-1.safetensors")
+        *("bundle.json", "oof.csv", "seen.csv", "prefix.safetensors", "fold-0.safetensors", "fold-1.safetensors")
     }
 
 

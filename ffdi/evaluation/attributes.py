@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from ffdi.bootstrap import accuracy_interval, auc_interval
-from ffdi.errors import InputError
 from ffdi.metrics import Array, Metrics, auc, explain_nulls
 
 MOST_VALUES = 12  # of an attribute that is split; more are names or numbers
@@ -45,28 +44,29 @@ def by_attribute(test: pd.DataFrame, scores: Array, *, threshold: float, resampl
 def attribute_metrics(test: pd.DataFrame, table: pd.DataFrame) -> Metrics:
     """`attr_ATTRIBUTE_VALUE_*` of by_attribute's rows; an attribute of too many values is None with the reason.
 
-    Raises InputError when two values would have the same name.
+    Where two would have the same name, as value b_c of a and value c of a_b, the second is `attr_ATTRIBUTE=VALUE_*`.
     """
     out: Metrics = {}
 
-    def put(figures: Metrics) -> None:
-        if twice := set(figures) & set(out):
-            raise InputError(
-                f"images.csv: two attributes and values would both be called {min(twice)}: rename a column"
-            )
-        out.update(figures)
+    def put(attribute: str, value: str | None, figures: Metrics) -> None:
+        for sign in "_=":
+            key = f"attr_{attribute}" + (sign + value if value is not None else "" if sign == "_" else "=")
+            named = {f"{key}{name}": figure for name, figure in figures.items()}
+            if not set(named) & set(out):
+                break
+        out.update(named)
 
     for row in table.to_dict("records"):
-        key = f"attr_{row['attribute']}_{row['value']}"
-        figures = {f"{key}_{name}": row[name] for name in COLUMNS[5:]}
+        figures = {f"_{name}": row[name] for name in COLUMNS[5:]}
         reason = f"{row['reals']} reals and {row['fakes']} fakes, or one group"
-        put({f"{key}_reals": row["reals"], f"{key}_fakes": row["fakes"]} | explain_nulls(figures, reason))
+        counts: Metrics = {"_reals": row["reals"], "_fakes": row["fakes"]}
+        put(row["attribute"], row["value"], counts | explain_nulls(figures, reason))
     for attribute in _attributes(test):
         values = test[f"attr_{attribute}"]
         count = int(values[values != ""].nunique())
         if count > MOST_VALUES:
             reason = f"{count} values in the test set: more than {MOST_VALUES} are not split"
-            put({f"attr_{attribute}": None, f"attr_{attribute}_reason": reason})
+            put(attribute, None, {"": None, "_reason": reason})
     return out
 
 

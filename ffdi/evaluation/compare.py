@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ffdi.bootstrap import auc_of, percentile_interval, resample
+from ffdi.bootstrap import auc_of, interval_around, resample
 from ffdi.errors import InputError
 from ffdi.intake.tables import read_table
 from ffdi.metrics import Array, Metrics, auc, explain_nulls
@@ -52,7 +52,8 @@ def compare(
     count, rows = len(np.unique(groups)), []
     for a, b in pairs:
         draws, difference = drawn[a] - drawn[b], auc(labels, scores[a]) - auc(labels, scores[b])
-        rows.append([a, b, difference, *percentile_interval(draws), _p_value(difference, draws, count)])
+        interval = interval_around(difference, draws, within=(-1.0, 1.0))
+        rows.append([a, b, difference, *interval, _p_value(difference, draws, count)])
     table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS[:6])
     table["p_corrected"] = holm(table["p"].to_numpy(np.float64))
     better = np.where(table["difference"] > 0, table["a"], table["b"])

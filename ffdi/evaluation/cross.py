@@ -51,6 +51,7 @@ def cross_evaluate(
     judged = judge(bundle, own, by_fold, resamples=resamples, seed=seed)
     recipe = str(bundle.facts["recipe"]["name"])
     about: Metrics = {"recipe": recipe, "tested_on": tested_on, "n_seen": int(seen.sum())}
+    about["model_sha256"] = str(bundle.facts["facts_sha256"])
     return about | judged.metrics, images[seen]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from ffdi.evaluation.robustness import VIEW
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import parse_level
 from ffdi.intake.tables import write_table
-from ffdi.metrics import Array, Metrics, auc, evaluate_scores, explain_nulls, reliability, roc_points
-from ffdi.tails.batches import load_table
+from ffdi.metrics import Metrics, auc, evaluate_scores, explain_nulls, reliability, roc_points
+from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.bundle import Bundle, mean_score, modules_of
 from ffdi.tails.checkpoint import Scores
 
@@ -67,23 +67,25 @@ def evaluate(
     ids, labels = list(test["image_id"]), test["label"].to_numpy()
     before = state_hash(bundle)
 
-    def fold_scores(features: FeatureStore, view: int) -> dict[int, Scores]:
+    def loaded(features: FeatureStore, view: int) -> FeatureTable:
         options: dict[str, Any] = {"views": False, "memory_gb": memory_gb, "device": device, "view": view}
-        return bundle.fold_scores(load_table(features, ids, list(labels), **options), device)
+        return load_table(features, ids, list(labels), **options)
 
-    started = time.perf_counter()
-    by_fold = fold_scores(store, 0)
+    table, started = loaded(store, 0), time.perf_counter()
+    by_fold = bundle.fold_scores(table, device)
     if timed is not None:
         timed.update({"tails": time.perf_counter() - started, "images": len(ids)})
-    levels = [(level, mean_score(fold_scores(features, VIEW))) for level, features in (perturbed or {}).items()]
+    levels = [(level, bundle.scores(loaded(own, VIEW), device)) for level, own in (perturbed or {}).items()]
     if state_hash(bundle) != before:
         raise FfdiError("evaluation changed the model: a defect of ffdi")
     judged = judge(bundle, test, by_fold, resamples=resamples, seed=seed)
-    sweep = _sweep(test, levels, threshold=bundle.threshold, resamples=resamples, seed=seed)
+    options: dict[str, Any] = {"threshold": bundle.threshold, "resamples": resamples, "seed": seed}
+    rows_of = [[level, *parse_level(level)[:2], *_figures(test, scores, **options)] for level, scores in levels]
+    sweep = pd.DataFrame(rows_of, columns=["level", "kind", "strength", *_FIGURES])
     figures = {
         f"robustness_{row['level'].replace('-', '_').replace('.', '_')}_{figure}": row[figure]
         for row in sweep.to_dict("records")
-        for figure in ("auc", "auc_low", "auc_high", "accuracy")
+        for figure in _FIGURES
     }
     metrics = (
         judged.metrics | explain_nulls(figures, "one class, or one group, in the test set") | cost(bundle, store.spec)
@@ -105,10 +107,12 @@ def judge(
     """What the scores of each fold's tail on `test` are worth: of all folds together, of each alone, by attribute."""
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
     scores = mean_score(by_fold)
-    metrics = evaluate_scores(labels, scores, groups, threshold=bundle.threshold, resamples=resamples, seed=seed)
-    alone = _folds_alone(labels, groups, by_fold, threshold=bundle.threshold, resamples=resamples, seed=seed)
+    options: dict[str, Any] = {"threshold": bundle.threshold, "resamples": resamples, "seed": seed}
+    metrics = evaluate_scores(labels, scores, groups, **options)
+    rows = [[fold, *_figures(test, own, **options)] for fold, own in by_fold.items()]
+    alone = pd.DataFrame(rows, columns=["fold", *_FIGURES])
     for row in alone.to_dict("records"):
-        metrics |= {f"fold_{row['fold']}_{name}": row[name] for name in alone.columns[1:]}
+        metrics |= {f"fold_{row['fold']}_{name}": row[name] for name in _FIGURES}
     folds = list(bundle.facts["val_auc"].values())
     metrics |= {"val_auc_mean": float(np.mean(folds)), "val_auc_std": None}
     if len(folds) > 1:
@@ -127,39 +131,20 @@ def judge(
         "trained_on": str(provenance["data"]),
         "synthesised": int(provenance["synthesised"]),
     }
-    attributes = by_attribute(test, scores, threshold=bundle.threshold, resamples=resamples, seed=seed)
+    attributes = by_attribute(test, scores, **options)
     metrics |= attribute_metrics(test, attributes)
     plots = _plots(test, scores, by_fold, bundle.threshold) | {"folds": alone, "attributes": attributes}
     return Evaluation(explain_nulls(metrics, "one class, or one group, in the test set"), plots)
 
 
-def _folds_alone(
-    labels: Array, groups: Array, by_fold: Mapping[int, Scores], *, threshold: float, resamples: int, seed: int
-) -> pd.DataFrame:
-    """fold, auc with its interval, accuracy: what each fold's tail is worth without the others."""
-    rows = []
-    for fold, scores in by_fold.items():
-        low, high = auc_interval(labels, scores, groups, resamples=resamples, seed=seed)
-        rows.append([fold, auc(labels, scores), low, high, float(((scores >= threshold) == labels).mean())])
-    table: pd.DataFrame = pd.DataFrame(rows, columns=["fold", "auc", "auc_low", "auc_high", "accuracy"])
-    return table
+_FIGURES = ["auc", "auc_low", "auc_high", "accuracy"]
 
 
-def _sweep(
-    test: pd.DataFrame, levels: Sequence[tuple[str, Scores]], *, threshold: float, resamples: int, seed: int
-) -> pd.DataFrame:
-    """A row per level; the threshold is the frozen one, so that the accuracy shows where scores drift as a whole."""
+def _figures(test: pd.DataFrame, scores: Scores, *, threshold: float, resamples: int, seed: int) -> list[float]:
+    """_FIGURES of one set of scores: NaN where undefined; the threshold is the frozen one."""
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
-    rows = []
-    for level, scores in levels:
-        kind, strength, _ = parse_level(level)
-        low, high = auc_interval(labels, scores, groups, resamples=resamples, seed=seed)
-        hits = float(((scores >= threshold) == labels).mean())
-        rows.append([level, kind, strength, auc(labels, scores), low, high, hits])
-    table: pd.DataFrame = pd.DataFrame(
-        rows, columns=["level", "kind", "strength", "auc", "auc_low", "auc_high", "accuracy"]
-    )
-    return table
+    low, high = auc_interval(labels, scores, groups, resamples=resamples, seed=seed)
+    return [auc(labels, scores), low, high, float(((scores >= threshold) == labels).mean())]
 
 
 def state_hash(bundle: Bundle) -> str:

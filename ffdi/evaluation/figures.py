@@ -11,8 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from ffdi.evaluation.results import Results
 from ffdi.metrics import Metrics
 
@@ -83,9 +81,9 @@ def reliability(results: Results) -> str:
 
 def training(results: Results) -> str:
     """Validation AUC by epoch, a line per fold."""
-    figure, axes = _axes("epoch", "AUC on the own fold")
+    figure, axes = _axes("epoch", "validation AUC, a line per fold")
     for name, colour in _best_on_top(results):
-        history = pd.read_csv(results.plots / name / "train" / "history.csv")
+        history = results.table(name, "history", "train")
         for _, fold in history.groupby("fold"):
             axes.plot(fold["epoch"] + 1, fold["val_auc"], color=colour, marker=".", markersize=4, linewidth=1)
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -95,7 +93,7 @@ def training(results: Results) -> str:
 def folds_alone(results: Results) -> str:
     """Test AUC of each fold's tail alone (dots) and of all together, with its 95 % interval (bar)."""
     names = [name for name, m in results.ranked if m["auc"] is not None]
-    figure, axes = _axes("test AUC", "", width=6.4, height=0.9 + 0.36 * max(1, len(names)))
+    figure, axes = _axes("test AUC", "", width=5.0, height=0.9 + 0.36 * max(1, len(names)))
     colours = recipe_colours(results)
     for place, name in enumerate(names):
         m, alone = results.recipes[name], results.table(name, "folds")
@@ -125,7 +123,7 @@ def ladder(metrics: Metrics) -> str:
 
 def balance(counts: Sequence[Mapping[str, Any]]) -> str:
     """Reals and fakes of the test set and every fold."""
-    figure, axes = _axes("images", "", width=6.4, height=0.9 + 0.34 * len(counts))
+    figure, axes = _axes("images", "", width=5.0, height=0.9 + 0.34 * len(counts))
     for shift, name, colour in ((-0.19, "real", COLOURS[2]), (0.19, "fake", COLOURS[1])):
         axes.barh([n + shift for n in range(len(counts))], [c[name] for c in counts], 0.36, color=colour, label=name)
     _rows(axes, [c["place"] for c in counts])
@@ -136,8 +134,10 @@ def balance(counts: Sequence[Mapping[str, Any]]) -> str:
 def robustness(results: Results, name: str) -> str:
     """AUC of one recipe over the levels of each kind, with its 95 % interval; the clean test set is the dotted line."""
     table, m = results.table(name, "robustness"), results.recipes[name]
-    kinds = list(dict.fromkeys(table["kind"]))
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MultipleLocator
+
+    kinds = list(dict.fromkeys(table["kind"]))
 
     columns = min(3, len(kinds))
     lines = -(-len(kinds) // columns)
@@ -159,16 +159,19 @@ def robustness(results: Results, name: str) -> str:
         axes.set_title(UNITS[kind], color=SOFT, fontsize=10)
     for axes in grid[len(kinds) :]:
         axes.set_visible(False)
+    grid[0].set_ylim(min([0.48, *(table["auc_low"].dropna() - 0.02)]), 1.02)
+    grid[0].yaxis.set_major_locator(MultipleLocator(0.1))
+    figure.supylabel("test AUC", color=SOFT, fontsize=10)
     return _svg(figure, f"robustness of {name}")
 
 
 UNITS = {
     "jpeg": "JPEG quality",
-    "resize": "resized to, and back",
-    "blur": "blur, sigma in pixels",
-    "noise": "noise, sigma in grey levels",
-    "brightness": "brightness, times",
-    "crop": "cropped to, of the area",
+    "resize": "resize: share of the side",
+    "blur": "blur: sigma, pixels",
+    "noise": "noise: sigma, grey levels",
+    "brightness": "brightness: factor",
+    "crop": "crop: share of the area",
 }
 
 
@@ -176,15 +179,16 @@ def pareto(results: Results) -> str:
     """Test AUC over FLOPs to judge an image, with 95 % intervals; the line joins those that none beats in both."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    figure, axes = _axes("GFLOPs to judge one image", "test AUC", width=6.0)
+    figure, axes = _axes("GFLOPs to judge one image", "test AUC", width=5.0)
     colours = recipe_colours(results)
-    points = sorted((_number(m, "flops_per_image") / 1e9, name) for name, m in results.ranked if m["auc"] is not None)
+    judged = [(name, m) for name, m in results.ranked if m["auc"] is not None]
+    points = sorted((_number(m, "flops_per_image") / 1e9, -_number(m, "auc"), name) for name, m in judged)
     line: list[tuple[float, float]] = []
-    for at, (flops, name) in enumerate(points):
-        m = results.recipes[name]
-        middle, low, high = (_number(m, key) for key in ("auc", "auc_low", "auc_high"))
-        colour = colours[name]
-        axes.errorbar(flops, middle, [[middle - low], [high - middle]], fmt="o", color=colour, linewidth=1)
+    for at, (flops, minus_auc, name) in enumerate(points):
+        m, middle, colour = results.recipes[name], -minus_auc, colours[name]
+        axes.plot(flops, middle, "o", color=colour)
+        if m["auc_low"] is not None:
+            axes.plot([flops, flops], [m["auc_low"], m["auc_high"]], color=colour, linewidth=1)
         left = at + 1 < len(points) and points[at + 1][0] < 2.5 * flops  # the next one's name would lie over it
         place: dict[str, Any] = {"xytext": (-7 if left else 7, 5), "ha": "right" if left else "left"}
         axes.annotate(name, (flops, middle), textcoords="offset points", color=colour, fontsize=9, **place)
@@ -205,6 +209,7 @@ def _number(m: Metrics, key: str) -> float:
 
 
 def _best_on_top(results: Results) -> list[tuple[str, str]]:
+    """(recipe, colour) in the order of drawing."""
     colours = recipe_colours(results)
     return [(name, colours[name]) for name, m in reversed(results.ranked) if m["auc"] is not None]
 

@@ -48,10 +48,12 @@ def render_page(
     params_text: str = "",
     heat: HeatMaps | None = None,
     no_heat: str = "",
+    unchecked: Mapping[str, str] | None = None,
 ) -> str:
     """The page. `rows` is images.csv joined with folds.csv, `findings` the audit's list, shown where there is one.
 
     `heat` has a map (H, W) in [0, 1] for images of `wrongest`, by image_id; `no_heat` says why there are none.
+    `unchecked` maps checks of the audit that were not run to the reason.
     """
     import jinja2
 
@@ -91,7 +93,9 @@ def render_page(
         rungs=range(sum(key.endswith("_name") for key in results.ladder)),
         checks=CHECKS,
         facts=FACTS,
+        unchecked=unchecked or {},
         probes=[p for p in PROBES if results.audit[f"probe_{p}_auc"] is not None],
+        unprobed=[p for p in PROBES if results.audit[f"probe_{p}_auc"] is None],
         warn_above=WARN_ABOVE,
         findings=_findings(findings),
         counts=counts,
@@ -220,7 +224,7 @@ def _cost(results: Results, name: str, m: Metrics) -> dict[str, Any]:
 
 
 def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None or value != value else f"{value:.3f}"
 
 
 def _signed(value: float | None) -> str:

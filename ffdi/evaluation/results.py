@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from ffdi.intake.probes import FACTS, PROBES, WARN_ABOVE
 from ffdi.metrics import Metrics
 
 NOT_RECIPES = ("audit", "cross", "ladder", "summary")
+_OF_CROSS = {"recipe", "trained_on", "tested_on", "auc", "auc_low", "auc_high", "accuracy", "n_test", "n_groups"}
 FEW_GROUPS = 20  # below it a bootstrap over groups gives intervals that are too narrow
 
 
@@ -38,25 +40,33 @@ class Results:
 
     @property
     def ranked(self) -> list[tuple[str, Metrics]]:
-        """Recipes by test AUC, pretrained before random prefixes, those without an AUC last."""
+        """Recipes by validation AUC, so that the test set chooses nothing; pretrained before random prefixes."""
 
         def key(entry: tuple[str, Metrics]) -> tuple[bool, float]:
-            value = entry[1]["auc"]
+            value = entry[1]["val_auc_mean"]
             return not entry[1]["pretrained"], -value if isinstance(value, float) else 1.0
 
         return sorted(self.recipes.items(), key=key)
 
-    def table(self, recipe: str, name: str) -> pd.DataFrame:
-        """A table of the recipe's evaluation: roc, pr, folds, attributes, robustness, ...; an attribute may be called NA."""
-        file = self.plots / recipe / "test" / f"{name}.csv"
+    def table(self, recipe: str, name: str, side: str = "test") -> pd.DataFrame:
+        """A table of the recipe's evaluation: roc, pr, folds, attributes, robustness, ...; an attribute may be called NA.
+
+        Raises InputError when it is missing.
+        """
+        file = self.plots / recipe / side / f"{name}.csv"
+        if not file.exists():
+            raise InputError(f"{file}: missing: run {'evaluate' if side == 'test' else side}@{recipe} first")
         return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype={"attribute": str, "value": str})
 
 
-def read_results(metrics: Path, recipes: Mapping[str, str], data: Path = Path("data")) -> Results:
+def read_results(
+    metrics: Path, recipes: Mapping[str, str], data: Path = Path("data"), models: Path | None = None
+) -> Results:
     """Read metrics/*.json, cross/*.json of both folders, and comparisons.csv and timings of `data`, those if there.
 
     `recipes` maps each to its backbone. Metrics of recipes that are no longer in params are `leftovers`, named and left
-    out. Raises InputError when a recipe's, the audit's or the ladder's are missing.
+    out; so are evaluations on other data of a bundle that `models` no longer has. Raises InputError when a recipe's, the
+    audit's or the ladder's are missing.
     """
 
     def read(name: str) -> Metrics:
@@ -66,6 +76,12 @@ def read_results(metrics: Path, recipes: Mapping[str, str], data: Path = Path("d
             raise InputError(f"{metrics / f'{name}.json'}: missing: run the stage that writes it first") from None
 
     known = {*recipes, *NOT_RECIPES}
+    found = {
+        file: _read_cross(file) for folder in (metrics, data) for file in sorted((folder / "cross").glob("*.json"))
+    }
+    old = [file for file, m in found.items() if _is_of_an_old_model(m, recipes, models)]
+    pair = ("recipe", "trained_on", "tested_on")
+    cross = list({tuple(m[key] for key in pair): m for file, m in found.items() if file not in old}.values())
     pairs = data / "comparisons.csv"
     return Results(
         {recipe: read(recipe) for recipe in recipes},
@@ -73,16 +89,26 @@ def read_results(metrics: Path, recipes: Mapping[str, str], data: Path = Path("d
         read("audit"),
         read("ladder"),
         pd.read_csv(pairs) if pairs.exists() else pd.DataFrame(columns=COLUMNS),
-        [_cross(file) for folder in (data, metrics) for file in sorted((folder / "cross").glob("*.json"))],
+        cross,
         {file.stem: _json(file) for file in sorted((data / "timings").glob("*.json"))},  # type: ignore[misc]
         metrics / "plots",
-        sorted(f.stem for f in metrics.glob("*.json") if f.stem not in known),
+        sorted(f.stem for f in metrics.glob("*.json") if f.stem not in known) + [f"cross/{file.stem}" for file in old],
     )
 
 
-def _cross(file: Path) -> Metrics:
+def _is_of_an_old_model(m: Metrics, recipes: Mapping[str, str], models: Path | None) -> bool:
+    """Whether another bundle of that name is here now; one from elsewhere has trained on other data."""
+    file = models / str(m["recipe"]) / "bundle.json" if models else Path()
+    if m["recipe"] not in recipes or not file.is_file():
+        return False
+    now = _json(file)
+    here: Any = now.get("provenance") or {}
+    return m["trained_on"] == here.get("data") and m.get("model_sha256") != now.get("facts_sha256")
+
+
+def _read_cross(file: Path) -> Metrics:
     found = _json(file)
-    if missing := {"recipe", "trained_on", "tested_on", "n_test", "auc"} - set(found):
+    if missing := _OF_CROSS - set(found):
         raise InputError(f"{file}: has no {min(missing)}: it is not of `ffdi evaluate`: delete it")
     return found
 
@@ -103,10 +129,12 @@ def verdict(results: Results) -> str:
     if best["auc"] is None:
         return f"{name} has no test AUC ({best['auc_reason']}); {audit}."
     kind = "an ImageNet-pretrained" if best["pretrained"] else "a random"
+    interval = "no interval"
+    if best["auc_low"] is not None:
+        interval = f"95 % interval {best['auc_low']:.3f} to {best['auc_high']:.3f}"
     return (
         f"{name}, on {kind} prefix, tells fake from real at a test AUC of {best['auc']:.3f} "
-        f"(95 % interval {best['auc_low']:.3f} to {best['auc_high']:.3f}, {best['n_test']} images in "
-        f"{best['n_groups']} groups); {audit}."
+        f"({interval}, {best['n_test']} images in {best['n_groups']} groups); {audit}."
     )
 
 
@@ -118,6 +146,7 @@ def caveats(results: Results) -> list[str]:
         out.append(
             f"The test set has {groups} groups: an interval over so few is itself uncertain, and rather too narrow."
         )
+    out += _against_validation(best)
     equal = [
         row["b"] if row["a"] == name else row["a"]
         for row in results.pairs.to_dict("records")
@@ -126,16 +155,19 @@ def caveats(results: Results) -> list[str]:
     if equal:
         others = ", ".join(sorted(equal))
         out.append(f"No difference is shown between {name} and {others}: which of them leads may be chance.")
-    if isinstance(ece := best["ece"], float) and ece > 0.05:
-        out.append(f"Its scores are not probabilities to rely on: they are off by {ece:.3f} on average (ECE).")
+    counts = results.table(name, "confusion").value_counts(["actual", "predicted"]).to_dict()
+    wrong = {kind: counts.get((kind, other), 0) for kind, other in (("real", "fake"), ("fake", "real"))}
+    right = {kind: counts.get((kind, kind), 0) for kind in wrong}
+    out.append(
+        f"At its threshold it calls {wrong['real']} of {wrong['real'] + right['real']} real test images fake, and "
+        f"{wrong['fake']} of {wrong['fake'] + right['fake']} fakes real."
+    )
+    out += _of_calibration(best)
     unresolved = [k for k in ("tpr_at_fpr_1e_2", "tpr_at_fpr_1e_3") if best[k] is None and f"{k}_at_most" in best]
     if unresolved:
-        rates = " and ".join(k.removeprefix("tpr_at_fpr_").replace("1e_", "1e-") for k in unresolved)
+        rates = " and ".join({"tpr_at_fpr_1e_2": "1 %", "tpr_at_fpr_1e_3": "0.1 %"}[k] for k in unresolved)
         out.append(f"The real test images are too few to say what is found at a false-alarm rate of {rates}.")
-    fell = [(row["auc"], row["level"]) for row in results.table(name, "robustness").dropna().to_dict("records")]
-    if fell and isinstance(clean := best["auc"], float) and clean - min(fell)[0] > 0.05:
-        auc, level = min(fell)
-        out.append(f"On images that were not handled as the test set was it is worth less: AUC {auc:.3f} at {level}.")
+    out += _of_robustness(results.table(name, "robustness"), best)
     shortcuts = [
         probe.replace("_", " ")
         for probe in PROBES
@@ -146,11 +178,54 @@ def caveats(results: Results) -> list[str]:
     if audit["source_overlap"]:
         out.append(f"{audit['source_overlap']} forgeries stand on another side of a border than the photo they are of.")
     away = [
-        f"{m['auc']:.3f} on {m['tested_on']}"
+        f"{m['auc']:.3f} ({m['auc_low']:.3f} to {m['auc_high']:.3f}) on {m['tested_on']}"
         for m in results.cross
-        if (m["recipe"], m["trained_on"]) == (name, best["trained_on"]) and m["auc"] is not None
+        if m["tested_on"] != m["trained_on"]
+        and (m["recipe"], m["trained_on"]) == (name, best["trained_on"])
+        and None not in (m["auc"], m["auc_low"])
     ]
-    out.append(f"On other data: AUC {', '.join(away)}." if away else "It was not judged on any other data set.")
+    out.append(f"On other data its AUC is {', '.join(away)}." if away else "It was not judged on any other data set.")
+    return out
+
+
+def _against_validation(best: Metrics) -> list[str]:
+    """A test AUC that its own interval sets apart from the folds'."""
+    own, spread, low, high = (best[key] for key in ("val_auc_mean", "val_auc_std", "auc_low", "auc_high"))
+    if not (isinstance(own, float) and isinstance(low, float) and isinstance(high, float)) or low <= own <= high:
+        return []
+    said = f"{own:.3f}" + (f" ± {spread:.3f}" if isinstance(spread, float) else "")
+    if own < low:
+        return [
+            f"On the folds its AUC is lower, {said}, a single tail each: the test groups may be easier than the rest."
+        ]
+    return [f"On the folds its AUC is higher, {said}: their epochs were chosen by it, or the test groups are harder."]
+
+
+def _of_calibration(best: Metrics) -> list[str]:
+    ece, expected = best["ece"], best.get("ece_if_calibrated")
+    if not (isinstance(ece, float) and isinstance(expected, float)):
+        return []
+    if ece > expected:
+        return [
+            f"Its scores are no probabilities: they are off by {ece:.3f} on average (ECE; good ones are below {expected:.3f})."
+        ]
+    if expected > 0.05:
+        return [
+            f"{best['n_test']} images are too few to judge its calibration: ECE {ece:.3f}, good ones reach {expected:.3f}."
+        ]
+    return []
+
+
+def _of_robustness(table: pd.DataFrame, best: Metrics) -> list[str]:
+    """Where AUC, and accuracy at the frozen threshold, fall most, each if by more than .05."""
+    out = []
+    for figure, says in (
+        ("auc", "On images that were not handled as the test set was it is worth less: AUC {:.3f} at {}."),
+        ("accuracy", "Nor does its threshold carry over: accuracy falls from {clean:.3f} to {:.3f} at {}."),
+    ):
+        found = [(row[figure], row["level"]) for row in table.to_dict("records") if row[figure] == row[figure]]
+        if found and isinstance(clean := best[figure], float) and clean - min(found)[0] > 0.05:
+            out.append(says.format(*min(found), clean=clean))
     return out
 
 
@@ -172,4 +247,6 @@ def results_table(results: Results) -> str:
 def _interval(m: Metrics, key: str) -> str:
     if m[key] is None:
         return f"none: {m[f'{key}_reason']}"
+    if m[f"{key}_low"] is None:
+        return f"{m[key]:.3f}"
     return f"{m[key]:.3f} [{m[f'{key}_low']:.3f}, {m[f'{key}_high']:.3f}]"

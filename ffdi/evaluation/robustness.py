@@ -43,9 +43,10 @@ def perturbed_features(
 ) -> Mapping[str, FeatureStore]:
     """The features of every test image at each level, in `out`/LEVEL; a row that is there is never computed again.
 
-    `spec` is that of the clean features; a level's is the same but for its views. Levels that are in `out` and not in
+    `spec` is that of the clean features, which must be the bundle's; a level's is the same but for its views. Levels that are in `out` and not in
     `levels` are kept: another recipe may be judged by them. Raises as `extract` does.
     """
+    bundle.refuse_other_features(spec)
     clean = replace(prefix_of(bundle), spec=spec)
     for level in progress(levels, len(levels)):
         extract(

@@ -48,7 +48,7 @@ def test_the_difference_and_p_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"a": np.array([0.9, 0.8, 0.2, 0.1]), "b": np.array([0.9, 0.1, 0.8, 0.0])}  # AUC 1 and 3/4
     (row,) = compare(labels, np.arange(4), scores, resamples=20, seed=0).to_dict("records")
     assert (row["a"], row["b"], row["difference"]) == ("a", "b", 0.25)
-    assert (row["low"], row["high"]) == (-1, 1)
+    assert (row["low"], row["high"]) == (-1, 0.5)  # -1 and 1, moved from their mean, .75, to .25, and no less than -1
     assert row["p"] == row["p_corrected"] == pytest.approx(0.751, abs=1e-3)
 
 

@@ -40,6 +40,20 @@ def test_the_map_by_hand() -> None:
     assert real.tolist() == [[[1, 0]]]  # the other sign: 1 and -4
 
 
+def test_channels_may_come_last() -> None:
+    """The same values as (1, 3, 3, 2) and as (1, 2, 3, 3), each place with its own sum: one map."""
+    values = torch.arange(18.0).reshape(1, 2, 3, 3)
+
+    class Summed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([torch.zeros(len(x)), (x * x).flatten(1).sum(1)], 1)
+
+    tail = Tail(nn.Identity(), Summed(), None)
+    first, last = (grad_cam(bundle_of(tail), maps, fake=FAKE) for maps in (values, values.permute(0, 2, 3, 1)))
+    assert first is not None and last is not None and first.shape == (1, 3, 3)
+    assert first.tolist() == last.tolist()
+
+
 def test_every_image_has_its_own_sign_and_scale() -> None:
     """The same channel means: places of 2 x 4 - 0 and 2 x 1 - 0 for fake; of -(2 x 1 - 6) and -(2 x 1 - 3) for real."""
     maps = torch.tensor([[[[4.0, 1.0]], [[0.0, 0.0]]], [[[1.0, 1.0]], [[6.0, 3.0]]]])

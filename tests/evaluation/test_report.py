@@ -82,6 +82,7 @@ def write_results(
         "true_accuracy",
     )
     ladder = {f"rung_{n}_{key}": 0.5 for n in range(len(RUNGS)) for key in figures}
+    ladder |= {"folds": 2, "seeds": 1, "n_test": len(test)}
     ladder |= {f"rung_{n}_name": name for n, name in enumerate(RUNGS)}
     (metrics / "ladder.json").write_text(json.dumps(ladder))
     return metrics
@@ -124,6 +125,9 @@ def test_every_colour_is_one_of_the_page(metrics: Path, tiny: Tiny) -> None:
 def test_random_prefixes_are_marked_and_ranked_last(metrics: Path, tiny: Tiny) -> None:
     results = results_of(metrics, ["plain", "good"])
     assert [name for name, _ in results.ranked] == ["good", "plain"]
+    better = {name: dict(m) | {"pretrained": True, "auc": 0.9} for name, m in results.recipes.items()}
+    better["plain"] |= {"auc": 0.6, "val_auc_mean": 0.99}
+    assert [name for name, _ in replace(results, recipes=better).ranked] == ["plain", "good"]  # not by the test set
     assert verdict(results).startswith("good, on an ImageNet-pretrained prefix")
     assert re.search(r'<tr class="random">\s*<td>.*?plain</td>', page_of(metrics, tiny, ["plain", "good"]))
     assert "*random prefix" in results_table(results).splitlines()[3]
@@ -136,31 +140,52 @@ def test_a_leak_is_the_verdict(tmp_path: Path, tiny: Tiny, trained: Trained) -> 
 
 
 def test_the_catch_is_said(tmp_path: Path, tiny: Tiny, trained: Trained) -> None:
-    """Few groups, an order that is chance, a fall under blur, no other data; and each is gone where it does not hold."""
+    """Each caveat where it holds, and gone where it does not; how many are wrong is always said."""
     metrics = write_results(tmp_path, tiny, trained, {"good": True, "same": True}, levels=("jpeg-30", "blur-2"))
     results = results_of(metrics, ["good", "same"])
-    best = dict(results.recipes["good"]) | {"auc": 0.9, "ece": 0.2}
+    best = dict(results.recipes["good"]) | {"auc": 0.9, "auc_low": 0.8, "auc_high": 0.95, "val_auc_mean": 0.7}
+    best |= {"accuracy": 0.9, "ece": 0.2, "ece_if_calibrated": 0.1, "val_auc_std": 0.03}
     found = " ".join(caveats(replace(results, recipes={"good": best, "same": dict(best) | {"auc": 0.8}})))
     for said in (
         f"{best['n_groups']} groups",
+        "On the folds its AUC is lower, 0.700 ± 0.030",
         "No difference is shown between good and same",
-        "off by 0.200",
-        "false-alarm rate of 1e-2 and 1e-3",
+        "off by 0.200 on average (ECE; good ones are below 0.100)",
+        "false-alarm rate of 1 % and 0.1 %",
         "AUC 0.600 at blur-2",
+        "accuracy falls from 0.900 to 0.600 at blur-2",
         "not judged on any other data set",
     ):
         assert said in found
     for key in ("tpr_at_fpr_1e_2", "tpr_at_fpr_1e_3"):
         best[key] = 0.5
-    sure = dict(best) | {"n_groups": 500, "ece": 0.01, "auc": 0.62}
-    pairs = results.pairs.assign(verdict="good is better")
-    away = dict(sure) | {"recipe": "good", "tested_on": "wild", "auc": 0.55}
-    assert caveats(replace(results, recipes={"good": sure}, pairs=pairs, cross=[away])) == [
-        "On other data: AUC 0.550 on wild."
+    sure = dict(best) | {"n_groups": 500, "ece": 0.01, "ece_if_calibrated": 0.02, "accuracy": 0.62}
+    sure |= {"auc": 0.62, "auc_low": 0.6, "auc_high": 0.64, "val_auc_mean": 0.61}
+    away = dict(sure) | {"recipe": "good", "tested_on": "wild", "auc": 0.55, "auc_low": 0.5}
+    calm = replace(results, recipes={"good": sure}, pairs=results.pairs.assign(verdict="good is better"), cross=[away])
+    wrong = pd.read_csv(metrics / "plots" / "good" / "test" / "confusion.csv").value_counts(["actual", "predicted"])
+    assert caveats(calm) == [
+        f"At its threshold it calls {wrong.get(('real', 'fake'), 0)} of 6 real test images fake, and "
+        f"{wrong.get(('fake', 'real'), 0)} of 6 fakes real.",
+        "On other data its AUC is 0.550 (0.500 to 0.640) on wild.",
     ]
     audit = dict(results.audit) | {"probe_thumbnail_auc_low": 0.7, "source_overlap": 4}
-    warned = caveats(replace(results, recipes={"good": sure}, pairs=pairs, cross=[away], audit=audit))
-    assert ["thumbnail alone" in warned[0], warned[1].startswith("4 forgeries")] == [True, True]
+    warned = caveats(replace(calm, audit=audit))
+    assert ["thumbnail alone" in warned[1], warned[2].startswith("4 forgeries")] == [True, True]
+    few = dict(sure) | {"ece": 0.1, "ece_if_calibrated": 0.15, "val_auc_mean": 0.7}
+    said = " ".join(caveats(replace(calm, recipes={"good": few})))
+    assert "too few to judge its calibration: ECE 0.100, good ones reach 0.150" in said
+    assert "On the folds its AUC is higher, 0.700" in said
+
+
+def test_a_check_that_was_not_run_does_not_pass(metrics: Path, tiny: Tiny) -> None:
+    page = page_of(metrics, tiny, ["good"], unchecked={CHECKS[4]: "audit.use_embedding is off"})
+    assert page.count("not run: audit.use_embedding is off") == 1
+    audit = json.loads((metrics / "audit.json").read_text())
+    audit |= {f"probe_nearest_neighbour_auc{end}": None for end in ("", "_low", "_high")}
+    audit["probe_nearest_neighbour_auc_reason"] = "undefined: off"
+    write_json(metrics / "audit.json", audit)
+    assert "not run: undefined: off" in page_of(metrics, tiny, ["good"])
 
 
 def test_the_most_wrong_come_first(metrics: Path, tiny: Tiny) -> None:
@@ -204,8 +229,14 @@ def test_other_data_make_a_matrix(metrics: Path, tiny: Tiny) -> None:
     matrix = re.search(r'<h2 id="cross">.*?</table>', page, re.S)
     assert matrix and "&lt;b&gt;wild" in matrix[0] and "0.512" in matrix[0]
     assert f"<b>{home['auc']:.3f}</b>" in matrix[0] and "plain" not in matrix[0]
+    models = metrics.parent / "models"
+    write_json(models / "good" / "bundle.json", {"facts_sha256": "new", "provenance": {"data": home["trained_on"]}})
+    stale = read_results(metrics, {"good": "tiny"}, metrics.parent / "data", models)
+    assert not stale.cross and stale.leftovers == ["plain", "cross/good-on-wild"]
+    write_json(models / "good" / "bundle.json", {"facts_sha256": "new", "provenance": {"data": "elsewhere"}})
+    assert len(read_results(metrics, {"good": "tiny"}, metrics.parent / "data", models).cross) == 1
     (metrics / "cross" / "other.json").write_text("{}")
-    with pytest.raises(InputError, match=r"other\.json: has no auc"):
+    with pytest.raises(InputError, match=r"other\.json: has no accuracy"):
         page_of(metrics, tiny, ["good"])
 
 
@@ -243,7 +274,7 @@ def test_text_from_data_is_escaped(tmp_path: Path, trained: Trained) -> None:
 
 def test_removed_recipes_are_named_not_shown(metrics: Path, tiny: Tiny) -> None:
     page = page_of(metrics, tiny, ["good"])
-    assert "Left out, for no recipe of params.yaml has these names any more: plain." in page
+    assert "or of a model that is here no more: plain." in page
     assert "random weights" not in page
 
 
