@@ -174,6 +174,7 @@ def test_multi_ffdi_runs_from_labels_to_submission(tmp_path: Path) -> None:
     lay_out_multi_ffdi(root, pictures)
     params = YAML(typ="safe", pure=True).load(MULTI_FFDI.read_text())
     params["data"] |= {"root": str(root), "limit": 38, "synthesise": 1}
+    params["demo"]["identities"] = 6  # the stages draw it whatever data.root is
     for backbone in params["backbones"].values():
         backbone |= {"weights": "random", "image_size": 64}
     params["split"] |= {"folds": 2, "embedding": "mobilenet_v2"}
@@ -228,6 +229,7 @@ def test_seeds_runs_whole_on_a_folder_of_images(tmp_path: Path) -> None:
         picture(at, 64, bool(at % 2)).save(file, quality=92)
     params = YAML(typ="safe", pure=True).load(SEEDS.read_text())
     params["data"]["root"] = str(tmp_path / "faces")
+    params["demo"]["identities"] = 6  # the stages draw it whatever data.root is
     for backbone in params["backbones"].values():
         backbone |= {"weights": "random", "image_size": 64}
     for recipe in params["recipes"].values():
