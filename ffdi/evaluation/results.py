@@ -220,8 +220,11 @@ def _of_robustness(table: pd.DataFrame, best: Metrics) -> list[str]:
     """Where AUC, and accuracy at the frozen threshold, fall most, each if by more than .05."""
     out = []
     for figure, says in (
-        ("auc", "On images that were not handled as the test set was it is worth less: AUC {:.3f} at {}."),
-        ("accuracy", "Nor does its threshold carry over: accuracy falls from {clean:.3f} to {:.3f} at {}."),
+        ("auc", "On images that were handled otherwise it is worth less: AUC {:.3f} at {}."),
+        (
+            "accuracy",
+            "Its threshold does not carry over to images handled otherwise: accuracy falls from {clean:.3f} to {:.3f} at {}.",
+        ),
     ):
         found = [(row[figure], row["level"]) for row in table.to_dict("records") if row[figure] == row[figure]]
         if found and isinstance(clean := best[figure], float) and clean - min(found)[0] > 0.05:
