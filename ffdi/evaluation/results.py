@@ -22,7 +22,8 @@ FEW_GROUPS = 20  # below it a bootstrap over groups gives intervals that are too
 
 @dataclass(frozen=True)
 class Results:
-    """Metrics and the backbone's name by recipe, metrics of audit and ladder, every pair of recipes (compare), and of other data sets (`cross`).
+    """Metrics and the backbone's name by recipe, metrics of audit and ladder, every pair of recipes (compare), and metrics
+    on other data sets (`cross`).
 
     `timings` are seconds by the name of their file in data/timings, where this machine ran the stages; `plots` is the
     folder of tables.
@@ -207,11 +208,13 @@ def _of_calibration(best: Metrics) -> list[str]:
         return []
     if ece > expected:
         return [
-            f"Its scores are no probabilities: they are off by {ece:.3f} on average (ECE; good ones are below {expected:.3f})."
+            f"Its scores are no probabilities: they are off by {ece:.3f} on average (ECE; good ones are below "
+            f"{expected:.3f})."
         ]
     if expected > 0.05:
         return [
-            f"{best['n_test']} images are too few to judge its calibration: ECE {ece:.3f}, good ones reach {expected:.3f}."
+            f"{best['n_test']} images are too few to judge its calibration: ECE {ece:.3f}, good ones reach "
+            f"{expected:.3f}."
         ]
     return []
 
