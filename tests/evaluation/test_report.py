@@ -169,6 +169,8 @@ def test_the_catch_is_said(tmp_path: Path, tiny: Tiny, trained: Trained) -> None
         f"{wrong.get(('fake', 'real'), 0)} of 6 fakes real.",
         "On other data its AUC is 0.550 (0.500 to 0.640) on wild.",
     ]
+    at_home = replace(calm, cross=[away | {"tested_on": away["trained_on"]}])
+    assert caveats(at_home)[-1] == "It was not judged on any other data set."
     audit = dict(results.audit) | {"probe_thumbnail_auc_low": 0.7, "source_overlap": 4}
     warned = caveats(replace(calm, audit=audit))
     assert ["thumbnail alone" in warned[1], warned[2].startswith("4 forgeries")] == [True, True]

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from conftest import Tiny, Trained, picture
 from PIL import Image, ImageFilter
 
-from ffdi.errors import ParamsError
+from ffdi.errors import ParamsError, ShardError
 from ffdi.evaluation import robustness
 from ffdi.evaluation.evaluate import Evaluation, evaluate
 from ffdi.evaluation.robustness import VIEW, perturbed_features
@@ -294,3 +294,13 @@ def test_the_stage_judges_the_levels_of_its_recipes(recipes: str, trained: Train
     assert (tmp_path / "levels").exists() == asked
     times = json.loads((tmp_path / "timings/evaluate-tiny.json").read_text())
     assert times["images"] == metrics["n_test"] and 0 < times["tails"] <= times["seconds"]
+
+
+def test_features_of_another_model_fill_no_cache(trained: Trained, tiny: Tiny, tmp_path: Path) -> None:
+    """They would be reused, once a model has that fingerprint: nothing may be written under it by this one."""
+    spec = replace(FeatureStore(trained.features).spec, weights_sha256="f" * 64)
+    options: dict[str, Any] = {"root": tiny.root, "shard_rows": 32, "workers": 1, "max_pixels": 10**6}
+    test = tiny.rows[tiny.rows["role"] == "test"]
+    with pytest.raises(ShardError, match="are not those of the model"):
+        perturbed_features(load_bundle(trained.model), spec, test, ["jpeg-50"], out=tmp_path / "levels", **options)
+    assert not (tmp_path / "levels").exists()
