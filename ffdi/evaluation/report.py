@@ -76,7 +76,7 @@ def render_page(
         colours={name: figures.variable(colour) for name, colour in colours.items()},
         pairs=results.pairs.to_dict("records"),
         no_difference=NO_DIFFERENCE,
-        confusions={name: _confusion(results.table(name, "confusion")) for name in results.recipes},
+        confusions={name: results.confusion(name) for name in results.recipes},
         attributes={name: _records(results.table(name, "attributes")) for name in results.recipes},
         robustness={
             name: (figures.robustness(results, name), _records(results.table(name, "robustness"))) for name in swept
@@ -180,12 +180,6 @@ def _counts(rows: pd.DataFrame) -> list[dict[str, Any]]:
         fakes = int(part["label"].sum())
         out.append({"place": name, "real": len(part) - fakes, "fake": fakes, "groups": part["group"].nunique()})
     return out
-
-
-def _confusion(table: pd.DataFrame) -> dict[str, int]:
-    """{"fake as real": 8, ...}."""
-    counted = table.value_counts(["actual", "predicted"])
-    return {f"{a} as {p}": int(counted.get((a, p), 0)) for a in ("real", "fake") for p in ("real", "fake")}
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -59,6 +59,11 @@ class Results:
             raise InputError(f"{file}: missing: run {'evaluate' if side == 'test' else side}@{recipe} first")
         return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype={"attribute": str, "value": str})
 
+    def confusion(self, recipe: str) -> dict[str, int]:
+        """Test images by what they are and were called: {"fake as real": 8, ...}."""
+        counted = self.table(recipe, "confusion").value_counts(["actual", "predicted"])
+        return {f"{a} as {p}": int(counted.get((a, p), 0)) for a in ("real", "fake") for p in ("real", "fake")}
+
 
 def read_results(
     metrics: Path, recipes: Mapping[str, str], data: Path = Path("data"), models: Path | None = None
@@ -156,12 +161,11 @@ def caveats(results: Results) -> list[str]:
     if equal:
         others = ", ".join(sorted(equal))
         out.append(f"No difference is shown between {name} and {others}: which of them leads may be chance.")
-    counts = results.table(name, "confusion").value_counts(["actual", "predicted"]).to_dict()
-    wrong = {kind: counts.get((kind, other), 0) for kind, other in (("real", "fake"), ("fake", "real"))}
-    right = {kind: counts.get((kind, kind), 0) for kind in wrong}
+    count = results.confusion(name)
+    reals, fakes = (count[f"{kind} as real"] + count[f"{kind} as fake"] for kind in ("real", "fake"))
     out.append(
-        f"At its threshold it calls {wrong['real']} of {wrong['real'] + right['real']} real test images fake, and "
-        f"{wrong['fake']} of {wrong['fake'] + right['fake']} fakes real."
+        f"At its threshold it calls {count['real as fake']} of {reals} real test images fake, and "
+        f"{count['fake as real']} of {fakes} fakes real."
     )
     out += _of_calibration(best)
     unresolved = [k for k in ("tpr_at_fpr_1e_2", "tpr_at_fpr_1e_3") if best[k] is None and f"{k}_at_most" in best]
