@@ -8,6 +8,7 @@ from pathlib import Path
 from ffdi.files import write_json
 from ffdi.metrics import Metrics
 
+NOT_RECIPES = ("audit", "cross", "ladder", "summary")  # files of metrics/ that other stages write
 OF_RECIPE = (
     *("auc", "auc_low", "auc_high", "accuracy", "balanced_accuracy", "ap", "tpr_at_fpr_1e_2"),
     *("eer", "ece", "threshold", "val_auc_mean", "val_auc_std", "n_test", "pretrained"),

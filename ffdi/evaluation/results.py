@@ -12,10 +12,10 @@ import pandas as pd
 
 from ffdi.errors import InputError
 from ffdi.evaluation.compare import COLUMNS, NO_DIFFERENCE
+from ffdi.evaluation.headline import NOT_RECIPES
 from ffdi.intake.probes import FACTS, shortcuts
 from ffdi.metrics import Metrics
 
-NOT_RECIPES = ("audit", "cross", "ladder", "summary")
 _OF_CROSS = {"recipe", "trained_on", "tested_on", "auc", "auc_low", "auc_high", "accuracy", "n_test", "n_groups"}
 FEW_GROUPS = 20  # below it a bootstrap over groups gives intervals that are too narrow
 
