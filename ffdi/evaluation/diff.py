@@ -148,8 +148,8 @@ def diff_lines(
     """
     if not found:
         return [f"no figure differs between {old} and {new}"]
-    shown = found if whole else found[: LINES - (3 if markdown else 2)]
-    head = [*HEADINGS[:3], old, new, *HEADINGS[3:]]
+    shown = found if whole else found[: LINES - (4 if markdown else 2)]
+    head = [*HEADINGS[:3], *(_fit(name, min(len(name), 20)) for name in (old, new)), *HEADINGS[3:]]
     cells = [head, *([" ".join(cell.split()) for cell in _cells(change)] for change in shown)]
     beyond = sum(change.kind == "beyond" for change in found)
     last = f"{len(found)} {'change' if len(found) == 1 else 'changes'}, {beyond} beyond the interval"
