@@ -69,7 +69,7 @@ class Change:
 
 
 def changes(old: Figures, new: Figures) -> list[Change]:
-    """Every figure that differs, most important first, see Change.rank; of one rank the largest difference first.
+    """Every figure that differs, most important first, see Change.rank; of one rank the headline's, then the largest.
 
     A figure changes beyond its interval where its new value is outside the old interval, or its old value outside the new
     one; the ends belong to it. `_low`, `_high` and `_reason` are told with their figure.
@@ -78,7 +78,7 @@ def changes(old: Figures, new: Figures) -> list[Change]:
     found = [
         change for name in sorted({*old, *new}) for change in _of_file(name, old.get(name), new.get(name), recipes)
     ]
-    return sorted(found, key=lambda change: (change.rank, -change.size))
+    return sorted(found, key=lambda change: (change.rank, change.section != "headline", -change.size))
 
 
 def _of_file(name: str, old: Metrics | None, new: Metrics | None, recipes: Sequence[str]) -> Iterator[Change]:

@@ -59,7 +59,7 @@ def test_the_most_important_comes_first() -> None:
             "auc": 0.8, "auc_low": 0.7, "auc_high": 0.9, "n_test": 96, "ece": 0.1, "weights": "random", "flops_tail": 100,
             "attr_sex_f_auc": 0.5, "attr_sex_f_auc_low": 0.4, "attr_sex_f_auc_high": 0.6, "attr_sex_f_reals": 9,
             "fold_0_auc": 0.5, "fold_0_auc_low": 0.4, "fold_0_auc_high": 0.6, "accuracy": 0.8, "accuracy_low": 0.7,
-            "accuracy_high": 0.9,
+            "accuracy_high": 0.9, "brier": 0.1,
         },
         "b": auc(0.5, 0.4, 0.6),
         "gone": auc(0.6),
@@ -68,7 +68,15 @@ def test_the_most_important_comes_first() -> None:
     }  # fmt: skip
     new: dict[str, Metrics] = {
         "a": old["a"]
-        | {"auc": 0.85, "n_test": 120, "ece": 0.3, "weights": "file:w", "flops_tail": 200, "accuracy": 0.81}
+        | {
+            "auc": 0.85,
+            "n_test": 120,
+            "ece": 0.3,
+            "weights": "file:w",
+            "flops_tail": 200,
+            "accuracy": 0.81,
+            "brier": 0.5,
+        }
         | {"attr_sex_f_auc": 0.7, "attr_sex_f_reals": 12, "fold_0_auc": 0.95},
         "b": auc(0.9, 0.8, 0.95),
         "late": auc(0.7, 0.6, 0.8),
@@ -89,6 +97,7 @@ def test_the_most_important_comes_first() -> None:
         ("a", "headline", "n_test", "changed"),
         ("a", "provenance", "weights", "changed"),
         ("a", "headline", "ece", "unbounded"),
+        ("a", "other", "brier", "unbounded"),
         ("", "audit", "probe_name_auc", "unbounded"),
         ("a", "headline", "accuracy", "within"),
         ("a", "cost", "flops_tail", "changed"),
