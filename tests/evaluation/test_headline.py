@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from ffdi.evaluation.headline import OF_RECIPE, of_ladder, of_pairs, of_recipe, write_metrics
 from ffdi.metrics import Metrics
@@ -54,6 +55,21 @@ def test_of_the_ladder_the_last_rung_and_of_pairs_one_figure() -> None:
     pair: Metrics = {"evaluations": 1, "one_on_wild_auc": 0.6, "one_on_wild_auc_low": 0.5, "one_on_wild_accuracy": 0.55}
     assert of_pairs(pair) == {"one_on_wild_auc": 0.6}
     assert of_pairs({"evaluations": 0}) == {}
+
+
+def test_every_metrics_file_of_the_pipeline_has_its_details() -> None:
+    """An output of the same stage, in git, and no metric of DVC's."""
+    stages = YAML(typ="safe", pure=True).load((HERE / "dvc.yaml").read_text())["stages"]
+    found = 0
+    for stage in stages.values():
+        stage = stage.get("do", stage)
+        for metric in stage.get("metrics", []):
+            ((file, options),) = metric.items()
+            details = file.replace("metrics/", "metrics/details/")
+            assert {details: {"cache": False}} in stage["outs"] and options == {"cache": False}, file
+            assert f"--out {file} --details {details}" in " ".join(stage["cmd"].split())
+            found += 1
+    assert found == 5
 
 
 @pytest.fixture(scope="module")
