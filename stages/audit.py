@@ -17,6 +17,7 @@ from ffdi.params import read_params
 @click.option("--images", "images_file", type=click.Path(path_type=Path), default=Path("data/images.csv"))
 @click.option("--folds", "folds_file", type=click.Path(path_type=Path), default=Path("data/folds.csv"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("metrics/audit.json"))
+@click.option("--details", type=click.Path(path_type=Path), help="[default: details/ beside --out]")
 @click.option("--findings", "findings_file", type=click.Path(path_type=Path))
 @click.option("--ok", type=click.Path(path_type=Path))
 def main(
@@ -26,12 +27,14 @@ def main(
     images_file: Path,
     folds_file: Path,
     out: Path,
+    details: Path | None,
     findings_file: Path | None,
     ok: Path | None,
 ) -> None:
     """Prove that nothing leaks, or fail; measure the data's own shortcuts."""
     params = read_params(params_file)
-    from ffdi.files import write_json, write_text
+    from ffdi.evaluation.headline import of_audit, write_metrics
+    from ffdi.files import write_text
     from ffdi.intake.audit import find_leaks, findings_table, leaks_among, summarise
     from ffdi.intake.probes import examine, inverted_labels, probe_shortcuts, warnings
     from ffdi.intake.tables import join, read_folds, read_images, tables_digest, write_table
@@ -61,7 +64,7 @@ def main(
     )
     leaks, probes = leaks_among(findings), probe_shortcuts(rows, examined, **drawn)
     summary = summarise(findings, rows, probes)
-    write_json(out, summary)
+    write_metrics(summary, out, details, headline=of_audit)
     if findings_file:
         write_table(findings_file, findings_table(findings))
     for line in warnings(probes):

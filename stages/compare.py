@@ -13,18 +13,19 @@ from ffdi.params import read_params
 @click.option("--folds", "folds_file", type=click.Path(path_type=Path), default=Path("data/folds.csv"))
 @click.option("--plots", type=click.Path(path_type=Path), default=Path("metrics/plots"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("metrics/summary.json"))
+@click.option("--details", type=click.Path(path_type=Path), help="[default: details/ beside --out]")
 @click.option("--table", type=click.Path(path_type=Path), default=Path("data/comparisons.csv"))
-def main(params_file: Path, folds_file: Path, plots: Path, out: Path, table: Path) -> None:
+def main(params_file: Path, folds_file: Path, plots: Path, out: Path, details: Path | None, table: Path) -> None:
     """Compare every two recipes on the same test images."""
     params = read_params(params_file)
     from ffdi.evaluation.compare import NO_DIFFERENCE, compare, comparison_metrics, read_scores
-    from ffdi.files import write_json
+    from ffdi.evaluation.headline import of_pairs, write_metrics
     from ffdi.intake.tables import read_folds, write_table
 
     labels, groups, scores = read_scores(plots, list(params.recipes), read_folds(folds_file))
     pairs = compare(labels, groups, scores, resamples=params.evaluate.bootstrap, seed=params.seed)
     write_table(table, pairs)
-    write_json(out, comparison_metrics(pairs))
+    write_metrics(comparison_metrics(pairs), out, details, headline=of_pairs)
     for pair in pairs.itertuples():
         said = pair.verdict if pair.verdict == NO_DIFFERENCE else f"{pair.verdict}, p {pair.p_corrected:.3f} corrected"
         say(f"compare {pair.a}, {pair.b}: AUC {pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]: {said}")

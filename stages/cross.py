@@ -13,13 +13,15 @@ from ffdi.params import read_params
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--models", type=click.Path(path_type=Path), default=Path("data/models"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("metrics/cross.json"))
+@click.option("--details", type=click.Path(path_type=Path), help="[default: details/ beside --out]")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("data/cross"))
-def main(params_file: Path, models: Path, out: Path, folder: Path) -> None:
+def main(params_file: Path, models: Path, out: Path, details: Path | None, folder: Path) -> None:
     """Judge trained recipes on other data sets."""
     params = read_params(params_file)
     import torch
 
     from ffdi.evaluation.cross import cross_evaluate, cross_metrics
+    from ffdi.evaluation.headline import of_pairs, write_metrics
     from ffdi.files import replacing_folder, write_json
     from ffdi.intake.ingest import ingest
     from ffdi.intake.layouts import read_layout
@@ -58,7 +60,7 @@ def main(params_file: Path, models: Path, out: Path, folder: Path) -> None:
                 write_table(made / f"{recipe}-on-{name}-seen.csv", seen[["image_id", "path"]])
                 found.append(metrics)
                 say(f"cross {recipe} on {name}: {said(metrics)}; {len(seen)} known from the training and left out")
-    write_json(out, cross_metrics(found))
+    write_metrics(cross_metrics(found), out, details, headline=of_pairs)
 
 
 if __name__ == "__main__":

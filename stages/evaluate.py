@@ -18,6 +18,7 @@ from ffdi.params import read_params
 @click.option("--model", type=click.Path(path_type=Path))
 @click.option("--perturbed", type=click.Path(path_type=Path), help="where features of perturbed images are kept")
 @click.option("--out", type=click.Path(path_type=Path))
+@click.option("--details", type=click.Path(path_type=Path), help="[default: details/ beside --out]")
 @click.option("--plots", type=click.Path(path_type=Path))
 def main(
     params_file: Path,
@@ -29,6 +30,7 @@ def main(
     model: Path | None,
     perturbed: Path | None,
     out: Path | None,
+    details: Path | None,
     plots: Path | None,
 ) -> None:
     """Score the test set once with a trained recipe."""
@@ -37,9 +39,9 @@ def main(
     import torch
 
     from ffdi.evaluation.evaluate import evaluate, test_rows
+    from ffdi.evaluation.headline import of_recipe, write_metrics
     from ffdi.evaluation.robustness import perturbed_features
     from ffdi.features.store import FeatureStore
-    from ffdi.files import write_json
     from ffdi.intake.tables import join, read_folds, read_images
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle
@@ -78,7 +80,7 @@ def main(
             perturbed=sweep,
             timed=times,
         )
-    write_json(out or Path(f"metrics/{name}.json"), result.metrics)
+    write_metrics(result.metrics, out or Path(f"metrics/{name}.json"), details, headline=of_recipe)
     if plots:
         result.write_plots(plots)
     say(f"evaluate {name}: {said(result.metrics)}")

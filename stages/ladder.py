@@ -18,6 +18,7 @@ from ffdi.params import read_params
 @click.option("--folds", "folds_file", type=click.Path(path_type=Path), default=Path("data/folds.csv"))
 @click.option("--weights", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("metrics/ladder.json"))
+@click.option("--details", type=click.Path(path_type=Path), help="[default: details/ beside --out]")
 @click.option("--plots", type=click.Path(path_type=Path))
 def main(
     params_file: Path,
@@ -26,6 +27,7 @@ def main(
     folds_file: Path,
     weights: Path | None,
     out: Path,
+    details: Path | None,
     plots: Path | None,
 ) -> None:
     """Make the reproduced systems' mistakes on purpose, one more a rung, and measure each."""
@@ -39,10 +41,10 @@ def main(
         )
     import torch
 
+    from ffdi.evaluation.headline import of_ladder, write_metrics
     from ffdi.evaluation.ladder import RUNGS, climb
     from ffdi.features.extract import load_prefix
     from ffdi.features.weights import load_network
-    from ffdi.files import write_json
     from ffdi.intake.tables import join, read_folds, read_images, write_table
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.heads import TailFactory
@@ -68,7 +70,7 @@ def main(
         progress=bar("ladder", "views"),
         say=lambda line: say(f"ladder: {line}"),
     )
-    write_json(out, metrics)
+    write_metrics(metrics, out, details, headline=of_ladder)
     if plots:
         write_table(plots / "ladder.csv", plot)
     for number, name in enumerate(RUNGS):

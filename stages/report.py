@@ -66,7 +66,8 @@ def main(
         for place, known in ((models, params.recipes), (features, params.backbones))
         for name in sorted(p.name for p in place.glob("*") if p.is_dir() and p.name not in known)
     ]
-    for name in (*(f"{metrics / name}.json" for name in results.leftovers), *leftovers):
+    left = [folder / f"{name}.json" for name in results.leftovers for folder in (metrics, metrics / "details")]
+    for name in (*(file for file in left if file.exists()), *leftovers):
         say(f"report: {name} is of no recipe of params, or of a model that is gone: left out; delete it")
     say(f"report: {verdict(results)}")
     say(f"report: {out / 'index.html'}")

@@ -289,6 +289,6 @@ class Project:
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "-m", message)
 
-    def metrics(self, name: str) -> dict[str, object]:
-        loaded: dict[str, object] = json.loads((self.folder / "metrics" / f"{name}.json").read_text())
+    def metrics(self, name: str, folder: str = "metrics/details") -> dict[str, object]:
+        loaded: dict[str, object] = json.loads((self.folder / folder / f"{name}.json").read_text())
         return loaded

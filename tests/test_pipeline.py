@@ -12,9 +12,11 @@ from conftest import Project
 from ruamel.yaml import YAML
 
 from ffdi.demo.dataset import plan_demo
+from ffdi.evaluation.headline import OF_AUDIT, OF_RECIPE
 
 HERE = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
+DROPPED = "(?!Experiment|recipes|.*:auc$)"  # all other columns: docs/evaluation.md
 
 
 def stages_run(output: str) -> set[str]:
@@ -52,6 +54,13 @@ def test_every_stage_has_written_what_it_owes(project: Project) -> None:
     for name in ("one", "two"):
         assert 0 <= project.metrics(name)["auc"] <= 1  # type: ignore[operator]
         assert project.metrics(name)["pretrained"] is False
+        assert tuple(project.metrics(name, "metrics")) == OF_RECIPE
+    assert tuple(project.metrics("audit", "metrics")) == OF_AUDIT
+    assert set(project.metrics("ladder", "metrics")) >= {"rung_5_reported_auc", "rung_5_true_auc", "rung_5_gap_auc"}
+    assert set(project.metrics("cross", "metrics")) == {"one_on_foreign_auc"}
+    assert set(project.metrics("summary", "metrics")) == {"one_minus_two_auc"}
+    for name in ("one", "two", "audit", "ladder", "cross", "summary"):
+        assert project.metrics(name, "metrics").items() <= project.metrics(name).items(), name
     assert project.metrics("audit")["leaks"] == 0
     assert project.metrics("ladder")["rung_5_name"]
     assert 0 <= project.metrics("one")["robustness_jpeg_50_auc"] <= 1  # type: ignore[operator]
@@ -78,17 +87,40 @@ def test_a_second_repro_does_nothing(project: Project) -> None:
 
 def test_users_commands_say_something(project: Project) -> None:
     shown = project.run("dvc", "metrics", "show")
-    assert "metrics/one.json" in shown.replace(os.sep, "/")
+    assert "metrics/one.json" in shown.replace(os.sep, "/") and "details" not in shown
     assert "extract@tiny" in project.run("dvc", "dag", "--mermaid")
     assert "vega" in Path(project.run("dvc", "plots", "show").strip().removeprefix("file://")).read_text()
     assert "recipes.one.lr" in project.run("dvc", "exp", "show", "--csv")
 
 
 def test_one_number_runs_only_what_depends_on_it(project: Project) -> None:
-    output = project.run("dvc", "exp", "run", "-S", "recipes.two.lr=3e-4")
+    output = project.run("dvc", "exp", "run", "-n", "smaller", "-S", "recipes.two.lr=3e-4")
     assert stages_run(output) == {"train@two", "evaluate@two", "cross", "compare", "report"}
     assert "recipes.two.lr" in project.run("dvc", "params", "diff")
-    assert "metrics/two.json" in project.run("dvc", "metrics", "diff")
+    diff = project.run("dvc", "metrics", "diff")
+    assert "metrics/two.json" in diff and "metrics/one.json" not in diff
+    of_screen(diff)
+    of_screen(both := project.run("dvc", "exp", "diff"))
+    assert "recipes.two.lr" in both and "val_auc_mean" in both
+
+
+def of_screen(printed: str) -> None:
+    lines = printed.splitlines()
+    assert len(lines) <= 40 and max(map(len, lines)) <= 120, printed
+
+
+def test_what_the_number_did_is_shown_on_a_screen(project: Project) -> None:
+    """`dvc exp show` repeats a file's name in the heading of each figure: what else depends on it is dropped."""
+    changed = project.run("dvc", "exp", "show", "--only-changed", "--csv").splitlines()[0].split(",")
+    assert {"recipes.two.lr", "metrics/two.json:auc", "metrics/two.json:val_auc_mean"} <= set(changed)
+    assert not [name for name in changed if "brier" in name or "fold_" in name or name.startswith("metrics/one.json")]
+    shown = project.run("dvc", "exp", "show", "--only-changed", "--drop", DROPPED)
+    of_screen(shown)
+    assert "recipes.two.lr" in shown and "metrics/two.json:auc" in shown and "smaller" in shown
+    told = project.run("ffdi", "diff")
+    of_screen(told)
+    assert re.search(r"^two +headline +(val_)?auc", told, re.M) and not re.search(r"^one +headline", told, re.M)
+    assert project.run("ffdi", "diff", "HEAD", "smaller") == told.replace("workspace", "smaller  ")
 
 
 def test_another_level_computes_that_level_alone(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -60,6 +61,27 @@ def test_the_page_of_dvc_plots_carries_its_javascript(repo: Path) -> None:
     head = page.split("</script>")[0]
     assert head.index('<meta charset="utf-8">') < head.index("<script>")
     assert all(f".{name}=" in head for name in ("vega", "vegaLite", "vegaEmbed"))
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["attribute,value,auc,auc_low,auc_high\nsex,f,0.8,0.7,0.9\n", "level,auc,auc_low,auc_high\nblur-2,0.8,0.7,0.9\n"],
+)
+def test_attributes_and_robustness_are_drawn_with_their_intervals(repo: Path, table: str) -> None:
+    """As dvc.yaml declares them: the template's fields are columns of the table, and DVC hands all of them on."""
+    (repo / "table.csv").write_text(table)
+    of = "value" if "value" in table else "level"
+    command = ("plots", "show", "table.csv", "-x", "auc", "-y", of, "-t", "intervals", "-o", "page")
+    run(repo, sys.executable, "-m", "dvc", *command)
+    page = (repo / "page" / "index.html").read_text(encoding="utf-8")
+    found = re.search(r"var spec = (\{.*\});", page)
+    assert found
+    drawn = json.loads(found[1])
+    (row,) = drawn["data"]["values"]
+    point, rule = (layer["encoding"] for layer in drawn["layer"])
+    fields = (point["x"]["field"], rule["x"]["field"], rule["x2"]["field"])
+    assert [float(row[field]) for field in fields] == [0.8, 0.7, 0.9] and of in row
+    assert drawn["encoding"]["color"]["field"] == drawn["encoding"]["yOffset"]["field"] == "rev"
 
 
 def test_only_this_checkout_is_told_and_git_sees_nothing(repo: Path) -> None:

@@ -12,10 +12,10 @@ import pandas as pd
 
 from ffdi.errors import InputError
 from ffdi.evaluation.compare import COLUMNS, NO_DIFFERENCE
-from ffdi.intake.probes import FACTS, PROBES, WARN_ABOVE
+from ffdi.evaluation.headline import NOT_RECIPES
+from ffdi.intake.probes import FACTS, shortcuts
 from ffdi.metrics import Metrics
 
-NOT_RECIPES = ("audit", "cross", "ladder", "summary")
 _OF_CROSS = {"recipe", "trained_on", "tested_on", "auc", "auc_low", "auc_high", "accuracy", "n_test", "n_groups"}
 FEW_GROUPS = 20  # below it a bootstrap over groups gives intervals that are too narrow
 
@@ -68,7 +68,7 @@ class Results:
 def read_results(
     metrics: Path, recipes: Mapping[str, str], data: Path = Path("data"), models: Path | None = None
 ) -> Results:
-    """Read metrics/*.json, cross/*.json of both folders, and comparisons.csv and timings of `data`, those if there.
+    """Read metrics/details, cross/*.json of both folders, and comparisons.csv and timings of `data`, those if there.
 
     `recipes` maps each to its backbone. Metrics of recipes that are no longer in params are `leftovers`, named and left
     out; so are evaluations on other data of a bundle that `models` no longer has. Raises InputError when a recipe's, the
@@ -77,11 +77,11 @@ def read_results(
 
     def read(name: str) -> Metrics:
         try:
-            return _json(metrics / f"{name}.json")
+            return _json(details / f"{name}.json")
         except FileNotFoundError:
-            raise InputError(f"{metrics / f'{name}.json'}: missing: run the stage that writes it first") from None
+            raise InputError(f"{details / f'{name}.json'}: missing: run the stage that writes it first") from None
 
-    known = {*recipes, *NOT_RECIPES}
+    details, known = metrics / "details", {*recipes, *NOT_RECIPES}
     found = {
         file: _read_cross(file) for folder in (metrics, data) for file in sorted((folder / "cross").glob("*.json"))
     }
@@ -98,7 +98,8 @@ def read_results(
         cross,
         {file.stem: _json(file) for file in sorted((data / "timings").glob("*.json"))},  # type: ignore[misc]
         metrics / "plots",
-        sorted(f.stem for f in metrics.glob("*.json") if f.stem not in known) + [f"cross/{file.stem}" for file in old],
+        sorted({file.stem for folder in (metrics, details) for file in folder.glob("*.json")} - known)
+        + [f"cross/{file.stem}" for file in old],
     )
 
 
@@ -173,13 +174,8 @@ def caveats(results: Results) -> list[str]:
         rates = " and ".join({"tpr_at_fpr_1e_2": "1 %", "tpr_at_fpr_1e_3": "0.1 %"}[k] for k in unresolved)
         out.append(f"The real test images are too few to say what is found at a false-alarm rate of {rates}.")
     out += _of_robustness(results.table(name, "robustness"), best)
-    shortcuts = [
-        probe.replace("_", " ")
-        for probe in PROBES
-        if probe not in FACTS and isinstance(low := audit[f"probe_{probe}_auc_low"], float) and low > WARN_ABOVE
-    ]
-    if shortcuts:
-        out.append(f"The data has shortcuts: {', '.join(shortcuts)} alone tell fake from real better than chance.")
+    if short := [probe.replace("_", " ") for probe in shortcuts(audit) if probe not in FACTS]:
+        out.append(f"The data has shortcuts: {', '.join(short)} alone tell fake from real better than chance.")
     if audit["source_overlap"]:
         out.append(f"{audit['source_overlap']} forgeries stand on another side of a border than the photo they are of.")
     away = [

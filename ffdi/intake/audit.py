@@ -11,8 +11,9 @@ import pandas as pd
 
 from ffdi.intake.copies import Progress, find_copies, same_picture
 from ffdi.intake.duplicates import Pairs, components, embedding_pairs, perceptual_pairs
+from ffdi.intake.probes import PROBES, shortcuts
 from ffdi.intake.tables import sides
-from ffdi.metrics import Metrics
+from ffdi.metrics import Metrics, explain_nulls
 
 Array = npt.NDArray[Any]
 FINDING_COLUMNS = ("check", "path_a", "path_b", "detail")
@@ -139,10 +140,11 @@ def findings_table(findings: list[Finding]) -> pd.DataFrame:
 
 
 def summarise(findings: list[Finding], rows: pd.DataFrame, probes: Metrics) -> Metrics:
-    """metrics/audit.json: `leaks`, a count per check, source overlap, sizes, and the probes.
+    """What the audit has found: `leaks`, a count per check, source overlap, sizes, the probes, and what stands out of them.
 
     `source_overlap` counts pairs of a real photo and its forgery across any border, `source_overlap_test_share` the
-    test images in such a pair.
+    test images in such a pair. `warnings` counts the shortcuts, and the overlap where there is one; `worst_probe` is the
+    one with the highest AUC.
     """
     counts: Metrics = {check: sum(f.check == check for f in findings) for check in CHECKS}
     overlap = [f for f in findings if f.check == SOURCE_OVERLAP]
@@ -156,4 +158,9 @@ def summarise(findings: list[Finding], rows: pd.DataFrame, probes: Metrics) -> M
         "groups": int(rows["group"].nunique()),
         "test_images": len(test),
     }
-    return {"leaks": len(leaks_among(findings))} | counts | sizes | probes
+    measured = {name: auc for name in PROBES if isinstance(auc := probes.get(f"probe_{name}_auc"), float)}
+    worst = max(measured, key=measured.__getitem__, default=None)
+    found: Metrics = {"warnings": len(shortcuts(probes)) + bool(overlap)}
+    found |= {"worst_probe": worst, "worst_probe_auc": measured[worst] if worst else None}
+    found = explain_nulls(found, "no probe has a figure")
+    return {"leaks": len(leaks_among(findings))} | found | counts | sizes | probes

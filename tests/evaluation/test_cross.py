@@ -245,12 +245,13 @@ def test_the_stage_judges_every_named_recipe(
     stage = runpy.run_path(str(HERE / "stages" / "cross.py"))["main"]
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "late_cut").symlink_to(trained.model)
-    options = [f"--{key}={tmp_path / key}" for key in ("params", "models", "out", "folder")]
+    options = [f"--{key}={tmp_path / key}" for key in ("params", "models", "out", "details", "folder")]
 
     def figures() -> Metrics:
         YAML(typ="safe", pure=True).dump(params, tmp_path / "params")
         assert CliRunner().invoke(stage, options).exit_code == 0
-        loaded: Metrics = json.loads((tmp_path / "out").read_text())
+        loaded: Metrics = json.loads((tmp_path / "details").read_text())
+        assert json.loads((tmp_path / "out").read_text()) == {k: v for k, v in loaded.items() if k.endswith("_auc")}
         return loaded
 
     made = figures()

@@ -102,7 +102,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Pat
         "blank": {"auc_reason": "one class"} | dict.fromkeys(("auc", "auc_low", "auc_high", "eer")),
     }
     for name, change in changes.items():
-        file = metrics / f"{name}.json"
+        file = metrics / "details" / f"{name}.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | change))
     findings = folder / "findings.csv"
     findings.write_text(f"check,path_a,path_b,detail\n{CHECKS[0]},{EVIL[1]},b.jpg,x\n")

@@ -59,7 +59,7 @@ def write_results(
         columns = ["level", "kind", "strength", "auc", "auc_low", "auc_high", "accuracy"]
         plots = {**judged.plots, "robustness": pd.DataFrame(sweep if number == 0 else [], columns=columns)}
         Evaluation(judged.metrics, plots).write_plots(metrics / "plots" / name / "test")
-        write_json(metrics / f"{name}.json", judged.metrics | cost(bundle, spec))
+        write_json(metrics / "details" / f"{name}.json", judged.metrics | cost(bundle, spec))
         history = pd.DataFrame({"fold": [0, 0, 1, 1], "epoch": [0, 1, 0, 1], "val_auc": [0.6, 0.7, 0.55, 0.65]})
         write_table(metrics / "plots" / name / "train" / "history.csv", history)
     pairs = compare(*read_scores(metrics / "plots", list(recipes), tiny.folds), resamples=200, seed=0)
@@ -69,7 +69,7 @@ def write_results(
     audit |= {"source_overlap": 0, "source_overlap_test_share": 0.0}
     for probe in PROBES:
         audit |= {f"probe_{probe}_auc{end}": 0.5 for end in ("", "_low", "_high")}
-    (metrics / "audit.json").write_text(json.dumps(audit))
+    write_json(metrics / "details" / "audit.json", audit)
     figures = (
         "reported_auc",
         "true_auc",
@@ -84,7 +84,7 @@ def write_results(
     ladder = {f"rung_{n}_{key}": 0.5 for n in range(len(RUNGS)) for key in figures}
     ladder |= {"folds": 2, "seeds": 1, "n_test": len(test)}
     ladder |= {f"rung_{n}_name": name for n, name in enumerate(RUNGS)}
-    (metrics / "ladder.json").write_text(json.dumps(ladder))
+    write_json(metrics / "details" / "ladder.json", ladder)
     return metrics
 
 
@@ -183,10 +183,10 @@ def test_the_catch_is_said(tmp_path: Path, tiny: Tiny, trained: Trained) -> None
 def test_a_check_that_was_not_run_does_not_pass(metrics: Path, tiny: Tiny) -> None:
     page = page_of(metrics, tiny, ["good"], unchecked={CHECKS[4]: "audit.use_embedding is off"})
     assert page.count("not run: audit.use_embedding is off") == 1
-    audit = json.loads((metrics / "audit.json").read_text())
+    audit = json.loads((metrics / "details" / "audit.json").read_text())
     audit |= {f"probe_nearest_neighbour_auc{end}": None for end in ("", "_low", "_high")}
     audit["probe_nearest_neighbour_auc_reason"] = "undefined: off"
-    write_json(metrics / "audit.json", audit)
+    write_json(metrics / "details" / "audit.json", audit)
     assert "not run: undefined: off" in page_of(metrics, tiny, ["good"])
 
 
@@ -217,7 +217,7 @@ def test_heat_maps_come_from_the_cache_or_say_why_not(metrics: Path, tiny: Tiny,
 
 
 def test_other_data_make_a_matrix(metrics: Path, tiny: Tiny) -> None:
-    home = json.loads((metrics / "good.json").read_text())
+    home = json.loads((metrics / "details" / "good.json").read_text())
     away = home | {
         "recipe": "good",
         "tested_on": "<b>wild",
@@ -235,6 +235,8 @@ def test_other_data_make_a_matrix(metrics: Path, tiny: Tiny) -> None:
     write_json(models / "good" / "bundle.json", {"facts_sha256": "new", "provenance": {"data": home["trained_on"]}})
     stale = read_results(metrics, {"good": "tiny"}, metrics.parent / "data", models)
     assert not stale.cross and stale.leftovers == ["plain", "cross/good-on-wild"]
+    (metrics / "gone.json").write_text("{}")  # its headline alone is left
+    assert read_results(metrics, {"good": "tiny"}, metrics.parent / "data", models).leftovers[0] == "gone"
     write_json(models / "good" / "bundle.json", {"facts_sha256": "new", "provenance": {"data": "elsewhere"}})
     assert len(read_results(metrics, {"good": "tiny"}, metrics.parent / "data", models).cross) == 1
     (metrics / "cross" / "other.json").write_text("{}")

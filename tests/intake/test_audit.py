@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from conftest import Tiny, make_tiny, picture
 from PIL import ImageOps
 
+from ffdi.evaluation.headline import OF_AUDIT, of_audit
 from ffdi.intake import audit as audit_module
 from ffdi.intake.audit import (
     CHECKS,
@@ -169,6 +170,7 @@ def test_a_photo_and_its_forgery_on_two_sides_warn_and_stop_nothing(
     assert leaks_among(found) == []
     out = summarise(found, clean, {})
     assert (out["leaks"], out["source_overlap"], out["source_overlap_test_share"]) == (0, 2, 0.5)
+    assert out["warnings"] == 1
 
 
 def test_labels_that_look_turned_round_are_a_leak(clean: pd.DataFrame) -> None:
@@ -204,9 +206,22 @@ def test_summary_and_table(clean: pd.DataFrame) -> None:
         "test_images": 4,
         "source_overlap": 0,
         "source_overlap_test_share": 0.0,
+        "warnings": 0,
+        "worst_probe": None,
+        "worst_probe_reason": "undefined: no probe has a figure",
+        "worst_probe_auc": None,
+        "worst_probe_auc_reason": "undefined: no probe has a figure",
     }
     assert findings_table(found).values.tolist() == [["group_across_border", "0.jpg", "11.jpg", "test | fold 1: g0"]]
     assert list(findings_table([]).columns) == list(FINDING_COLUMNS)
+
+
+def test_shortcuts_are_counted_and_the_worst_named(clean: pd.DataFrame) -> None:
+    """One interval lies above .55, another probe has the higher AUC, and one was not run."""
+    probes = {"probe_thumbnail_auc": 0.7, "probe_thumbnail_auc_low": 0.6, "probe_thumbnail_auc_high": 0.8}
+    probes |= {"probe_size_auc": 0.72, "probe_size_auc_low": 0.5, "probe_size_auc_high": 0.9}
+    out = summarise([], clean, probes | {"probe_nearest_neighbour_auc": None, "probe_nearest_neighbour_auc_low": None})
+    assert of_audit(out) == {"leaks": 0, "warnings": 1, "worst_probe": "size", "worst_probe_auc": 0.72}
 
 
 PARAMS = """
@@ -240,7 +255,8 @@ def test_the_stage_passes_a_clean_set_and_stops_a_leak(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = audit(tmp_path, data)
     assert done.exit_code == 0, done.stderr
-    metrics = json.loads((out / "audit.json").read_text())
+    metrics = json.loads((out / "details" / "audit.json").read_text())
+    assert json.loads((out / "audit.json").read_text()) == {key: metrics[key] for key in OF_AUDIT}
     assert metrics["leaks"] == 0 and metrics["images"] == 24 and 0 <= metrics["probe_thumbnail_auc"] <= 1
     assert all(value is None or isinstance(value, int | float | str) for value in metrics.values())  # flat
     assert (out / "audit.ok").read_text() == tables_digest(data.images_file, data.folds_file)
@@ -254,7 +270,7 @@ def test_the_stage_passes_a_clean_set_and_stops_a_leak(tmp_path: Path) -> None:
     assert done.exit_code == 1
     last = done.stderr.strip().splitlines()[-1]
     assert "1 leaks, the first: group_across_border" in last and str(out / "findings.csv") in last
-    metrics = json.loads((out / "audit.json").read_text())
+    metrics = json.loads((out / "details" / "audit.json").read_text())
     assert (metrics["leaks"], metrics["group_across_border"]) == (1, 1)
     found = pd.read_csv(out / "findings.csv")
     paths = data.images.set_index("image_id")["path"][folds["image_id"][[test, train]]]

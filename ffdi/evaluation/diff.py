@@ -1,0 +1,261 @@
+"""What differs between the figures of two revisions, most important first: noise of small test sets comes last."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ffdi.errors import FfdiError, InputError, one_line
+from ffdi.evaluation.headline import NOT_RECIPES, OF_RECIPE
+from ffdi.metrics import Metrics
+
+Figures = Mapping[str, Metrics]  # metrics/details/*.json by name
+Interval = tuple[float, float]
+Value = float | int | str | bool | None
+
+PROVENANCE = ("network", "cut", "weights", "weights_sha256", "trained_on", "synthesised", "folds", "n_groups")
+_SECTIONS = {  # of a recipe's keys, by how they begin
+    "fold_": "folds",
+    "attr_": "attributes",
+    "robustness_": "robustness",
+    **dict.fromkeys(("parameters_", "flops_", "bytes_", "views_"), "cost"),
+}
+_OF_FILE = {"summary": "compare"}  # by the stage that writes it, where the file is called otherwise
+LINES, COLUMNS = 40, 120  # of a screen
+HEADINGS = ("recipe", "section", "figure", "change", "interval")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure that differs. `kind`: `new` or `gone`, `changed` where it is no number on both sides or a count, `beyond` or
+    `within` its interval, `unbounded` where neither side has one."""
+
+    recipe: str  # "" where it is of no one recipe
+    section: str
+    figure: str
+    old: Value
+    new: Value
+    old_interval: Interval | None
+    new_interval: Interval | None
+    kind: str
+    whole: bool = False  # a recipe, or a stage's file, is new or gone: this one figure stands for all of it
+
+    @property
+    def delta(self) -> float | int | None:
+        """New less old; None where one of them is no number."""
+        old, new = _number(self.old), _number(self.new)
+        return None if old is None or new is None else new - old
+
+    @property
+    def size(self) -> float:
+        """How far apart the two are; of numbers above 1 as a share of the larger one. 0 where one is no number."""
+        return abs(self.delta or 0) / max(1.0, abs(_number(self.old) or 0), abs(_number(self.new) or 0))
+
+    @property
+    def rank(self) -> int:
+        """What comes first is least: recipes and leaks, their AUC, beyond the interval, other conditions, the rest."""
+        if self.whole or (self.section, self.figure) == ("audit", "leaks"):
+            return 0
+        if (self.section, self.figure) == ("headline", "auc") and self.old != self.new:
+            return 1
+        if self.kind == "beyond":
+            return 2
+        if self.kind == "changed" and self.section in ("headline", "provenance", "compare"):
+            return 3
+        return {"unbounded": 4, "within": 5}.get(self.kind, 6)
+
+
+def changes(old: Figures, new: Figures) -> list[Change]:
+    """Every figure that differs, most important first, see Change.rank; of one rank the headline's, then the largest.
+
+    A figure changes beyond its interval where its new value is outside the old interval, or its old value outside the new
+    one; the ends belong to it. `_low`, `_high` and `_reason` are told with their figure.
+    """
+    recipes = sorted({*old, *new} - {*NOT_RECIPES}, key=lambda name: (-len(name), name))
+    found = [
+        change for name in sorted({*old, *new}) for change in _of_file(name, old.get(name), new.get(name), recipes)
+    ]
+    return sorted(found, key=lambda change: (change.rank, change.section != "headline", -change.size))
+
+
+def _of_file(name: str, old: Metrics | None, new: Metrics | None, recipes: Sequence[str]) -> Iterator[Change]:
+    if old is None or new is None:
+        key = "auc" if name in recipes else "figures"
+        count: Metrics = {"figures": len(old or new or {})}
+        before, after = ({} if side is None else count | side for side in (old, new))
+        yield replace(
+            _change(name, key, before, after, recipes), section="recipe" if name in recipes else name, whole=True
+        )
+        return
+    keys = dict.fromkeys([*new, *old])
+    told = {key + end for key in keys for end in ("_low", "_high", "_reason")}
+    for key in keys:
+        ends = [key, f"{key}_low", f"{key}_high"] + [f"{key}_reason"] * (old.get(key) is None and new.get(key) is None)
+        differs = any(old.get(end) != new.get(end) for end in ends) or (key in old) != (key in new)
+        if key not in told and differs:
+            yield _change(name, key, old, new, recipes)
+
+
+def _change(name: str, key: str, old: Metrics, new: Metrics, recipes: Sequence[str]) -> Change:
+    a, b, before, after = old.get(key), new.get(key), _interval(old, key), _interval(new, key)
+    if key not in old or key not in new:
+        kind = "gone" if key not in new else "new"
+    elif not isinstance(a, float) or not isinstance(b, float):
+        kind = "changed"
+    elif before is None and after is None:
+        kind = "unbounded"
+    else:
+        kind = "beyond" if _outside(b, before) or _outside(a, after) else "within"
+    return Change(*_place(name, key, recipes), a, b, before, after, kind)
+
+
+def _place(name: str, key: str, recipes: Sequence[str]) -> tuple[str, str, str]:
+    """(recipe, section, what the figure is called there); `recipes`, the longest first, also begin the keys of pairs."""
+    if name not in recipes:
+        recipe = next((recipe for recipe in recipes if key.startswith(f"{recipe}_")), "")
+        return recipe, _OF_FILE.get(name, name), key[len(recipe) + 1 :] if recipe else key
+    if key in OF_RECIPE:
+        return name, "headline", key
+    start = next((start for start in _SECTIONS if key.startswith(start)), None)
+    if start:
+        section = _SECTIONS[start]
+        return name, section, key if section in ("folds", "cost") else key.removeprefix(start)
+    return name, "provenance" if key in PROVENANCE else "other", key
+
+
+def _interval(metrics: Metrics, key: str) -> Interval | None:
+    low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
+    return (low, high) if isinstance(low, float) and isinstance(high, float) else None
+
+
+def _outside(value: float, interval: Interval | None) -> bool:
+    return interval is not None and not interval[0] <= value <= interval[1]
+
+
+def _number(value: Value) -> float | int | None:
+    return None if isinstance(value, bool | str) else value
+
+
+def diff_lines(
+    found: Sequence[Change], old: str, new: str, *, whole: bool = False, markdown: bool = False
+) -> list[str]:
+    """The table of `changes` between what is called `old` and `new`, and a line that counts them.
+
+    At most LINES lines of at most COLUMNS columns, the least important changes left out; all of them with `whole`.
+    """
+    if not found:
+        return [f"no figure differs between {old} and {new}"]
+    shown = found if whole else found[: LINES - (4 if markdown else 2)]
+    head = [*HEADINGS[:3], *(_fit(name, min(len(name), 20)) for name in (old, new)), *HEADINGS[3:]]
+    cells = [head, *([" ".join(cell.split()) for cell in _cells(change)] for change in shown)]
+    beyond = sum(change.kind == "beyond" for change in found)
+    last = f"{len(found)} {'change' if len(found) == 1 else 'changes'}, {beyond} beyond the interval"
+    if left := len(found) - len(shown):
+        last += f"; {left} left out: --all shows them"
+    if markdown:
+        rows = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in cells]
+        return [rows[0], "| --- " * len(head) + "|", *rows[1:], "", last]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    if not whole:
+        for column, least in ((2, 24), (0, 14), (3, 20), (4, 20)):  # figure, recipe, old, new
+            excess = sum(widths) + 2 * (len(widths) - 1) - COLUMNS
+            widths[column] -= max(0, min(excess, widths[column] - least))
+    lines = ["  ".join(_fit(cell, width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+    return [*lines, last]
+
+
+def _cells(change: Change) -> list[str]:
+    old = "-" if change.kind == "new" else _said(change.old, change.old_interval)
+    new = "-" if change.kind == "gone" else _said(change.new, change.new_interval)
+    difference = change.kind if change.delta is None else _signed(change.delta)
+    interval = {"beyond": "beyond", "within": "within", "unbounded": "none"}.get(change.kind, "")
+    return [change.recipe or "-", change.section, change.figure, old, new, difference, interval]
+
+
+def _said(value: Value, interval: Interval | None) -> str:
+    if not isinstance(value, float):
+        return "none" if value is None else str(value)
+    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+
+def _signed(delta: float | int) -> str:
+    if isinstance(delta, int):
+        return f"{delta:+,}"
+    return f"{delta:+.3f}" if abs(delta) >= 0.0005 or delta == 0 else f"{delta:+.0e}"
+
+
+def _fit(text: str, width: int) -> str:
+    """Padded to the width, or with what is too much cut out of its middle."""
+    if len(text) <= width:
+        return text.ljust(width)
+    return text[: width // 2] + "…" + text[len(text) - (width - width // 2 - 1) :]
+
+
+def read_workspace(metrics: Path) -> Figures:
+    """metrics/details/*.json as they are now."""
+    files = sorted((metrics / "details").glob("*.json"))
+    if not files:
+        raise InputError(f"{metrics / 'details'}: has no figures: run dvc repro first, where dvc.yaml is")
+    return {file.stem: _parsed(file.read_bytes(), str(file)) for file in files}
+
+
+def read_revision(revision: str, metrics: Path) -> Figures:
+    """metrics/details/*.json of a commit, branch, tag or experiment; where it has none, metrics/*.json, once whole."""
+    commit = commit_of(revision)
+    for folder in (metrics / "details", metrics):
+        listed = _git("ls-tree", "-z", "--name-only", commit, f"{folder.as_posix()}/") or ""
+        files = [Path(name) for name in listed.split("\0") if name.endswith(".json")]
+        if files:
+            return {
+                file.stem: _parsed(_git("show", f"{commit}:./{file.as_posix()}") or "", f"{revision}: {file}")
+                for file in files
+            }
+    raise InputError(f"{revision}: has no figures in {metrics / 'details'}: run dvc repro there and commit them")
+
+
+def commit_of(revision: str) -> str:
+    """The commit's hash. An experiment's name is none that git knows: DVC keeps it under refs/exps/BASELINE/NAME.
+
+    Raises InputError when there is none, or when experiments of several baselines, none of them HEAD, have that name.
+    """
+    if known := _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"):
+        return known.strip()
+    refs = [
+        line.split()
+        for line in (_git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps/") or "").splitlines()
+    ]
+    named = {
+        "".join(parts[2:4]): commit
+        for commit, ref in refs
+        if len(parts := ref.split("/")) == 5 and parts[4] == revision
+    }
+    head = (_git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
+    if head in named or len(named) == 1:
+        return named.get(head) or next(iter(named.values()))
+    if named:
+        raise InputError(
+            f"{revision}: names {len(named)} experiments, of other commits than HEAD: give the hash of one"
+        )
+    raise InputError(f"{revision}: is no revision and no experiment of this repository")
+
+
+def _git(*arguments: str) -> str | None:
+    """What git prints; None where it silently finds nothing. FfdiError with git's own line where it complains."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", check=False)
+    except FileNotFoundError:
+        raise FfdiError("git is not installed: what was committed cannot be read") from None
+    if done.returncode and done.stderr.strip():
+        raise FfdiError(f"git {arguments[0]}: {one_line(FfdiError(done.stderr))}")
+    return None if done.returncode else done.stdout
+
+
+def _parsed(text: str | bytes, place: str) -> Metrics:
+    try:
+        loaded: Metrics = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{place}: not JSON ({error})") from error
+    return loaded
