@@ -35,7 +35,7 @@ offline-plots: $(VENV)/installed
 # uv and not pip installs the lock: it resolves nothing and takes the builds that PyPI has. Compiled once here, for where
 # PYTHONDONTWRITEBYTECODE is set every stage would compile torch anew: 10 s instead of 3.
 $(VENV)/installed: requirements.lock setup.cfg pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else f"ffdi needs Python 3.10 to 3.13, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 14) else f"ffdi needs Python 3.10 to 3.14, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet --compile-bytecode -r requirements.lock

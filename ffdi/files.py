@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import math
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ffdi.errors import FfdiError, LockedError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -101,29 +106,89 @@ def sole_writer(folder: Path) -> Iterator[None]:
     Raises LockedError naming the holder's PID when another process holds it: DVC that was killed leaves its stage
     alive, and a second `dvc repro` would start a second writer.
     """
-    from filelock import FileLock, Timeout
-
-    path = folder.with_name(folder.name + ".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
     holder = folder.with_name(folder.name + ".lock.pid")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        pid = holder.read_text().strip() if holder.exists() else "unknown"
-        raise LockedError(f"{folder} is being written by another process (PID {pid}): wait for it or end it") from None
-    try:
-        holder.write_text(f"{os.getpid()}\n")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder.with_name(folder.name + ".lock"), wait=False))
+        except BlockingIOError:
+            pid = holder.read_text().strip() if holder.exists() else "unknown"
+            said = f"{folder} is being written by another process (PID {pid}): wait for it or end it"
+            raise LockedError(said) from None
+        try:
+            holder.write_text(f"{os.getpid()}\n")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
 
 
-def cache_folder() -> Path:
-    """Where what is made once for all checkouts is kept: $FFDI_CACHE, else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("FFDI_CACHE") or Path(base) / "ffdi")
+@contextmanager
+def locked(file: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock of `file`, which is made and stays; without `wait`, BlockingIOError when another has it.
+
+    The system frees it when its holder dies, whatever the file holds. FfdiError where the file system has no locks, as
+    NFS may, unless FFDI_LOCKS is off.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        opened = open(file, "ab")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise FfdiError(f"{file}: cannot be written: {error.strerror}") from error
+    with opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise BlockingIOError(error.errno, error.strerror) from None
+            if os.environ.get("FFDI_LOCKS") != "off":
+                cure = "keep it on a disk that has locks, or set FFDI_LOCKS=off if no other run writes there"
+                raise FfdiError(f"{file}: this file system gives no locks ({error.strerror}): {cure}") from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # a process that was forked meanwhile has the file open too
+                fcntl.flock(opened, fcntl.LOCK_UN)
+
+
+def cache_folders() -> list[Path]:
+    """Where to look for what is made once for all checkouts: $FFDI_CACHE, else the user's cache folder.
+
+    After `in_cache` had to do without it, its temporary one too.
+    """
+    folders = []
+    with suppress(RuntimeError):  # a user without a home folder
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folders.append(Path(os.environ.get("FFDI_CACHE") or Path(base) / "ffdi"))
+    return [*folders, *(Path(made.name) for made in _temporary)]
+
+
+_UNWRITABLE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT),
+    errno.EEXIST,  # a file stands where the folder is due
+    *(errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS),  # of a lock
+}
+_temporary: list[tempfile.TemporaryDirectory[str]] = []  # the cache folder of this process alone, once it needs one
+
+
+def in_cache(make: Callable[[Path], T]) -> T:
+    """What `make` makes in the cache folder or, where that cannot be written, in one that goes with this process.
+
+    The cache saves time only, so that nobody is stopped by it: one line says so.
+    """
+    reason = "there is no home folder"
+    for folder in cache_folders()[:1]:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return make(folder)
+        except (OSError, FfdiError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in _UNWRITABLE:
+                raise
+            reason = f"{folder} cannot be written: {cause.strerror}"
+    if not _temporary:
+        _temporary.append(tempfile.TemporaryDirectory(prefix="ffdi-cache-"))
+        cure = "set FFDI_CACHE to a folder that can be written, or this is made anew every time"
+        print(f"no cache ({reason}): going on with a temporary one; {cure}", file=sys.stderr)
+    return make(Path(_temporary[0].name))
 
 
 def human_bytes(count: float) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -347,7 +349,22 @@ def resolve_path(path: str) -> Path:
 
 
 def read_params(file: Path) -> Params:
-    """Read and check params.yaml; ParamsError names file, key, value and rule on one line."""
+    """Read and check params.yaml; ParamsError names file, key, value and rule on one line.
+
+    In a stage that DVC runs, keys that dvc.yaml names must stand in the file: see _refuse_what_dvc_misses.
+    """
+    raw = _read_yaml(file)
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError(f"{file}: {'; '.join(_problem(dict(e)) for e in error.errors())}") from None
+    pipeline = file.with_name("dvc.yaml")
+    if "DVC_STAGE" in os.environ and pipeline.exists():  # DVC sets it for every command that it runs
+        _refuse_what_dvc_misses(file, raw, params, _read_yaml(pipeline))
+    return params
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         raw = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -356,10 +373,41 @@ def read_params(file: Path) -> Params:
         raise ParamsError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ParamsError(f"{file}: holds no mapping of sections")
-    try:
-        return Params.model_validate(raw)
-    except ValidationError as error:
-        raise ParamsError(f"{file}: {'; '.join(_problem(dict(e)) for e in error.errors())}") from None
+    return raw
+
+
+def _refuse_what_dvc_misses(file: Path, raw: dict[str, Any], params: Params, pipeline: dict[str, Any]) -> None:
+    """ParamsError with the lines to add, where a stage of dvc.yaml names keys that have a default but are not in `raw`.
+
+    DVC reads the file without our defaults and ends at the first such stage, perhaps after hours of training. So the
+    first stage that runs ends instead, before it computes anything.
+    """
+    missing: dict[str, dict[str, str]] = {}  # section -> its absent keys and their defaults; of a plain value none
+    for key in _keys_of(pipeline):
+        section, _, rest = key.partition(".")
+        if rest and rest not in raw.get(section, ()):
+            missing.setdefault(section, {})[rest] = _as_yaml(getattr(getattr(params, section), rest))
+        elif section not in raw:
+            missing.setdefault(section, {})
+    lines = []
+    for section, keys in missing.items():
+        inner = ", ".join(f"{key}: {value}" for key, value in keys.items())
+        whole = f"{{{inner}}}" if isinstance(getattr(params, section), Section) else _as_yaml(getattr(params, section))
+        lines.append(f"`{inner}` to {section}" if section in raw else f"`{section}: {whole}`")
+    if lines:
+        known = "DVC, which does not know the defaults, misses what dvc.yaml names"
+        raise ParamsError(f"{file}: {known}: add {', '.join(lines)}")
+
+
+def _keys_of(pipeline: dict[str, Any]) -> list[str]:
+    """The keys of params.yaml that the stages of dvc.yaml name, each once; those with ${...} DVC looks up itself."""
+    bodies = [stage.get("do", stage) for stage in pipeline["stages"].values()]
+    keys = (key for body in bodies for key in body.get("params", ()) if isinstance(key, str))
+    return list(dict.fromkeys(key for key in keys if "${" not in key))
+
+
+def _as_yaml(value: Any) -> str:
+    return "{}" if isinstance(value, Section) else json.dumps(value)
 
 
 def _keys_beside(place: tuple[int | str, ...]) -> list[str]:

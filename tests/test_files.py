@@ -1,18 +1,24 @@
 """Outputs are whole or absent, and have one writer."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ffdi.errors import FfdiError, LockedError
+from ffdi import files
+from ffdi.errors import FfdiError, InputError, LockedError
 from ffdi.files import (
+    cache_folders,
     canonical_json,
     human_bytes,
+    in_cache,
     replacing,
     replacing_folder,
     sha256_file,
@@ -141,6 +147,110 @@ def test_a_killed_writer_blocks_nobody(tmp_path: Path) -> None:
         holder.wait()
     with sole_writer(folder), pytest.raises(LockedError, match=rf"PID {os.getpid()}\b"), sole_writer(folder):
         pass
+
+
+NO_LOCKS = [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL]
+
+
+def no_locks(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Files as on NFS without its lock service, or Lustre mounted without flock."""
+
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+@pytest.mark.parametrize("code", NO_LOCKS)
+def test_a_disk_without_locks_is_said_with_its_cure(tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_locks(monkeypatch, code)
+    folder, says = tmp_path / "features", r"features\.lock: .*no locks \(.*FFDI_LOCKS=off"
+    with pytest.raises(FfdiError, match=says) as caught, sole_writer(folder):
+        pytest.fail("two could write")
+    assert os.strerror(code) in str(caught.value) and "\n" not in str(caught.value)
+    assert not isinstance(caught.value, LockedError)  # nobody holds it
+    monkeypatch.setenv("FFDI_LOCKS", "off")
+    with sole_writer(folder):
+        assert names(tmp_path) == ["features.lock", "features.lock.pid"]
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.EACCES])
+def test_some_disks_call_a_held_lock_a_denied_one(tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_locks(monkeypatch, code)
+    with pytest.raises(LockedError, match="being written by another process"), sole_writer(tmp_path / "features"):
+        pass
+
+
+def test_a_file_that_a_killed_run_left_blocks_nobody(tmp_path: Path) -> None:
+    """A lock that is the mere existence of its file, as filelock's on a disk without flock, would stay for ever."""
+    (tmp_path / "features.lock").write_text("4194304\nanother-host\n")
+    (tmp_path / "features.lock.pid").write_text("4194304\n")
+    with sole_writer(tmp_path / "features"):
+        assert (tmp_path / "features.lock.pid").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_its_lock(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "features"
+    with pytest.raises(FfdiError, match=r"file/features\.lock: cannot be written: "), sole_writer(folder):
+        pass
+
+
+@pytest.fixture
+def own_caches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No temporary cache from another test, and none for another."""
+    monkeypatch.setattr(files, "_temporary", [])
+    yield
+    for made in files._temporary:
+        made.cleanup()
+
+
+def write(folder: Path) -> Path:
+    write_text(folder / "graph", "graph")
+    return folder / "graph"
+
+
+@pytest.mark.usefixtures("own_caches")
+@pytest.mark.parametrize("place", ["/proc/1/nope", "{}/file", "{}/file/below", "full", None])
+def test_a_cache_that_cannot_be_written_stops_nobody(
+    tmp_path: Path, place: str | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    if place is None:  # a container's user without a home
+        monkeypatch.delenv("FFDI_CACHE")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    else:
+        monkeypatch.setenv("FFDI_CACHE", place.format(tmp_path))
+    if place == "full":
+        monkeypatch.chdir(tmp_path)
+        full = Path("full/graph")
+        real = os.replace
+
+        def replace(a: Path, b: Path) -> None:
+            if b == full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            real(a, b)
+
+        monkeypatch.setattr(os, "replace", replace)
+    made = [in_cache(write), in_cache(write)]
+    assert made[0] == made[1] and made[0].read_text() == "graph"
+    assert made[0].parent in cache_folders()
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and "set FFDI_CACHE" in said
+
+
+@pytest.mark.usefixtures("own_caches")
+def test_a_cache_is_not_blamed_for_what_is_wrong_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFDI_CACHE", str(tmp_path / "deep" / "cache"))
+
+    def damaged(folder: Path) -> None:
+        raise InputError("x.zip: damaged")
+
+    with pytest.raises(InputError, match="damaged"):
+        in_cache(damaged)
+    assert in_cache(write) == tmp_path / "deep" / "cache" / "graph"
+    assert cache_folders() == [tmp_path / "deep" / "cache"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features.spec import Backbone
-from ffdi.files import cache_folder, canonical_json, replacing, write_json
+from ffdi.files import cache_folders, canonical_json, in_cache, replacing, write_json
 
 if TYPE_CHECKING:  # with the graph exported, ONNX Runtime needs no torch, whose import takes seconds
     import torch
@@ -202,13 +202,14 @@ def _onnx_session(model: Path) -> Callable[[Images], Features]:
 
 def cached_graph(backbone: Backbone, weights_sha256: str) -> Graph | None:
     """The graph that an earlier run exported, if it is there and whole."""
-    file = _graph_file(backbone, weights_sha256)
-    try:
-        facts = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-        if hashlib.sha256(file.read_bytes()).hexdigest() == facts["sha256"]:
-            return Graph(file, tuple(facts["shape"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    for folder in cache_folders():
+        file = folder / _graph_name(backbone, weights_sha256)
+        try:
+            facts = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+            if hashlib.sha256(file.read_bytes()).hexdigest() == facts["sha256"]:
+                return Graph(file, tuple(facts["shape"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
     return None
 
 
@@ -217,21 +218,26 @@ def export_graph(backbone: Backbone, weights_sha256: str, prefix: FrozenPrefix) 
     import onnx
     import torch
 
-    size, file = backbone.image_size, _graph_file(backbone, weights_sha256)
+    size, name = backbone.image_size, _graph_name(backbone, weights_sha256)
     example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     program = torch.onnx.export(prefix, (example,), dynamo=True, input_names=["images"], verbose=False)
     assert program is not None
     body = program.model_proto.SerializeToString()
-    with replacing(file) as temporary:
-        temporary.write_bytes(body)
-    onnx.checker.check_model(str(file))
     shape = prefix.feature_shape(size)
-    write_json(file.with_suffix(".json"), {"sha256": hashlib.sha256(body).hexdigest(), "shape": list(shape)})
-    return Graph(file, shape)
+
+    def keep(folder: Path) -> Graph:
+        file = folder / name
+        with replacing(file) as temporary:
+            temporary.write_bytes(body)
+        onnx.checker.check_model(str(file))
+        write_json(file.with_suffix(".json"), {"sha256": hashlib.sha256(body).hexdigest(), "shape": list(shape)})
+        return Graph(file, shape)
+
+    return in_cache(keep)
 
 
-def _graph_file(b: Backbone, weights_sha256: str) -> Path:
+def _graph_name(b: Backbone, weights_sha256: str) -> str:
     """Its name is the hash of all that decides the graph; timm and torchvision hold the networks' code."""
     makers = {name: version(name) for name in ("torch", "onnxscript", "timm", "torchvision")}
     facts = [b.network, b.cut, weights_sha256, list(b.mean), list(b.std), b.image_size]
-    return cache_folder() / f"{hashlib.sha256(canonical_json({'prefix': facts, 'by': makers})).hexdigest()}.onnx"
+    return f"{hashlib.sha256(canonical_json({'prefix': facts, 'by': makers})).hexdigest()}.onnx"

@@ -6,6 +6,7 @@ names it, which is written when all of them are synced. Row order is (image_id, 
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -153,9 +154,11 @@ class Shard:
     def __init__(self, file: Path, spec: Spec) -> None:
         self.file, self._spec = file, spec
         try:
-            self._h5 = h5py.File(file, "r")
+            self._h5 = h5py.File(file, "r", locking=False)  # a shard is whole and stays: NFS may have no locks
         except OSError as error:
-            raise ShardError(f"{file}: no readable shard ({one_line(error)}): run extract again") from error
+            lost = error.errno in (None, errno.ENOENT)  # else it may be whole: who lacks the right to read it, say
+            cure = ": run extract again" if lost else ""
+            raise ShardError(f"{file}: no readable shard ({one_line(error)}){cure}") from error
         try:
             self.keys = self._check(spec)  # (N,) S33
             self._features: h5py.Dataset = self._h5["features"]

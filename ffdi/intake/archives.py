@@ -24,7 +24,7 @@ from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
 from ffdi.errors import FfdiError, InputError
-from ffdi.files import cache_folder, human_bytes, replacing_folder
+from ffdi.files import cache_folders, human_bytes, in_cache, locked, replacing_folder
 
 RATIO = 100  # an archive of images is hardly smaller than they are; a bomb is by thousands
 SPARE = 1_000_000  # bytes: what a tiny archive may grow to all the same
@@ -47,9 +47,9 @@ def unpacked(archive: Path) -> Path:
         members = _kind(archive)
         facts = archive.stat()
         identity = f"{archive.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}"
-        folder = cache_folder() / "archives" / hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]
-        if not folder.is_dir():
-            _unpack_once(archive, folder, members)
+        place = Path("archives", hashlib.sha256(os.fsencode(identity)).hexdigest()[:32])
+        there = (cache / place for cache in cache_folders() if (cache / place).is_dir())
+        folder = next(there, None) or in_cache(lambda cache: _unpack_once(archive, cache / place, members))
     except OSError as error:
         raise FfdiError(f"{archive}: cannot be unpacked: {error.strerror or error}") from error
     shown = [e for e in folder.iterdir() if e.name != "__MACOSX" and not e.name.startswith(".")]
@@ -78,19 +78,17 @@ def _kind(archive: Path) -> _Members:
     raise InputError(f"{archive} is neither a folder nor a zip or tar archive")
 
 
-def _unpack_once(archive: Path, folder: Path, members: _Members) -> None:
-    from filelock import FileLock
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
+def _unpack_once(archive: Path, folder: Path, members: _Members) -> Path:
+    with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
         if folder.is_dir():
-            return
+            return folder
         for left in folder.parent.glob(f".{folder.name}.*"):  # by a run that was killed
             shutil.rmtree(left, ignore_errors=True)
         limit = _limit(archive)
         with replacing_folder(folder) as temporary:
             for member in members(archive, temporary):
                 limit -= _write(archive, member, temporary, limit)
+    return folder
 
 
 def _limit(archive: Path) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from ffdi import files
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.extract import Prefix, load_prefix
@@ -177,6 +178,16 @@ def graph(backbone: Callable[..., Backbone], weights: Path) -> Open:
         return found.file
 
     return opened
+
+
+def test_a_cache_that_cannot_be_written_costs_an_export_and_a_line(
+    exports: list[int], graph: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "_temporary", [])
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FFDI_CACHE", str(tmp_path / "file" / "cache"))
+    assert graph() == graph() and exports == [32]
+    assert [line for line in capfd.readouterr().err.splitlines() if "set FFDI_CACHE" in line]
 
 
 def test_an_exported_graph_is_reused_until_its_key_changes(exports: list[int], graph: Open) -> None:

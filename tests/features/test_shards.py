@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import pickle
@@ -130,6 +132,24 @@ def test_a_row_that_was_damaged_and_copied_raw_is_found_on_reading(store: Path, 
         write_shard(tmp_path / "copied", SPEC, ROWS[1:2], [Stored(old, 1)])
     with Shard(tmp_path / "copied", SPEC) as copy, pytest.raises(ShardError, match="damaged features"):
         copy.read(slice(0, 1))
+
+
+def test_reading_takes_no_lock_and_asks_for_none(store: Path) -> None:
+    """On NFS without locks HDF5's own would fail, and a good shard be called unreadable."""
+    with open(store / "shard-00000.h5", "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with Shard(store / "shard-00000.h5", SPEC) as shard:
+            assert len(shard.read(slice(0, 2))) == 2
+
+
+def test_a_shard_that_may_not_be_read_is_not_called_lost(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(h5py, "File", denied)
+    with pytest.raises(ShardError, match="Permission denied") as caught:
+        Shard(store / "shard-00000.h5", SPEC)
+    assert "extract" not in str(caught.value)
 
 
 def test_int8_shards_read_as_float16_within_half_a_step(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""Link the data set, wherever it is, to where DVC looks for it."""
+
+import os
+from pathlib import Path
+
+import click
+
+from ffdi.cli import stage_command
+from ffdi.errors import FfdiError, InputError
+from ffdi.params import read_params, resolve_path
+
+
+@stage_command
+@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("data/root"))
+def main(params_file: Path, out: Path) -> None:
+    """Link the data set, wherever it is, to where DVC looks for it.
+
+    DVC hashes what the link leads to, so that a changed image reruns ingest. A dependency on data.root itself would not
+    do: an experiment in a copy of the checkout (`dvc exp run --temp`, `--queue`) has no files that git ignores.
+    """
+    root = resolve_path(read_params(params_file).data.root).absolute()
+    if not root.exists():
+        raise InputError(f"data.root: {root}: no such folder or archive")
+    if out.exists() and not out.is_symlink():
+        raise InputError(f"{out}: is no link, but ffdi needs its place for one: move it elsewhere")
+    place = out.parent.resolve()
+    if root == out.absolute() or place.is_relative_to(root.resolve()):
+        raise InputError(f"data.root: {root} is or holds what ffdi writes to: name a folder of images alone")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        out.unlink(missing_ok=True)
+        out.symlink_to(os.path.relpath(root, place) if root.is_relative_to(Path.cwd()) else root)
+    except OSError as error:
+        raise FfdiError(f"{out}: cannot be made a link to {root}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    main()
