@@ -101,7 +101,7 @@ def _scored(model: Path, files: Sequence[Path], max_pixels: int) -> tuple[Bundle
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
     bundle = load_bundle(model)
-    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_device("auto"))
+    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_device("auto"), say=say)
 
 
 @main.command(cls=OneLineErrors)
@@ -235,6 +235,7 @@ def evaluate(
             max_pixels=max_pixels,
             device=set_up_device("auto"),
             progress=bar(f"evaluate on {name}"),
+            say=say,
         )
         write_json(temporary, metrics)
     for path in seen["path"]:

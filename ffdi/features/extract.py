@@ -157,12 +157,13 @@ def extract(
     say: Say,
     compression: str = "none",
     progress: Progress = lambda blocks, total: blocks,
+    warn: Say | None = None,
 ) -> Extraction:
     """Bring `out` to hold the features of every image of images.csv, reusing each row whose fingerprint is unchanged.
 
     `roles` (see plan_rows) stand in the order of `images`, which may have the fakes of with_synthesised. Raises
     InputError when a file is no longer the one that was ingested, FfdiError when the disk is too small, LockedError when
-    another process writes here.
+    another process writes here. `warn` is told what the runtime meets on the way, by default as `say` is.
     """
     plan = plan_rows(list(images["image_id"]), roles, prefix.backbone.view_count)
     files = image_files(images)
@@ -175,7 +176,7 @@ def extract(
         say(prefix.device_line)
         say(f"{len(plan) - len(missing)} rows are there, {len(missing)} to compute")
         with parts.timed("start"):
-            runtimes.append(prefix.open(say))
+            runtimes.append(prefix.open(warn or say))
         reader = partial(view_images, files=files, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
         blocks = _computed(missing, reader, runtimes[0], prefix.spec, workers=workers, parts=parts)
         shown = iter(progress(blocks, len(missing)))
