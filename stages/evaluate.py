@@ -41,14 +41,16 @@ def main(
     from ffdi.evaluation.evaluate import evaluate, test_rows
     from ffdi.evaluation.headline import of_recipe, write_metrics
     from ffdi.evaluation.robustness import perturbed_features
+    from ffdi.features.devices import device_line, set_up_device
     from ffdi.features.store import FeatureStore
     from ffdi.intake.tables import join, read_folds, read_images
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle
-    from ffdi.tails.train import choose_device
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
+    device = set_up_device(params.train.device)
+    say(f"evaluate {name}: {device_line(params.train.device)}")
     model = model or Path(f"data/models/{name}")
     bundle = load_bundle(model)
     store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"))
@@ -67,6 +69,7 @@ def main(
             workers=None if workers == "auto" else workers,
             max_pixels=params.data.max_pixels,
             progress=bar(f"evaluate {name}", "levels"),
+            say=lambda line: say(f"evaluate {name}: {line}"),
         )
     with stopwatch(f"evaluate-{name}", model.parent.parent / "timings") as times:
         result = evaluate(
@@ -76,7 +79,7 @@ def main(
             resamples=params.evaluate.bootstrap,
             seed=params.seed,
             memory_gb=params.train.memory_gb,
-            device=choose_device(params.train.device),
+            device=device,
             perturbed=sweep,
             timed=times,
         )

@@ -43,33 +43,36 @@ def main(
 
     from ffdi.evaluation.headline import of_ladder, write_metrics
     from ffdi.evaluation.ladder import RUNGS, climb
+    from ffdi.features.devices import device_line, repeating, set_up_device
     from ffdi.features.extract import load_prefix
     from ffdi.features.weights import load_network
     from ffdi.intake.tables import join, read_folds, read_images, write_table
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.heads import TailFactory
-    from ffdi.tails.train import choose_device
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
+    device = set_up_device(params.train.device)
+    say(f"ladder: {device_line(params.train.device)}")
     weights = weights or params.weights_file(recipe.backbone)
     prefix = load_prefix(backbone, weights)
     factory = TailFactory(load_network(backbone.network, weights)[0], backbone, recipe.head_spec(), prefix.spec.shape)
     training = recipe.training()
-    metrics, plot = climb(
-        join(read_images(images_file), read_folds(folds_file)),
-        root=params.root(root),
-        prefix=prefix,
-        fresh_tail=factory.fresh,
-        training=replace(training, epochs=ladder.epochs or training.epochs),
-        folds=ladder.folds,
-        seeds=ladder.seeds,
-        resamples=params.evaluate.bootstrap,
-        max_pixels=params.data.max_pixels,
-        device=choose_device(params.train.device),
-        progress=bar("ladder", "views"),
-        say=lambda line: say(f"ladder: {line}"),
-    )
+    with repeating(params.train.deterministic):
+        metrics, plot = climb(
+            join(read_images(images_file), read_folds(folds_file)),
+            root=params.root(root),
+            prefix=prefix,
+            fresh_tail=factory.fresh,
+            training=replace(training, epochs=ladder.epochs or training.epochs),
+            folds=ladder.folds,
+            seeds=ladder.seeds,
+            resamples=params.evaluate.bootstrap,
+            max_pixels=params.data.max_pixels,
+            device=device,
+            progress=bar("ladder", "views"),
+            say=lambda line: say(f"ladder: {line}"),
+        )
     write_metrics(metrics, out, details, headline=of_ladder)
     if plots:
         write_table(plots / "ladder.csv", plot)

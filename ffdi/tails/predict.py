@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -13,10 +14,10 @@ import torch
 from ffdi.errors import FfdiError
 from ffdi.features.decoders import decode
 from ffdi.features.quantised import as_stored
-from ffdi.features.runtimes import Runtime, open_runtime
+from ffdi.features.runtimes import Runtime, open_runtime, runtime_line, runtime_name
 from ffdi.features.spec import Backbone, Features
 from ffdi.intake.images import RGB, UnreadableImage, read_bytes, to_array
-from ffdi.parallel import cpu_count, ordered_map
+from ffdi.parallel import ordered_map, tasks_ahead, worker_count
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import BATCH, Bundle
 
@@ -24,13 +25,18 @@ Result = TypeVar("Result")
 
 
 def predict_files(
-    bundle: Bundle, files: Sequence[Path], *, max_pixels: int, device: torch.device
+    bundle: Bundle,
+    files: Sequence[Path],
+    *,
+    max_pixels: int,
+    device: torch.device,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[Path, float | str]]:
     """Yield (file, P(fake)) in order, or (file, the reason why it cannot be read).
 
     Threads read, decode and run the prefix ahead, a bounded number of blocks; the tails run in the caller's thread.
     """
-    backbone, runtime = bundle.backbone, _runtime(bundle)
+    backbone, runtime = bundle.backbone, _runtime(bundle, say)
 
     def features(block: Sequence[Path]) -> list[Features | str]:
         pictures = [_picture(file, backbone, max_pixels) for file in block]
@@ -38,17 +44,20 @@ def predict_files(
 
     size = max(runtime.batch if runtime else 1, 8)
     blocks = (files[start : start + size] for start in range(0, len(files), size))
-    ahead = chain.from_iterable(ordered_map(features, blocks, cpu_count()))
+    workers = worker_count()
+    image_bytes = 3 * backbone.image_size**2 + 4 * math.prod(bundle.facts["shape"])
+    ahead = chain.from_iterable(ordered_map(features, blocks, workers, tasks_ahead(workers, size * image_bytes)))
     for start in range(0, len(files), BATCH):
         batch = _of_readable(lambda found: _scores(found, bundle, device), list(islice(ahead, BATCH)))
         yield from zip(files[start : start + BATCH], batch, strict=True)
 
 
-def _runtime(bundle: Bundle) -> Runtime | None:
+def _runtime(bundle: Bundle, say: Callable[[str], None]) -> Runtime | None:
     b, prefix = bundle.backbone, bundle.prefix
     if prefix is None:
         return None
-    return open_runtime(b, bundle.facts["provenance"]["weights_sha256"], lambda: prefix)
+    say(runtime_line(runtime_name(b)))
+    return open_runtime(b, bundle.facts["provenance"]["weights_sha256"], lambda: prefix, say)
 
 
 def _of_readable(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ffdi.errors import FfdiError
+from ffdi.errors import FfdiError, ParamsError
+from ffdi.features.devices import precision_on
 from ffdi.metrics import auc
 from ffdi.tails.augment import augmentation, mixing
 from ffdi.tails.batches import FeatureTable
@@ -126,7 +126,12 @@ def fit(
 
 
 def start(tail: Tail, training: Training, generator: torch.Generator, device: torch.device) -> Running:
-    """A fit before its first epoch: a fresh optimizer over `tail`; `generator` draws views and their order."""
+    """A fit before its first epoch: a fresh optimizer over `tail`; `generator` draws views and their order.
+
+    Raises ParamsError for a precision that the device has not.
+    """
+    if training.precision == "tf32" and device.type != "cuda":
+        raise ParamsError(f"precision: tf32 needs CUDA; here the tail is trained on the {device.type}")
     tail.to(device)
     optimizer = training.optimizer.over([p for p in tail.parameters() if p.requires_grad], training.lr)
     average = None
@@ -144,17 +149,18 @@ def train_epoch(run: Running, table: FeatureTable, training: Training, epoch: in
     steps = math.ceil(table.samples(t.views) / t.batch_size)
     losses, margins, targets = [], [], []
     tail.train()
-    for step, (features, labels) in enumerate(table.shuffled(t.batch_size, t.views, run.generator)):
+    for step, (features, labels) in enumerate(table.shuffled(t.batch_size, t.views, run.generator, device)):
         lr = t.lr * t.schedule.factor(epoch + step / steps, t.epochs)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        features, mixed = mix(augment(features.to(device)), labels.to(device))
-        with torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bfloat16"):
-            logits = tail(features)
-        logits = logits.float()
-        loss = nn.functional.cross_entropy(logits, mixed, weights, label_smoothing=t.label_smoothing)
+        features, mixed = mix(augment(features), labels)
         optimizer.zero_grad()
-        loss.backward()
+        with precision_on(device, t.precision):
+            with torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bfloat16"):
+                logits = tail(features)
+            logits = logits.float()
+            loss = nn.functional.cross_entropy(logits, mixed, weights, label_smoothing=t.label_smoothing)
+            loss.backward()
         add_l1_gradient(parameters, t.l1)
         if t.clip_grad is not None:
             nn.utils.clip_grad_norm_(parameters, t.clip_grad)
@@ -164,7 +170,7 @@ def train_epoch(run: Running, table: FeatureTable, training: Training, epoch: in
         losses.append(loss.detach() * len(labels))
         margins.append(logits.detach())
         targets.append(labels)
-    target = torch.cat(targets).numpy()
+    target = torch.cat(targets).cpu().numpy()
     return float(torch.stack(losses).sum()) / len(target), auc(target, _margin(torch.cat(margins))), lr
 
 
@@ -190,9 +196,13 @@ def predict_logits(tail: nn.Module, table: FeatureTable, batch_size: int, device
     training = tail.training
     tail.eval()
     with torch.inference_mode():
-        parts = [_margin(tail(features.to(device))) for features, _ in table.clean(batch_size)]
+        parts = []
+        for features, _ in table.clean(batch_size, device):
+            with precision_on(device, "float32"):
+                parts.append(tail(features))
+        margin = _margin(torch.cat(parts))
     tail.train(training)
-    return np.concatenate(parts)
+    return margin
 
 
 def cross_validate(
@@ -244,15 +254,6 @@ def cross_validate(
 def fold_seed(seed: int, fold: int) -> int:
     """A seed for (recipe seed, fold), unlike that of any neighbour."""
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
-
-
-def choose_device(device: str) -> torch.device:
-    """auto -> CUDA where it is, else the CPU. On CUDA, torch is told to use kernels that repeat their bytes."""
-    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    if chosen.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    return chosen
 
 
 def _margin(logits: Tensor) -> Scores:
