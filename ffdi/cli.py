@@ -101,7 +101,7 @@ def _scored(model: Path, files: Sequence[Path], max_pixels: int) -> tuple[Bundle
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
     bundle = load_bundle(model)
-    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=choose_device("auto"))
+    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=choose_device("auto"), say=say)
 
 
 @main.command(cls=OneLineErrors)
