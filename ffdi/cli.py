@@ -93,15 +93,15 @@ def _scored(model: Path, files: Sequence[Path], max_pixels: int) -> tuple[Bundle
     """The bundle, and (file, P(fake) or the reason why it cannot be read) in the order of `files`."""
     import torch
 
+    from ffdi.features.devices import set_up_device
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle
     from ffdi.tails.predict import predict_files
-    from ffdi.tails.train import choose_device
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
     bundle = load_bundle(model)
-    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=choose_device("auto"), say=say)
+    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_device("auto"), say=say)
 
 
 @main.command(cls=OneLineErrors)
@@ -208,11 +208,11 @@ def evaluate(
 
     from ffdi.evaluation.cross import cross_evaluate
     from ffdi.evaluation.evaluate import test_rows
+    from ffdi.features.devices import set_up_device
     from ffdi.files import replacing
     from ffdi.intake.tables import join, read_folds, read_images
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle
-    from ffdi.tails.train import choose_device
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
@@ -233,7 +233,7 @@ def evaluate(
             resamples=bootstrap,
             seed=seed,
             max_pixels=max_pixels,
-            device=choose_device("auto"),
+            device=set_up_device("auto"),
             progress=bar(f"evaluate on {name}"),
         )
         write_json(temporary, metrics)

@@ -20,13 +20,13 @@ def main(params_file: Path, models: Path, out: Path, folder: Path) -> None:
     import torch
 
     from ffdi.evaluation.cross import cross_evaluate, cross_metrics
+    from ffdi.features.devices import set_up_device
     from ffdi.files import replacing_folder, write_json
     from ffdi.intake.ingest import ingest
     from ffdi.intake.layouts import read_layout
     from ffdi.intake.tables import write_table
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle
-    from ffdi.tails.train import choose_device
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
@@ -51,7 +51,7 @@ def main(params_file: Path, models: Path, out: Path, folder: Path) -> None:
                     resamples=params.evaluate.bootstrap,
                     seed=params.seed,
                     max_pixels=data.max_pixels,
-                    device=choose_device(params.train.device),
+                    device=set_up_device(params.train.device),
                     progress=bar(f"{recipe} on {name}"),
                 )
                 write_json(made / f"{recipe}-on-{name}.json", metrics)

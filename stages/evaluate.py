@@ -38,12 +38,12 @@ def main(
 
     from ffdi.evaluation.evaluate import evaluate, test_rows
     from ffdi.evaluation.robustness import perturbed_features
+    from ffdi.features.devices import set_up_device
     from ffdi.features.store import FeatureStore
     from ffdi.files import write_json
     from ffdi.intake.tables import join, read_folds, read_images
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle
-    from ffdi.tails.train import choose_device
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
@@ -74,7 +74,7 @@ def main(
             resamples=params.evaluate.bootstrap,
             seed=params.seed,
             memory_gb=params.train.memory_gb,
-            device=choose_device(params.train.device),
+            device=set_up_device(params.train.device),
             perturbed=sweep,
             timed=times,
         )

@@ -40,13 +40,13 @@ def main(
     import torch
 
     from ffdi.evaluation.ladder import RUNGS, climb
+    from ffdi.features.devices import set_up_device
     from ffdi.features.extract import load_prefix
     from ffdi.features.weights import load_network
     from ffdi.files import write_json
     from ffdi.intake.tables import join, read_folds, read_images, write_table
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.heads import TailFactory
-    from ffdi.tails.train import choose_device
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
@@ -64,7 +64,7 @@ def main(
         seeds=ladder.seeds,
         resamples=params.evaluate.bootstrap,
         max_pixels=params.data.max_pixels,
-        device=choose_device(params.train.device),
+        device=set_up_device(params.train.device),
         progress=bar("ladder", "views"),
         say=lambda line: say(f"ladder: {line}"),
     )

@@ -40,6 +40,7 @@ def main(
     import torch
     from tqdm import tqdm
 
+    from ffdi.features.devices import set_up_device
     from ffdi.features.store import FeatureStore
     from ffdi.features.synthetic import with_synthesised
     from ffdi.features.weights import load_network
@@ -50,11 +51,11 @@ def main(
     from ffdi.tails.bundle import out_of_fold, save_bundle
     from ffdi.tails.checkpoint import Checkpoints, Epoch, training_key
     from ffdi.tails.heads import TailFactory
-    from ffdi.tails.train import choose_device, cross_validate
+    from ffdi.tails.train import cross_validate
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
-    device = choose_device(params.train.device)
+    device = set_up_device(params.train.device)
     store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"), keep_open=True)
     backbone = params.backbone(recipe.backbone)
     count, seed = params.data.synthesise, backbone.view_seed

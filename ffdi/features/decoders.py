@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from ffdi.errors import FfdiError, one_line
+from ffdi.features.devices import set_up_device
 from ffdi.features.runtimes import runtime_name
 from ffdi.features.spec import Backbone
 from ffdi.intake.images import DECODE_POLICY, RGB, UnreadableImage, open_image, resize
@@ -65,6 +66,7 @@ class Decoder:
         self._streams: queue.Queue[Any] = queue.Queue()
         if self._fast and device == "cuda":
             runtime_name(backbone)
+            set_up_device("cuda")
             import torch
 
             for _ in range(_STREAMS):  # of high priority, for their pool is shared with no prefix's streams

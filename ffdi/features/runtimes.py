@@ -8,11 +8,9 @@ thread's work, so that decoding and inference never fight for a core.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import queue
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ffdi.errors import FfdiError, ParamsError
+from ffdi.features.devices import has_cuda, set_up_device
 from ffdi.features.spec import Backbone
 from ffdi.files import cache_folder, canonical_json, replacing, write_json
 
@@ -58,18 +57,6 @@ class Graph:
     shape: tuple[int, ...]
 
 
-def has_cuda() -> bool:
-    """Whether torch can compute on CUDA; where there is no driver, torch need not be loaded to know."""
-    if "torch" not in sys.modules:
-        try:
-            ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-        except OSError:
-            return False
-    import torch
-
-    return torch.cuda.is_available()
-
-
 def runtime_name(backbone: Backbone) -> str:
     """What computes a backbone's prefix here, as the fingerprint has it: `auto` is torch on CUDA, else onnxruntime.
 
@@ -100,8 +87,7 @@ def open_runtime(
     if name.startswith("torch-cuda"):
         import torch
 
-        torch.backends.cudnn.allow_tf32 = False  # float32 is float32: TF32 has ten bits
-        torch.backends.cudnn.deterministic = True
+        set_up_device("cuda")
         facts |= {"batch": CUDA_BATCH, "device": torch.cuda.get_device_name()}
         model: Any = load().to("cuda", getattr(torch, backbone.precision)).to(memory_format=torch.channels_last)
         run = InBatches(torch.compile(model) if backbone.compile else model, "cuda", facts, say)

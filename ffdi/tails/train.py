@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -244,15 +243,6 @@ def cross_validate(
 def fold_seed(seed: int, fold: int) -> int:
     """A seed for (recipe seed, fold), unlike that of any neighbour."""
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
-
-
-def choose_device(device: str) -> torch.device:
-    """auto -> CUDA where it is, else the CPU. On CUDA, torch is told to use kernels that repeat their bytes."""
-    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    if chosen.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    return chosen
 
 
 def _margin(logits: Tensor) -> Scores:

@@ -250,6 +250,7 @@ class Streams:
                 world.log.append(("synchronize", self))
 
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(decoders, "set_up_device", torch.device)  # whose flags are the process's
         monkeypatch.setattr(torch.cuda, "Stream", Stream)
         monkeypatch.setattr(torch.cuda, "stream", self.stream)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: self.log.append(("synchronize", "device")))

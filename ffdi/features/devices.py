@@ -1,0 +1,210 @@
+"""The device that computes: set up by one function, so that figures never depend on which code touched it first.
+
+On CUDA every kernel repeats its bytes and float32 is float32: TF32, which has ten bits, only where `precision_on` is
+asked for it. Loads no torch before a device is asked for: where there is no driver, torch need not be loaded to know.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ffdi.errors import FfdiError, ParamsError
+
+if TYPE_CHECKING:
+    import torch
+
+_REPEATABLE_CUBLAS = (":4096:8", ":16:8")  # the two workspaces with which cuBLAS repeats its bytes (NVIDIA's manual)
+
+
+def has_cuda() -> bool:
+    """Whether torch can compute on CUDA."""
+    if "torch" not in sys.modules and _driver() is None:
+        return False
+    import torch
+
+    with warnings.catch_warnings():  # of a driver that is too old: device_line says it
+        warnings.simplefilter("ignore")
+        return torch.cuda.is_available()
+
+
+def set_up_device(wanted: str = "auto") -> torch.device:
+    """`auto` -> CUDA where it is, else the CPU. On CUDA, kernels repeat their bytes, and float32 is float32.
+
+    Raises ParamsError when `cuda` is wanted and there is none.
+    """
+    import torch
+
+    if wanted == "cuda" and not has_cuda():
+        raise ParamsError(f"device: cuda, but here is {device_line()}")
+    device = torch.device(wanted if wanted != "auto" else "cuda" if has_cuda() else "cpu")
+    if device.type == "cuda":
+        if os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in _REPEATABLE_CUBLAS:
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = _REPEATABLE_CUBLAS[0]
+        torch.backends.cudnn.benchmark = False  # it would choose kernels by their time
+        _repeat_bytes(True)
+        _allow_tf32(False)
+    return device
+
+
+def device_line(wanted: str = "auto") -> str:
+    """What computes here and why, on one line: `cuda: NVIDIA H100, driver 570.86` or `cpu: no driver`."""
+    if wanted == "cpu":
+        return "cpu: asked for"
+    if has_cuda():
+        facts = device_facts()
+        return f"cuda: {facts['gpu']}, driver {facts['driver']}"
+    driver = _driver()
+    if driver is None:
+        return "cpu: no driver"
+    import torch
+
+    if torch.version.cuda is None:
+        return f"cpu: torch {torch.__version__} is built without CUDA (driver {_driver_version()})"
+    if driver < int(torch.version.cuda.split(".")[0]):
+        return f"cpu: driver {_driver_version()} is too old for torch's CUDA {torch.version.cuda}"
+    return f"cpu: driver {_driver_version()} shows no GPU"
+
+
+def device_facts() -> dict[str, str]:
+    """What of this machine decides the bytes of a computation on CUDA, and its driver; empty where there is none."""
+    if not has_cuda():
+        return {}
+    import torch
+
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "driver": _driver_version(),
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),
+    }
+
+
+@contextmanager
+def precision_on(device: torch.device, precision: str) -> Iterator[None]:
+    """Launch the body's float32 work on `device` in TF32 for `tf32`, and in float32 for any other precision.
+
+    The flag is the process's: bodies of one kind run together, those of the other wait, so that threads that extract in
+    TF32 change nothing of a tail in float32. Not to be entered within a body of the other kind.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with _TF32.allowed(precision == "tf32"):
+        yield
+
+
+@contextmanager
+def repeating(wanted: bool = True) -> Iterator[None]:
+    """Compute the body with kernels that repeat their bytes, which CUDA alone must be told; else with the fastest.
+
+    Raises FfdiError naming the operation of which CUDA has no such kernel.
+    """
+    import torch
+
+    strict = torch.are_deterministic_algorithms_enabled()
+    try:
+        if strict and not wanted:
+            _repeat_bytes(False)
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error) or isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise FfdiError(
+            f"{str(error).split()[0]} has no kernel on CUDA that repeats its bytes: set train.deterministic to false, "
+            "or train.device to cpu"
+        ) from error
+    finally:
+        if strict and not wanted:
+            _repeat_bytes(True)
+
+
+def _repeat_bytes(wanted: bool) -> None:
+    """Not `warn_only`: the attention's backward then counts as warned of, and does not repeat its bytes."""
+    import torch
+
+    torch.backends.cudnn.deterministic = wanted
+    torch.use_deterministic_algorithms(wanted)
+    # Nothing here reads memory that it did not write; filling each new tensor would only cost time.
+    settings: Any = torch.utils.deterministic
+    settings.fill_uninitialized_memory = False
+
+
+def _allow_tf32(allowed: bool) -> None:
+    """Both of torch's settings alike: of the old one alone, a float32 is what torch.backends.fp32_precision says."""
+    import torch
+
+    backends: Any = torch.backends
+    backends.cuda.matmul.allow_tf32 = allowed
+    backends.cudnn.allow_tf32 = allowed
+    for part in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+        part.fp32_precision = "tf32" if allowed else "ieee"
+
+
+class _Tf32:
+    """The process's TF32 flag, which threads share: who wants it as it stands enters, others wait until all have left."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Condition()
+        self._inside: list[int] = []  # threads
+        self._now = False
+
+    @contextmanager
+    def allowed(self, wanted: bool) -> Iterator[None]:
+        me = threading.get_ident()
+        with self._turn:
+            assert wanted == self._now or me not in self._inside, "a body of the other precision would wait for itself"
+            self._turn.wait_for(lambda: wanted == self._now or not self._inside)
+            if not self._inside:
+                _allow_tf32(wanted)
+                self._now = wanted
+            self._inside.append(me)
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._inside.remove(me)
+                if not self._inside:
+                    if self._now:
+                        _allow_tf32(False)
+                        self._now = False
+                    self._turn.notify_all()
+
+
+_TF32 = _Tf32()  # one for a process, as the flag is
+
+
+@cache
+def _driver() -> int | None:
+    """The major version of CUDA that the driver has; None where there is no driver."""
+    try:
+        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        version = ctypes.c_int()
+        library.cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return None
+    return version.value // 1000
+
+
+def _driver_version() -> str:
+    """The driver's own version, such as 570.86.15; where its management library does not tell, its CUDA version."""
+    try:
+        nvml = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+        told = ctypes.create_string_buffer(80)
+        if nvml.nvmlInit_v2() == 0 and nvml.nvmlSystemGetDriverVersion(told, 80) == 0:
+            return told.value.decode()
+    except (OSError, AttributeError):
+        pass
+    try:  # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  ..."
+        words = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0].split()
+        return next(word for word in words if word.replace(".", "").isdigit() and "." in word)
+    except (OSError, IndexError, StopIteration):
+        return f"of CUDA {_driver()}"
