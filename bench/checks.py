@@ -248,7 +248,8 @@ def compiled_graphs(lab: Lab, name: str, batch: int, threads: int) -> tuple[int,
     if lab.device == "cpu":  # where compilation is refused: dynamo alone, without a compiler
         module = lab.prefix(name).module
         facts: dict[str, Any] = {"batch": batch}
-        run: Callable[..., Any] = InBatches(torch.compile(module, backend="eager"), "cpu", facts, quiet)  # type: ignore
+        model: Any = torch.compile(module, backend="eager")
+        run: Callable[..., Any] = InBatches(model, "cpu", facts, quiet, compiled=True)
     else:
         runtime = lab.prefix(name, compile=True).open()
         run, facts = runtime.run, runtime.facts

@@ -117,9 +117,10 @@ class Backbone(Section):
     views: Views = Views()
     dtype: Literal["float16", "float32", "int8"] = "float16"
     runtime: Literal["auto", "onnxruntime", "torch"] = "auto"
-    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "float16", "bfloat16"] = "float32"
     compile: bool = False
     decoder: Literal["pillow", "nvjpeg"] = "pillow"
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
 
 
 class Head(Section):
@@ -168,7 +169,7 @@ class Recipe(Section):
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     mix: Mix = Mix()
     augment: tuple[str | dict[str, Any], ...] = ()
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     seed: NonNegative = 0
 
     @field_validator("augment")
@@ -203,6 +204,7 @@ class Recipe(Section):
 class Train(Section):
     memory_gb: PositiveFloat = 8.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    deterministic: bool = True
 
 
 class Extract(Section):

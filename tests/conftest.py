@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ from ffdi.features.spec import Backbone
 from ffdi.features.views import resolve_policy
 
 if TYPE_CHECKING:
+    from fake_cuda import FakeCuda
+
     from ffdi.tails.train import Training
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -292,3 +294,12 @@ class Project:
     def metrics(self, name: str) -> dict[str, object]:
         loaded: dict[str, object] = json.loads((self.folder / "metrics" / f"{name}.json").read_text())
         return loaded
+
+
+@pytest.fixture
+def fake_cuda() -> Iterator[FakeCuda]:
+    """A CUDA device that this machine does not have, see tests/fake_cuda.py."""
+    from fake_cuda import faking
+
+    with faking() as fake:
+        yield fake

@@ -34,6 +34,7 @@ def cross_evaluate(
     max_pixels: int,
     device: torch.device,
     progress: Callable[[Iterator[Features], int], Iterable[Features]] = lambda blocks, total: blocks,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Metrics, pd.DataFrame]:
     """Judge `bundle` on `images` (images.csv, or joined with folds.csv) with its frozen threshold and temperature.
 
@@ -47,7 +48,7 @@ def cross_evaluate(
     own = images.assign(group=group)[~seen]
     if own.empty:
         raise InputError(f"{tested_on}: all {len(images)} images are known from the training: nothing to evaluate")
-    by_fold = score_files(bundle, own, root=root, max_pixels=max_pixels, device=device, progress=progress)
+    by_fold = score_files(bundle, own, root=root, max_pixels=max_pixels, device=device, progress=progress, say=say)
     judged = judge(bundle, own, by_fold, resamples=resamples, seed=seed)
     recipe = str(bundle.facts["recipe"]["name"])
     about: Metrics = {"recipe": recipe, "tested_on": tested_on, "n_seen": int(seen.sum())}
@@ -84,11 +85,14 @@ def score_files(
     max_pixels: int,
     device: torch.device,
     progress: Callable[[Iterator[Features], int], Iterable[Features]] = lambda blocks, total: blocks,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[int, Scores]:
     """Calibrated P(fake) of view 0 of every image by each fold's tail; only a batch of features is ever in memory."""
     rows = [(image_id, 0) for image_id in images["image_id"]]
     prefix = prefix_of(bundle)
-    blocks = compute_rows(rows, image_files(images), root=root, prefix=prefix, workers=None, max_pixels=max_pixels)
+    blocks = compute_rows(
+        rows, image_files(images), root=root, prefix=prefix, workers=None, max_pixels=max_pixels, say=say
+    )
     dtype = bundle.backbone.dtype if bundle.backbone.cut != INPUT else "uint8"
     parts: dict[int, list[Scores]] = {fold: [] for fold in bundle.tails}
     for batch in _batches(progress(blocks, len(rows))):

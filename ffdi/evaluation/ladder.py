@@ -22,6 +22,7 @@ from torch import nn
 from ffdi.bootstrap import auc_interval, seeds_interval
 from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.decoders import Decoder
+from ffdi.features.devices import precision_on
 from ffdi.features.extract import Files, Prefix, compute_rows, image_files, plan_rows, view_images
 from ffdi.features.spec import Features
 from ffdi.metrics import Metrics, auc, explain_nulls
@@ -84,8 +85,8 @@ def climb(
     test = rows[rows["role"] == "test"]
     groups = test["group"].to_numpy(str)
     training = replace(training, views="all")
-    honest = _extract(rows, root, prefix, max_pixels, progress, careless=False)
-    careless = _extract(rows, root, prefix, max_pixels, progress, careless=True)
+    honest = _extract(rows, root, prefix, max_pixels, progress, say)
+    careless = _extract(rows, root, prefix, max_pixels, progress, say, careless_on=device)
     train = rows[rows["role"] == "train"]
     own_folds = (train["fold"] % folds).tolist()
     per_seed = []
@@ -230,9 +231,10 @@ def _logits_in_train_mode(tail: nn.Module, table: FeatureTable, batch_size: int,
     """Mistake: no eval(): dropout stays on, BatchNorm uses and learns the validation batches' statistics."""
     parts = []
     with torch.no_grad():
-        for features, _ in table.clean(max(batch_size, 2)):
+        for features, _ in table.clean(max(batch_size, 2), device):
             tail.train(len(features) > 1)  # where BatchNorm cannot take the rest, a batch of one
-            parts.append(tail(features.to(device)))
+            with precision_on(device, "float32"):
+                parts.append(tail(features))
     logits = torch.cat(parts)
     return (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
 
@@ -282,14 +284,21 @@ def _views_as_images(table: FeatureTable, folds: int, seed: int) -> tuple[Featur
 
 
 def _extract(
-    rows: pd.DataFrame, root: Path, prefix: Prefix, max_pixels: int, progress: Progress, *, careless: bool
+    rows: pd.DataFrame,
+    root: Path,
+    prefix: Prefix,
+    max_pixels: int,
+    progress: Progress,
+    say: Callable[[str], None],
+    *,
+    careless_on: torch.device | None = None,
 ) -> Extracted:
     plan = plan_rows(list(rows["image_id"]), list(rows["role"]), prefix.backbone.view_count)
     files = image_files(rows)
-    if careless:
-        blocks = _in_train_mode(prefix, plan, files, root, max_pixels)
+    if careless_on:
+        blocks = _in_train_mode(prefix, plan, files, root, max_pixels, careless_on)
     else:
-        blocks = compute_rows(plan, files, root=root, prefix=prefix, workers=None, max_pixels=max_pixels)
+        blocks = compute_rows(plan, files, root=root, prefix=prefix, workers=None, max_pixels=max_pixels, say=say)
     features = torch.from_numpy(np.concatenate(list(progress(blocks, len(plan)))))
     first = {image_id: at for at, (image_id, view) in enumerate(plan) if view == 0}
 
@@ -307,13 +316,19 @@ def _extract(
 
 
 def _in_train_mode(
-    prefix: Prefix, plan: Sequence[tuple[str, int]], files: Files, root: Path, max_pixels: int
+    prefix: Prefix,
+    plan: Sequence[tuple[str, int]],
+    files: Files,
+    root: Path,
+    max_pixels: int,
+    device: torch.device,
 ) -> Iterator[Features]:
     """Mistake: no eval() while extracting: BatchNorm normalises each image by its own statistics, which drift on."""
     assert prefix.module is not None  # a ladder on `cut: input` has nothing to extract
-    module: FrozenPrefix = copy.deepcopy(prefix.module).train()
+    module: FrozenPrefix = copy.deepcopy(prefix.module).to(device).train()
     decoder = Decoder(prefix.backbone, max_pixels=max_pixels)
-    with torch.no_grad():
-        for row in plan:
-            images = view_images([row], files, root=root, backbone=prefix.backbone, decoder=decoder)
-            yield module(torch.from_numpy(images)).numpy().astype(prefix.spec.reads_as)
+    for row in plan:
+        images = view_images([row], files, root=root, backbone=prefix.backbone, decoder=decoder)
+        with torch.no_grad(), precision_on(device, "float32"):
+            features = module(torch.from_numpy(images).to(device))
+        yield features.cpu().numpy().astype(prefix.spec.reads_as)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -40,11 +41,13 @@ def perturbed_features(
     workers: int | None,
     max_pixels: int,
     progress: Callable[[Iterable[str], int], Iterable[str]] = lambda levels, total: levels,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Mapping[str, FeatureStore]:
     """The features of every test image at each level, in `out`/LEVEL; a row that is there is never computed again.
 
-    `spec` is that of the clean features, which must be the bundle's; a level's is the same but for its views. Levels that are in `out` and not in
-    `levels` are kept: another recipe may be judged by them. Raises as `extract` does.
+    `spec` is that of the clean features, which must be the bundle's; a level's is the same but for its views, so what
+    the spec names computes it, whatever else this machine has. Levels that are in `out` and not in `levels` are kept:
+    another recipe may be judged by them. Raises as `extract` does, and ShardError where what the spec names cannot run.
     """
     bundle.refuse_other_features(spec)
     clean = replace(prefix_of(bundle), spec=spec)
@@ -58,6 +61,10 @@ def perturbed_features(
             shard_rows=shard_rows,
             workers=workers,
             max_pixels=max_pixels,
-            say=lambda line: None,
+            say=partial(_say_of, level, say),
         )
     return {level: FeatureStore(out / level) for level in levels}
+
+
+def _say_of(level: str, say: Callable[[str], None], line: str) -> None:
+    say(f"{level}: {line}")

@@ -60,8 +60,7 @@ def device_line(wanted: str = "auto") -> str:
     if wanted == "cpu":
         return "cpu: asked for"
     if has_cuda():
-        facts = device_facts()
-        return f"cuda: {facts['gpu']}, driver {facts['driver']}"
+        return f"cuda: {device_facts()['gpu']}, driver {_driver_version()}"
     driver = _driver()
     if driver is None:
         return "cpu: no driver"
@@ -75,14 +74,13 @@ def device_line(wanted: str = "auto") -> str:
 
 
 def device_facts() -> dict[str, str]:
-    """What of this machine decides the bytes of a computation on CUDA, and its driver; empty where there is none."""
+    """What of this machine decides the bytes of a computation on CUDA; empty where there is none."""
     if not has_cuda():
         return {}
     import torch
 
     return {
         "gpu": torch.cuda.get_device_name(),
-        "driver": _driver_version(),
         "cuda": str(torch.version.cuda),
         "cudnn": str(torch.backends.cudnn.version()),
     }

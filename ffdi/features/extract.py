@@ -21,8 +21,8 @@ from ffdi.errors import FfdiError, InputError, ShardError
 from ffdi.features import generations
 from ffdi.features.decoders import NVJPEG_POLICY, Decoder
 from ffdi.features.engines.local import run_tasks
-from ffdi.features.runtimes import Runtime, cached_graph, open_runtime, runtime_name
-from ffdi.features.shards import read_index
+from ffdi.features.runtimes import Runtime, cached_graph, open_runtime, runtime_line, runtime_name
+from ffdi.features.shards import read_index, refuse_nonfinite
 from ffdi.features.spec import INPUT, Backbone, Features, Provenance, Row, Spec, read_provenance
 from ffdi.features.synthetic import synthesise
 from ffdi.features.views import RENDERING, render
@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # a run with nothing to do, or with its graph exported, does 
 Say = Callable[[str], None]
 Files = Mapping[str, tuple[str, str]]  # image_id -> (path, image_id of the real image that it is a fake of, or "")
 Progress = Callable[[Iterator[Features], int], Iterable[Features]]  # (blocks, rows in all) -> the same blocks
-_WAITING_BYTES = 1 << 26  # of computed features while a shard is synced and hashed
+_SPARE_BYTES = 1 << 26  # of computed features while a shard is synced and hashed
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,25 @@ class Prefix:
         return None if self.backbone.cut == INPUT else self.load()
 
     def open(self, say: Say = lambda line: None) -> Runtime:
-        """The runtime; for `cut: input` it hands the images on as (B, 3, S, S) uint8."""
+        """The runtime that the spec names, or else the one of here; `cut: input` hands the images on as (B, 3, S, S) uint8.
+
+        Raises ShardError when the spec's cannot run here: another's rows would stand under its fingerprint.
+        """
         if self.backbone.cut == INPUT:
             return Runtime(1, lambda images: images.transpose(0, 3, 1, 2))
-        return open_runtime(self.backbone, self.spec.weights_sha256, self.load, say)
+        b, policy = self.backbone, self.spec.policy
+        if "runtime" not in policy:  # of a bundle alone
+            return open_runtime(b, self.spec.weights_sha256, self.load, say)
+        b = replace(b, precision=policy["precision"], dtype=self.spec.dtype)
+        return open_runtime(b, self.spec.weights_sha256, self.load, say, policy["runtime"])
+
+    @property
+    def device_line(self) -> str:
+        """What computes it and why, on one line."""
+        if self.backbone.cut == INPUT:
+            nvjpeg = self.backbone.decoder == "nvjpeg"
+            return f"{runtime_line('torch-cuda')}, for nvJPEG" if nvjpeg else "cpu: cut: input has no prefix"
+        return runtime_line(self.spec.policy.get("runtime") or runtime_name(self.backbone))
 
 
 def load_prefix(backbone: Backbone, weights: Path, known: Path | None = None) -> Prefix:
@@ -159,6 +174,7 @@ def extract(
     parts, runtimes, decoders = Parts(), list[Runtime](), list[Decoder]()
 
     def compute(missing: Sequence[Row]) -> Generator[Features, None, None]:
+        say(prefix.device_line)
         say(f"{len(plan) - len(missing)} rows are there, {len(missing)} to compute")
         with parts.timed("start"):
             runtimes.append(prefix.open(say))
@@ -173,15 +189,15 @@ def extract(
                 return
             yield block
 
-    def made_by() -> dict[str, Any]:
-        return (runtimes or [prefix.open()])[0].facts
+    def made_by() -> Sequence[dict[str, Any]]:
+        return (runtimes or [prefix.open()])[0].made_by
 
     total = len(plan) * prefix.spec.row_bytes
     with sole_writer(out):
         shape = "x".join(str(n) for n in prefix.spec.shape)
         say(f"{len(plan)} rows of {shape} {prefix.spec.dtype}: {human_bytes(total)} on disk")
         reserve, started = partial(_refuse_small_disk, out), time.perf_counter()
-        reused, computed = generations.build(out, goal, compute, made_by=made_by, reserve=reserve)
+        reused, computed = generations.build(out, goal, compute, made_by=made_by, reserve=reserve, finite=True)
         seconds = {"start": 0.0} | parts.seconds
         waited = seconds.pop("wait", 0.0)
         seconds["work"] = time.perf_counter() - started - seconds["start"]
@@ -231,12 +247,16 @@ def _computed(
 
     def mapper(task: Sequence[Row]) -> Features:
         images = reader(task, parts=parts)
-        # An overflow becomes infinite and is refused, with its image, by the writer.
+        # An overflow becomes infinite and is refused, with its image.
         with np.errstate(over="ignore"), parts.timed("prefix") if parts else nullcontext():
-            return runtime.run(images).astype(spec.reads_as)
+            features = runtime.run(images).astype(spec.reads_as, copy=False)
+        refuse_nonfinite(features, task)
+        return features
 
     size = max(runtime.batch, 8)
-    return run_tasks(mapper, _tasks(rows, size), workers=workers, waiting=_WAITING_BYTES // (size * spec.row_bytes))
+    task_bytes = size * (spec.row_bytes + 3 * spec.image_size**2)
+    spare = _SPARE_BYTES // (size * spec.row_bytes)
+    return run_tasks(mapper, _tasks(rows, size), workers=workers, task_bytes=task_bytes, spare=spare)
 
 
 def view_images(
@@ -290,21 +310,24 @@ def embed(
     say: Say = lambda line: None,
 ) -> npt.NDArray[np.float32]:
     """(N, C) features of view 0 in the order of `images`, averaged over the map (C, H, W) or the tokens (L, C)."""
+    say(prefix.device_line)
     rows = [(i, 0) for i in images["image_id"]]
-    options: dict[str, Any] = {"prefix": prefix, "workers": None, "max_pixels": max_pixels, "say": say}
-    blocks = compute_rows(rows, image_files(images), root=root, **options)
+    blocks = compute_rows(
+        rows, image_files(images), root=root, prefix=prefix, workers=None, max_pixels=max_pixels, say=say
+    )
     axes = {3: (2, 3), 2: (1,)}.get(len(prefix.spec.shape), ())
     return np.concatenate([block.astype(np.float32).mean(axis=axes) for block in progress(blocks, len(rows))])
 
 
 def _tasks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
-    """Runs of about `size` rows that keep an image's views together."""
+    """Runs of at most `size` rows that keep an image's views together, of more where one image has more."""
     task: list[Row] = []
-    for row in rows:
-        if len(task) >= size and task[-1][0] != row[0]:
+    for _, views in itertools.groupby(rows, key=lambda row: row[0]):
+        own = list(views)
+        if task and len(task) + len(own) > size:
             yield task
             task = []
-        task.append(row)
+        task += own
     if task:
         yield task
 

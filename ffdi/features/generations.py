@@ -49,14 +49,15 @@ def build(
     goal: Goal,
     compute: Compute,
     *,
-    made_by: Callable[[], Facts] = dict,
+    made_by: Callable[[], Sequence[Facts]] = tuple,
     reserve: Callable[[int], None] = lambda needed: None,
+    finite: bool = False,
 ) -> tuple[int, int]:
     """Make `folder` hold exactly the rows of the goal; returns (reused, computed) rows. Hold the folder's lock.
 
-    `compute` gets all missing rows at once, in order, and yields their features in blocks in that order; `made_by` is
-    asked afterwards what computed them. The bytes are those of a run from nothing. `reserve` is told beforehand how
-    many bytes this run will write, and may refuse.
+    `compute` gets all missing rows at once, in order, and yields their features in blocks in that order (`finite`: it
+    has looked at each); `made_by` is asked afterwards what computed them. The bytes are those of a run from nothing.
+    `reserve` is told beforehand how many bytes this run will write, and may refuse.
     """
     following, salvage = folder / "next", folder / "salvage"
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,7 @@ def build(
         for number in waiting:
             file, own = following / shard_name(number), slice(start, start + len(parts[number]))
             pieces = _pieces(place[own], at[own], list(old), goal.spec, fresh)
-            write_shard(file, goal.spec, parts[number], pieces, goal.compression)
+            write_shard(file, goal.spec, parts[number], pieces, goal.compression, finite=finite)
             digests[number] = sealing.submit(_sealed, file)
             start = own.stop
     entries = tuple(
@@ -92,7 +93,7 @@ def build(
     )
     makers = list(index.made_by) if index and (place < len(shards))[place >= 0].any() else []
     if index is None or missing or done or len(old) > len(shards):
-        makers.append(made_by())
+        makers += made_by()
     told = {canonical_json(maker): maker for maker in makers}
     unique = tuple(told[key] for key in sorted(told))
     Index(goal.spec, goal.provenance, entries, goal.compression, unique).write(following)

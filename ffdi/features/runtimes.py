@@ -1,18 +1,20 @@
 """Run a frozen prefix fast: ONNX Runtime on the CPU, torch on CUDA.
 
-A runtime maps (B, H, W, 3) uint8 images to (B, ...) float32 features, is safe to call from several threads, and gives
-an image the same feature whatever stands beside it: on the CPU every image runs alone (as fast there as in batches),
-on CUDA the batch shape is fixed and the last batch padded. Threads belong to the caller: on the CPU one call is one
+A runtime maps (B, H, W, 3) uint8 images to (B, ...) features, float32 or on CUDA already in the dtype that is kept, is
+safe to call from several threads, and gives an image the same feature whatever stands beside it: on the CPU every image
+runs alone (as fast there as in batches), on CUDA the batch shape is fixed and the last batch padded. Threads belong to the caller: on the CPU one call is one
 thread's work, so that decoding and inference never fight for a core.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import queue
-from collections.abc import Callable
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ffdi.errors import FfdiError, ParamsError
-from ffdi.features.devices import has_cuda, set_up_device
+from ffdi.errors import FfdiError, ParamsError, ShardError
+from ffdi.features.devices import device_facts, device_line, has_cuda, precision_on, set_up_device
 from ffdi.features.spec import Backbone
 from ffdi.files import cache_folder, canonical_json, replacing, write_json
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:  # with the graph exported, ONNX Runtime needs no torch, whose
     from ffdi.features.backbones import FrozenPrefix
 
 Images = npt.NDArray[np.uint8]
-Features = npt.NDArray[np.float32]
+Features = npt.NDArray[np.floating[Any]]
 Say = Callable[[str], None]
 CUDA_BATCH = 64
 
@@ -41,12 +43,18 @@ CUDA_BATCH = 64
 class Runtime:
     """`batch` is how many images to hand to `run` at once; `facts` say what computes, for the provenance.
 
-    `facts["batch"]` is lowered when the device's memory runs out.
+    `facts["batch"]` is lowered when the device's memory runs out; `batches` are the sizes that have computed rows.
     """
 
     batch: int
     run: Callable[[Images], Features]
     facts: dict[str, Any] = field(default_factory=dict)
+    batches: set[int] = field(default_factory=set)
+
+    @property
+    def made_by(self) -> tuple[dict[str, Any], ...]:
+        """What computed the rows until now: `facts`, for each size of batch."""
+        return tuple(self.facts | {"batch": size} for size in sorted(self.batches)) or (self.facts,)
 
 
 @dataclass(frozen=True)
@@ -57,43 +65,81 @@ class Graph:
     shape: tuple[int, ...]
 
 
+_PLAIN = {"precision": "float32", "compile": False, "decoder": "pillow", "memory_format": "contiguous"}
+
+
 def runtime_name(backbone: Backbone) -> str:
     """What computes a backbone's prefix here, as the fingerprint has it: `auto` is torch on CUDA, else onnxruntime.
 
-    Raises ParamsError for a reduced precision, compilation or a GPU's decoder without CUDA.
+    `torch-cuda` alone has its channels last, as it had before there was a choice. Raises ParamsError for a reduced
+    precision, compilation, a memory format or a GPU's decoder without CUDA.
     """
     cuda = has_cuda()
     chosen = ("torch" if cuda else "onnxruntime") if backbone.runtime == "auto" else backbone.runtime
     if not (chosen == "torch" and cuda):
-        for key, plain in (("precision", "float32"), ("compile", False), ("decoder", "pillow")):
+        for key, plain in _PLAIN.items():
             if (value := getattr(backbone, key)) != plain:
                 raise ParamsError(f"{key}: {value} needs runtime torch on CUDA; here it is {chosen} on the CPU")
-    return f"{chosen}-{'cuda' if cuda and chosen == 'torch' else 'cpu'}{'-compiled' if backbone.compile else ''}"
+        return f"{chosen}-cpu"
+    layout = "" if backbone.memory_format == "channels_last" else "-contiguous"
+    return f"torch-cuda{layout}{'-compiled' if backbone.compile else ''}"
+
+
+def runtime_line(name: str) -> str:
+    """The device of a runtime and why, on one line."""
+    line = device_line()
+    if name.startswith("torch-cuda") or not line.startswith("cuda"):
+        return line
+    return f"cpu: runtime {name.removesuffix('-cpu')} is asked for (not used: {line.removeprefix('cuda: ')})"
 
 
 def open_runtime(
-    backbone: Backbone, weights_sha256: str, load: Callable[[], FrozenPrefix], say: Say = lambda line: None
+    backbone: Backbone,
+    weights_sha256: str,
+    load: Callable[[], FrozenPrefix],
+    say: Say = lambda line: None,
+    name: str | None = None,
 ) -> Runtime:
-    """The runtime of a backbone's prefix; `load` is called where the prefix itself is needed.
+    """The runtime of a backbone's prefix: that of runtime_name, or `name`, which made the rows that are to be joined.
 
-    Raises ParamsError as runtime_name does. `say` is told when a batch is halved for want of memory.
+    `load` is called where the prefix itself is needed, which stays as and where it is. `say` is told when a batch is
+    halved for want of memory. Raises ParamsError as runtime_name does, ShardError when `name` cannot run here.
     """
-    name = runtime_name(backbone)
+    if name is None:
+        name = runtime_name(backbone)
+    elif name.startswith("torch-cuda") and not has_cuda():
+        raise ShardError(
+            f"features of {backbone.name} were made by {name}, which cannot run here ({device_line()}): go on where "
+            "CUDA is, or run extract again here"
+        )
     facts: dict[str, Any] = {"runtime": name, "precision": backbone.precision, "torch": version("torch")}
     if name.startswith("onnxruntime"):
         graph = cached_graph(backbone, weights_sha256) or export_graph(backbone, weights_sha256, load())
         facts |= {"onnxruntime": version("onnxruntime"), "batch": 1}
         return Runtime(1, _onnx_session(graph.file), facts)
     if name.startswith("torch-cuda"):
-        import torch
-
-        set_up_device("cuda")
-        facts |= {"batch": CUDA_BATCH, "device": torch.cuda.get_device_name()}
-        model: Any = load().to("cuda", getattr(torch, backbone.precision)).to(memory_format=torch.channels_last)
-        run = InBatches(torch.compile(model) if backbone.compile else model, "cuda", facts, say)
-        run(np.zeros((1, backbone.image_size, backbone.image_size, 3), np.uint8))  # compile before threads call
-        return Runtime(CUDA_BATCH, run, facts)
+        return _torch_cuda(backbone, load(), name, facts, say)
     return Runtime(1, _torch_cpu(load()), facts | {"batch": 1})
+
+
+def _torch_cuda(b: Backbone, prefix: FrozenPrefix, name: str, facts: dict[str, Any], say: Say) -> Runtime:
+    """On a copy of the prefix, for whoever else has it counts on it as it was."""
+    import torch
+
+    device, machine = set_up_device("cuda"), device_facts()
+    facts |= {"batch": CUDA_BATCH, "device": machine.pop("gpu"), **machine}
+    reduced = getattr(torch, b.precision) if b.precision in ("float16", "bfloat16") else torch.float32
+    model: Any = copy.deepcopy(prefix).to(device, reduced)
+    if "-contiguous" not in name:
+        model = model.to(memory_format=torch.channels_last)
+    compiled = name.endswith("-compiled")
+    if compiled:
+        model = torch.compile(model)
+    kept = torch.float32 if b.dtype == "float32" else torch.float16
+    run = InBatches(model, device, facts, say, precision=b.precision, kept=kept, compiled=compiled)
+    run(np.zeros((1, b.image_size, b.image_size, 3), np.uint8))  # learn its memory, and compile, before threads call
+    run.batches.clear()
+    return Runtime(CUDA_BATCH, run, facts, run.batches)
 
 
 def _each_alone(one: Callable[[Images], Features]) -> Callable[[Images], Features]:
@@ -114,25 +160,36 @@ class InBatches:
     """Run a model on a device in batches of one shape, `facts["batch"]`, the last padded with black images.
 
     Each of `slots` callers at a time has a stream and pinned buffers of its own, so that one's copies overlap another's
-    computing, and memory is bounded however many threads call. When the device's memory runs out, the batch is halved
-    for good, which is said and stands in `facts`.
+    computing, and memory is bounded however many threads call. NumPy fills the buffers: each caller's torch would keep a
+    team of threads of its own for that. Features leave the device as `kept`, an overflow as infinite. When the device's
+    memory runs out, the batch is halved for good, which is said and stands in `facts`; `batches` has the sizes that
+    computed rows. A `compiled` model is compiled for each size by one thread.
     """
 
     def __init__(
         self,
         model: Callable[[torch.Tensor], torch.Tensor],
-        device: str,
+        device: torch.device | str,
         facts: dict[str, Any],
         say: Say,
         slots: int = 2,
+        *,
+        precision: str = "float32",
+        kept: torch.dtype | None = None,
+        compiled: bool = False,
     ) -> None:
         import torch
 
-        self._model, self._device, self._facts, self._say = model, device, facts, say
-        self._cuda = device == "cuda"
-        self._slots: queue.Queue[Any] = queue.Queue()
+        self._model, self._device, self._facts, self._say = model, torch.device(device), facts, say
+        self._precision, self._kept = precision, kept or torch.float32
+        self.batches: set[int] = set()
+        self._halving = threading.Lock()
+        self._compiling = threading.Lock() if compiled else None
+        self._compiled: set[tuple[int, ...]] = set()
+        self._threads = torch.get_num_threads()
+        self._slots: queue.Queue[_Slot] = queue.Queue()
         for _ in range(slots):
-            self._slots.put(torch.cuda.Stream() if self._cuda else None)
+            self._slots.put(_Slot(self._device))
 
     def __call__(self, images: Images) -> Features:
         import torch
@@ -142,37 +199,96 @@ class InBatches:
             batch = int(self._facts["batch"])
             try:
                 parts.append(self._one_batch(images[done : done + batch], batch))
-            except torch.OutOfMemoryError as error:
-                self._halve(batch, error)
+                self.batches.add(batch)
+            except torch.OutOfMemoryError:
+                exhausted = True
+            else:
+                exhausted = False
+            if exhausted:  # not while the error is held: its traceback keeps the activations
+                self._halve(batch)
         return np.concatenate(parts)
 
     def _one_batch(self, images: Images, batch: int) -> Features:
+        slot = self._slots.get()
+        try:
+            padded = slot.images((batch, *images.shape[1:]))
+            padded[: len(images)] = images
+            padded[len(images) :] = 0
+            with self._compiling_alone(padded.shape):
+                return slot.run(self._computed, len(images))
+        finally:
+            self._slots.put(slot)
+
+    def _computed(self, padded: torch.Tensor) -> torch.Tensor:
+        with precision_on(self._device, self._precision):
+            return self._model(padded).to(self._kept)
+
+    @contextmanager
+    def _compiling_alone(self, shape: tuple[int, ...]) -> Iterator[None]:
+        """A model is compiled at its first call with a shape, which Dynamo does not bear in two threads at once.
+
+        It compiles again, too, when a thread's count of CPU threads is not that of the first.
+        """
         import torch
 
-        stream = self._slots.get()
-        try:
-            padded = torch.zeros((batch, *images.shape[1:]), dtype=torch.uint8, pin_memory=self._cuda)
-            padded[: len(images)] = torch.from_numpy(images)
-            with torch.inference_mode(), torch.cuda.stream(stream) if self._cuda else nullcontext():
-                features = self._model(padded.to(self._device, non_blocking=True))[: len(images)].float()
-                out = torch.empty(features.shape, pin_memory=self._cuda)
-                out.copy_(features, non_blocking=True)
-            if self._cuda:
-                stream.synchronize()
-            return out.numpy()
-        finally:
-            self._slots.put(stream)
+        if self._compiling is None:
+            yield
+            return
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        with self._compiling if shape not in self._compiled else nullcontext():
+            yield
+        self._compiled.add(shape)
 
-    def _halve(self, batch: int, error: Exception) -> None:
+    def _halve(self, batch: int) -> None:
         import torch
 
         if batch == 1:
-            raise FfdiError(f"out of memory on {self._device} with a batch of one image") from error
-        if self._cuda:
-            torch.cuda.empty_cache()
-        if self._facts["batch"] == batch:  # else another thread has halved it already
-            self._facts["batch"] = batch // 2
-            self._say(f"out of memory on {self._device}: batch halved to {batch // 2}")
+            raise FfdiError(f"out of memory on {self._device.type} with a batch of one image")
+        with self._halving:
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            if self._facts["batch"] == batch:  # else another thread has halved it already
+                self._facts["batch"] = batch // 2
+                self._say(f"out of memory on {self._device.type}: batch halved to {batch // 2}")
+
+
+class _Slot:
+    """One caller's stream and pinned buffers, made anew when the batch's shape changes."""
+
+    def __init__(self, device: torch.device) -> None:
+        import torch
+
+        self._device, self._pinned = device, device.type == "cuda"
+        self._stream = torch.cuda.Stream() if self._pinned else None
+        self._images: torch.Tensor | None = None
+        self._out: torch.Tensor | None = None
+
+    def images(self, shape: tuple[int, ...]) -> Images:
+        """The buffer that the batch is put into, (B, H, W, 3) uint8."""
+        import torch
+
+        if self._images is None or self._images.shape != shape:
+            self._images = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+        return self._images.numpy()
+
+    def run(self, model: Callable[[torch.Tensor], torch.Tensor], count: int) -> Features:
+        """The features of the first `count` images of the buffer."""
+        import torch
+
+        assert self._images is not None
+        with torch.inference_mode(), torch.cuda.stream(self._stream) if self._stream else nullcontext():
+            features = model(self._images.to(self._device, non_blocking=True))
+            if not self._pinned:
+                out: Features = features[:count].contiguous().numpy().copy()
+                return out
+            if self._out is None or self._out.shape != features.shape:
+                self._out = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+            self._out.copy_(features, non_blocking=True)
+        assert self._stream is not None
+        self._stream.synchronize()
+        out = self._out[:count].numpy().copy()
+        return out
 
 
 def _onnx_session(model: Path) -> Callable[[Images], Features]:

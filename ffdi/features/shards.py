@@ -39,12 +39,19 @@ def shard_name(number: int) -> str:
 
 
 def write_shard(
-    file: Path, spec: Spec, rows: Sequence[Row], pieces: Iterable[Features | Stored], compression: str = "none"
+    file: Path,
+    spec: Spec,
+    rows: Sequence[Row],
+    pieces: Iterable[Features | Stored],
+    compression: str = "none",
+    *,
+    finite: bool = False,
 ) -> None:
     """Write `rows` with the features of `pieces`, in the rows' order, atomically; the bytes tell nothing of the pieces.
 
     A piece is a block (n, *shape) or a row of another shard. Raises ShardError naming the image when a feature is not
-    finite, or when the pieces hold more or fewer rows. The file is not synced: whoever names it in an index does that.
+    finite (`finite`: who made the blocks has looked), or when the pieces hold more or fewer rows. The file is not
+    synced: whoever names it in an index does that.
     """
     # A chunk a row, and no chunk cache: rows can be copied raw, and stand in the file in the order of writing.
     with (
@@ -78,7 +85,8 @@ def write_shard(
                 else:
                     features[at:end] = piece.shard.codes(slice(piece.at, piece.at + 1))
             else:
-                _refuse_nonfinite(piece, rows[at:end])
+                if not finite:
+                    refuse_nonfinite(piece, rows[at:end])
                 if spec.dtype == "int8":
                     features[at:end], scales[at:end] = quantise(piece)
                 else:
@@ -134,7 +142,8 @@ class _Sink(io.FileIO):
             self.check()
 
 
-def _refuse_nonfinite(block: Features, rows: Sequence[Row]) -> None:
+def refuse_nonfinite(block: Features, rows: Sequence[Row]) -> None:
+    """ShardError naming the first of `rows` whose features (n, ...) are not all finite."""
     if block.dtype.kind != "f" or np.isfinite(block).all():
         return
     finite = [bool(np.isfinite(row).all()) for row in block]

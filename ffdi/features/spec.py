@@ -55,6 +55,14 @@ class Backbone:
     precision: str
     compile: bool = False
     decoder: str = "pillow"
+    memory_format: str = "contiguous"
+
+    def facts(self) -> dict[str, Any]:
+        """Its fields, without what came later and stands at what it was before."""
+        fields = asdict(self)
+        if self.memory_format == "contiguous":
+            del fields["memory_format"]
+        return fields
 
 
 @dataclass(frozen=True)

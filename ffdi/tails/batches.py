@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,18 +87,22 @@ class FeatureTable:
         ids = tuple(self.image_ids[i] for i in positions.tolist())
         return FeatureTable(ids, self.features, self.first[positions], self.views[positions], self.labels[positions])
 
-    def clean(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(features, labels) of view 0 in the table's order."""
-        places = torch.arange(len(self)).split(batch_size)
-        features = self._batches([self.first[at] for at in places])
-        yield from zip(features, (self.labels[at] for at in places), strict=True)
+    def clean(self, batch_size: int, device: torch.device = CPU) -> Iterator[tuple[Tensor, Tensor]]:
+        """(features, labels) of view 0 in the table's order, on `device`."""
+        sizes = [len(at) for at in torch.arange(len(self)).split(batch_size)]
+        yield from self._batches(self.first, self.labels, sizes, device)
 
     def samples(self, views: str) -> int:
         """How many an epoch of `shuffled` has."""
         return int(self.views.sum()) if views == "all" else len(self)
 
-    def shuffled(self, batch_size: int, views: str, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch in random order. `sample`: one view of every image, drawn anew; `all`: every view of every image."""
+    def shuffled(
+        self, batch_size: int, views: str, generator: torch.Generator, device: torch.device = CPU
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch of (features, labels) on `device`, in random order that `generator`, of the CPU, draws.
+
+        `sample`: one view of every image, drawn anew; `all`: every view of every image.
+        """
         if views == "all":
             image = torch.repeat_interleave(torch.arange(len(self)), self.views)
             start = torch.cumsum(self.views, 0) - self.views
@@ -114,17 +118,25 @@ class FeatureTable:
         batches = list(order.split(batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:  # train-mode BatchNorm cannot take a batch of one
             batches[-2:] = [torch.cat(batches[-2:])]
-        features = self._batches([rows[at] for at in batches])
-        yield from zip(features, (self.labels[image[at]] for at in batches), strict=True)
+        order = torch.cat(batches) if batches else order
+        yield from self._batches(rows[order], self.labels[image[order]], [len(at) for at in batches], device)
 
-    def _batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+    def _batches(
+        self, rows: Tensor, labels: Tensor, sizes: Sequence[int], device: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of `sizes`; places and labels go to the device once, for a copy in every step would wait for it."""
+        given = labels.to(device).split(list(sizes))
         if isinstance(self.features, Streamed):
-            yield from self.features.batches(rows)
+            features = self.features.batches(rows.split(list(sizes)))
         else:
-            for own in rows:
-                with one_thread():
-                    batch = self.features.index_select(0, own.to(self.features.device))
-                yield batch
+            features = map(self._rows, rows.to(self.features.device).split(list(sizes)))
+        for batch, own in zip(features, given, strict=True):
+            yield batch.to(device, non_blocking=True), own
+
+    def _rows(self, at: Tensor) -> Tensor:
+        assert isinstance(self.features, Tensor)
+        with one_thread() if at.device.type == "cpu" else nullcontext():
+            return self.features.index_select(0, at)
 
 
 def load_table(

@@ -147,7 +147,7 @@ def save_bundle(
         "format_version": FORMAT_VERSION,
         "recipe": dict(recipe),
         "head": asdict(head),
-        "backbone": asdict(backbone),
+        "backbone": backbone.facts(),
         "shape": list(spec.shape),
         "fingerprint": spec.fingerprint,
         "provenance": dict(provenance),

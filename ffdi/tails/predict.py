@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
@@ -17,7 +18,7 @@ from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import Runtime, open_runtime
 from ffdi.features.spec import Backbone, Features
 from ffdi.intake.images import RGB, UnreadableImage, read_bytes, to_array
-from ffdi.parallel import cpu_count, ordered_map
+from ffdi.parallel import ordered_map, tasks_ahead, worker_count
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import BATCH, Bundle
 
@@ -37,7 +38,7 @@ def predict_files(
     Threads read, decode and run the prefix ahead, a bounded number of blocks; the tails run in the caller's thread.
     `say` is told of images that nvJPEG left to Pillow.
     """
-    backbone, runtime = bundle.backbone, _runtime(bundle)
+    backbone, runtime = bundle.backbone, _runtime(bundle, say)
     decoder = Decoder(backbone, max_pixels=max_pixels)
 
     def features(block: Sequence[Path]) -> list[Features | str]:
@@ -45,7 +46,9 @@ def predict_files(
 
     size = max(runtime.batch if runtime else 1, 8)
     blocks = (files[start : start + size] for start in range(0, len(files), size))
-    ahead = chain.from_iterable(ordered_map(features, blocks, cpu_count()))
+    workers = worker_count()
+    image_bytes = 3 * backbone.image_size**2 + 4 * math.prod(bundle.facts["shape"])
+    ahead = chain.from_iterable(ordered_map(features, blocks, workers, tasks_ahead(workers, size * image_bytes)))
     for start in range(0, len(files), BATCH):
         batch = _of_readable(lambda found: _scores(found, bundle, device), list(islice(ahead, BATCH)))
         yield from zip(files[start : start + BATCH], batch, strict=True)
@@ -53,11 +56,11 @@ def predict_files(
         say(line)
 
 
-def _runtime(bundle: Bundle) -> Runtime | None:
+def _runtime(bundle: Bundle, say: Callable[[str], None]) -> Runtime | None:
     b, prefix = bundle.backbone, bundle.prefix
     if prefix is None:
         return None
-    return open_runtime(b, bundle.facts["provenance"]["weights_sha256"], lambda: prefix)
+    return open_runtime(b, bundle.facts["provenance"]["weights_sha256"], lambda: prefix, say)
 
 
 def _of_readable(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ffdi.errors import FfdiError
+from ffdi.features.devices import precision_on
 from ffdi.metrics import auc
 from ffdi.tails.augment import augmentation, mixing
 from ffdi.tails.batches import FeatureTable
@@ -143,17 +144,18 @@ def train_epoch(run: Running, table: FeatureTable, training: Training, epoch: in
     steps = math.ceil(table.samples(t.views) / t.batch_size)
     losses, margins, targets = [], [], []
     tail.train()
-    for step, (features, labels) in enumerate(table.shuffled(t.batch_size, t.views, run.generator)):
+    for step, (features, labels) in enumerate(table.shuffled(t.batch_size, t.views, run.generator, device)):
         lr = t.lr * t.schedule.factor(epoch + step / steps, t.epochs)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        features, mixed = mix(augment(features.to(device)), labels.to(device))
-        with torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bfloat16"):
-            logits = tail(features)
-        logits = logits.float()
-        loss = nn.functional.cross_entropy(logits, mixed, weights, label_smoothing=t.label_smoothing)
+        features, mixed = mix(augment(features), labels)
         optimizer.zero_grad()
-        loss.backward()
+        with precision_on(device, t.precision):
+            with torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bfloat16"):
+                logits = tail(features)
+            logits = logits.float()
+            loss = nn.functional.cross_entropy(logits, mixed, weights, label_smoothing=t.label_smoothing)
+            loss.backward()
         add_l1_gradient(parameters, t.l1)
         if t.clip_grad is not None:
             nn.utils.clip_grad_norm_(parameters, t.clip_grad)
@@ -163,7 +165,7 @@ def train_epoch(run: Running, table: FeatureTable, training: Training, epoch: in
         losses.append(loss.detach() * len(labels))
         margins.append(logits.detach())
         targets.append(labels)
-    target = torch.cat(targets).numpy()
+    target = torch.cat(targets).cpu().numpy()
     return float(torch.stack(losses).sum()) / len(target), auc(target, _margin(torch.cat(margins))), lr
 
 
@@ -189,9 +191,13 @@ def predict_logits(tail: nn.Module, table: FeatureTable, batch_size: int, device
     training = tail.training
     tail.eval()
     with torch.inference_mode():
-        parts = [_margin(tail(features.to(device))) for features, _ in table.clean(batch_size)]
+        parts = []
+        for features, _ in table.clean(batch_size, device):
+            with precision_on(device, "float32"):
+                parts.append(tail(features))
+        margin = _margin(torch.cat(parts))
     tail.train(training)
-    return np.concatenate(parts)
+    return margin
 
 
 def cross_validate(

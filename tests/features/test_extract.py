@@ -224,7 +224,9 @@ def test_the_time_by_part_is_told(run: Callable[..., Extraction]) -> None:
 def test_out_of_memory_on_a_device_is_said_and_stands_in_the_index(
     run: Callable[..., Extraction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def small_device(spec: Backbone, sha256: str, load: Callable[[], Any], say: Callable[[str], None]) -> Runtime:
+    def small_device(
+        spec: Backbone, sha256: str, load: Callable[[], Any], say: Callable[[str], None], name: str
+    ) -> Runtime:
         module, facts = load(), {"runtime": "torch-cuda", "batch": 8}
 
         def model(images: torch.Tensor) -> torch.Tensor:

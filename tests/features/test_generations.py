@@ -127,7 +127,7 @@ def test_a_killed_run_of_another_compression_loses_no_row(tmp_path: Path) -> Non
 
 def test_the_index_says_what_computed_its_rows(tmp_path: Path) -> None:
     def makers(plan: Sequence[Row], **facts: Any) -> list[Any]:
-        run(tmp_path / "f", plan, made_by=lambda: facts)
+        run(tmp_path / "f", plan, made_by=lambda: (facts,))
         return list(read_index(tmp_path / "f").made_by)
 
     old, new = {"batch": 64}, {"batch": 32}

@@ -74,15 +74,23 @@ def test_auto_is_onnxruntime_without_cuda(backbone: Callable[..., Backbone], mon
     assert runtime_name(backbone(runtime="auto")) == "onnxruntime-cpu"
     assert runtime_name(backbone(runtime="torch")) == "torch-cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert runtime_name(backbone(runtime="auto")) == "torch-cuda"
-    assert runtime_name(backbone(runtime="auto", compile=True)) == "torch-cuda-compiled"
+    assert runtime_name(backbone(runtime="auto")) == "torch-cuda-contiguous"
+    assert runtime_name(backbone(runtime="auto", compile=True)) == "torch-cuda-contiguous-compiled"
+    assert runtime_name(backbone(runtime="auto", memory_format="channels_last")) == "torch-cuda"
     assert runtime_name(backbone(runtime="onnxruntime")) == "onnxruntime-cpu"
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("precision", "float16"), ("precision", "bfloat16"), ("compile", True), ("decoder", "nvjpeg")],
+    [
+        ("precision", "tf32"),
+        ("precision", "float16"),
+        ("precision", "bfloat16"),
+        ("compile", True),
+        ("decoder", "nvjpeg"),
+        ("memory_format", "channels_last"),
+    ],
 )
 def test_what_needs_a_gpu_is_refused_without_one(
     runtime: str, key: str, value: Any, backbone: Callable[..., Backbone]

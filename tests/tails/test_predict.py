@@ -36,7 +36,7 @@ def untrained(backbone: Backbone, weights: Path) -> Bundle:
     head = HeadSpec("mlp", (16,), 0.2, 1, 1, 1)
     network = load_network(backbone.network, weights)[0]
     factory = TailFactory(network, backbone, head, prefix.spec.shape)
-    facts = {"provenance": {"weights_sha256": prefix.spec.weights_sha256}}
+    facts = {"provenance": {"weights_sha256": prefix.spec.weights_sha256}, "shape": list(prefix.spec.shape)}
     tails, seen = {fold: factory.fresh(fold) for fold in (0, 1)}, pd.DataFrame({"image_id": [], "phash": []})
     return Bundle(backbone, prefix.module, tails, 0.5, 1.0, 0.5, seen, facts)
 
@@ -70,7 +70,7 @@ def test_scores_stay_with_their_files(
         return data
 
     monkeypatch.setattr(predict_module, "read_bytes", uneven)
-    monkeypatch.setattr(predict_module, "cpu_count", lambda: 4)
+    monkeypatch.setattr(predict_module, "worker_count", lambda: 4)
     found = scored(bundle, files)
     assert [file for file, _ in found] == files
     for file, score in found:
@@ -112,7 +112,7 @@ def test_threads_read_ahead_but_not_without_end(
 
     monkeypatch.setattr(predict_module, "read_bytes", bytes_read)
     monkeypatch.setattr(predict_module, "_scores", scores)
-    monkeypatch.setattr(predict_module, "cpu_count", lambda: 3)
+    monkeypatch.setattr(predict_module, "worker_count", lambda: 3)
     files = [tiny.root / path for path in tiny.rows["path"]] * 10
     results = predict_files(bundle, files, max_pixels=10**6, device=CPU)
     next(results)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from ffdi.parallel import cpu_count, ordered_map
+from ffdi.parallel import ordered_map, tasks_ahead, worker_count
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def run_tasks(
-    mapper: Callable[[Task], Result], tasks: Iterable[Task], *, workers: int | None, waiting: int
+    mapper: Callable[[Task], Result], tasks: Iterable[Task], *, workers: int | None, task_bytes: int, spare: int = 0
 ) -> Iterator[Result]:
-    """Yield mapper(task) in order; memory is bounded by the tasks under way and `waiting` (see ordered_map)."""
-    workers = workers or cpu_count()
-    return ordered_map(mapper, tasks, workers, max(waiting, 2 * workers))
+    """Yield mapper(task) in order; memory is bounded by what tasks_ahead says of tasks of `task_bytes`."""
+    workers = workers or worker_count()
+    return ordered_map(mapper, tasks, workers, tasks_ahead(workers, task_bytes, spare))
