@@ -51,6 +51,7 @@ PRESET = Path(__file__).parents[1] / "presets" / "seeds.yaml"
 NETWORKS = {  # name: network, cut
     "mobilenet_v2": ("torchvision:mobilenet_v2", "features.16"),
     "wide_resnet50_2": ("torchvision:wide_resnet50_2", "layer4"),
+    "resnet18": ("torchvision:resnet18", "layer4"),
     "shufflenet": ("torchvision:shufflenet_v2_x0_5", "stage4"),
     "vit_tiny": ("timm:vit_tiny_patch16_224", "blocks.5"),
 }
@@ -280,7 +281,7 @@ def decode_all(lab: Lab, decoder: str, threads: int, together: int = 64) -> Deco
     """Every JPEG, in tasks of `together`, by `threads` threads; on the CPU torchvision's own decoder is nvJPEG's stand-in."""
     backbone = replace(lab.backbone("mobilenet_v2"), decoder=decoder)
     made = Decoder(backbone, max_pixels=MAX_PIXELS, device=lab.device)
-    files = sorted(lab.root.iterdir())
+    files = [lab.root / path for path in sorted(lab.rows()["path"])]
 
     def one(block: Sequence[Path]) -> list[npt.NDArray[np.uint8]]:
         found = []

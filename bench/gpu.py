@@ -162,7 +162,7 @@ def sanitised(bench: Bench) -> Rows:
 def decoded(bench: Bench) -> Rows:
     """nvJPEG by 16 threads and by one, beside Pillow."""
     import numpy as np
-    from checks import decode_all
+    from checks import decode_all, differing_files
 
     many = 4 if bench.quick else 16
     found, rates = {}, {}
@@ -180,6 +180,13 @@ def decoded(bench: Bench) -> Rows:
     yield Row("nvjpeg against pillow, grey levels", f"mean {apart.mean():.2f}, at most {apart.max()}")
     left = f"{all_of_them.not_plain} no plain JPEGs, {len(all_of_them.refused)} refused by nvJPEG"
     yield Row(f"of {len(one.pixels)} images left to Pillow", left)
+    lab, name = bench.lab, bench.networks[0]
+    chosen = "nvjpeg" if bench.on_gpu else "pillow"
+    for out in ("one", "two"):
+        done = lab.extract(name, lab.folder / f"{chosen}-{out}", decoder=chosen)
+    yield Row(f"{name}, decoder {chosen}: extract", f"{done.computed / done.seconds['work']:.0f} views/s")
+    differ = differing_files(lab.folder / f"{chosen}-one", lab.folder / f"{chosen}-two")
+    yield Row(f"{name}, decoder {chosen}: extracted twice", ", ".join(differ) or "the same files", holds=not differ)
 
 
 # Speed
@@ -242,15 +249,12 @@ def prefix_rate(bench: Bench, name: str, **changes: Any) -> float:
 def memory_formats(bench: Bench) -> Rows:
     """Channels last and contiguous, in each precision."""
     precisions = ("float32", "tf32", "float16") if bench.on_gpu else ("float32",)
+    layouts = ("contiguous", "channels_last") if bench.on_gpu else ("contiguous",)
     for name in bench.networks[:2]:
         for precision in precisions:
-            rates = {
-                layout: prefix_rate(bench, name, precision=precision, memory_format=layout)
-                for layout in ("contiguous", "channels_last")
-            }
-            figure = " ".join(f"{layout} {rate:.0f}" for layout, rate in rates.items())
-            ratio = rates["channels_last"] / rates["contiguous"]
-            yield Row(f"{name} {precision}: prefix alone, views/s", f"{figure}: {ratio:.2f}x")
+            rates = [prefix_rate(bench, name, precision=precision, memory_format=layout) for layout in layouts]
+            figure = " ".join(f"{layout} {rate:.0f}" for layout, rate in zip(layouts, rates, strict=True))
+            yield Row(f"{name} {precision}: prefix alone, views/s", f"{figure}: {rates[-1] / rates[0]:.2f}x")
 
 
 def peer_extraction(bench: Bench, name: str) -> float:
@@ -260,7 +264,7 @@ def peer_extraction(bench: Bench, name: str) -> float:
     from torchvision import transforms
 
     prefix, device = bench.lab.prefix(name), torch.device(bench.lab.device)
-    b, files = prefix.backbone, sorted(bench.lab.root.iterdir())
+    b, files = prefix.backbone, [bench.lab.root / path for path in bench.lab.rows()["path"]]
     see = transforms.Compose(
         [
             transforms.Resize((b.image_size, b.image_size)),
@@ -419,7 +423,7 @@ SECTIONS: dict[str, tuple[Callable[[Bench], Rows], float]] = {  # title: what it
     "A feature depends on its own image": (alike_in_a_batch, 60),
     "Extraction": (speed_of_extraction, 110),
     "Training": (speed_of_training, 70),
-    "Decoding": (decoded, 50),
+    "Decoding": (decoded, 60),
     "Memory formats": (memory_formats, 75),
     "Trained again": (trained_twice, 75),
     "Evaluated again": (swept_twice, 60),
