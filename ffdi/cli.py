@@ -235,6 +235,7 @@ def evaluate(
             max_pixels=max_pixels,
             device=set_up_device("auto"),
             progress=bar(f"evaluate on {name}"),
+            say=say,
         )
         write_json(temporary, metrics)
     for path in seen["path"]:

@@ -48,7 +48,14 @@ def main(
 
         name = params.split.embedding
         prefix = load_prefix(params.backbone(name), weights or params.weights_file(name))
-        embeddings = embed(rows, root=root, prefix=prefix, max_pixels=pixels, progress=bar("audit embeddings"))
+        embeddings = embed(
+            rows,
+            root=root,
+            prefix=prefix,
+            max_pixels=pixels,
+            progress=bar("audit embeddings"),
+            say=lambda line: say(f"audit: {line}"),
+        )
     drawn = {"resamples": params.evaluate.bootstrap, "seed": params.seed, "embeddings": embeddings}
     findings = find_leaks(
         rows,

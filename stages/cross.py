@@ -20,7 +20,7 @@ def main(params_file: Path, models: Path, out: Path, folder: Path) -> None:
     import torch
 
     from ffdi.evaluation.cross import cross_evaluate, cross_metrics
-    from ffdi.features.devices import set_up_device
+    from ffdi.features.devices import device_line, set_up_device
     from ffdi.files import replacing_folder, write_json
     from ffdi.intake.ingest import ingest
     from ffdi.intake.layouts import read_layout
@@ -30,6 +30,8 @@ def main(params_file: Path, models: Path, out: Path, folder: Path) -> None:
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
+    device = set_up_device(params.train.device)
+    say(f"cross: {device_line(params.train.device)}")
     found = []
     with replacing_folder(folder) as made:
         for name, data in params.evaluate.cross.items():
@@ -51,8 +53,9 @@ def main(params_file: Path, models: Path, out: Path, folder: Path) -> None:
                     resamples=params.evaluate.bootstrap,
                     seed=params.seed,
                     max_pixels=data.max_pixels,
-                    device=set_up_device(params.train.device),
+                    device=device,
                     progress=bar(f"{recipe} on {name}"),
+                    say=lambda line: say(f"cross: {line}"),
                 )
                 write_json(made / f"{recipe}-on-{name}.json", metrics)
                 write_table(made / f"{recipe}-on-{name}-seen.csv", seen[["image_id", "path"]])

@@ -38,7 +38,7 @@ def main(
 
     from ffdi.evaluation.evaluate import evaluate, test_rows
     from ffdi.evaluation.robustness import perturbed_features
-    from ffdi.features.devices import set_up_device
+    from ffdi.features.devices import device_line, set_up_device
     from ffdi.features.store import FeatureStore
     from ffdi.files import write_json
     from ffdi.intake.tables import join, read_folds, read_images
@@ -47,6 +47,8 @@ def main(
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
+    device = set_up_device(params.train.device)
+    say(f"evaluate {name}: {device_line(params.train.device)}")
     model = model or Path(f"data/models/{name}")
     bundle = load_bundle(model)
     store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"))
@@ -65,6 +67,7 @@ def main(
             workers=None if workers == "auto" else workers,
             max_pixels=params.data.max_pixels,
             progress=bar(f"evaluate {name}", "levels"),
+            say=lambda line: say(f"evaluate {name}: {line}"),
         )
     with stopwatch(f"evaluate-{name}", model.parent.parent / "timings") as times:
         result = evaluate(
@@ -74,7 +77,7 @@ def main(
             resamples=params.evaluate.bootstrap,
             seed=params.seed,
             memory_gb=params.train.memory_gb,
-            device=set_up_device(params.train.device),
+            device=device,
             perturbed=sweep,
             timed=times,
         )

@@ -40,7 +40,7 @@ def main(
     import torch
 
     from ffdi.evaluation.ladder import RUNGS, climb
-    from ffdi.features.devices import set_up_device
+    from ffdi.features.devices import device_line, repeating, set_up_device
     from ffdi.features.extract import load_prefix
     from ffdi.features.weights import load_network
     from ffdi.files import write_json
@@ -50,24 +50,27 @@ def main(
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
+    device = set_up_device(params.train.device)
+    say(f"ladder: {device_line(params.train.device)}")
     weights = weights or params.weights_file(recipe.backbone)
     prefix = load_prefix(backbone, weights)
     factory = TailFactory(load_network(backbone.network, weights)[0], backbone, recipe.head_spec(), prefix.spec.shape)
     training = recipe.training()
-    metrics, plot = climb(
-        join(read_images(images_file), read_folds(folds_file)),
-        root=params.root(root),
-        prefix=prefix,
-        fresh_tail=factory.fresh,
-        training=replace(training, epochs=ladder.epochs or training.epochs),
-        folds=ladder.folds,
-        seeds=ladder.seeds,
-        resamples=params.evaluate.bootstrap,
-        max_pixels=params.data.max_pixels,
-        device=set_up_device(params.train.device),
-        progress=bar("ladder", "views"),
-        say=lambda line: say(f"ladder: {line}"),
-    )
+    with repeating(params.train.deterministic):
+        metrics, plot = climb(
+            join(read_images(images_file), read_folds(folds_file)),
+            root=params.root(root),
+            prefix=prefix,
+            fresh_tail=factory.fresh,
+            training=replace(training, epochs=ladder.epochs or training.epochs),
+            folds=ladder.folds,
+            seeds=ladder.seeds,
+            resamples=params.evaluate.bootstrap,
+            max_pixels=params.data.max_pixels,
+            device=device,
+            progress=bar("ladder", "views"),
+            say=lambda line: say(f"ladder: {line}"),
+        )
     write_json(out, metrics)
     if plots:
         write_table(plots / "ladder.csv", plot)

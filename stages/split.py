@@ -45,7 +45,14 @@ def main(
         from ffdi.features.extract import embed, load_prefix
 
         prefix = load_prefix(params.backbone(split.embedding), weights or params.weights_file(split.embedding))
-        found = embed(images, root=params.root(root), prefix=prefix, max_pixels=pixels, progress=bar("split"))
+        found = embed(
+            images,
+            root=params.root(root),
+            prefix=prefix,
+            max_pixels=pixels,
+            progress=bar("split"),
+            say=lambda line: say(f"split: {line}"),
+        )
         near = embedding_pairs(found, split.min_cosine, held_together(pairs, ids, groups))
         say(f"split: {len(near)} more pairs by embedding, mutually nearest at a cosine of {split.min_cosine} or more")
         pairs = np.concatenate([pairs, near])

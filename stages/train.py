@@ -40,7 +40,7 @@ def main(
     import torch
     from tqdm import tqdm
 
-    from ffdi.features.devices import set_up_device
+    from ffdi.features.devices import device_facts, device_line, repeating, set_up_device
     from ffdi.features.store import FeatureStore
     from ffdi.features.synthetic import with_synthesised
     from ffdi.features.weights import load_network
@@ -56,6 +56,7 @@ def main(
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
     device = set_up_device(params.train.device)
+    say(f"train {name}: {device_line(params.train.device)}")
     store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"), keep_open=True)
     backbone = params.backbone(recipe.backbone)
     count, seed = params.data.synthesise, backbone.view_seed
@@ -78,11 +79,18 @@ def main(
         "images": rows[["label", "fold", "source"]].reset_index().to_dict("list"),
         "device": str(device),
     }
+    repeats = params.train.deterministic or device.type == "cpu"
+    facts["train"].pop("deterministic")
+    if device.type == "cuda":
+        facts["machine"] = device_facts()
+    if not repeats:
+        facts["deterministic"] = False
     history: list[Epoch] = []
     live: Any = None
     last = time.perf_counter()
     with ExitStack() as stack:
         stack.enter_context(sole_writer(out))
+        stack.enter_context(repeating(repeats))
         stack.enter_context(stopwatch(f"train-{name}", out.parent.parent / "timings"))
         total = training.epochs * min(folds or rows["fold"].nunique(), rows["fold"].nunique())
         shown = stack.enter_context(tqdm(desc=f"train {name}", total=total, unit=" epochs", dynamic_ncols=True))
@@ -130,7 +138,9 @@ def main(
             head=recipe.head_spec(),
             recipe={"name": name} | recipe.model_dump(mode="json"),
             spec=store.spec,
-            provenance=store.index.provenance | {"data": params.data.name, "synthesised": len(rows) - len(own)},
+            provenance=store.index.provenance
+            | {"data": params.data.name, "synthesised": len(rows) - len(own)}
+            | ({} if repeats else {"deterministic": False}),
         )
     if plots:
         write_table(plots / "history.csv", pd.DataFrame([vars(epoch) for epoch in history]))

@@ -2,15 +2,18 @@
 
 import ctypes
 import itertools
+import math
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from ffdi.parallel import cpu_count, ordered_map
+from ffdi.features.engines.local import run_tasks
+from ffdi.parallel import cpu_count, memory_limit, ordered_map, tasks_ahead, worker_count
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -75,3 +78,111 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
     given = [subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True) for how in ("keep", "-")]
     kept, returned = (int(done.stdout) for done in given)
     assert kept < returned / 2
+
+
+def system(folder: Path, files: dict[str, str]) -> Path:
+    """A file tree such as Linux shows to a container."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text + "\n")
+    return folder
+
+
+V1 = "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n0::/"
+CONTAINERS = [
+    ({}, 128, math.inf),  # no Linux
+    ({"proc/self/cgroup": "0::/"}, 128, math.inf),
+    (
+        {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "max 100000", "sys/fs/cgroup/memory.max": "max"},
+        128,
+        math.inf,
+    ),
+    (
+        {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "200000 100000", "sys/fs/cgroup/memory.max": "4096"},
+        2,
+        4096,
+    ),
+    ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "150000 100000"}, 2, math.inf),  # one and a half: two
+    ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "5000 100000"}, 1, math.inf),
+    (  # a pod's limit binds what is nested in it
+        {
+            "proc/self/cgroup": "0::/pod/own",
+            "sys/fs/cgroup/pod/own/cpu.max": "max 100000",
+            "sys/fs/cgroup/pod/own/memory.max": "max",
+            "sys/fs/cgroup/pod/cpu.max": "400000 100000",
+            "sys/fs/cgroup/pod/memory.max": "8192",
+            "sys/fs/cgroup/cpu.max": "max 100000",
+        },
+        4,
+        8192,
+    ),
+    (  # the path is the host's, the container sees its own group as the root
+        {"proc/self/cgroup": "0::/kubepods/x", "sys/fs/cgroup/cpu.max": "300000 100000"},
+        3,
+        math.inf,
+    ),
+    (
+        {
+            "proc/self/cgroup": V1,
+            "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.cfs_quota_us": "600000",
+            "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.cfs_period_us": "100000",
+            "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": "1000",
+        },
+        6,
+        1000,
+    ),
+    (
+        {
+            "proc/self/cgroup": V1,
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+        },
+        128,
+        math.inf,
+    ),
+]
+
+
+@pytest.mark.parametrize(("files", "processors", "memory"), CONTAINERS)
+def test_a_container_s_limits_are_kept(
+    files: dict[str, str], processors: int, memory: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(128)), raising=False)
+    where = system(tmp_path, files)
+    assert cpu_count(where) == processors and memory_limit(where) == memory
+
+
+def test_the_tighter_of_taskset_and_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3}, raising=False)
+    where = system(tmp_path, {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "800000 100000"})
+    assert cpu_count(where) == 2
+
+
+def test_what_waits_is_bounded_in_bytes_however_many_workers(tmp_path: Path) -> None:
+    """Wide ResNet's batch of 64 is 26 MB of features and 10 MB of images: 128 workers with two each had 9 GB."""
+    mb, gb = 10**6, 2**30
+    assert tasks_ahead(16, 1 * mb) == 32 and tasks_ahead(2, mb, spare=512) == 512  # two a worker, or what may be spare
+    assert tasks_ahead(128, 36 * mb) == 29 and 29 * 36 * mb < gb < 30 * 36 * mb
+    assert tasks_ahead(4, mb, spare=10**6) == gb // mb
+    assert tasks_ahead(4, 5 * gb) == 1
+    small = system(tmp_path, {"proc/self/cgroup": "0::/", "sys/fs/cgroup/memory.max": str(800 * mb)})
+    assert tasks_ahead(16, 10 * mb, system=small) == 10
+
+
+def test_a_run_holds_no_more_tasks_than_the_bytes_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffdi.parallel._AHEAD_BYTES", 3000)
+    taken: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for item in range(100):
+            taken.append(item)
+            yield item
+
+    results = run_tasks(lambda item: item, tasks(), workers=16, task_bytes=1000)
+    assert next(results) == 0 and len(taken) == 4  # three wait, and the one that was given out
+    assert list(results) == list(range(1, 100))
+
+
+def test_threads_that_decode_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffdi.parallel.cpu_count", lambda: 128)
+    assert worker_count() == 64

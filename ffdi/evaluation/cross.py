@@ -90,6 +90,7 @@ def score_files(
     """Calibrated P(fake) of view 0 of every image by each fold's tail; only a batch of features is ever in memory."""
     rows = [(image_id, 0) for image_id in images["image_id"]]
     prefix = prefix_of(bundle)
+    say(prefix.device_line)
     blocks = compute_rows(
         rows, image_files(images), root=root, prefix=prefix, workers=None, max_pixels=max_pixels, say=say
     )

@@ -51,6 +51,8 @@ def perturbed_features(
     """
     bundle.refuse_other_features(spec)
     clean = replace(prefix_of(bundle), spec=spec)
+    if levels:
+        say(f"robustness: {clean.device_line}")
     for level in progress(levels, len(levels)):
         extract(
             test,
@@ -61,10 +63,11 @@ def perturbed_features(
             shard_rows=shard_rows,
             workers=workers,
             max_pixels=max_pixels,
-            say=partial(_say_of, level, say),
+            say=lambda line: None,
+            warn=partial(_say_of, level, say),
         )
     return {level: FeatureStore(out / level) for level in levels}
 
 
 def _say_of(level: str, say: Callable[[str], None], line: str) -> None:
-    say(f"{level}: {line}")
+    say(f"robustness {level}: {line}")

@@ -158,13 +158,13 @@ def extract(
     say: Say,
     compression: str = "none",
     progress: Progress = lambda blocks, total: blocks,
+    warn: Say | None = None,
 ) -> Extraction:
     """Bring `out` to hold the features of every image of images.csv, reusing each row whose fingerprint is unchanged.
 
-    `roles` (see plan_rows) stand in the order of `images`, which may have the fakes of with_synthesised. `say` is told
-    what is there, of a halved batch, and of images that nvJPEG left to Pillow. Raises
+    `roles` (see plan_rows) stand in the order of `images`, which may have the fakes of with_synthesised. Raises
     InputError when a file is no longer the one that was ingested, FfdiError when the disk is too small, LockedError when
-    another process writes here.
+    another process writes here. `warn` is told what the runtime and the decoder meet on the way, by default as `say` is.
     """
     plan = plan_rows(list(images["image_id"]), roles, prefix.backbone.view_count)
     files = image_files(images)
@@ -177,7 +177,7 @@ def extract(
         say(prefix.device_line)
         say(f"{len(plan) - len(missing)} rows are there, {len(missing)} to compute")
         with parts.timed("start"):
-            runtimes.append(prefix.open(say))
+            runtimes.append(prefix.open(warn or say))
             decoders.append(Decoder(prefix.backbone, max_pixels=max_pixels))
         reader = partial(view_images, files=files, root=root, backbone=prefix.backbone, decoder=decoders[0])
         blocks = _computed(missing, reader, runtimes[0], prefix.spec, workers=workers, parts=parts)
@@ -203,7 +203,7 @@ def extract(
         seconds["work"] = time.perf_counter() - started - seconds["start"]
         seconds["write"] = seconds["work"] - waited
     for line in filter(None, (decoder.fallbacks() for decoder in decoders)):
-        say(line)
+        (warn or say)(line)
     return Extraction(len(plan), reused, computed, total, seconds)
 
 

@@ -15,7 +15,7 @@ import torch
 from ffdi.errors import FfdiError
 from ffdi.features.decoders import Decoder
 from ffdi.features.quantised import as_stored
-from ffdi.features.runtimes import Runtime, open_runtime
+from ffdi.features.runtimes import Runtime, open_runtime, runtime_line, runtime_name
 from ffdi.features.spec import Backbone, Features
 from ffdi.intake.images import RGB, UnreadableImage, read_bytes, to_array
 from ffdi.parallel import ordered_map, tasks_ahead, worker_count
@@ -60,6 +60,7 @@ def _runtime(bundle: Bundle, say: Callable[[str], None]) -> Runtime | None:
     b, prefix = bundle.backbone, bundle.prefix
     if prefix is None:
         return None
+    say(runtime_line(runtime_name(b)))
     return open_runtime(b, bundle.facts["provenance"]["weights_sha256"], lambda: prefix, say)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ffdi.errors import FfdiError
+from ffdi.errors import FfdiError, ParamsError
 from ffdi.features.devices import precision_on
 from ffdi.metrics import auc
 from ffdi.tails.augment import augmentation, mixing
@@ -126,7 +126,12 @@ def fit(
 
 
 def start(tail: Tail, training: Training, generator: torch.Generator, device: torch.device) -> Running:
-    """A fit before its first epoch: a fresh optimizer over `tail`; `generator` draws views and their order."""
+    """A fit before its first epoch: a fresh optimizer over `tail`; `generator` draws views and their order.
+
+    Raises ParamsError for a precision that the device has not.
+    """
+    if training.precision == "tf32" and device.type != "cuda":
+        raise ParamsError(f"precision: tf32 needs CUDA; here the tail is trained on the {device.type}")
     tail.to(device)
     optimizer = training.optimizer.over([p for p in tail.parameters() if p.requires_grad], training.lr)
     average = None
