@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
 export UV_SYSTEM_CERTS := true
 
-.PHONY: repro test lint bench check-repro offline-plots lock
+.PHONY: repro test lint bench bench-gpu check-repro offline-plots lock
 
 repro: $(VENV)/installed
 	dvc repro
@@ -25,6 +25,10 @@ bench: $(VENV)/installed
 	python bench/extraction.py
 	python bench/training.py
 	python bench/endtoend.py
+
+# Nine minutes on one GPU; also without dvc: PYTHONPATH=. python bench/gpu.py
+bench-gpu: $(VENV)/installed
+	python bench/gpu.py
 
 check-repro: $(VENV)/installed
 	python .ci/check_repro.py

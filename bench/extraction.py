@@ -31,6 +31,7 @@ from PIL import Image
 from torchvision import transforms
 
 from ffdi.cli import bar
+from ffdi.features.decoders import Decoder
 from ffdi.features.extract import Prefix, extract, image_files, load_prefix, plan_rows, view_images
 from ffdi.features.shards import COMPRESSIONS, Shard, read_index, write_shard
 from ffdi.features.store import FeatureStore
@@ -109,9 +110,11 @@ class Speed:
     def decode_alone(self, out: Path) -> float:
         """Reading, decoding, resizing and rendering the views, on every core."""
 
+        b = self.prefix.backbone
+        decoder = Decoder(b, max_pixels=MAX_PIXELS)
+
         def one(rows: list[tuple[str, int]]) -> int:
-            b = self.prefix.backbone
-            return len(view_images(rows, self.files, root=self.root, backbone=b, max_pixels=MAX_PIXELS))
+            return len(view_images(rows, self.files, root=self.root, backbone=b, decoder=decoder))
 
         started = time.perf_counter()
         views = sum(ordered_map(one, self.blocks, cpu_count()))

@@ -21,7 +21,7 @@ import torch
 
 from ffdi.cli import bar
 from ffdi.features import extract as extraction
-from ffdi.features.decoders import decode_on
+from ffdi.features.decoders import Decoder
 from ffdi.features.extract import Prefix, compute_rows, image_files, load_prefix, plan_rows, view_images
 from ffdi.features.quantised import as_stored
 from ffdi.features.spec import Features, Row
@@ -72,25 +72,25 @@ def main() -> None:
     plan = plan_rows(list(rows["image_id"]), list(rows["role"]), backbone.view_count)
     files = image_files(rows)
     limits = {"root": root, "max_pixels": params.data.max_pixels}
+    decoder = Decoder(backbone, max_pixels=params.data.max_pixels)
 
     def prefix() -> Prefix:
         return load_prefix(backbone, chosen.weights)
 
     def pixels(some: list[Row]) -> np.ndarray:
-        return view_images(some, files, backbone=backbone, **limits)
+        return view_images(some, files, root=root, backbone=backbone, decoder=decoder)
 
     def stored() -> Features:
         return np.concatenate(list(compute_rows(plan, files, prefix=prefix(), workers=None, **limits)))
 
     def other_decoder() -> Features:
-        usual = extraction.decode
-        extraction.decode = lambda data, b, *, max_pixels: (  # type: ignore[assignment]
-            decode_on(data, b.image_size, "cpu", max_pixels=max_pixels) or usual(data, b, max_pixels=max_pixels)
+        extraction.Decoder = lambda b, *, max_pixels: Decoder(  # type: ignore
+            replace(b, decoder="nvjpeg"), max_pixels=max_pixels, device="cpu"
         )
         try:
             return stored()
         finally:
-            extraction.decode = usual
+            extraction.Decoder = Decoder  # type: ignore[misc]
 
     plain = stored()
     variants: dict[str, Callable[[], Features]] = {

@@ -33,6 +33,15 @@ REAL = HERE.parent / "shared"
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real: needs the real faces and weights, which are no part of the project")
     config.addinivalue_line("markers", "slow: runs the whole pipeline")
+    config.addinivalue_line("markers", "cuda: needs a GPU, and skips where there is none")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda"):
+        from ffdi.features.devices import device_line, has_cuda
+
+        if not has_cuda():
+            pytest.skip(f"needs a GPU; here is {device_line()}")
 
 
 @pytest.fixture(scope="session", autouse=True)

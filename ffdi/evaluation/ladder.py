@@ -21,6 +21,7 @@ from torch import nn
 
 from ffdi.bootstrap import auc_interval, seeds_interval
 from ffdi.features.backbones import FrozenPrefix
+from ffdi.features.decoders import Decoder
 from ffdi.features.devices import precision_on
 from ffdi.features.extract import Files, Prefix, compute_rows, image_files, plan_rows, view_images
 from ffdi.features.spec import Features
@@ -326,8 +327,9 @@ def _in_train_mode(
     """Mistake: no eval() while extracting: BatchNorm normalises each image by its own statistics, which drift on."""
     assert prefix.module is not None  # a ladder on `cut: input` has nothing to extract
     module: FrozenPrefix = copy.deepcopy(prefix.module).to(device).train()
+    decoder = Decoder(prefix.backbone, max_pixels=max_pixels)
     for row in plan:
-        images = view_images([row], files, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
+        images = view_images([row], files, root=root, backbone=prefix.backbone, decoder=decoder)
         with torch.no_grad(), precision_on(device, "float32"):
             features = module(torch.from_numpy(images).to(device))
         yield features.cpu().numpy().astype(prefix.spec.reads_as)

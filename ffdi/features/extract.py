@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image
 
-from ffdi.errors import FfdiError, ShardError
+from ffdi.errors import FfdiError, InputError, ShardError
 from ffdi.features import generations
-from ffdi.features.decoders import NVJPEG_POLICY, decode
+from ffdi.features.decoders import NVJPEG_POLICY, Decoder
 from ffdi.features.engines.local import run_tasks
 from ffdi.features.runtimes import Runtime, cached_graph, open_runtime, runtime_line, runtime_name
 from ffdi.features.shards import read_index, refuse_nonfinite
@@ -28,7 +27,7 @@ from ffdi.features.spec import INPUT, Backbone, Features, Provenance, Row, Spec,
 from ffdi.features.synthetic import synthesise
 from ffdi.features.views import RENDERING, render
 from ffdi.files import human_bytes, sha256_file, sole_writer
-from ffdi.intake.images import DECODE_POLICY, RESIZE_POLICY, UnreadableImage, read_image, to_array
+from ffdi.intake.images import DECODE_POLICY, RESIZE_POLICY, UnreadableImage, read_bytes, to_array
 from ffdi.parallel import Parts
 
 if TYPE_CHECKING:  # a run with nothing to do, or with its graph exported, does without torch
@@ -86,7 +85,8 @@ class Prefix:
     def device_line(self) -> str:
         """What computes it and why, on one line."""
         if self.backbone.cut == INPUT:
-            return "cpu: cut: input has no prefix"
+            nvjpeg = self.backbone.decoder == "nvjpeg"
+            return f"{runtime_line('torch-cuda')}, for nvJPEG" if nvjpeg else "cpu: cut: input has no prefix"
         return runtime_line(self.spec.policy.get("runtime") or runtime_name(self.backbone))
 
 
@@ -98,6 +98,7 @@ def load_prefix(backbone: Backbone, weights: Path, known: Path | None = None) ->
     """
     b, provenance, sha256 = backbone, read_provenance(weights, backbone.network), sha256_file(weights)
     computed = b.cut != INPUT
+    runtime = runtime_name(b) if computed or b.decoder == "nvjpeg" else "none"  # which refuses what cannot run here
     policy = {
         "decode": NVJPEG_POLICY if b.decoder == "nvjpeg" else DECODE_POLICY,
         "resize": RESIZE_POLICY,
@@ -106,7 +107,7 @@ def load_prefix(backbone: Backbone, weights: Path, known: Path | None = None) ->
         "views": [dict(operation) for operation in b.view_policy],
         "view_seed": b.view_seed,
         "rendering": RENDERING,
-        "runtime": runtime_name(b) if computed else "none",
+        "runtime": runtime if computed else "none",
         "precision": b.precision if computed else "none",
     }
     shape: tuple[int, ...] = () if computed else (3, b.image_size, b.image_size)
@@ -163,21 +164,22 @@ def extract(
 
     `roles` (see plan_rows) stand in the order of `images`, which may have the fakes of with_synthesised. Raises
     InputError when a file is no longer the one that was ingested, FfdiError when the disk is too small, LockedError when
-    another process writes here. `warn` is told what the runtime meets on the way, by default as `say` is.
+    another process writes here. `warn` is told what the runtime and the decoder meet on the way, by default as `say` is.
     """
     plan = plan_rows(list(images["image_id"]), roles, prefix.backbone.view_count)
     files = image_files(images)
     source = {"weights": prefix.provenance.source, "pretrained": prefix.provenance.pretrained}
     provenance: dict[str, Any] = source | {"weights_sha256": prefix.spec.weights_sha256}
     goal = generations.Goal(prefix.spec, plan, shard_rows, provenance, compression)
-    parts, runtimes = Parts(), list[Runtime]()
+    parts, runtimes, decoders = Parts(), list[Runtime](), list[Decoder]()
 
     def compute(missing: Sequence[Row]) -> Generator[Features, None, None]:
         say(prefix.device_line)
         say(f"{len(plan) - len(missing)} rows are there, {len(missing)} to compute")
         with parts.timed("start"):
             runtimes.append(prefix.open(warn or say))
-        reader = partial(view_images, files=files, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
+            decoders.append(Decoder(prefix.backbone, max_pixels=max_pixels))
+        reader = partial(view_images, files=files, root=root, backbone=prefix.backbone, decoder=decoders[0])
         blocks = _computed(missing, reader, runtimes[0], prefix.spec, workers=workers, parts=parts)
         shown = iter(progress(blocks, len(missing)))
         while True:
@@ -200,6 +202,8 @@ def extract(
         waited = seconds.pop("wait", 0.0)
         seconds["work"] = time.perf_counter() - started - seconds["start"]
         seconds["write"] = seconds["work"] - waited
+    for line in filter(None, (decoder.fallbacks() for decoder in decoders)):
+        (warn or say)(line)
     return Extraction(len(plan), reused, computed, total, seconds)
 
 
@@ -219,9 +223,15 @@ def compute_rows(
     max_pixels: int,
     say: Say = lambda line: None,
 ) -> Iterator[Features]:
-    """Features of `rows` in their order, a block per task; each image is decoded once for all its views."""
-    reader = partial(view_images, files=files, root=root, backbone=prefix.backbone, max_pixels=max_pixels)
-    return _computed(rows, reader, prefix.open(say), prefix.spec, workers=workers)
+    """Features of `rows` in their order, a block per task; each image is decoded once for all its views.
+
+    `say` is told as that of `extract`.
+    """
+    decoder = Decoder(prefix.backbone, max_pixels=max_pixels)
+    reader = partial(view_images, files=files, root=root, backbone=prefix.backbone, decoder=decoder)
+    yield from _computed(rows, reader, prefix.open(say), prefix.spec, workers=workers)
+    if line := decoder.fallbacks():
+        say(line)
 
 
 def _computed(
@@ -255,7 +265,7 @@ def view_images(
     *,
     root: Path,
     backbone: Backbone,
-    max_pixels: int,
+    decoder: Decoder,
     parts: Parts | None = None,
 ) -> npt.NDArray[np.uint8]:
     """(N, S, S, 3) uint8 views of `rows`; consecutive rows of one image decode it once.
@@ -264,16 +274,22 @@ def view_images(
     """
     b, parts = backbone, parts or Parts()
 
-    def decode_same(image_id: str, data: bytes) -> Image.Image:
+    def read_same(path: str, image_id: str) -> bytes:
+        data = read_bytes(root, path)
         if hashlib.sha256(data).hexdigest() != image_id:
             raise UnreadableImage("changed since it was ingested: run ingest again")
-        return decode(data, b, max_pixels=max_pixels)
+        return data
 
+    images = [(image_id, list(own)) for image_id, own in itertools.groupby(rows, key=lambda row: row[0])]
+    places = [files[image_id] for image_id, _ in images]
+    named = ((path, partial(read_same, path, source or i)) for (i, _), (path, source) in zip(images, places))
+    decoded = decoder(named)
     views = []
-    for image_id, own in itertools.groupby(rows, key=lambda row: row[0]):
-        path, source = files[image_id]
+    for (image_id, own), (path, source) in zip(images, places, strict=True):
         with parts.timed("decode"):
-            _, image = read_image(root, path, partial(decode_same, source or image_id))
+            image = next(decoded)
+        if isinstance(image, UnreadableImage):
+            raise InputError(f"{root / path}: {image}") from image
         with parts.timed("views"):
             image = synthesise(image, image_id) if source else image
             for _, view in own:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from ffdi.errors import FfdiError
-from ffdi.features.decoders import decode
+from ffdi.features.decoders import Decoder
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import Runtime, open_runtime, runtime_line, runtime_name
 from ffdi.features.spec import Backbone, Features
@@ -35,12 +36,13 @@ def predict_files(
     """Yield (file, P(fake)) in order, or (file, the reason why it cannot be read).
 
     Threads read, decode and run the prefix ahead, a bounded number of blocks; the tails run in the caller's thread.
+    `say` is told of images that nvJPEG left to Pillow.
     """
     backbone, runtime = bundle.backbone, _runtime(bundle, say)
+    decoder = Decoder(backbone, max_pixels=max_pixels)
 
     def features(block: Sequence[Path]) -> list[Features | str]:
-        pictures = [_picture(file, backbone, max_pixels) for file in block]
-        return _of_readable(lambda images: _features(images, backbone, runtime), pictures)
+        return _of_readable(lambda images: _features(images, backbone, runtime), _pictures(block, decoder))
 
     size = max(runtime.batch if runtime else 1, 8)
     blocks = (files[start : start + size] for start in range(0, len(files), size))
@@ -50,6 +52,8 @@ def predict_files(
     for start in range(0, len(files), BATCH):
         batch = _of_readable(lambda found: _scores(found, bundle, device), list(islice(ahead, BATCH)))
         yield from zip(files[start : start + BATCH], batch, strict=True)
+    if line := decoder.fallbacks():
+        say(line)
 
 
 def _runtime(bundle: Bundle, say: Callable[[str], None]) -> Runtime | None:
@@ -69,11 +73,10 @@ def _of_readable(
     return [item if isinstance(item, str) else next(results) for item in items]
 
 
-def _picture(file: Path, backbone: Backbone, max_pixels: int) -> RGB | str:
-    try:
-        return to_array(decode(read_bytes(file.parent, file.name), backbone, max_pixels=max_pixels))
-    except UnreadableImage as error:
-        return str(error)
+def _pictures(block: Sequence[Path], decoder: Decoder) -> list[RGB | str]:
+    """Each file's (S, S, 3) pixels, or the reason why it cannot be read."""
+    found = decoder((str(file), partial(read_bytes, file.parent, file.name)) for file in block)
+    return [str(image) if isinstance(image, UnreadableImage) else to_array(image) for image in found]
 
 
 def _features(images: RGB, backbone: Backbone, runtime: Runtime | None) -> Features:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import pytest
 import torch
 from conftest import Tiny, picture
 
-from ffdi.errors import FfdiError
+from ffdi.errors import FfdiError, ParamsError
+from ffdi.features.decoders import Decoder
 from ffdi.features.extract import load_prefix
 from ffdi.features.spec import Backbone
 from ffdi.features.weights import load_network
@@ -59,13 +62,14 @@ def test_scores_stay_with_their_files(
     alone = {file: scored(bundle, [file])[0][1] for file in good}
     bad = [tmp_path / f"{i}.jpg" for i in range(24)]
     files = [good[0], *bad, *good, *(file for pair in zip(good, bad) for file in pair), *good]  # 121: two batches
-    decode = predict_module.decode
+    read_bytes = predict_module.read_bytes
 
-    def uneven(data: bytes, *rest: Any, **settings: Any) -> Any:
+    def uneven(root: Path, path: str) -> bytes:
+        data = read_bytes(root, path)
         time.sleep(data[-3] % 7 / 1000)
-        return decode(data, *rest, **settings)
+        return data
 
-    monkeypatch.setattr(predict_module, "decode", uneven)
+    monkeypatch.setattr(predict_module, "read_bytes", uneven)
     monkeypatch.setattr(predict_module, "worker_count", lambda: 4)
     found = scored(bundle, files)
     assert [file for file, _ in found] == files
@@ -96,17 +100,17 @@ def test_threads_read_ahead_but_not_without_end(
     bundle = untrained(backbone(), weights)
     read: list[str] = []
     tails: list[str] = []
-    picture_of, scores_of = predict_module._picture, predict_module._scores
+    bytes_of, scores_of = predict_module.read_bytes, predict_module._scores
 
-    def picture(*arguments: Any) -> Any:
+    def bytes_read(*arguments: Any) -> Any:
         read.append(threading.current_thread().name)
-        return picture_of(*arguments)
+        return bytes_of(*arguments)
 
     def scores(*arguments: Any) -> Any:
         tails.append(threading.current_thread().name)
         return scores_of(*arguments)
 
-    monkeypatch.setattr(predict_module, "_picture", picture)
+    monkeypatch.setattr(predict_module, "read_bytes", bytes_read)
     monkeypatch.setattr(predict_module, "_scores", scores)
     monkeypatch.setattr(predict_module, "worker_count", lambda: 3)
     files = [tiny.root / path for path in tiny.rows["path"]] * 10
@@ -126,3 +130,27 @@ def test_a_score_that_is_no_number_is_an_error(tiny: Tiny, weights: Path, backbo
         next(bundle.tails[0].head.parameters()).fill_(float("nan"))
     with pytest.raises(FfdiError, match="1 of 1 scores are not finite"):
         scored(bundle, [tiny.root / tiny.rows["path"].iloc[0]])
+
+
+@pytest.mark.parametrize("cut", ["features.16", "input"])
+def test_a_decoder_that_cannot_run_here_is_refused(
+    cut: str, tiny: Tiny, weights: Path, backbone: Callable[..., Backbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = untrained(backbone(cut=cut), weights)
+    bundle = replace(bundle, backbone=replace(bundle.backbone, decoder="nvjpeg"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ParamsError, match="decoder: nvjpeg needs runtime torch on CUDA"):
+        scored(bundle, [tiny.root / tiny.rows["path"].iloc[0]])
+
+
+def test_what_nvjpeg_left_to_pillow_is_said(
+    tiny: Tiny, weights: Path, tmp_path: Path, backbone: Callable[..., Backbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = untrained(backbone(cut="input"), weights)
+    bundle = replace(bundle, backbone=replace(bundle.backbone, decoder="nvjpeg"))
+    monkeypatch.setattr(predict_module, "Decoder", partial(Decoder, device="cpu"))
+    picture(0).save(tmp_path / "a.png")
+    said: list[str] = []
+    files = [tiny.root / tiny.rows["path"].iloc[0], tmp_path / "a.png"]
+    assert len(list(predict_files(bundle, files, max_pixels=10**6, device=CPU, say=said.append))) == 2
+    assert said == ["nvjpeg decoded 1 images; Pillow decoded 1 that are no plain JPEGs"]

