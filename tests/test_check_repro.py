@@ -1,0 +1,194 @@
+"""The rule of check-repro: what another machine may change passes, and what it may not is seen.
+
+tests/reproducing has figures and scores that were made once: `demo/recorded` and `demo/other` are the demo at one commit
+on two processors (AMD EPYC of family 26 and 25). `tiny` is a small project of two recipes, one on a trained prefix and
+one on a random one: as recorded; with the instructions of an older processor (AVX2); and with five defects.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import check_repro
+import pandas as pd
+import pytest
+from check_repro import changed_hashes, other_headlines, readme_with_figures, unequal
+from figures import SCORE, Figures, digest, figure_differences, read_figures, score_differences
+
+HERE = Path(__file__).parent / "reproducing"
+DEFECTS = ("seed", "lr", "flipped", "leaked", "normalisation")
+
+
+def run_of(folder: Path) -> Figures:
+    return read_figures(
+        folder / "metrics",
+        plots=folder / "plots",
+        models=folder / "models",
+        cross=folder / "cross",
+        images=folder / "images.csv",
+    )
+
+
+def problems(recorded: Figures, made: Figures) -> list[str]:
+    digests = {name: digest(scores) for name, scores in recorded.scores.items()}
+    moved = [line for name in digests for line in score_differences(digests[name], made.scores[name])]
+    return moved + figure_differences(recorded.metrics, made, digests)
+
+
+def test_another_processor_passes() -> None:
+    recorded, made = run_of(HERE / "demo/recorded"), run_of(HERE / "demo/other")
+    assert recorded.metrics != made.metrics
+    assert figure_differences(recorded.metrics, made) == []
+
+
+@pytest.mark.parametrize("processor", ["avx2", "one-thread"])
+def test_an_older_processor_and_another_number_of_threads_pass(processor: str) -> None:
+    recorded, made = run_of(HERE / "tiny/recorded"), run_of(HERE / "tiny" / processor)
+    assert recorded.metrics != made.metrics
+    assert problems(recorded, made) == []
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_fails(defect: str) -> None:
+    recorded, made = run_of(HERE / "tiny/recorded"), run_of(HERE / "tiny" / defect)
+    (moved,) = score_differences(digest(recorded.scores["trained"]), made.scores["trained"])
+    assert f"test scores differ by more than {SCORE}" in moved
+
+
+@pytest.fixture
+def made() -> Figures:
+    """Four images, a fake and a real near the threshold of .5, of one recipe."""
+    scores = pd.DataFrame(
+        {
+            "image_id": ["a", "b", "c", "d"],
+            "label": [0, 0, 1, 1],
+            "score": [0.1, 0.499, 0.503, 0.9],
+            "fold_0": [0.1, 0.2, 0.8, 0.9],
+        }
+    )
+    oof = pd.DataFrame({"label": [0, 0, 1, 1], "score": [0.2, 0.4, 0.6, 0.8]})
+    metrics = {"accuracy": 1.0, "recall": 1.0, "precision": 1.0, "fold_0_accuracy": 1.0, "auc": 1.0, "threshold": 0.5}
+    return Figures({"one": {**metrics, "n_test": 4, "weights": "x"}}, {"one": scores}, {"one": oof})
+
+
+def differs(made: Figures, **changed: Any) -> list[str]:
+    recorded = {**made.metrics["one"], **changed}
+    return figure_differences({"one": {k: v for k, v in recorded.items() if v is not ...}}, made)
+
+
+def test_counts_and_names_are_exact(made: Figures) -> None:
+    assert differs(made) == []
+    assert differs(made, n_test=5) == ["one: n_test: recorded 5, now 4"]
+    assert differs(made, weights="y") == ["one: weights: recorded 'y', now 'x'"]
+    assert differs(made, weights=...) == ["one: weights: only in one of the two"]
+    assert differs(made, auc=None) == ["one: auc: recorded None, now 1.0"]
+    assert figure_differences({}, made) == ["one: only in one of the two"]
+
+
+def test_what_is_counted_may_differ_by_the_images_near_the_threshold(made: Figures) -> None:
+    """b (real) and c (fake) are near: accuracy may be 2/4 to 4/4, recall 1/2 or 1, precision 1/2 to 1."""
+    assert differs(made, accuracy=0.5, recall=0.5, precision=0.5) == []
+    assert differs(made, accuracy=0.25) == ["one: accuracy: recorded 0.25, now 1; may be 0.5 to 1"]
+    assert differs(made, recall=0.0) == ["one: recall: recorded 0, now 1; may be 0.5 to 1"]
+    assert differs(made, fold_0_accuracy=0.75) == ["one: fold_0_accuracy: recorded 0.75, now 1; may be 1 to 1"]
+
+
+def test_a_ratio_may_have_lost_its_images(made: Figures) -> None:
+    """Were both fakes near, none might have been called fake: no precision."""
+    made.scores["one"]["score"] = [0.1, 0.2, 0.498, 0.499]
+    reason = {"precision": None, "precision_reason": "undefined", "accuracy": 0.5, "recall": 0.0}
+    assert differs(made, **reason) == []
+    made.scores["one"]["score"] = [0.1, 0.2, 0.498, 0.9]
+    assert differs(made, **reason)
+
+
+def test_the_threshold_may_be_another_one_that_is_as_good(made: Figures) -> None:
+    assert differs(made, threshold=0.45) == []  # between the same two out-of-fold scores
+    (worse,) = differs(made, threshold=0.3)
+    assert worse == "one: threshold: recorded 0.3, now 0.5; may be 0.495 to 0.505"
+
+
+def test_ranks_differ_by_pairs_that_are_close(made: Figures) -> None:
+    """b and c are closer than twice SCORE; two pairs of four are the least that is let pass."""
+    assert differs(made, auc=0.5) == []
+    assert differs(made, auc=0.49) == ["one: auc: recorded 0.49, now 1; may be 0.5 to 1.5"]
+
+
+def test_scores_are_compared_image_by_image(made: Figures) -> None:
+    old, new = digest(made.scores["one"]), made.scores["one"]
+    assert score_differences(old, new) == []
+    assert score_differences(old, new.assign(score=new["score"] + SCORE)) == []
+    moved = new.assign(score=new["score"].where(new["image_id"] != "b", 0.25))
+    assert score_differences(old, moved) == [
+        "1 of 4 test scores differ by more than 0.005, most of all that of b: 0.4990, now 0.2500"
+    ]
+    assert score_differences(old, new.assign(label=1)) == ["2 of 4 test images are others now, or have another label"]
+    assert score_differences(old, new.head(3)) == ["1 of 4 test images are others now, or have another label"]
+
+
+def test_a_verdict_may_turn_only_beside_its_level() -> None:
+    def summary(p: float, verdict: str) -> dict[str, Any]:
+        return {"a_minus_b_auc_p_corrected": p, "a_minus_b_auc_verdict": verdict}
+
+    def turned(old: float, new: float) -> list[str]:
+        return figure_differences({"summary": summary(old, "a is better")}, Figures({"summary": summary(new, "none")}))
+
+    assert turned(0.049, 0.051) == []
+    assert turned(0.001, 0.2)
+    assert turned(0.02, 0.06) == [
+        "summary: a_minus_b_auc_p_corrected: recorded 0.02, now 0.06; may be 0.034 to 0.086",
+        "summary: a_minus_b_auc_verdict: recorded 'a is better', now 'none'",
+    ]
+
+
+def test_on_the_same_type_of_machine_everything_is_equal() -> None:
+    recorded = {f"details/{name}.json": dict(m) for name, m in run_of(HERE / "tiny/recorded").metrics.items()}
+    made = copy.deepcopy(recorded)
+    assert unequal(recorded, made) == []
+    made["details/trained.json"]["auc"] += 1e-16 + 1e-15
+    made["details/trained.json"]["more"] = None
+    made["details/late.json"] = {}
+    assert [line.rpartition(", made")[0].rpartition(" committed")[0] for line in unequal(recorded, made)] == [
+        "",
+        "details/trained.json: auc:",
+        "details/trained.json: more:",
+    ]
+
+
+def test_a_headline_says_what_its_details_say() -> None:
+    metrics = {"one.json": {"auc": 0.5}, "details/one.json": {"auc": 0.5, "ap": 0.1}, "details/two.json": {}}
+    assert other_headlines(metrics) == []
+    metrics["one.json"]["auc"] = 0.25
+    assert other_headlines(metrics) == ["one.json: auc is 0.25, in the details 0.5"]
+
+
+def test_changed_hashes_name_their_stages(tmp_path: Path) -> None:
+    for name, md5 in (("a", 1), ("b", 2)):
+        (tmp_path / name).write_text(f"stages: {{same: {{outs: 0}}, train: {{outs: {md5}}}, report: {{outs: {md5}}}}}")
+    assert changed_hashes(tmp_path / "a", tmp_path / "a") == []
+    assert changed_hashes(tmp_path / "a", tmp_path / "b") == ["dvc.lock: report", "dvc.lock: train"]
+
+
+def test_readme_gets_the_recorded_figures(tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    shutil.copytree(HERE / "demo/recorded/metrics", tmp_path / "metrics/details")
+    shutil.copy(HERE / "demo/recorded/params.yaml", tmp_path)
+    text = "a\n<!-- verdict -->\nold\n<!-- /verdict -->\nb\n<!-- results -->\nold\n<!-- /results -->\nc\n"
+    (tmp_path / "README.md").write_text(text)
+    made = readme_with_figures(tmp_path)
+    assert made.startswith("a\n<!-- verdict -->\n```\nefficientnet_lite0, on an ImageNet-pretrained prefix, tells fake")
+    assert "| late_cut | package:efficientnet-lite0 | 0.882 [0.836, 0.938] |" in made and "old" not in made
+    (tmp_path / "README.md").write_text(made)
+    assert readme_with_figures(tmp_path) == made
+
+
+def test_the_type_of_machine_names_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = check_repro.machine_type()
+    assert "cores" in plain
+    monkeypatch.setattr(check_repro, "gpu", lambda: "NVIDIA H100")
+    assert check_repro.machine_type() == f"{plain}, NVIDIA H100"
+    assert json.dumps(plain)
