@@ -224,7 +224,7 @@ def evaluate(
     bundle, name = load_bundle(model), name or root.resolve().name
     out = out or Path("metrics/cross") / f"{model.resolve().name}-on-{name}.json"
     with replacing(out) as temporary:  # opened first: who may not write there learns it before all is scored
-        metrics, seen = cross_evaluate(
+        away = cross_evaluate(
             bundle,
             images,
             root=root,
@@ -237,8 +237,8 @@ def evaluate(
             progress=bar(f"evaluate on {name}"),
             say=say,
         )
-        write_json(temporary, metrics)
-    for path in seen["path"]:
+        write_json(temporary, metrics := away.metrics)
+    for path in away.seen["path"]:
         say(f"{str(path)!r}: left out: the model was trained on it or on a near-duplicate")
     say(f"{metrics['trained_on']} -> {name}: {said(metrics)}; {metrics['n_seen']} images left out")
     say(f"{out}")

@@ -46,7 +46,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
             write_table(made / f"{name}-images.csv", intake.images)
             write_table(made / f"{name}-rejected.csv", intake.rejected)
             for recipe in data.recipes:
-                metrics, seen = cross_evaluate(
+                away = cross_evaluate(
                     load_bundle(models / recipe),
                     intake.images,
                     root=root,
@@ -59,10 +59,12 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
                     progress=bar(f"{recipe} on {name}"),
                     say=lambda line: say(f"cross: {line}"),
                 )
-                write_json(made / f"{recipe}-on-{name}.json", metrics)
-                write_table(made / f"{recipe}-on-{name}-seen.csv", seen[["image_id", "path"]])
-                found.append(metrics)
-                say(f"cross {recipe} on {name}: {said(metrics)}; {len(seen)} known from the training and left out")
+                write_json(made / f"{recipe}-on-{name}.json", away.metrics)
+                write_table(made / f"{recipe}-on-{name}-scores.csv", away.scores)
+                write_table(made / f"{recipe}-on-{name}-seen.csv", away.seen[["image_id", "path"]])
+                found.append(away.metrics)
+                left_out = f"{len(away.seen)} known from the training and left out"
+                say(f"cross {recipe} on {name}: {said(away.metrics)}; {left_out}")
     write_metrics(cross_metrics(found), out, details, headline=of_pairs)
 
 

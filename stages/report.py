@@ -29,7 +29,7 @@ def main(
 ) -> None:
     """Put every figure on one page."""
     params = read_params(params_file)
-    from ffdi.evaluation.report import heat_maps, render_page, wrongest
+    from ffdi.evaluation.report import heat_maps, render_page, times_table, wrongest
     from ffdi.evaluation.results import read_results, results_table, verdict
     from ffdi.files import replacing_folder, write_text
     from ffdi.intake.tables import join, read_folds, read_images
@@ -61,6 +61,7 @@ def main(
         write_text(folder / "index.html", page)
         write_text(folder / "results.md", results_table(results))
         write_text(folder / "verdict.txt", verdict(results) + "\n")
+    write_text(images_file.parent / "timings" / "times.md", times_table(results))
     leftovers = [
         f"{place / name}"
         for place, known in ((models, params.recipes), (features, params.backbones))

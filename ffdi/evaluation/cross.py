@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,15 @@ from ffdi.tails.bundle import BATCH, Bundle, prefix_of
 from ffdi.tails.checkpoint import Scores
 
 
+@dataclass(frozen=True)
+class Away:
+    """A bundle on another data set: its figures, a row of scores for each image, and the rows that were left out."""
+
+    metrics: Metrics
+    scores: pd.DataFrame
+    seen: pd.DataFrame
+
+
 def cross_evaluate(
     bundle: Bundle,
     images: pd.DataFrame,
@@ -35,13 +45,12 @@ def cross_evaluate(
     device: torch.device,
     progress: Callable[[Iterator[Features], int], Iterable[Features]] = lambda blocks, total: blocks,
     say: Callable[[str], None] = lambda line: None,
-) -> tuple[Metrics, pd.DataFrame]:
+) -> Away:
     """Judge `bundle` on `images` (images.csv, or joined with folds.csv) with its frozen threshold and temperature.
 
-    The metrics are those of the home test set, with `recipe`, `tested_on` and `n_seen`; with them come the rows that
-    are left out: images that the bundle was trained or validated on, and what near-duplicates (perceptual hashes within
-    `phash_bits`) link to those. An image without a group stands in that of its near-duplicates. Raises InputError when
-    none is left.
+    The metrics are those of the home test set, with `recipe`, `tested_on` and `n_seen`. Left out are images that the
+    bundle was trained or validated on, and what near-duplicates (perceptual hashes within `phash_bits`) link to those.
+    An image without a group stands in that of its near-duplicates. Raises InputError when none is left.
     """
     seen, cluster = seen_before(bundle, images, phash_bits)
     group = images["group"].where(images["group"] != "", [f"near-duplicates {c}" for c in cluster])
@@ -53,7 +62,7 @@ def cross_evaluate(
     recipe = str(bundle.facts["recipe"]["name"])
     about: Metrics = {"recipe": recipe, "tested_on": tested_on, "n_seen": int(seen.sum())}
     about["model_sha256"] = str(bundle.facts["facts_sha256"])
-    return about | judged.metrics, images[seen]
+    return Away(about | judged.metrics, judged.plots["scores"], images[seen])
 
 
 def cross_metrics(found: Sequence[Metrics]) -> Metrics:

@@ -90,7 +90,9 @@ def evaluate(
     metrics = (
         judged.metrics | explain_nulls(figures, "one class, or one group, in the test set") | cost(bundle, store.spec)
     )
-    return Evaluation(metrics, {**judged.plots, "robustness": sweep})
+    by_level = pd.DataFrame(dict(levels), index=ids)
+    scores = judged.plots["scores"].join(by_level, on="image_id")
+    return Evaluation(metrics, {**judged.plots, "scores": scores, "robustness": sweep})
 
 
 def test_rows(rows: pd.DataFrame) -> pd.DataFrame:

@@ -29,7 +29,6 @@ from ffdi.intake.audit import CHECKS
 from ffdi.intake.images import open_image, read_bytes, resize
 from ffdi.intake.probes import FACTS, PROBES, WARN_ABOVE
 from ffdi.intake.tables import sides
-from ffdi.metrics import Metrics
 from ffdi.tails.bundle import load_bundle
 
 WRONGEST = 24
@@ -64,7 +63,7 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": _figure, "signed": _signed, "count": _count, "bytes": human_bytes, "time": _time}
+    environment.filters |= {"figure": _figure, "signed": _signed, "count": _count, "bytes": human_bytes}
     counts, colours = _counts(rows), figures.recipe_colours(results)
     swept = [name for name, _ in results.ranked if not results.table(name, "robustness").empty]
     return environment.get_template("report.html").render(
@@ -82,7 +81,6 @@ def render_page(
             name: (figures.robustness(results, name), _records(results.table(name, "robustness"))) for name in swept
         },
         cross=_cross(results),
-        costs=[_cost(results, name, m) for name, m in results.ranked],
         roc=figures.roc(results),
         pr=figures.precision_recall(results),
         reliability=figures.reliability(results),
@@ -208,13 +206,20 @@ def _cross(results: Results) -> dict[str, Any]:
     }
 
 
-def _cost(results: Results, name: str, m: Metrics) -> dict[str, Any]:
-    """The row of a recipe in the table of costs; seconds are None where this machine did not measure them."""
-    extracted = results.timings.get(f"extract-{results.backbones[name]}", {})
-    judged, trained = results.timings.get(f"evaluate-{name}", {}), results.timings.get(f"train-{name}", {})
-    prefix = extracted["work"] / extracted["computed"] if extracted.get("computed") else None
-    tails = judged["tails"] / judged["images"] if judged.get("images") else None
-    return {"name": name, "m": m, "prefix_seconds": prefix, "tails_seconds": tails, "training": trained.get("seconds")}
+def times_table(results: Results) -> str:
+    """What this machine took, in Markdown: a row for each recipe, – where it did not run the stage.
+
+    It stands beside the page: a page with times in it would be another one at every run.
+    """
+    lines = ["| recipe | prefix, an image | all tails, an image | training |", "| --- | --- | --- | --- |"]
+    for name, _ in results.ranked:
+        extracted = results.timings.get(f"extract-{results.backbones[name]}", {})
+        judged, trained = results.timings.get(f"evaluate-{name}", {}), results.timings.get(f"train-{name}", {})
+        prefix = extracted["work"] / extracted["computed"] if extracted.get("computed") else None
+        tails = judged["tails"] / judged["images"] if judged.get("images") else None
+        shown = " | ".join(map(_time, (prefix, tails, trained.get("seconds"))))
+        lines.append(f"| {name} | {shown} |")
+    return "\n".join(lines) + "\n"
 
 
 def _figure(value: float | None) -> str:

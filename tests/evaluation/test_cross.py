@@ -75,7 +75,9 @@ def images_of(away: Path) -> pd.DataFrame:
 def crossed(trained: Trained, away: Path, images: pd.DataFrame, **changes: Any) -> tuple[Metrics, pd.DataFrame]:
     options: dict[str, Any] = {"phash_bits": 2, "resamples": 200, "seed": 0, "max_pixels": 10**6} | changes
     bundle = options.pop("bundle", None) or load_bundle(trained.model)
-    return cross_evaluate(bundle, images, root=away, tested_on="away", device=CPU, **options)
+    found = cross_evaluate(bundle, images, root=away, tested_on="away", device=CPU, **options)
+    assert len(found.scores) == found.metrics["n_test"]
+    return found.metrics, found.seen
 
 
 def test_scores_are_those_of_predict(trained: Trained, away: Path) -> None:
