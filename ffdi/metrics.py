@@ -157,7 +157,7 @@ def fit_temperature(labels: Array, logits: Array) -> float:
 def evaluate_scores(
     labels: Array, scores: Array, groups: Array, *, threshold: float, resamples: int, seed: int
 ) -> Metrics:
-    """Every figure of metrics/NAME.json that labels and scores decide; a figure that is undefined is None with a reason."""
+    """Every figure of metrics/details/NAME.json that labels and scores decide; a figure that is undefined is None with a reason."""
     from sklearn.metrics import average_precision_score
 
     labels, scores, groups = np.asarray(labels), np.asarray(scores, dtype=np.float64), np.asarray(groups)

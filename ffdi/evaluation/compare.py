@@ -85,7 +85,7 @@ def holm(p: Array) -> Array:
 
 
 def comparison_metrics(table: pd.DataFrame) -> Metrics:
-    """metrics/summary.json of the table: `A_minus_B_auc` with its interval, `_p_corrected` and `_verdict`, flat."""
+    """metrics/details/summary.json of the table: `A_minus_B_auc` with its interval, `_p_corrected` and `_verdict`, flat."""
     out: Metrics = {"pairs": len(table)}
     for row in table.to_dict("records"):
         key = f"{row['a']}_minus_{row['b']}_auc"

@@ -66,7 +66,7 @@ def cross_evaluate(
 
 
 def cross_metrics(found: Sequence[Metrics]) -> Metrics:
-    """metrics/cross.json: of each of cross_evaluate's `RECIPE_on_DATA_*`, the figures that say what it is worth there."""
+    """metrics/details/cross.json: of each of cross_evaluate's `RECIPE_on_DATA_*`, what says what it is worth there."""
     out: Metrics = {"evaluations": len(found)}
     for m in found:
         for figure in ("auc", "auc_low", "auc_high", "accuracy", "accuracy_low", "accuracy_high", "n_test", "n_seen"):

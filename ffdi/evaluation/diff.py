@@ -150,7 +150,9 @@ def diff_lines(
         return [f"no figure differs between {old} and {new}"]
     shown = found if whole else found[: LINES - (4 if markdown else 2)]
     head = [*HEADINGS[:3], *(_fit(name, min(len(name), 20)) for name in (old, new)), *HEADINGS[3:]]
-    cells = [head, *([" ".join(cell.split()) for cell in _cells(change)] for change in shown)]
+    cells = [
+        ["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in (head, *map(_cells, shown))
+    ]
     beyond = sum(change.kind == "beyond" for change in found)
     last = f"{len(found)} {'change' if len(found) == 1 else 'changes'}, {beyond} beyond the interval"
     if left := len(found) - len(shown):
@@ -213,7 +215,8 @@ def read_revision(revision: str, metrics: Path) -> Figures:
                 file.stem: _parsed(_git("show", f"{commit}:./{file.as_posix()}") or "", f"{revision}: {file}")
                 for file in files
             }
-    raise InputError(f"{revision}: has no figures in {metrics / 'details'}: run dvc repro there and commit them")
+    rule = "run this where dvc.yaml is, and commit what dvc repro has made"
+    raise InputError(f"{revision}: has no figures in {metrics / 'details'} of this folder: {rule}")
 
 
 def commit_of(revision: str) -> str:
@@ -258,4 +261,6 @@ def _parsed(text: str | bytes, place: str) -> Metrics:
         loaded: Metrics = json.loads(text)
     except ValueError as error:
         raise InputError(f"{place}: not JSON ({error})") from error
+    if not isinstance(loaded, dict) or any(isinstance(value, dict | list) for value in loaded.values()):
+        raise InputError(f"{place}: holds more than names and figures: it is not of a stage: delete it")
     return loaded

@@ -1,4 +1,4 @@
-"""Bundle + test shards -> metrics/NAME.json and the tables of its plots."""
+"""Bundle + test shards -> metrics/details/NAME.json and the tables of its plots."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ffdi.tails.checkpoint import Scores
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`metrics` is metrics/NAME.json; `plots` maps a table's name (roc, pr, confusion, ...) to its rows."""
+    """`metrics` is metrics/details/NAME.json; `plots` maps a table's name (roc, pr, confusion, ...) to its rows."""
 
     metrics: Metrics
     plots: Mapping[str, pd.DataFrame]

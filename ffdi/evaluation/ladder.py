@@ -76,7 +76,7 @@ def climb(
     progress: Progress = lambda blocks, total: blocks,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Metrics, pd.DataFrame]:
-    """(metrics/ladder.json, the plot's rows) for `rows` (images.csv joined with folds.csv), `folds` folds per rung.
+    """(metrics/details/ladder.json, the plot's rows) for `rows` (images.csv joined with folds.csv), `folds` folds per rung.
 
     All rungs have the same images, the same number of samples an epoch and the same seeds; figures are means over the
     seeds. `_low` and `_high` are of the test set (bootstrap over groups), `_seeds_low` and `_seeds_high` of the seeds.

@@ -134,6 +134,8 @@ def test_the_table_says_both_sides_the_difference_and_the_interval() -> None:
         ["one", "other", "brier", "0.100", "-", "gone"],
         ["6 changes, 1 beyond the interval"],
     ]
+    escaped = diff_lines(changes({"one": {"weights": "a\x1b[1m\nb"}}, {"one": {"weights": "c"}}), "HEAD", "workspace")
+    assert "a?[1m?b" in escaped[1]
     table = diff_lines(
         changes({"one": {"weights": "a|b"}}, {"one": {"weights": "c"}}), "HEAD", "workspace", markdown=True
     )
@@ -244,6 +246,9 @@ def test_what_cannot_be_read_is_said_in_one_line(repo: Repo, tmp_path: Path, mon
     assert run("nowhere").output == "diff: nowhere: is no revision and no experiment of this repository\n"
     (repo.project / "metrics" / "details" / "one.json").write_text("{")
     assert run().output.startswith("diff: metrics/details/one.json: not JSON")
+    for alien in ('["auc"]', '{"auc": {"mean": 0.5}}'):
+        (repo.project / "metrics" / "details" / "one.json").write_text(alien)
+        assert run().output.startswith("diff: metrics/details/one.json: holds more than names and figures")
     (repo.project / "metrics" / "details" / "one.json").unlink()
     assert run().output.startswith("diff: metrics/details: has no figures: run dvc repro first")
     with pytest.raises(InputError):
