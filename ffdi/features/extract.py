@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,7 @@ class Prefix:
     def open(self, say: Say = lambda line: None) -> Runtime:
         """The runtime; for `cut: input` it hands the images on as (B, 3, S, S) uint8."""
         if self.backbone.cut == INPUT:
-            return Runtime(1, lambda images: images.transpose(0, 3, 1, 2))
+            return Runtime(1, cast("Any", lambda images: images.transpose(0, 3, 1, 2)))
         return open_runtime(self.backbone, self.spec.weights_sha256, self.load, say)
 
 
