@@ -29,14 +29,15 @@ def resize(field: Field, height: int, width: int, how: Image.Resampling = Image.
     return np.asarray(Image.fromarray(field).resize((width, height), how), dtype=np.float32)
 
 
-def noise(random: Generator, shape: tuple[int, int], cells: int, octaves: int = 1) -> Field:
-    """Smooth noise of about unit deviation: octaves of random grids, `cells` cells along the shorter side."""
+def noise(random: Generator, shape: tuple[int, ...], cells: int, octaves: int = 1) -> Field:
+    """Smooth (H, W) noise of about unit deviation: octaves of random grids, `cells` cells along the shorter side."""
+    height, width = shape
     total = np.zeros(shape, np.float32)
     for octave in range(octaves):
         grid = max(2, cells * 2**octave)
         rows, columns = (max(2, grid * side // min(shape)) for side in shape)
         knots = random.standard_normal((rows, columns), dtype=np.float32)
-        total += resize(knots, *shape) * (1.35 / 2**octave)
+        total += resize(knots, height, width) * (1.35 / 2**octave)
     return total
 
 

@@ -117,7 +117,7 @@ def draw_identity(seed: int, family: int, identity: int) -> Identity:
     tone = float(np.clip(kin.random() ** 1.3 + own.normal(0, 0.04), 0, 1))
     hair_place = kin.random() * (1 if tone < 0.5 else 0.35)
     soft = own.random() < 0.5
-    cut = own.choice(["shaved", "short", "bob", "long"], p=[0, 0.2, 0.3, 0.5] if soft else [0.12, 0.7, 0.1, 0.08])
+    cut = str(own.choice(["shaved", "short", "bob", "long"], p=[0, 0.2, 0.3, 0.5] if soft else [0.12, 0.7, 0.1, 0.08]))
     length = {"shaved": -0.1, "short": trait(0.0, 0.35), "bob": trait(0.6, 1.2), "long": 2.5}[cut]
     beard = 0.0 if soft else float(own.choice([0.0, 0.25, 0.6, 1.0], p=[0.4, 0.25, 0.15, 0.2]))
     return Identity(

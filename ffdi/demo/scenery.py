@@ -32,14 +32,14 @@ def backdrop(random: Generator, size: int) -> Field:
             r = np.maximum(np.abs(x - at_x) / wide, np.abs(y - at_y) / (2 * tall))
         soft = random.uniform(0.1, 0.4)
         mask = step(1 + soft, 1 - soft, r) * random.uniform(0.6, 1)
-        scene = scene + (_colour(random, random.choice([0.015, 0.08, 0.3, 0.8])) - scene) * mask
+        scene = scene + (_colour(random, float(random.choice([0.015, 0.08, 0.3, 0.8]))) - scene) * mask
     scene = scene * (1 + 0.12 * noise(random, (_COARSE, _COARSE), 5, 2))
     return np.clip(resize(np.ascontiguousarray(scene, np.float32), size, size), 0.002, None)
 
 
 def clothes(random: Generator, canvas: Field, x: Field, y: Field, key: float) -> None:
     """Draw shoulders and a garment over the canvas; x and y are head coordinates (S, S)."""
-    colour, second = _colour(random, random.choice([0.02, 0.08, 0.25, 0.5])), _colour(random, 0.2)
+    colour, second = _colour(random, float(random.choice([0.02, 0.08, 0.25, 0.5]))), _colour(random, 0.2)
     neckline = float(random.choice([0.0, 0.35, 0.8]))  # round, low, V
     shoulder = 1.16 + 0.34 * np.abs(x) ** 1.4 - 0.12 * np.exp(-((np.abs(x) / 0.55) ** 4))
     opening = 1.32 + 0.28 * neckline - (0.5 + 0.6 * neckline) * np.abs(x) ** (1.3 if neckline > 0.5 else 2.4)

@@ -24,7 +24,8 @@ def read_scores(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> tup
     Raises InputError when a recipe was not evaluated on just these images.
     """
     test = folds[folds["role"] == "test"]
-    scores, labels = {}, np.empty(0)
+    scores: dict[str, Array] = {}
+    labels: Array = np.empty(0)
     for name in recipes:
         file = plots / name / "test" / "scores.csv"
         table = read_table(file, ("image_id", "label", "score")).set_index("image_id")
@@ -32,7 +33,8 @@ def read_scores(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> tup
             raise InputError(f"{file}: is not of the test images of folds.csv: run evaluate@{name} again")
         own = table.loc[test["image_id"]]
         scores[name], labels = own["score"].to_numpy(np.float64), own["label"].to_numpy(np.int64)
-    return labels, test["group"].to_numpy(str), scores
+    groups: Array = test["group"].to_numpy(str)
+    return labels, groups, scores
 
 
 def compare(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,8 @@ def cross_evaluate(
     An image without a group stands in that of its near-duplicates. Raises InputError when none is left.
     """
     seen, cluster = seen_before(bundle, images, phash_bits)
-    group = images["group"].where(images["group"] != "", [f"near-duplicates {c}" for c in cluster])
+    named: Any = images["group"]
+    group = named.where(named != "", [f"near-duplicates {c}" for c in cluster])
     own = images.assign(group=group)[~seen]
     if own.empty:
         raise InputError(f"{tested_on}: all {len(images)} images are known from the training: nothing to evaluate")

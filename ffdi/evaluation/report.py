@@ -111,10 +111,11 @@ def wrongest(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
     Of the best recipe, and counted from its threshold; where fewer are wrong, the least right follow.
     """
     best, m = results.ranked[0]
+    threshold: Any = m["threshold"]
     table = results.table(best, "scores").merge(rows[["image_id", "path"]], on="image_id")
-    error = (table["score"] - m["threshold"]) * (1 - 2 * table["label"])
+    error = (table["score"] - threshold) * (1 - 2 * table["label"])
     worst: pd.DataFrame = (
-        table.assign(error=error, called=(table["score"] >= m["threshold"]).astype(int))
+        table.assign(error=error, called=(table["score"] >= threshold).astype(int))
         .sort_values(["error", "image_id"], ascending=[False, True], kind="stable")
         .head(WRONGEST)
     )
@@ -182,7 +183,8 @@ def _counts(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as mappings; what is missing is None."""
-    return [dict(row) for row in table.astype(object).where(table.notna(), None).to_dict("records")]
+    objects: Any = table.astype(object)
+    return [dict(row) for row in objects.where(table.notna(), None).to_dict("records")]
 
 
 def _findings(file: Path | None) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,7 @@ class Prefix:
         Raises ShardError when the spec's cannot run here: another's rows would stand under its fingerprint.
         """
         if self.backbone.cut == INPUT:
-            return Runtime(1, lambda images: images.transpose(0, 3, 1, 2))
+            return Runtime(1, cast("Any", lambda images: images.transpose(0, 3, 1, 2)))
         b, policy = self.backbone, self.spec.policy
         if "runtime" not in policy:  # of a bundle alone
             return open_runtime(b, self.spec.weights_sha256, self.load, say)

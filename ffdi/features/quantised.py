@@ -17,9 +17,9 @@ Scales = npt.NDArray[np.float32]
 def quantise(features: Features) -> tuple[Codes, Scales]:
     """(N, C, ...) finite features -> codes of that shape and scales (N, C): scale = max |feature| / 127."""
     wide = features.reshape(*features.shape[:2], -1).astype(np.float32)
-    scales = np.abs(wide).max(axis=2) / np.float32(127)
-    codes = np.rint(wide / np.where(scales > 0, scales, 1)[..., None]).astype(np.int8)
-    return codes.reshape(features.shape), scales
+    scales: Scales = np.asarray(np.abs(wide).max(axis=2) / np.float32(127), np.float32)
+    codes: Codes = np.rint(wide / np.where(scales > 0, scales, 1)[..., None]).astype(np.int8)
+    return codes.reshape(*features.shape), scales
 
 
 def restore(codes: Codes, scales: Scales) -> npt.NDArray[np.float16]:
