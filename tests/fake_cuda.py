@@ -254,7 +254,10 @@ class FakeCuda:
                 return OnCuda(true_one_hot(labels.inner, num_classes))
             return true_one_hot(labels, num_classes)
 
+        from torchvision.transforms.v2 import _augment  # has the name of its own
+
         patch.setattr(torch.nn.functional, "one_hot", one_hot)
+        patch.setattr(_augment, "one_hot", one_hot)
         patch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
 
     def _empty(self) -> None:
