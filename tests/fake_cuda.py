@@ -129,6 +129,8 @@ def _to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     args = tuple(a.device if isinstance(a, OnCuda) else a for a in args)
     device, dtype, _, layout = torch._C._nn._parse_to(*args, **{k: v for k, v in kwargs.items() if k != "copy"})
     moved = tensor
+    if device is not None and device.type == "meta":
+        return _true_to(tensor.inner if isinstance(tensor, OnCuda) else tensor, *args, **kwargs)
     if device is not None and device.type != tensor.device.type:
         moved = (_Up if device.type == "cuda" else _Down).apply(tensor)
     options = {"dtype": dtype, "memory_format": layout, "copy": kwargs.get("copy")}

@@ -12,7 +12,7 @@ from ffdi.tails.bundle import Bundle
 
 
 def grad_cam(bundle: Bundle, features: Tensor, *, fake: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64] | None:
-    """(N, H, W) in [0, 1]: how much each place of (N, C, H, W) cached maps spoke for fake, or where not `fake` for real.
+    """On the CPU, (N, H, W) in [0, 1]: how much each place of (N, C, H, W) cached maps spoke for fake, or where not `fake` for real.
 
     Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2) with the cached map as its layer: the channels weighted by
     the mean gradient of the margin, negative sums cut off. Each tail's map is scaled to its largest value, and they are
@@ -27,7 +27,7 @@ def grad_cam(bundle: Bundle, features: Tensor, *, fake: npt.NDArray[np.bool_]) -
     maps = []
     for tail in bundle.tails.values():
         inputs = features.float().clone().requires_grad_(True)
-        logits = tail.eval()(inputs)
+        logits = tail.cpu().eval()(inputs)  # wherever it scored last
         (gradient,) = torch.autograd.grad((sign * (logits[:, 1] - logits[:, 0])).sum(), inputs)
         weights = gradient.mean(dim=places, keepdim=True)
         spoke = (weights * inputs.detach()).sum(dim=channel).clamp(min=0)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,9 +19,12 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Tiny, make_tiny, picture
+from fake_cuda import FakeCuda, faking
 
-from ffdi.errors import FfdiError, InputError, LockedError
+from ffdi.errors import FfdiError, InputError, LockedError, ShardError
 from ffdi.features import extract as extraction
+from ffdi.features import runtimes
+from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.extract import Extraction, Prefix, embed, extract, load_prefix, plan_rows
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import InBatches, Runtime
@@ -44,6 +48,7 @@ def run(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> Callable[.
         root, out = options.pop("root", tiny.root), options.pop("out", tmp_path / "f")
         load = options.pop("load", load_prefix)
         workers, progress = options.pop("workers", 2), options.pop("progress", lambda blocks, total: blocks)
+        warn = options.pop("warn", None)
         return extract(
             rows,
             list(rows["role"]),
@@ -54,6 +59,7 @@ def run(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> Callable[.
             workers=workers,
             max_pixels=options.pop("max_pixels", 10**6),
             say=lambda line: None,
+            warn=warn,
             progress=progress,
         )
 
@@ -219,6 +225,77 @@ def test_the_time_by_part_is_told(run: Callable[..., Extraction]) -> None:
     assert set(seconds) == {"start", "decode", "views", "prefix", "write", "work"}
     assert all(spent > 0 for spent in seconds.values())
     assert set(run().seconds) == {"start", "work", "write"}  # nothing to do
+
+
+@pytest.mark.parametrize("views", range(6))
+def test_a_gpu_computes_hardly_more_images_than_there_are_rows(views: int) -> None:
+    """A batch has one shape, and what is missing is black: tasks that overshot it ran two of them, half of it black."""
+    rng = np.random.default_rng(views)
+    ids = [f"{i:05d}" for i in range(4000)]
+    plan = plan_rows(ids, ["test" if rng.random() < 0.2 else "train" for _ in ids], views)
+    tasks = [list(task) for task in extraction._tasks(plan, 64)]
+    assert [row for task in tasks for row in task] == plan
+    assert sum(len({image for image, _ in task}) for task in tasks) == len(ids)  # no image is decoded twice
+    computed = sum(-(-len(task) // 64) * 64 for task in tasks)
+    assert computed / len(plan) <= 1.05
+
+
+def test_an_image_of_more_views_than_a_batch_is_a_task_of_its_own() -> None:
+    plan = plan_rows(["a", "b", "c"], ["test", "train", "test"], 9)
+    tasks = [list(task) for task in extraction._tasks(plan, 8)]
+    assert [[image for image, _ in task] for task in tasks] == [["a"], ["b"] * 10, ["c"]]
+
+
+def test_extracting_on_cuda_gives_the_rows_of_the_cpu(
+    run: Callable[..., Extraction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a machine without the GPU neither reuses them nor takes them for its own."""
+    monkeypatch.setattr(runtimes, "CUDA_BATCH", 8)
+    run()
+    with faking():
+        assert run(out=tmp_path / "gpu").computed and not run(out=tmp_path / "gpu").computed
+    one, other = FeatureStore(tmp_path / "f"), FeatureStore(tmp_path / "gpu")
+    np.testing.assert_allclose(one.read(one.rows), other.read(one.rows), rtol=2e-3, atol=2e-3)
+    (maker,) = other.index.made_by
+    assert maker["runtime"] == "torch-cuda-contiguous" and maker["device"] == "NVIDIA Fake" and maker["batch"] == 8
+    assert one.spec.fingerprint != other.spec.fingerprint and run(out=tmp_path / "gpu").reused == 0
+
+
+def test_every_batch_that_computed_rows_stands_in_the_index(
+    run: Callable[..., Extraction], fake_cuda: FakeCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "CUDA_BATCH", 8)
+    true_forward, calls = FrozenPrefix.forward, [0]
+
+    def forward(self: FrozenPrefix, images: torch.Tensor) -> torch.Tensor:
+        calls[0] += len(images) == 8
+        if calls[0] > 2 and len(images) == 8:  # the first is the one that learns what memory it takes
+            raise torch.OutOfMemoryError("out of memory")
+        return true_forward(self, images)
+
+    monkeypatch.setattr(FrozenPrefix, "forward", forward)
+    warned: list[str] = []
+    run(workers=1, warn=warned.append)
+    assert [maker["batch"] for maker in read_index(tmp_path / "f").made_by] == [4, 8]
+    assert warned == ["out of memory on cuda: batch halved to 4"] and fake_cuda.emptied == 1
+
+
+def test_a_feature_that_is_not_finite_is_refused_by_the_worker(
+    run: Callable[..., Extraction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one writer was kept from its shard by it; the error names the image all the same."""
+    threads: list[str] = []
+    true_refuse = extraction.refuse_nonfinite
+
+    def refuse(features: Any, rows: Any) -> None:
+        threads.append(threading.current_thread().name)
+        features[1:2] = np.inf
+        true_refuse(features, rows)
+
+    monkeypatch.setattr(extraction, "refuse_nonfinite", refuse)
+    with pytest.raises(ShardError, match=r"NaN or infinite float16 features of image [0-9a-f]{64} view"):
+        run(workers=1)
+    assert threads and all(name.startswith("ThreadPool") for name in threads)
 
 
 def test_out_of_memory_on_a_device_is_said_and_stands_in_the_index(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,11 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_backbone
+from fake_cuda import FakeCuda
 
 from ffdi.errors import FfdiError, ParamsError
+from ffdi.features import runtimes
 from ffdi.features.backbones import FrozenPrefix
+from ffdi.features.devices import has_cuda
 from ffdi.features.extract import Prefix, load_prefix
-from ffdi.features.runtimes import InBatches, cached_graph, has_cuda, open_runtime, runtime_name
+from ffdi.features.runtimes import InBatches, Runtime, cached_graph, open_runtime, runtime_name
 from ffdi.features.spec import Backbone
 from ffdi.params import read_params
 
@@ -140,6 +147,199 @@ def test_a_device_without_room_for_one_image_is_a_clear_error() -> None:
     run, _, _ = in_batches(Device(most=0), 2)
     with pytest.raises(FfdiError, match="out of memory on cpu with a batch of one image"):
         run(IMAGES)
+
+
+def test_each_size_of_batch_that_computed_rows_is_told() -> None:
+    device = Device(most=8)
+    facts: dict[str, Any] = {"batch": 8}
+    run = InBatches(device, "cpu", facts, lambda line: None)
+    runtime = Runtime(8, run, facts, run.batches)
+    assert runtime.made_by == ({"batch": 8},)  # nothing computed: as it would be
+    run(np.zeros((8, 4, 4, 3), np.uint8))
+    device.most = 3
+    run(np.zeros((8, 4, 4, 3), np.uint8))
+    assert runtime.made_by == ({"batch": 2}, {"batch": 8})
+
+
+def test_a_batch_s_memory_is_free_before_the_device_is_asked_for_more() -> None:
+    """The error's traceback holds the frames that hold the activations: emptied under it, the cache keeps them."""
+    alive: list[weakref.ref[torch.Tensor]] = []
+    free: list[bool] = []
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        activation = torch.zeros(1000)
+        alive.append(weakref.ref(activation))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return images[:, :1, :1, 0].float()
+
+    run = InBatches(model, "cpu", {"batch": 4}, lambda line: free.append(alive[-1]() is None))
+    run(np.zeros((4, 8, 8, 3), np.uint8))
+    assert free == [True]
+
+
+def test_buffers_are_kept_and_nothing_of_a_former_batch_stays(fake_cuda: FakeCuda) -> None:
+    made: list[tuple[int, ...]] = []
+    empty = torch.empty
+
+    def counted(*shape: Any, **options: Any) -> torch.Tensor:
+        if options.get("pin_memory"):
+            made.append(tuple(shape[0]))
+        return empty(*shape, **options)
+
+    seen: list[torch.Tensor] = []
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images.cpu())
+        return images[:, 0].float()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "empty", counted)
+        run = InBatches(model, "cuda", {"batch": 4}, lambda line: None, slots=1)
+        first = run(IMAGES[:4])
+        again = run(IMAGES[4:])
+    assert made == [(4, 64, 64, 3), (4, 64, 3)]  # one for images, one for features
+    assert np.array_equal(first, IMAGES[:4, 0]) and np.array_equal(again, IMAGES[4:, 0])
+    assert np.array_equal(seen[1][:2], IMAGES[4:]) and not seen[1][2:].any()
+
+
+def test_features_leave_the_device_as_they_are_kept(fake_cuda: FakeCuda) -> None:
+    def model(images: torch.Tensor) -> torch.Tensor:
+        return images[:, 0, :2, 0].float() * torch.tensor([1.0, 1e6], device=images.device)
+
+    run = InBatches(model, "cuda", {"batch": 4}, lambda line: None, kept=torch.float16)
+    found = run(np.full((2, 4, 4, 3), 3, np.uint8))
+    assert found.dtype == np.float16 and found.tolist() == [[3.0, math.inf]] * 2
+
+
+def test_filling_the_buffers_takes_no_team_of_threads() -> None:
+    """16 workers of a machine of 16 cores had 273 threads: each worker's torch kept a team of its own."""
+    code = """
+import re, threading
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np, torch
+from ffdi.features.runtimes import InBatches
+def threads(): return int(re.search(r"Threads:\\s+(\\d+)", open("/proc/self/status").read())[1])
+torch.set_num_threads(16)
+run = InBatches(lambda x: x[:, :2, :2, 0].float(), "cpu", {"batch": 64}, print, slots=16)
+images, gate = np.zeros((64, 224, 224, 3), np.uint8), threading.Barrier(8)
+before = threads()
+def work(_):
+    gate.wait()
+    return run(images).shape
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(work, range(8)))
+    print(threads() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == 8  # the workers
+
+
+def test_one_thread_compiles_at_a_time() -> None:
+    """Also after a halving, when every worker meets the new shape at once; and all with the same count of threads."""
+    compiling, most, compiled = [0], [0], set[int]()
+    counts: list[int] = []
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        counts.append(torch.get_num_threads())
+        size = len(images)
+        if size not in compiled:
+            compiling[0] += 1
+            most[0] = max(most[0], compiling[0])
+            time.sleep(0.02)
+            compiling[0] -= 1
+            if size > 4:
+                raise torch.OutOfMemoryError("out of memory")
+            compiled.add(size)
+        return images[:, :1, :1, 0].float()
+
+    run = InBatches(model, "cpu", {"batch": 8}, lambda line: None, slots=8, compiled=True)
+
+    def work(at: int) -> tuple[int, ...]:
+        if at % 2:
+            torch.set_num_threads(1 + at)  # a thread's own
+        return run(np.zeros((8, 4, 4, 3), np.uint8)).shape
+
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(work, range(16))) == {(8, 1, 1)}
+    finally:
+        torch.set_num_threads(threads)
+    assert most == [1] and set(counts) == {threads}
+
+
+def test_a_runtime_moves_a_copy_and_leaves_the_prefix(
+    fake_cuda: FakeCuda, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ladder and the bundle have the same prefix, and give it images of the CPU or hash its float32."""
+    monkeypatch.setattr(runtimes, "CUDA_BATCH", 4)
+    for precision in ("float32", "bfloat16", "tf32"):
+        made = load_prefix(tiny_backbone(runtime="auto", precision=precision, dtype="float32"), weights)
+        assert made.module is not None
+        before = {k: v.clone() for k, v in made.module.state_dict().items()}
+        found = made.open().run(IMAGES)
+        after = made.module.state_dict()
+        assert {(v.device.type, v.dtype) for v in after.values()} == {(v.device.type, v.dtype) for v in before.values()}
+        assert all(torch.equal(before[k], v) for k, v in after.items())
+        with torch.inference_mode():
+            due = made.module(torch.from_numpy(IMAGES)).numpy()
+        if precision != "bfloat16":  # random weights leave little of eight bits
+            assert np.linalg.norm(found - due) < 1e-4 * np.linalg.norm(due)
+
+
+def test_a_prefix_in_tf32_says_so_and_computes_so(
+    fake_cuda: FakeCuda, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "CUDA_BATCH", 4)
+    allowed: list[bool] = []
+    true_forward = FrozenPrefix.forward
+
+    def forward(self: FrozenPrefix, images: torch.Tensor) -> torch.Tensor:
+        allowed.append(torch.backends.cudnn.allow_tf32)
+        return true_forward(self, images)
+
+    monkeypatch.setattr(FrozenPrefix, "forward", forward)
+    fingerprints = set()
+    for precision in ("float32", "tf32"):
+        made = load_prefix(tiny_backbone(runtime="auto", precision=precision), weights)
+        fingerprints.add(made.spec.fingerprint)
+        runtime = made.open()
+        allowed.clear()
+        runtime.run(IMAGES[:2])
+        assert allowed == [precision == "tf32"] and runtime.facts["precision"] == precision
+    assert len(fingerprints) == 2
+
+
+def test_the_memory_format_is_asked_for_and_known(
+    fake_cuda: FakeCuda, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "CUDA_BATCH", 2)
+    formats: list[bool] = []
+    true_forward = FrozenPrefix.forward
+
+    def forward(self: FrozenPrefix, images: torch.Tensor) -> torch.Tensor:
+        kernel = next(p for p in self.parameters() if p.dim() == 4 and p.shape[1] > 1)
+        formats.append(kernel.is_contiguous(memory_format=torch.channels_last))
+        return true_forward(self, images)
+
+    monkeypatch.setattr(FrozenPrefix, "forward", forward)
+    fingerprints = set()
+    for layout in ("contiguous", "channels_last"):
+        made = load_prefix(tiny_backbone(runtime="auto", memory_format=layout), weights)
+        made.open()
+        fingerprints.add(made.spec.fingerprint)
+        assert formats.pop() == (layout == "channels_last")
+    assert len(fingerprints) == 2
+
+
+def test_where_the_prefix_runs_is_said(fake_cuda: FakeCuda, weights: Path) -> None:
+    lines = [load_prefix(tiny_backbone(runtime=r), weights).device_line for r in ("auto", "onnxruntime")]
+    assert lines == [
+        "cuda: NVIDIA Fake, driver 570.86.15",
+        "cpu: runtime onnxruntime is asked for (not used: NVIDIA Fake, driver 570.86.15)",
+    ]
 
 
 def test_many_threads_share_a_device() -> None:
