@@ -2,8 +2,8 @@
 
 `pillow` is the decode policy of the project. `nvjpeg`, off by default, decodes and resizes plain JPEGs on the GPU, many
 at once; its pixels differ a little, so it is a part of the fingerprint. Which decoder an image gets depends on its bytes
-alone: Pillow has whatever needs the policy's care (EXIF rotation, CMYK, grey, other formats, a JPEG without its end
-marker) and the JPEGs that nvJPEG refuses as damaged or unsupported. Both are counted. Whatever else goes wrong on the
+alone: Pillow has whatever needs the policy's care (EXIF rotation, CMYK, grey, RGB without YCbCr, other formats, a JPEG
+without its end marker) and the JPEGs that nvJPEG refuses as damaged or unsupported. Both are counted. Whatever else goes wrong on the
 GPU is an error, never Pillow's pixels under nvJPEG's name.
 """
 
@@ -119,11 +119,12 @@ class Decoder:
         return resize(open_image(data, max_pixels=self._max_pixels), self._size)
 
     def _plain_pixels(self, data: bytes) -> int | None:
-        """Of a whole JPEG in colour that need not be turned; None of any other bytes."""
+        """Of a whole JPEG in YCbCr that need not be turned; None of any other bytes."""
         try:
             with Image.open(io.BytesIO(data)) as header:
                 pixels = header.width * header.height
                 plain = header.format == "JPEG" and header.mode == "RGB" and pixels <= self._max_pixels
+                plain = plain and header.info.get("adobe_transform") != 0  # which says that it has no YCbCr
                 upright = plain and header.getexif().get(_EXIF_ORIENTATION, 1) == 1
         except Exception:  # Pillow's own path says what is wrong with it
             return None

@@ -104,6 +104,7 @@ def test_plain_jpegs_are_decoded_in_one_list_to_nearly_what_pillow_makes_of_them
         pytest.param(encoded(picture(0), "PNG"), id="PNG"),
         pytest.param(encoded(picture(0).convert("CMYK")), id="CMYK"),
         pytest.param(encoded(picture(0).convert("L")), id="grey"),
+        pytest.param(encoded(picture(0), keep_rgb=True), id="RGB, not YCbCr"),
         pytest.param(turned(), id="EXIF rotation"),
         pytest.param(encoded(picture(0, 160)), id="more than max_pixels"),
         pytest.param(b"no image", id="no image"),
