@@ -186,19 +186,22 @@ def test_the_stage_writes_both_files_and_says_each_pair(folds: pd.DataFrame, tmp
     assert result.exit_code == 0, result.output
     (line,) = result.stderr.splitlines()
     assert line.startswith("compare late_cut, mobilenet_v2: AUC -0.") and "mobilenet_v2 is better, p 0.0" in line
-    metrics = json.loads((tmp_path / "out.json").read_text())
+    metrics = json.loads((tmp_path / "details" / "out.json").read_text())
+    key = "late_cut_minus_mobilenet_v2_auc"
+    assert json.loads((tmp_path / "out.json").read_text()) == {key: metrics[key]}
     assert metrics["pairs"] == 1 and metrics["late_cut_minus_mobilenet_v2_auc_high"] < 0
     table = pd.read_csv(tmp_path / "table.csv")
     assert list(table) == COLUMNS and table["verdict"].tolist() == ["mobilenet_v2 is better"]
-    first = (tmp_path / "out.json").read_bytes()
+    first = (tmp_path / "details" / "out.json").read_bytes()
     run(tmp_path, "late_cut", "mobilenet_v2")
-    assert (tmp_path / "out.json").read_bytes() == first
+    assert (tmp_path / "details" / "out.json").read_bytes() == first
 
 
 def test_one_recipe_alone_has_no_pairs(folds: pd.DataFrame, tmp_path: Path) -> None:
     result = run(tmp_path, "late_cut")
     assert result.exit_code == 0 and not result.stderr, result.output
-    assert json.loads((tmp_path / "out.json").read_text()) == {"pairs": 0}
+    assert json.loads((tmp_path / "details" / "out.json").read_text()) == {"pairs": 0}
+    assert json.loads((tmp_path / "out.json").read_text()) == {}
     assert (tmp_path / "table.csv").read_text() == ",".join(COLUMNS) + "\n"
 
 

@@ -22,6 +22,7 @@ from PIL import Image, ImageFilter
 from ffdi.errors import ParamsError, ShardError
 from ffdi.evaluation import robustness
 from ffdi.evaluation.evaluate import Evaluation, evaluate
+from ffdi.evaluation.headline import OF_RECIPE
 from ffdi.evaluation.robustness import VIEW, perturbed_features
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import parse_level, render
@@ -278,6 +279,7 @@ def test_the_stage_judges_the_levels_of_its_recipes(recipes: str, trained: Train
         "model": shutil.copytree(trained.model, tmp_path / "models/tiny"),
         "perturbed": tmp_path / "levels",
         "out": tmp_path / "tiny.json",
+        "details": tmp_path / "all.json",
         "plots": tmp_path / "plots",
     }
     arguments = ["--recipe", "tiny", *(part for name, path in paths.items() for part in (f"--{name}", str(path)))]
@@ -286,9 +288,10 @@ def test_the_stage_judges_the_levels_of_its_recipes(recipes: str, trained: Train
     for _ in range(2):
         result = CliRunner().invoke(stage, arguments)
         assert result.exit_code == 0, result.output
-        outputs.append({p.name: p.read_bytes() for p in [paths["out"], *paths["plots"].iterdir()]})
+        outputs.append({p.name: p.read_bytes() for p in [paths["out"], paths["details"], *paths["plots"].iterdir()]})
     assert outputs[0] == outputs[1] and "robustness.csv" in outputs[0]
-    metrics = json.loads(paths["out"].read_text())
+    metrics = json.loads(paths["details"].read_text())
+    assert tuple(json.loads(paths["out"].read_text())) == OF_RECIPE
     asked = recipes == "[tiny]"
     assert ("robustness_jpeg_30_auc" in metrics, "robustness_crop_0_5_accuracy" in metrics) == (asked, asked)
     assert (tmp_path / "levels").exists() == asked
