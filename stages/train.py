@@ -3,6 +3,7 @@
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def main(
     from ffdi.files import sole_writer
     from ffdi.intake.tables import join, read_folds, read_images, write_table
     from ffdi.parallel import cpu_count, keep_freed_memory
-    from ffdi.tails.batches import Streamed, load_table
+    from ffdi.tails.batches import load_table
     from ffdi.tails.bundle import out_of_fold, save_bundle
     from ffdi.tails.checkpoint import Checkpoints, Epoch, training_key
     from ffdi.tails.heads import TailFactory
@@ -64,9 +65,10 @@ def main(
     rows = rows[rows["role"] == "train"].set_index("image_id")
     own = rows[rows["source"] == ""]  # the user's: what is validated on
     memory_gb = params.train.memory_gb
-    table = load_table(store, list(rows.index), list(rows["label"]), views=True, memory_gb=memory_gb, device=device)
-    if isinstance(table.features, Streamed):
-        say(f"train {name}: the features exceed train.memory_gb = {memory_gb:g}: read from the shards in every epoch")
+    tell = partial(_tell, name)
+    table = load_table(
+        store, list(rows.index), list(rows["label"]), views=True, memory_gb=memory_gb, device=device, say=tell
+    )
     network, _, digest = load_network(backbone.network, weights or params.weights_file(recipe.backbone))
     store.refuse_other_weights(digest)
     factory = TailFactory(network, backbone, recipe.head_spec(), store.spec.shape)
@@ -123,6 +125,7 @@ def main(
             validated=list(rows["source"] == ""),
             on_epoch=on_epoch,
             checkpoints=Checkpoints(out, training_key(facts)),
+            say=tell,
         )
         oof, threshold, temperature = out_of_fold(fits, table, own["fold"])
         save_bundle(
@@ -145,6 +148,10 @@ def main(
     if plots:
         write_table(plots / "history.csv", pd.DataFrame([vars(epoch) for epoch in history]))
     say(f"train {name}: {len(fits)} folds, threshold {threshold:.3f}, temperature {temperature:.2f}")
+
+
+def _tell(name: str, line: str) -> None:
+    say(f"train {name}: {line}")
 
 
 def live_curves(folder: Path) -> Any:

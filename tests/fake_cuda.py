@@ -8,6 +8,7 @@ torch's FakeTensorMode there are no numbers: no loss, no figure, no epoch to cho
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,6 +43,7 @@ class OnCuda(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         _refuse_two_devices(func, args, kwargs)
+        _COUNTS.launched += 1
         known: dict[int, Tensor] = {}  # by what carries the numbers: whatever is changed in place stays itself
         for t in tree_flatten((args, kwargs))[0]:
             if isinstance(t, Tensor):
@@ -50,14 +52,16 @@ class OnCuda(Tensor):
         args, kwargs = tree_map(lambda t: t.inner if isinstance(t, OnCuda) else t, (args, kwargs))
         if asked is not None:
             kwargs["device"] = torch.device("cpu")
-        out = func(*args, **kwargs)
-        return tree_map(lambda t: known[id(t)] if id(t) in known else _wrapped(t), out)
+        with torch.inference_mode(False):  # a view of a parameter is made in it, too, and keeps its version counter
+            out = func(*args, **kwargs)
+            return tree_map(lambda t: known[id(t)] if id(t) in known else _wrapped(t), out)
 
     device = property(lambda self: CUDA)
     is_cuda = property(lambda self: True)
     is_cpu = property(lambda self: False)
 
     def cpu(self, memory_format: torch.memory_format = torch.preserve_format) -> Tensor:
+        _COUNTS.moved += 1
         return _Down.apply(self)  # type: ignore[no-any-return]
 
     def to(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -97,6 +101,16 @@ class OnCuda(Tensor):
         return f"OnCuda({self.inner!r})"
 
 
+class _Counts(threading.local):
+    """Of a thread: operations on the device, and copies that the host waits for."""
+
+    launched = 0
+    moved = 0
+
+
+_COUNTS = _Counts()
+
+
 class _Up(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:  # type: ignore[override]
@@ -127,12 +141,13 @@ _true_to = Tensor.to
 def _to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Tensor.to: first the dtype, then the device."""
     args = tuple(a.device if isinstance(a, OnCuda) else a for a in args)
-    device, dtype, _, layout = torch._C._nn._parse_to(*args, **{k: v for k, v in kwargs.items() if k != "copy"})
+    device, dtype, at_once, layout = torch._C._nn._parse_to(*args, **{k: v for k, v in kwargs.items() if k != "copy"})
     moved = tensor
     if device is not None and device.type == "meta":
         return _true_to(tensor.inner if isinstance(tensor, OnCuda) else tensor, *args, **kwargs)
     if device is not None and device.type != tensor.device.type:
         moved = (_Up if device.type == "cuda" else _Down).apply(tensor)
+        _COUNTS.moved += not at_once
     options = {"dtype": dtype, "memory_format": layout, "copy": kwargs.get("copy")}
     options = {k: v for k, v in options.items() if v}
     return _true_to(moved, **options) if options else moved
@@ -183,6 +198,16 @@ class _Stream:
 class FakeCuda:
     """What the fixture gives: `memory`, free bytes that the device says to have, and what was asked of it."""
 
+    @property
+    def launched(self) -> int:
+        """Operations that this thread has given the device."""
+        return _COUNTS.launched
+
+    @property
+    def moved(self) -> int:
+        """Copies between the CPU and the device that this thread has waited for."""
+        return _COUNTS.moved
+
     def __init__(self) -> None:
         self.memory = 80 * 10**9
         self.total = 80 * 10**9
@@ -229,7 +254,10 @@ class FakeCuda:
                 return OnCuda(true_one_hot(labels.inner, num_classes))
             return true_one_hot(labels, num_classes)
 
+        from torchvision.transforms.v2 import _augment  # has the name of its own
+
         patch.setattr(torch.nn.functional, "one_hot", one_hot)
+        patch.setattr(_augment, "one_hot", one_hot)
         patch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
 
     def _empty(self) -> None:

@@ -101,10 +101,12 @@ def precision_on(device: torch.device, precision: str) -> Iterator[None]:
 
 
 @contextmanager
-def repeating(wanted: bool = True) -> Iterator[None]:
+def repeating(
+    wanted: bool = True, remedy: str = "set train.deterministic to false, or train.device to cpu"
+) -> Iterator[None]:
     """Compute the body with kernels that repeat their bytes, which CUDA alone must be told; else with the fastest.
 
-    Raises FfdiError naming the operation of which CUDA has no such kernel.
+    Raises FfdiError naming the operation of which CUDA has no such kernel, and the remedy.
     """
     import torch
 
@@ -114,12 +116,10 @@ def repeating(wanted: bool = True) -> Iterator[None]:
             _repeat_bytes(False)
         yield
     except RuntimeError as error:
-        if "deterministic" not in str(error) or isinstance(error, torch.OutOfMemoryError):
+        if "does not have a deterministic implementation" not in str(error):
             raise
-        raise FfdiError(
-            f"{str(error).split()[0]} has no kernel on CUDA that repeats its bytes: set train.deterministic to false, "
-            "or train.device to cpu"
-        ) from error
+        operation = str(error).split()[0]
+        raise FfdiError(f"{operation} has no kernel on CUDA that repeats its bytes: {remedy}") from error
     finally:
         if strict and not wanted:
             _repeat_bytes(True)

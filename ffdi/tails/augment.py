@@ -7,12 +7,14 @@ call: here every sample has parameters of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ffdi.errors import ParamsError, one_line
+from ffdi.tails.batched import blur_each, crop_each, noise_each, on_cpu
 from ffdi.tails.batches import one_thread
 
 Change = Callable[[Tensor], Tensor]
@@ -28,7 +30,7 @@ def augmentation(operations: Sequence[dict[str, Any]]) -> Change:
     steps = [(_operation(**operation), operation["p"]) for operation in operations]
 
     def apply(batch: Tensor) -> Tensor:
-        with one_thread():
+        with one_thread() if batch.device.type == "cpu" else nullcontext():
             return in_turn(batch)
 
     def in_turn(batch: Tensor) -> Tensor:
@@ -37,9 +39,13 @@ def augmentation(operations: Sequence[dict[str, Any]]) -> Change:
             if len(drawn) == len(batch):
                 batch = change(batch)
             elif len(drawn):
-                changed = change(batch.index_select(0, drawn.to(batch.device)))
-                for at, sample in zip(drawn.tolist(), changed, strict=True):  # index_copy_ takes ten times as long
-                    batch[at].copy_(sample)
+                at = drawn.to(batch.device, non_blocking=True)
+                changed = change(batch.index_select(0, at))
+                if batch.device.type != "cpu":
+                    batch.index_copy_(0, at, changed)
+                    continue
+                for place, sample in zip(drawn.tolist(), changed, strict=True):  # index_copy_ takes ten times as long
+                    batch[place].copy_(sample)
         return batch
 
     return apply
@@ -62,8 +68,13 @@ def _operation(name: str, p: float, **options: Any) -> Change:
 
         return checked
 
-    def each(change: Change) -> Change:
-        return images_alone(lambda batch: torch.stack([change(image) for image in batch]))
+    def each(change: Change, at_once: Change) -> Change:
+        def changed(batch: Tensor) -> Tensor:
+            if batch.device.type != "cpu":
+                return at_once(batch)
+            return torch.stack([change(image) for image in batch])
+
+        return images_alone(changed)
 
     def crop(image: Tensor) -> Tensor:
         return v2.RandomResizedCrop(image.shape[-2:], **options)(image)  # type: ignore[no-any-return]
@@ -71,7 +82,7 @@ def _operation(name: str, p: float, **options: Any) -> Change:
     def recompress(image: Tensor) -> Tensor:
         low, high = options["quality"]
         quality = int(torch.randint(low, high + 1, ()))
-        return functional.jpeg(image.cpu(), quality).to(image.device)  # type: ignore[no-any-return]
+        return functional.jpeg(image, quality)  # type: ignore[no-any-return]
 
     try:  # torchvision checks the options
         if name == "jitter":
@@ -79,16 +90,18 @@ def _operation(name: str, p: float, **options: Any) -> Change:
             return images_alone(lambda batch: _jitter(batch, **options))
         if name == "crop":
             v2.RandomResizedCrop(8, **options)
-            return each(crop)
+            return each(crop, crop_each(**options))
         if name == "jpeg":
             v2.JPEG(**options)
-            return each(recompress)
+            return images_alone(on_cpu(lambda batch: torch.stack([recompress(image) for image in batch])))
         if name == "blur":
-            return each(v2.GaussianBlur(**options))
+            return each(v2.GaussianBlur(**options), blur_each(**options))
         if name == "noise":
             if options["sigma"] < 0:
                 raise ValueError(f"sigma is negative ({options['sigma']})")
-            return images_alone(v2.GaussianNoise(**options))
+            drawn_there = v2.GaussianNoise(**options)  # on a GPU, by its own generator
+            drawn_here = noise_each(**options)
+            return images_alone(lambda batch: (drawn_there if batch.device.type == "cpu" else drawn_here)(batch))
     except (TypeError, ValueError) as error:
         raise ParamsError(f"augment {name!r}: {one_line(error)}") from error
     return flip
@@ -112,7 +125,7 @@ def _jitter(batch: Tensor, brightness: float, contrast: float, saturation: float
         own = slice(int(part[0]), int(part[-1]) + 1)
         images = batch[own].float()
         for change, factors in (changes[at] for at in order):
-            images = change(images, factors[own].view(-1, 1, 1, 1).to(batch.device))
+            images = change(images, factors[own].view(-1, 1, 1, 1).to(batch.device, non_blocking=True))
         jittered[own] = images.round_()
     return jittered
 
@@ -131,7 +144,8 @@ def _saturate(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    return (images * torch.tensor(_GREY, device=images.device).view(3, 1, 1)).sum(-3, keepdim=True)
+    weights = torch.tensor(_GREY).to(images.device, non_blocking=True)
+    return (images * weights.view(3, 1, 1)).sum(-3, keepdim=True)
 
 
 def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
@@ -148,7 +162,7 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     chroma = top - low
     hue = (chroma - low).add_(green).add_(blue).sub_(red).div_(chroma.clamp(min=1e-6))
     hue = hue.copysign_(green - blue).unsqueeze(-3)  # -3..3
-    places = torch.tensor(_PLACES, device=images.device).view(3, 1, 1)
+    places = torch.tensor(_PLACES).to(images.device, non_blocking=True).view(3, 1, 1)
     offset = (
         6 * turns - places + 3
     ) % 6 - 3  # so that |hue + offset| is at most 6: on the circle it is 3 - ||...| - 3|

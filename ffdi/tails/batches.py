@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ffdi.features.spec import Row
 from ffdi.features.store import FeatureStore
-from ffdi.parallel import ordered_map
+from ffdi.files import human_bytes
+from ffdi.parallel import memory_limit, ordered_map
 
 CPU = torch.device("cpu")
 _BLOCK = 256  # rows of a stream that are read together
@@ -87,6 +88,10 @@ class FeatureTable:
         ids = tuple(self.image_ids[i] for i in positions.tolist())
         return FeatureTable(ids, self.features, self.first[positions], self.views[positions], self.labels[positions])
 
+    def on_cpu(self) -> FeatureTable:
+        """The same images with their features in the CPU's memory, which gives the same batches."""
+        return replace(self, features=self.features.cpu()) if isinstance(self.features, Tensor) else self
+
     def clean(self, batch_size: int, device: torch.device = CPU) -> Iterator[tuple[Tensor, Tensor]]:
         """(features, labels) of view 0 in the table's order, on `device`."""
         sizes = [len(at) for at in torch.arange(len(self)).split(batch_size)]
@@ -148,20 +153,27 @@ def load_table(
     memory_gb: float,
     device: torch.device = CPU,
     view: int = 0,
+    say: Callable[[str], None] = lambda line: None,
 ) -> FeatureTable:
-    """The features of `image_ids` (all views, or `view` alone): on `device` where they fit `memory_gb`, else streamed.
+    """The features of `image_ids` (all views, or `view` alone): on `device` where they fit it, else in memory where they
+    fit `memory_gb` (and half of a container's memory), else streamed from their shards.
 
-    Raises ShardError when an image has no features.
+    A GPU keeps a quarter of its free memory for the training. `say` is told where they are not on the device. Raises
+    ShardError when an image has no features.
     """
     counts = [max(1, len(store.views(i))) if views else 1 for i in image_ids]
     rows = [(i, v + view) for i, n in zip(image_ids, counts, strict=True) for v in range(n)]
     row_bytes = math.prod(store.spec.shape) * np.dtype(store.spec.reads_as).itemsize
     features: Tensor | Streamed
-    if len(rows) * row_bytes <= memory_gb * 1e9:
-        features = torch.from_numpy(store.read(rows)).to(device)
+    size, most = len(rows) * row_bytes, min(memory_gb * 1e9, memory_limit() / 2)
+    if size <= most:
+        features = _on_device(torch.from_numpy(store.read(rows)), device, say)
     else:
+        own = most == memory_gb * 1e9
+        why = f"train.memory_gb = {memory_gb:g}" if own else f"half of the container's memory ({human_bytes(most)})"
+        say(f"the features exceed {why}: read from the shards in every epoch")
         store.refuse_missing(rows)
-        features = Streamed(store, rows, max(1, int(memory_gb * 1e9 / row_bytes / 3)))
+        features = Streamed(store, rows, max(1, int(most / row_bytes / 3)))
     views_of = torch.tensor(counts)
     return FeatureTable(
         tuple(image_ids),
@@ -170,3 +182,19 @@ def load_table(
         views_of,
         torch.tensor(np.asarray(labels, dtype=np.int64)),
     )
+
+
+def _on_device(features: Tensor, device: torch.device, say: Callable[[str], None]) -> Tensor:
+    """The features on the device; where a GPU has not the room, on the CPU, which gives the same batches."""
+    if device.type != "cuda":
+        return features
+    free = torch.cuda.mem_get_info(device)[0]
+    if features.nbytes <= free * 3 // 4:
+        with suppress(torch.OutOfMemoryError):
+            return features.to(device)
+        torch.cuda.empty_cache()
+    say(
+        f"the features ({human_bytes(features.nbytes)}) leave no room on the GPU ({human_bytes(free)} free): kept in "
+        "the CPU's memory, batches are copied"
+    )
+    return features

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ffdi.errors import BundleError, ShardError, one_line
+from ffdi.errors import BundleError, FfdiError, ShardError, one_line
 from ffdi.features.backbones import FrozenPrefix, build_network, without_classifier
 from ffdi.features.cuts import cut_network
 from ffdi.features.extract import Prefix
@@ -61,10 +61,13 @@ class Bundle:
 
     def fold_scores(self, table: FeatureTable, device: torch.device) -> dict[int, Scores]:
         """Calibrated P(fake) of view 0 of every image, by each fold's tail."""
-        return {
-            fold: sigmoid(predict_logits(tail.to(device), table, BATCH, device) / self.temperature)
-            for fold, tail in self.tails.items()
-        }
+        try:
+            return {
+                fold: sigmoid(predict_logits(tail.to(device), table, BATCH, device) / self.temperature)
+                for fold, tail in self.tails.items()
+            }
+        except torch.OutOfMemoryError as error:
+            raise FfdiError(f"out of memory on {device} with {BATCH} images: set train.device to cpu") from error
 
     def scores(self, table: FeatureTable, device: torch.device) -> Scores:
         """Calibrated P(fake), the mean over the folds."""

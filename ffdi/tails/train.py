@@ -216,12 +216,14 @@ def cross_validate(
     validated: Sequence[bool] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     checkpoints: Checkpoints | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[int, Fit]:
     """One fresh tail and optimizer per fold, each validated on its own fold and trained on all others.
 
     `folds` (N,) is the fold of every image of `table` (train rows alone); `run_folds`: the first so many, or all;
     `validated` (N,): false for images that train alone, synthesised fakes. With `checkpoints`, finished folds are read
-    and a broken one goes on.
+    and a broken one goes on. Where a GPU's memory runs out, the features leave it, which `say` is told, and the fold
+    begins again; FfdiError when that is not enough.
     """
     place = torch.tensor(list(folds))
     real_task = torch.ones(len(place), dtype=torch.bool) if validated is None else torch.tensor(list(validated))
@@ -229,26 +231,44 @@ def cross_validate(
         raise FfdiError("a test row came to training: only rows of role train may")
     fits = {}
     for fold in sorted(set(place.tolist()))[:run_folds]:
-        tail = fresh_tail(fold_seed(training.seed, fold))
         own, others = torch.nonzero((place == fold) & real_task).flatten(), torch.nonzero(place != fold).flatten()
-        train, validation = table.of(others), table.of(own)
-        try:
-            fits[fold] = fit(
-                tail,
-                train,
-                validation,
-                training,
-                fold=fold,
-                device=device,
-                on_epoch=on_epoch,
-                checkpoints=checkpoints,
-            )
-        except torch.OutOfMemoryError as error:  # to halve the batch here would be another recipe
+        options: dict[str, Any] = {"fold": fold, "device": device, "checkpoints": checkpoints}
+        options["on_epoch"] = _once(on_epoch)
+        done = _fit_in_memory(fresh_tail, table.of(others), table.of(own), training, **options)
+        if done is None and isinstance(table.features, Tensor) and table.features.is_cuda:
+            say(f"fold {fold}: out of memory on {device}: the features leave it, batches are copied")
+            table = table.on_cpu()
+            torch.cuda.empty_cache()
+            done = _fit_in_memory(fresh_tail, table.of(others), table.of(own), training, **options)
+        if done is None:  # to halve the batch here would be another recipe
             size = training.batch_size
             raise FfdiError(
                 f"fold {fold}: out of memory on {device} with batch_size {size}: set batch_size to {max(1, size // 2)}"
-            ) from error
+            )
+        fits[fold] = done
     return fits
+
+
+def _fit_in_memory(
+    fresh_tail: Callable[[int], Tail], train: FeatureTable, validation: FeatureTable, training: Training, **options: Any
+) -> Fit | None:
+    """A fit of a fresh tail, or None where the device's memory runs out: the error would keep the activations."""
+    try:
+        return fit(fresh_tail(fold_seed(training.seed, options["fold"])), train, validation, training, **options)
+    except torch.OutOfMemoryError:
+        return None
+
+
+def _once(on_epoch: Callable[[Epoch], None]) -> Callable[[Epoch], None]:
+    """Tell of each epoch once, though a fold that begins again comes by it twice."""
+    told: set[int] = set()
+
+    def tell(epoch: Epoch) -> None:
+        if epoch.epoch not in told:
+            told.add(epoch.epoch)
+            on_epoch(epoch)
+
+    return tell
 
 
 def fold_seed(seed: int, fold: int) -> int:

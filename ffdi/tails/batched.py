@@ -1,0 +1,94 @@
+"""Operations of augment.py on a whole batch of images at once, each sample with parameters of its own: for a GPU, where
+a kernel for each sample and step would take longer to launch than to run.
+
+Parameters are drawn on the CPU, in the order in which the CPU's way draws them; pixels are its own within a grey level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Change = Callable[[Tensor], Tensor]
+
+
+def crop_each(**options: Any) -> Change:
+    """torchvision's RandomResizedCrop, antialiased and bilinear."""
+    from torchvision.transforms import v2
+
+    def change(batch: Tensor) -> Tensor:
+        crop = v2.RandomResizedCrop(batch.shape[-2:], **options)
+        image = torch.empty(batch.shape[1:], device="meta")  # its size is all that is asked of it
+        drawn = [crop.make_params([image]) for _ in range(len(batch))]
+        boxes = torch.tensor([[d[k] for k in ("top", "height", "left", "width")] for d in drawn], dtype=torch.float32)
+        top, height, left, width = boxes.to(batch.device, non_blocking=True).unbind(1)
+        rows, columns = (_resized(*side) for side in ((top, height, batch.shape[-2]), (left, width, batch.shape[-1])))
+        return _separable(batch, rows, columns)
+
+    return change
+
+
+def blur_each(**options: Any) -> Change:
+    """torchvision's GaussianBlur."""
+    from torchvision.transforms import v2
+
+    blur = v2.GaussianBlur(**options)
+
+    def change(batch: Tensor) -> Tensor:
+        sigmas = torch.tensor([blur.make_params([])["sigma"] for _ in range(len(batch))])
+        wide, high = sigmas.to(batch.device, non_blocking=True).unbind(1)
+        rows = _blurred(high, blur.kernel_size[1] // 2, batch.shape[-2])
+        return _separable(batch, rows, _blurred(wide, blur.kernel_size[0] // 2, batch.shape[-1]))
+
+    return change
+
+
+def noise_each(sigma: float) -> Change:
+    """torchvision's GaussianNoise, drawn on the CPU: to the bit what it draws there."""
+
+    def change(batch: Tensor) -> Tensor:
+        noise = (torch.randn(batch.shape) * (sigma * 255)).to(torch.int16)
+        return (batch + noise.to(batch.device, non_blocking=True)).clamp(0, 255).to(torch.uint8)
+
+    return change
+
+
+def on_cpu(change: Change) -> Change:
+    """For what a CPU alone can do: one copy there and one back."""
+    return lambda batch: change(batch.cpu()).to(batch.device, non_blocking=True)
+
+
+def _separable(batch: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(B, C, H, W) uint8 -> rows (B, H, H) @ image @ columns (B, W, W) transposed, rounded."""
+    images = rows.unsqueeze(1) @ batch.float() @ columns.transpose(1, 2).unsqueeze(1)
+    return images.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _resized(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """(B, size, size) weights with which `length` pixels from `start` on (both (B,)) become `size`, as torch has them.
+
+    A triangle around each new pixel's centre, as wide as a new pixel is, at least as an old one; weights sum to 1.
+    """
+    pixels = torch.arange(size, device=start.device) + 0.5
+    start, length = start.view(-1, 1, 1), length.view(-1, 1, 1)
+    scale = length / size
+    distance = (pixels - start) - (pixels.view(-1, 1) * scale)
+    inside = (pixels > start) & (pixels < start + length)
+    weights = (1 - (distance / scale.clamp(min=1)).abs()).clamp_(min=0) * inside
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+def _blurred(sigma: Tensor, reach: int, size: int) -> Tensor:
+    """(B, size, size) weights of a Gaussian of `sigma` (B,) over `reach` pixels to either side, the border reflected."""
+    at = torch.arange(size, device=sigma.device, dtype=torch.float32)
+    to, sigma = at.view(-1, 1), sigma.view(-1, 1, 1)
+
+    def weights(distance: Tensor) -> Tensor:
+        return torch.exp(-0.5 * (distance / sigma) ** 2) * (distance.abs() <= reach)
+
+    mirrored = weights(-at - to) * (at > 0) + weights(2 * (size - 1) - at - to) * (at < size - 1)
+    found = weights(at - to) + mirrored
+    return found / found.sum(dim=2, keepdim=True)
