@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import Tiny, Trained, tiny_backbone, tiny_training
 from fake_cuda import FakeCuda, faking
 
+from ffdi.cli import main
 from ffdi.errors import ShardError
 from ffdi.evaluation.cross import score_files
 from ffdi.evaluation.evaluate import Evaluation, evaluate, state_hash
@@ -209,3 +211,15 @@ def test_explaining_after_a_score_on_cuda(trained: Trained, tiny: Tiny, fake_cud
     bundle.scores(load_table(store, ids, [0, 1], views=False, memory_gb=1, device=CUDA), CUDA)
     found = grad_cam(bundle, features, fake=fake)
     assert due is not None and found is not None and np.array_equal(due, found) and due.max() == 1
+
+
+def test_a_command_says_its_device_beside_its_scores(
+    trained: Trained, tiny: Tiny, fake_cuda: FakeCuda, tmp_path: Path
+) -> None:
+    threads = torch.get_num_threads()
+    file = tiny.root / tiny.rows["path"].iloc[0]
+    result = CliRunner().invoke(main, ["predict", str(file), "--model", str(trained.model)])
+    torch.set_num_threads(threads)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "predict: cuda: NVIDIA Fake, driver 570.86.15\n"
+    assert result.stdout.startswith(f"path,score,verdict\n{file},")
