@@ -37,7 +37,7 @@ LIMITS: dict[str, Any] = {"shard_rows": 32, "workers": 2, "max_pixels": 10**6}
 
 
 @pytest.fixture(autouse=True)
-def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_batches(no_cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtimes, "CUDA_BATCH", 8)
 
 

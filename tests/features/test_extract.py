@@ -247,7 +247,7 @@ def test_an_image_of_more_views_than_a_batch_is_a_task_of_its_own() -> None:
 
 
 def test_extracting_on_cuda_gives_the_rows_of_the_cpu(
-    run: Callable[..., Extraction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    no_cuda: None, run: Callable[..., Extraction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a machine without the GPU neither reuses them nor takes them for its own."""
     monkeypatch.setattr(runtimes, "CUDA_BATCH", 8)
