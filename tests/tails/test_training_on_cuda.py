@@ -263,7 +263,7 @@ class Stages:
 
 @pytest.fixture
 def stages(
-    trained: Trained, tiny: Tiny, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    no_cuda: None, trained: Trained, tiny: Tiny, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Stages]:
     threads = torch.get_num_threads()
     yield Stages(trained, tiny, weights, tmp_path, monkeypatch)
