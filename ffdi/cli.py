@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,10 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
+def _tell(name: str, line: str) -> None:
+    say(f"{name}: {line}")
+
+
 def bar(name: str, unit: str = "images") -> Callable[..., Any]:
     """A progress bar that names its stage: bar("extract mobilenet_v2")(blocks, total) yields the blocks.
 
@@ -101,7 +106,9 @@ def _scored(model: Path, files: Sequence[Path], max_pixels: int) -> tuple[Bundle
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
     bundle = load_bundle(model)
-    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_device("auto"), say=say)
+    command = click.get_current_context().info_name
+    tell = partial(_tell, command or "ffdi")
+    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_device("auto"), say=tell)
 
 
 @main.command(cls=OneLineErrors)
@@ -235,7 +242,7 @@ def evaluate(
             max_pixels=max_pixels,
             device=set_up_device("auto"),
             progress=bar(f"evaluate on {name}"),
-            say=say,
+            say=partial(_tell, f"evaluate on {name}"),
         )
         write_json(temporary, metrics := away.metrics)
     for path in away.seen["path"]:

@@ -53,9 +53,10 @@ def main(
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
     device = set_up_device(params.train.device)
-    say(f"ladder: {device_line(params.train.device)}")
     weights = weights or params.weights_file(recipe.backbone)
     prefix = load_prefix(backbone, weights)
+    line, own = device_line(params.train.device), prefix.device_line
+    say(f"ladder: {line}" if own == line else f"ladder: {line}; extraction: {own}")
     factory = TailFactory(load_network(backbone.network, weights)[0], backbone, recipe.head_spec(), prefix.spec.shape)
     training = recipe.training()
     with repeating(params.train.deterministic):

@@ -306,7 +306,15 @@ class Project:
 
 
 @pytest.fixture
-def fake_cuda() -> Iterator[FakeCuda]:
+def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine as it would be without the GPU that it may have."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.fixture
+def fake_cuda(no_cuda: None) -> Iterator[FakeCuda]:
     """A CUDA device that this machine does not have, see tests/fake_cuda.py."""
     from fake_cuda import faking
 

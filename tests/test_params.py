@@ -85,7 +85,7 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ("recipes.mobilenet_v2.class_weights", "equal", r"class_weights.*'balanced'"),
         ("recipes.mobilenet_v2.ema", 1.0, r"ema: .*less than 1"),
         ("recipes.mobilenet_v2.clip_grad", 0.0, r"clip_grad: .*greater than 0"),
-        ("recipes.mobilenet_v2.precision", "float16", r"precision: .*'float32' or 'bfloat16'"),
+        ("recipes.mobilenet_v2.precision", "float16", r"precision: .*'float32', 'tf32' or 'bfloat16'"),
         ("recipes.mobilenet_v2.augment", ["spin"], r"augment: augment operation 'spin' is not one of hflip"),
         ("recipes.mobilenet_v2.augment", [{"jpeg": {"q": 3}}], r"augment operation jpeg: option 'q' is not one of p"),
         ("recipes.mobilenet_v2.head.drop_path", 1.0, r"drop_path: .*less than 1"),

@@ -85,7 +85,6 @@ def climb(
     test = rows[rows["role"] == "test"]
     groups = test["group"].to_numpy(str)
     training = replace(training, views="all")
-    say(f"extraction: {prefix.device_line}")
     honest = _extract(rows, root, prefix, max_pixels, progress, say)
     careless = _extract(rows, root, prefix, max_pixels, progress, say, careless_on=device)
     train = rows[rows["role"] == "train"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -51,8 +50,13 @@ def perturbed_features(
     """
     bundle.refuse_other_features(spec)
     clean = replace(prefix_of(bundle), spec=spec)
-    if levels:
-        say(f"robustness: {clean.device_line}")
+    told: set[str] = set()
+
+    def tell(line: str) -> None:  # once, though each level meets it
+        if line not in told:
+            told.add(line)
+            say(f"robustness: {line}")
+
     for level in progress(levels, len(levels)):
         extract(
             test,
@@ -64,10 +68,6 @@ def perturbed_features(
             workers=workers,
             max_pixels=max_pixels,
             say=lambda line: None,
-            warn=partial(_say_of, level, say),
+            warn=tell,
         )
     return {level: FeatureStore(out / level) for level in levels}
-
-
-def _say_of(level: str, say: Callable[[str], None], line: str) -> None:
-    say(f"robustness {level}: {line}")

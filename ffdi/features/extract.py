@@ -164,7 +164,8 @@ def extract(
 
     `roles` (see plan_rows) stand in the order of `images`, which may have the fakes of with_synthesised. Raises
     InputError when a file is no longer the one that was ingested, FfdiError when the disk is too small, LockedError when
-    another process writes here. `warn` is told what the runtime and the decoder meet on the way, by default as `say` is.
+    another process writes here. `warn` is told what computes rows, where any are missing, and what that and the decoder
+    meet on the way; by default `say` is.
     """
     plan = plan_rows(list(images["image_id"]), roles, prefix.backbone.view_count)
     files = image_files(images)
@@ -174,7 +175,7 @@ def extract(
     parts, runtimes, decoders = Parts(), list[Runtime](), list[Decoder]()
 
     def compute(missing: Sequence[Row]) -> Generator[Features, None, None]:
-        say(prefix.device_line)
+        (warn or say)(prefix.device_line)
         say(f"{len(plan) - len(missing)} rows are there, {len(missing)} to compute")
         with parts.timed("start"):
             runtimes.append(prefix.open(warn or say))

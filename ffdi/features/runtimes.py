@@ -127,6 +127,7 @@ def _torch_cuda(b: Backbone, prefix: FrozenPrefix, name: str, facts: dict[str, A
     compiled = name.endswith("-compiled")
     if compiled:
         model = torch.compile(model)
+    torch.cuda.synchronize()  # the batches' own streams do not wait for the one that has laid out the weights
     kept = torch.float32 if b.dtype == "float32" else torch.float16
     run = InBatches(model, device, facts, say, precision=b.precision, kept=kept, compiled=compiled)
     with repeating(remedy="set runtime: onnxruntime"):  # learn its memory, and compile, before threads call

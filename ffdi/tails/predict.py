@@ -14,6 +14,7 @@ import torch
 
 from ffdi.errors import FfdiError
 from ffdi.features.decoders import Decoder
+from ffdi.features.devices import device_line
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import Runtime, open_runtime, runtime_line, runtime_name
 from ffdi.features.spec import Backbone, Features
@@ -59,6 +60,7 @@ def predict_files(
 def _runtime(bundle: Bundle, say: Callable[[str], None]) -> Runtime | None:
     b, prefix = bundle.backbone, bundle.prefix
     if prefix is None:
+        say(device_line())
         return None
     say(runtime_line(runtime_name(b)))
     return open_runtime(b, bundle.facts["provenance"]["weights_sha256"], lambda: prefix, say)

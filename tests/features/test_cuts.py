@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from fake_cuda import FakeCuda
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
@@ -298,3 +299,19 @@ def test_a_module_that_is_never_called_is_no_cut() -> None:
     network.spare = nn.Linear(1, 1)
     with pytest.raises(ParamsError, match="0 times"):
         cut_network(network, "spare")
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"), [("timm:vit_tiny_patch16_224", "blocks.6"), ("timm:swin_tiny_patch4_window7_224", "layers.2")]
+)
+def test_no_part_of_a_transformer_stays_behind_on_the_cpu(name: str, cut: str, fake_cuda: FakeCuda) -> None:
+    """Tables of positions, masks and windows are made at the cut, or on the way: all on the device."""
+    network = without_classifier(build_network(name), name)
+    prefix, body = cut_network(network, cut)
+    assert prefix is not None
+    frozen, device = FrozenPrefix(prefix, (0.5,) * 3, (0.5,) * 3).to("cuda"), torch.device("cuda:0")
+    body.to("cuda")
+    images = torch.zeros(1, 224, 224, 3, dtype=torch.uint8).to("cuda")
+    with torch.no_grad():
+        features = frozen(images)
+        assert features.device == body.eval()(features).device == body.train()(features).device == device
