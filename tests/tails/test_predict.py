@@ -153,4 +153,4 @@ def test_what_nvjpeg_left_to_pillow_is_said(
     said: list[str] = []
     files = [tiny.root / tiny.rows["path"].iloc[0], tmp_path / "a.png"]
     assert len(list(predict_files(bundle, files, max_pixels=10**6, device=CPU, say=said.append))) == 2
-    assert said == ["nvjpeg decoded 1 images; Pillow decoded 1 that are no plain JPEGs"]
+    assert said[-1] == "nvjpeg decoded 1 images; Pillow decoded 1 that are no plain JPEGs"
