@@ -23,6 +23,7 @@ CUDA = torch.device("cuda:0")
 _FACTORIES = ("arange", "empty", "full", "linspace", "ones", "rand", "randint", "randn", "randperm", "tensor", "zeros")
 _LIKE = ("empty_like", "full_like", "ones_like", "rand_like", "randn_like", "zeros_like")
 _BETWEEN = ("aten::_to_copy", "aten::copy_", "aten::_foreach_copy_")  # they are what moves tensors between devices
+_DRAWN_THERE = ("aten::rand_like", "aten::randn_like")  # by the device's own generator, not by the CPU's
 
 
 class OnCuda(Tensor):
@@ -53,7 +54,12 @@ class OnCuda(Tensor):
         if asked is not None:
             kwargs["device"] = torch.device("cpu")
         with torch.inference_mode(False):  # a view of a parameter is made in it, too, and keeps its version counter
-            out = func(*args, **kwargs)
+            if func._schema.name in _DRAWN_THERE:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(99)
+                    out = func(*args, **kwargs)
+            else:
+                out = func(*args, **kwargs)
             return tree_map(lambda t: known[id(t)] if id(t) in known else _wrapped(t), out)
 
     device = property(lambda self: CUDA)
