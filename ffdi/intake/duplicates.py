@@ -139,8 +139,9 @@ def _thinned(edges: Array, count: int) -> Array:
     key = np.unique((edges[:, 0] * count + edges[:, 1]) * 65 + edges[:, 2])
     key = key[np.concatenate([[True], key[1:] // 65 != key[:-1] // 65])[: len(key)]]
     edges = np.stack([key // 65 // count, key // 65 % count, key % 65], axis=1)
-    # A weight of 0 is no edge to scipy.
-    graph = coo_array((edges[:, 2] + 1.0, (edges[:, 0], edges[:, 1])), shape=(count, count))
+    # A weight of 0 is no edge to scipy, and scipy 1.15, the last one for Python 3.10, takes no 64-bit rows here.
+    ends = edges[:, :2].astype(np.int32)
+    graph = coo_array((edges[:, 2] + 1.0, (ends[:, 0], ends[:, 1])), shape=(count, count))
     tree = minimum_spanning_tree(graph.tocsr()).tocoo()
     return np.stack([tree.row, tree.col, tree.data.astype(np.int64) - 1], axis=1).astype(np.int64)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ class Streamed:
             yield from features.split([len(own) for own in window])
 
 
-@dataclass(frozen=True)
+@dataclass
 class FeatureTable:
     """The features of some images, with their labels.
 
@@ -88,9 +88,10 @@ class FeatureTable:
         ids = tuple(self.image_ids[i] for i in positions.tolist())
         return FeatureTable(ids, self.features, self.first[positions], self.views[positions], self.labels[positions])
 
-    def on_cpu(self) -> FeatureTable:
-        """The same images with their features in the CPU's memory, which gives the same batches."""
-        return replace(self, features=self.features.cpu()) if isinstance(self.features, Tensor) else self
+    def leave_device(self) -> None:
+        """Move the features to the CPU's memory; batches stay the same. Whoever holds this table lets the device's go."""
+        if isinstance(self.features, Tensor):
+            self.features = self.features.cpu()
 
     def clean(self, batch_size: int, device: torch.device = CPU) -> Iterator[tuple[Tensor, Tensor]]:
         """(features, labels) of view 0 in the table's order, on `device`."""

@@ -237,7 +237,7 @@ def cross_validate(
         done = _fit_in_memory(fresh_tail, table.of(others), table.of(own), training, **options)
         if done is None and isinstance(table.features, Tensor) and table.features.is_cuda:
             say(f"fold {fold}: out of memory on {device}: the features leave it, batches are copied")
-            table = table.on_cpu()
+            table.leave_device()
             torch.cuda.empty_cache()
             done = _fit_in_memory(fresh_tail, table.of(others), table.of(own), training, **options)
         if done is None:  # to halve the batch here would be another recipe

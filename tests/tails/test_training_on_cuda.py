@@ -186,7 +186,8 @@ def test_a_training_without_memory_first_lets_the_features_go(
     said, told = list[str](), list[tuple[int, int]]()
     options: dict[str, Any] = {"run_folds": 2, "device": CUDA, "say": said.append}
     options |= {"on_epoch": lambda e: told.append((e.fold, e.epoch)), "checkpoints": Checkpoints(tmp_path, "key")}
-    found = cross_validate(fresh, on(CUDA, table), FOLDS, training, **options)
+    found = cross_validate(fresh, given := on(CUDA, table), FOLDS, training, **options)
+    assert isinstance(given.features, torch.Tensor) and not given.features.is_cuda  # nobody keeps them there
     assert said == ["fold 0: out of memory on cuda: the features leave it, batches are copied"]
     assert told == [(fold, epoch) for fold in (0, 1) for epoch in range(3)] and fake_cuda.emptied == 1
     assert all(torch.equal(v, found[f].state[k]) for f, fitted in due.items() for k, v in fitted.state.items())
