@@ -210,7 +210,7 @@ def test_explaining_after_a_score_on_cuda(trained: Trained, tiny: Tiny, fake_cud
     due = grad_cam(bundle, features, fake=fake)
     bundle.scores(load_table(store, ids, [0, 1], views=False, memory_gb=1, device=CUDA), CUDA)
     found = grad_cam(bundle, features, fake=fake)
-    assert due is not None and found is not None and np.array_equal(due, found) and due.max() == 1
+    assert due is not None and found is not None and np.array_equal(due, found) and 0 < due.max() <= 1
 
 
 def test_a_command_says_its_device_beside_its_scores(
