@@ -188,7 +188,8 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[_Member]:
             opened = _open_tar(stream)
         while True:
             with _reading(after):
-                info = opened.next()
+                # Of an archive without members the first one is none, and Python 3.10 would look before its start.
+                info = opened.next() if opened.offset else None
             if info is None:
                 break
             opened.members.clear()  # type: ignore[attr-defined] # else a million of them stay in memory
