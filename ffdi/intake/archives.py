@@ -186,10 +186,10 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[_Member]:
     with _TarBytes(archive) as stream:
         with _reading(after):
             opened = _open_tar(stream)
-        while True:
+        empty = not opened.members  # type: ignore[attr-defined] # Python 3.10 would look before the start of one
+        while not empty:
             with _reading(after):
-                # Of an archive without members the first one is none, and Python 3.10 would look before its start.
-                info = opened.next() if opened.offset else None
+                info = opened.next()
             if info is None:
                 break
             opened.members.clear()  # type: ignore[attr-defined] # else a million of them stay in memory
