@@ -22,6 +22,7 @@ from PIL import Image
 
 from ffdi.bootstrap import auc_interval
 from ffdi.intake.copies import sketch
+from ffdi.intake.folds import drawn_order
 from ffdi.intake.images import open_image, read_image, to_array
 from ffdi.metrics import Metrics, auc, explain_nulls
 from ffdi.parallel import cpu_count, ordered_map
@@ -197,10 +198,8 @@ def cross_validated_scores(features: Array, label: Array, group: Array) -> Array
     folds = min(5, *(len(np.unique(group[label == c])) for c in (0, 1)))
     if folds < 2:
         return None
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=0)
-    return np.asarray(
-        cross_val_predict(_model(), features, label, groups=group, cv=splitter, method="decision_function")
-    )
+    cv, groups = StratifiedGroupKFold(folds), drawn_order(group, 0)
+    return np.asarray(cross_val_predict(_model(), features, label, groups=groups, cv=cv, method="decision_function"))
 
 
 def _neighbour_scores(embeddings: Array, label: Array, group: Array, neighbours: int = 5) -> Array:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ffdi.errors import InputError
 from ffdi.intake import folds as module
-from ffdi.intake.folds import assign_folds, balance_table, deal_groups, describe_clusters
+from ffdi.intake.folds import assign_folds, balance_table, deal_groups, describe_clusters, drawn_order
 from ffdi.intake.tables import FOLD_COLUMNS
 
 pytestmark = pytest.mark.filterwarnings("ignore:The least populated class")
@@ -320,6 +320,24 @@ def unevenness(strata: Any, part: Any, parts: int) -> float:
     return float((np.abs(out - even) / even).max())
 
 
+def test_groups_are_drawn_as_the_newest_sklearn_draws_them() -> None:
+    """And on the oldest one too, whose own shuffle gives folds that are far from even."""
+    import sklearn
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    rng = np.random.default_rng(0)
+    names, strata = rng.geometric(0.05, 600), rng.choice(["a", "b"], 600)
+
+    def parts(splitter: Any, groups: Any) -> list[list[int]]:
+        return [rows.tolist() for _, rows in splitter.split(strata, strata, groups)]
+
+    ours = parts(StratifiedGroupKFold(5), drawn_order(names, 7))
+    assert max(map(len, ours)) - min(map(len, ours)) < 20
+    assert all(not set(names[a]) & set(names[b]) for i, a in enumerate(ours) for b in ours[:i])
+    if tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 8):
+        assert ours == parts(StratifiedGroupKFold(5, shuffle=True, random_state=7), names)
+
+
 @pytest.mark.parametrize("seed", [0, 4, 10])
 def test_dealing_is_as_even_as_sklearn(seed: int) -> None:
     from sklearn.model_selection import StratifiedGroupKFold
@@ -327,9 +345,7 @@ def test_dealing_is_as_even_as_sklearn(seed: int) -> None:
     rng = np.random.default_rng(seed)
     names, strata = rng.geometric(0.01, 3000), rng.choice(["a", "b", "c"], 3000, p=[0.5, 0.4, 0.1])
     theirs = np.empty(3000, np.int64)
-    for number, (_, rows) in enumerate(
-        StratifiedGroupKFold(5, shuffle=True, random_state=0).split(strata, strata, names)
-    ):
+    for number, (_, rows) in enumerate(StratifiedGroupKFold(5).split(strata, strata, drawn_order(names, 0))):
         theirs[rows] = number
     ours = unevenness(strata, dealt(strata, names, 5), 5)
     assert ours <= unevenness(strata, theirs, 5) and ours < 0.05
