@@ -109,7 +109,7 @@ def record() -> None:
     made = figures_of(Path.cwd())
     if missing := [name for name in made.recipes if name not in made.scores]:
         sys.exit(f"record: {missing[0]} has no test scores here: run dvc repro first")
-    SCORES.mkdir(exist_ok=True)
+    SCORES.mkdir(parents=True, exist_ok=True)
     for stale in SCORES.glob("*.csv"):
         stale.unlink()
     for name, scores in made.scores.items():

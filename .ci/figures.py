@@ -62,6 +62,10 @@ class Figures:
     away: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     images: pd.DataFrame | None = None
 
+    @property
+    def recipes(self) -> list[str]:
+        return [name for name in self.metrics if name not in NOT_RECIPES]
+
 
 def read_figures(metrics: Path, *, plots: Path, models: Path, cross: Path, images: Path) -> Figures:
     """The figures in `metrics`, and what is there of the scores behind them."""

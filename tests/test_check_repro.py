@@ -16,7 +16,15 @@ from typing import Any
 import check_repro
 import pandas as pd
 import pytest
-from check_repro import changed_hashes, other_headlines, readme_with_figures, unequal
+from check_repro import (
+    changed_hashes,
+    other_headlines,
+    problems_elsewhere,
+    read_all,
+    readme_with_figures,
+    record,
+    unequal,
+)
 from figures import MEAN, Figures, digest, figure_differences, read_figures, score_differences
 
 HERE = Path(__file__).parent / "reproducing"
@@ -222,6 +230,46 @@ def test_readme_gets_the_recorded_figures(tmp_path: Path) -> None:
     assert "| late_cut | package:efficientnet-lite0 | 0.882 [0.836, 0.938] |" in made and "old" not in made
     (tmp_path / "README.md").write_text(made)
     assert readme_with_figures(tmp_path) == made
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """One whose pipeline has run, on the other processor."""
+    for made, place in (("metrics", "metrics/details"), ("plots", "metrics/plots"), ("models", "data/models")):
+        shutil.copytree(HERE / "demo/other" / made, tmp_path / place)
+    shutil.copy(HERE / "images.csv", tmp_path / "data")
+    shutil.copy(HERE / "demo/recorded/params.yaml", tmp_path)
+    (tmp_path / "README.md").write_text("<!-- results -->\n<!-- /results -->\n")
+    return tmp_path
+
+
+def test_what_is_recorded_comes_out_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout)
+    (checkout / ".ci/scores").mkdir(parents=True)
+    (checkout / ".ci/scores/gone.csv").touch()  # of a recipe that was
+    record()
+    kept = {file.stem: pd.read_csv(file) for file in (checkout / ".ci/scores").iterdir()}
+    assert set(kept) == {"efficientnet_lite0", "late_cut", "mobilenet_v2", "wide_resnet50_2"}
+    assert list(kept["late_cut"].columns) == ["image_id", "label", "score", *(f"fold_{n}" for n in range(5))]
+    assert (checkout / ".ci/machine").read_text() == check_repro.machine_type() + "\n"
+    assert "| late_cut |" in (checkout / "README.md").read_text()
+    committed = read_all(checkout / "metrics")
+    assert problems_elsewhere(checkout, committed) == []
+    committed["details/late_cut.json"]["auc"] = 0.5
+    kept["mobilenet_v2"].assign(score=0.9).to_csv(checkout / ".ci/scores/mobilenet_v2.csv", index=False)
+    (checkout / ".ci/scores/wide_resnet50_2.csv").unlink()
+    unrecorded, moved, figure = problems_elsewhere(checkout, committed)
+    assert unrecorded == "wide_resnet50_2: no scores are recorded: make record"
+    assert moved.startswith("mobilenet_v2: test scores differ by 0.")
+    assert figure.startswith("late_cut: auc: recorded 0.5, now 0.88")
+
+
+def test_nothing_is_recorded_of_a_pipeline_that_has_not_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout)
+    shutil.rmtree(checkout / "metrics/plots/late_cut")
+    with pytest.raises(SystemExit, match="late_cut has no test scores here: run dvc repro first"):
+        record()
+    assert not (checkout / ".ci").exists()
 
 
 def test_the_type_of_machine_names_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
