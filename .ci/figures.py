@@ -11,8 +11,9 @@ from nothing else follows what may differ here:
 - The threshold: to one that is as good on the out-of-fold scores, but for those that near to either.
 - What is counted at a threshold (accuracy, recall, ...): by the images that near to it.
 - The ends of an interval: by a multiple of its middle, for a draw may hold a group several times.
-- A p-value: by P_VALUE and a tenth of itself; a verdict may turn where its p-value is that near to the level.
-- Counts, names, reasons: not at all.
+- A p-value: by P_VALUE and a tenth of itself; a verdict may turn where its p-value is that near to the level. Above
+  NO_MATTER it says no more than that no difference is shown.
+- Counts, names, reasons: not at all; but the hash of random weights, whose BatchNorm is calibrated by sums.
 
 docs/reproducing.md says how the bounds were chosen.
 """
@@ -39,6 +40,7 @@ ELSEWHERE = 2  # times as far as a test score may one on other or worse images m
 RANK = 0.01
 P_VALUE = 0.02
 LEVEL = 0.05  # of the comparison's verdicts
+NO_MATTER = 0.1
 DIGEST_ROWS = 2000
 DIGITS = 1e-6  # a digest has six of them
 NOT_RECIPES = ("audit", "cross", "ladder", "summary")
@@ -178,7 +180,7 @@ class _Rule:
             return value - slack, value + slack
         if key.endswith("_p_corrected"):
             slack = P_VALUE + 0.1 * value
-            return value - slack, value + slack
+            return min(value - slack, NO_MATTER), 1.0 if value > NO_MATTER else value + slack
         if key == "threshold":
             return self._thresholds()
         sample = self._sample(key)
@@ -194,7 +196,9 @@ class _Rule:
         return key in COUNTED and sample is not None and None in self._possible(key, sample, key)
 
     def may_turn(self, key: str) -> bool:
-        """Whether a verdict may be another one."""
+        """Whether a verdict, or the hash of random weights, may be another one."""
+        if key == "weights_sha256":
+            return not (self.old["pretrained"] or self.new["pretrained"])
         p = f"{key.removesuffix('_verdict')}_p_corrected"
         return key.endswith("_verdict") and all(
             isinstance(m.get(p), float) and abs(m[p] - LEVEL) <= P_VALUE + 0.1 * LEVEL for m in (self.old, self.new)

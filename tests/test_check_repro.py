@@ -191,6 +191,20 @@ def test_a_verdict_may_turn_only_beside_its_level() -> None:
     ]
 
 
+def test_a_p_value_that_shows_nothing_may_be_any_other_such() -> None:
+    """Of two recipes whose AUCs differ by .033, .004 more made .53 of .42."""
+    key = "a_minus_b_auc_p_corrected"
+    assert figure_differences({"summary": {key: 0.533}}, Figures({"summary": {key: 0.425}})) == []
+    assert figure_differences({"summary": {key: 0.05}}, Figures({"summary": {key: 0.425}}))
+    assert figure_differences({"summary": {key: 0.425}}, Figures({"summary": {key: 0.05}}))
+
+
+@pytest.mark.parametrize(("pretrained", "lines"), [(False, 0), (True, 1)])
+def test_random_weights_are_made_of_sums(pretrained: bool, lines: int) -> None:
+    old, new = ({"weights_sha256": sha256, "pretrained": pretrained} for sha256 in ("a", "b"))
+    assert len(figure_differences({"one": old}, Figures({"one": new}))) == lines
+
+
 def test_on_the_same_type_of_machine_everything_is_equal() -> None:
     recorded = {f"details/{name}.json": dict(m) for name, m in run_of(HERE / "recipes/recorded").metrics.items()}
     made = copy.deepcopy(recorded)
