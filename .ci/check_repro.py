@@ -157,10 +157,9 @@ def main() -> None:
         clone = Path(folder) / "ffdi"
         subprocess.run(["git", "clone", "--quiet", str(here), str(clone)], check=True)
         committed = read_all(clone / "metrics")
-        problems = (
-            [] if readme_with_figures(clone) == (clone / "README.md").read_text(encoding="utf-8") else ["README.md"]
-        )
-        problems = [f"{name}: shows other figures than the committed ones: make record" for name in problems]
+        problems = []
+        if readme_with_figures(clone) != (clone / "README.md").read_text(encoding="utf-8"):
+            problems.append("README.md: shows other figures than the committed ones: make record")
         recorded_on = (clone / MACHINE).read_text().strip() if (clone / MACHINE).exists() else "no machine"
         lock = Path(folder) / "dvc.lock"
         lock.write_text((clone / "dvc.lock").read_text())

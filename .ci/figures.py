@@ -25,6 +25,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ffdi.evaluation.headline import NOT_RECIPES
 from ffdi.metrics import FPR_POINTS, class_metrics, roc_points
 
 MOST, MEAN = 0.2, 0.05  # of the standard deviation of a recipe's scores
@@ -43,7 +45,6 @@ LEVEL = 0.05  # of the comparison's verdicts
 NO_MATTER = 0.1
 DIGEST_ROWS = 2000
 DIGITS = 1e-6  # a digest has six of them
-NOT_RECIPES = ("audit", "cross", "ladder", "summary")
 COUNTED = tuple(class_metrics(1, 1, 1, 1))  # accuracy, balanced_accuracy, precision, ...
 Metrics = Mapping[str, Any]
 Array = npt.NDArray[Any]
@@ -100,14 +101,19 @@ def score_differences(recorded: pd.DataFrame, made: pd.DataFrame) -> list[str]:
     if (both["label"] != both["label_now"]).any():
         changed = int((both["label"] != both["label_now"]).sum())
         return [f"{changed} of {len(both)} test images are others now, or have another label"]
-    moved, spread = (both["score"] - both["score_now"]).abs(), float(both["score"].std(ddof=0))
-    most, mean = max(MOST_FLOOR, MOST * spread), max(MEAN_FLOOR, MEAN * spread)
+    moved, (most, mean) = (both["score"] - both["score_now"]).abs(), _may_move(both["score"])
     if moved.max() <= most + DIGITS and moved.mean() <= mean + DIGITS:
         return []
     return [
         f"test scores differ by {moved.mean():.4f} on average and {moved.max():.4f} at most, over {len(both)} images; "
         f"another machine explains {mean:.4f} and {most:.4f}"
     ]
+
+
+def _may_move(scores: pd.Series) -> tuple[float, float]:
+    """How far one of a recipe's scores may move, and all of them on average."""
+    spread = float(scores.std(ddof=0))
+    return max(MOST_FLOOR, MOST * spread), max(MEAN_FLOOR, MEAN * spread)
 
 
 def figure_differences(
@@ -240,6 +246,11 @@ class _Rule:
         share = max(float(near[sample.labels == label].mean()) for label in (0, 1))
         return max(RANK, share)
 
+    @cached_property
+    def _whole(self) -> _Sample | None:
+        """All test images of the file's own recipe: asked for by each of its figures."""
+        return self._of_recipe(self.name)
+
     def _of_recipe(self, name: str) -> _Sample | None:
         """All test images of a recipe, and how far the scores of the recorded ones have moved."""
         table = self.made.scores.get(name)
@@ -251,7 +262,7 @@ class _Rule:
         """How far a recipe's scores have moved at most; where it is not recorded, how far they may."""
         recorded, table = self.digests.get(name), self.made.scores[name]
         if recorded is None or column not in recorded:
-            return ELSEWHERE * max(MOST_FLOOR, MOST * float(table["score"].std(ddof=0)))
+            return ELSEWHERE * _may_move(table["score"])[0]
         both = recorded.merge(table, on="image_id", suffixes=("", "_now"))
         return float((both[column] - both[f"{column}_now"]).abs().max()) + DIGITS
 
@@ -261,9 +272,10 @@ class _Rule:
             pair = re.split("_(?:auc|accuracy)", key)[0]
             away, recipe = self.made.away.get(pair), pair.partition("_on_")[0]
             return None if away is None else _sample(away, "score", ELSEWHERE * self._reach(recipe))
-        whole, table = self._of_recipe(self.name), self.made.scores.get(self.name)
-        if whole is None or table is None:
+        whole = self._whole
+        if whole is None:
             return None
+        table = self.made.scores[self.name]
         if key.startswith("val_auc"):
             oof = self.made.oof.get(self.name)
             return None if oof is None else _sample(oof, "score", ELSEWHERE * whole.reach)
@@ -279,18 +291,25 @@ class _Rule:
         return self._with_attribute(key, whole) if key.startswith("attr_") else whole
 
     def _with_attribute(self, key: str, whole: _Sample) -> _Sample | None:
-        if self.made.images is None:
-            return None
-        images = self.made.scores[self.name][["image_id"]].merge(self.made.images, on="image_id", how="left")
-        for column in images.columns[1:]:
-            for value in sorted(set(images[column]), key=len, reverse=True):
-                if re.match(rf"{re.escape(column)}[_=]{re.escape(value)}_(auc|accuracy)", key):
-                    own = (images[column] == value).to_numpy()
-                    labels = whole.labels[own]
-                    compared = own if len(np.unique(labels)) > 1 else own | (whole.labels != labels[0])
-                    ranked = (whole.labels[compared], whole.scores[compared])
-                    return _Sample(labels, whole.scores[own], whole.reach, ranked)
+        for column, value, own in self._values:
+            if re.match(rf"{re.escape(column)}[_=]{re.escape(value)}_(auc|accuracy)", key):
+                labels = whole.labels[own]
+                compared = own if len(np.unique(labels)) > 1 else own | (whole.labels != labels[0])
+                ranked = (whole.labels[compared], whole.scores[compared])
+                return _Sample(labels, whole.scores[own], whole.reach, ranked)
         return None
+
+    @cached_property
+    def _values(self) -> list[tuple[str, str, Array]]:
+        """Each attribute and value, of one attribute the longest first, with which test images have it."""
+        if self.made.images is None:
+            return []
+        images = self.made.scores[self.name][["image_id"]].merge(self.made.images, on="image_id", how="left")
+        return [
+            (column, value, (images[column] == value).to_numpy())
+            for column in images.columns[1:]
+            for value in sorted(set(images[column]), key=len, reverse=True)
+        ]
 
     def _possible(self, key: str, sample: _Sample, figure: str) -> list[float | None]:
         """The figure with every near image on the one side of the threshold and on the other."""
