@@ -55,8 +55,9 @@ def figures_of(checkout: Path) -> Figures:
 
 
 def read_all(folder: Path) -> dict[str, Any]:
-    """Every JSON of a metrics folder, by its path."""
-    return {str(f.relative_to(folder)): json.loads(f.read_text()) for f in sorted(folder.rglob("*.json"))}
+    """Every tracked JSON of a metrics folder, by its path: those below plots are DVC's, and a clone has none."""
+    files = [*folder.glob("*.json"), *folder.glob("details/*.json")]
+    return {str(file.relative_to(folder)): json.loads(file.read_text()) for file in sorted(files)}
 
 
 def unequal(committed: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:

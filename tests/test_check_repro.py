@@ -8,8 +8,11 @@ of an older processor (AVX2), on one thread; and one of them with five defects.
 from __future__ import annotations
 
 import copy
+import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +287,41 @@ def test_nothing_is_recorded_of_a_pipeline_that_has_not_run(checkout: Path, monk
     with pytest.raises(SystemExit, match="late_cut has no test scores here: run dvc repro first"):
         record()
     assert not (checkout / ".ci").exists()
+
+
+@pytest.mark.parametrize("machine", ["the recorded one", "another"])
+def test_the_whole_check_of_a_clone(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], machine: str
+) -> None:
+    """Only the run itself is a stand-in: it leaves in the clone all that a pipeline leaves, DVC's files too."""
+    monkeypatch.chdir(checkout)
+    monkeypatch.setattr(sys, "argv", ["check_repro.py"])
+    record()
+    live = checkout / "metrics/plots/late_cut/train/live"
+    live.mkdir(parents=True)
+    (live / "metrics.json").write_text("{}")  # DVCLive's, which no clone has
+    (checkout / "dvc.lock").write_text("stages: {}\n")
+    (checkout / ".gitignore").write_text("data\nmetrics/plots\n")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "figures"]):
+        subprocess.run([*git, *command], check=True)
+    if machine == "another":
+        monkeypatch.setattr(check_repro, "machine_type", lambda: machine)
+    figure: dict[str, float] = {}
+
+    def repro(clone: Path) -> list[str]:
+        for folder in ("data", "metrics"):
+            shutil.copytree(checkout / folder, clone / folder, dirs_exist_ok=True)
+        for file, value in figure.items():
+            (clone / file).write_text(json.dumps(json.loads((clone / file).read_text()) | {"auc": value}))
+        return []
+
+    monkeypatch.setattr(check_repro, "repro", repro)
+    check_repro.main()
+    assert " metrics files come out again" in capsys.readouterr().out
+    figure["metrics/details/late_cut.json"] = 0.5
+    with pytest.raises(SystemExit, match=r"do not come out again:\n  (details/)?late_cut(.json)?: auc: .* 0.5"):
+        check_repro.main()
 
 
 def test_the_type_of_machine_names_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
