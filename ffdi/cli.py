@@ -121,7 +121,7 @@ def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
     """
     import csv
 
-    from ffdi.intake.layouts import image_files
+    from ffdi.intake.walk import image_files
 
     files = [f for path in images for f in ([path / p for p in image_files(path)] if path.is_dir() else [path])]
     bundle, scores = _scored(model, files, max_pixels)
@@ -154,7 +154,7 @@ def submit(list_file: Path, root: Path, out: Path, model: Path, max_pixels: int)
 
     from ffdi.files import replacing
     from ffdi.intake.ingest import DISK_FAULT
-    from ffdi.intake.layouts import read_list
+    from ffdi.intake.label_files import read_list
 
     listed = read_list(list_file, root)
     bundle, scores = _scored(model, [file for _, file in listed], max_pixels)

@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 from ffdi.errors import ParamsError
 from ffdi.features.views import parse_level, resolve_policy
 from ffdi.intake.archives import unpacked
-from ffdi.intake.layouts import CLASSES
+from ffdi.intake.layouts import Layout
 from ffdi.tails.operations import resolve_augment
 
 if TYPE_CHECKING:  # they load torch, which half of the stages do without
@@ -52,7 +52,7 @@ class Data(Section):
     root: str
     layout: Literal["imagefolder", "multi_ffdi", "csv"] = "csv"
     table: str = "labels.csv"
-    classes: dict[str, Annotated[int, Field(ge=0, le=1)]] = CLASSES
+    classes: dict[str, Annotated[int, Field(ge=0, le=1)]] | None = None
     group: str | None = None
     limit: Positive | None = None
     max_pixels: Positive = 50_000_000
@@ -68,6 +68,10 @@ class Data(Section):
         """The folder of images: `override`, else `root`; of an archive, the folder that it is unpacked to, once."""
         root = override or resolve_path(self.root)
         return unpacked(root) if root.is_file() else root
+
+    def as_layout(self) -> Layout:
+        """How the data set is laid out, as the library takes it."""
+        return Layout(self.layout, self.table, self.classes, self.group, self.limit)
 
     @field_validator("group")
     @classmethod

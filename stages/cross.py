@@ -38,9 +38,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     with replacing_folder(folder) as made:
         for name, data in params.evaluate.cross.items():
             root = data.folder()
-            listed, _ = read_layout(
-                root, layout=data.layout, table=data.table, classes=data.classes, group=data.group, limit=data.limit
-            )
+            listed = read_layout(root, data.as_layout()).rows
             progress = partial(bar(f"ingest {name}"), total=len(listed))
             intake = ingest(listed, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress)
             write_table(made / f"{name}-images.csv", intake.images)

@@ -22,17 +22,15 @@ def main(params_file: Path, root: Path | None, out: Path, rejected: Path) -> Non
     from ffdi.intake.tables import write_table
 
     data, root = params.data, params.root(root)
-    listed, unlisted = read_layout(
-        root, layout=data.layout, table=data.table, classes=data.classes, group=data.group, limit=data.limit
-    )
-    progress = partial(bar("ingest"), total=len(listed))
-    intake = ingest(listed, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress)
+    listing = read_layout(root, data.as_layout())
+    progress = partial(bar("ingest"), total=len(listing.rows))
+    intake = ingest(listing.rows, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress)
     write_table(out, intake.images)
     write_table(rejected, intake.rejected)
     fakes = int(intake.images["label"].sum())
     say(
         f"ingest: {len(intake.images)} images ({fakes} fake), {intake.duplicates} listed twice and merged, "
-        f"{len(intake.rejected)} rejected, {unlisted} on disk but not listed"
+        f"{len(intake.rejected)} rejected, {len(listing.skipped)} on disk but not listed"
     )
 
 

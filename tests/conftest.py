@@ -96,12 +96,12 @@ def make_tiny(folder: Path, *, count: int = 48, groups: int = 12, folds: int = 3
     from ffdi.intake.duplicates import perceptual_pairs
     from ffdi.intake.folds import assign_folds
     from ffdi.intake.ingest import ingest
-    from ffdi.intake.layouts import read_layout
+    from ffdi.intake.layouts import Layout, read_layout
     from ffdi.intake.tables import join, read_folds, read_images, write_table
 
     root = folder / "pictures"
     write_pictures(root, count, groups=groups, size=size)
-    listed, _ = read_layout(root, layout="csv", table="labels.csv", classes={}, group=None, limit=None)
+    listed = read_layout(root, Layout("csv")).rows
     images = ingest(listed, root, max_pixels=10**6, max_rejected=0.0).images
     table = assign_folds(
         images,

@@ -25,7 +25,7 @@ from ffdi.features.extract import load_prefix
 from ffdi.features.weights import load_network
 from ffdi.files import write_json
 from ffdi.intake.ingest import ingest
-from ffdi.intake.layouts import read_layout
+from ffdi.intake.layouts import Layout, read_layout
 from ffdi.intake.tables import read_images, write_table
 from ffdi.metrics import Metrics, auc
 from ffdi.tails.bundle import Bundle, load_bundle, mean_score
@@ -63,7 +63,7 @@ def away(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "labels.csv").write_text("path,label,group,maker\n" + "".join(
         f"{name},{number % 2},g{number // 2},{('', 'gan')[number % 2]}\n" for number, name in enumerate(names)
     ))  # fmt: skip
-    listed, _ = read_layout(root, layout="csv", table="labels.csv", classes={}, group=None, limit=None)
+    listed = read_layout(root, Layout("csv")).rows
     write_table(folder / "images.csv", ingest(listed, root, max_pixels=10**6, max_rejected=0.0).images)
     return root
 

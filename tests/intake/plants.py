@@ -23,7 +23,7 @@ from ffdi.intake.duplicates import perceptual_pairs
 from ffdi.intake.folds import assign_folds
 from ffdi.intake.images import open_image, perceptual_hash, read_bytes, to_array
 from ffdi.intake.ingest import ingest
-from ffdi.intake.layouts import CLASSES, read_layout
+from ffdi.intake.layouts import Layout, read_layout
 from ffdi.intake.probes import (
     WARN_ABOVE,
     Examined,
@@ -60,7 +60,7 @@ class DataSet:
         from ffdi.features.extract import embed, load_prefix
         from ffdi.features.weights import fetch_weights
 
-        listed, _ = read_layout(root, layout=layout, table="labels.csv", classes=CLASSES, group=None, limit=None)
+        listed = read_layout(root, Layout(layout)).rows
         images = ingest(listed, root, max_pixels=MAX_PIXELS, max_rejected=0.0).images
         sketches = read_sketches(root, list(images["path"]), max_pixels=MAX_PIXELS)
         copies = find_copies(sketches, lambda one, other: one != other).pairs

@@ -22,7 +22,7 @@ from ffdi import files
 from ffdi.errors import FfdiError, InputError
 from ffdi.intake import archives
 from ffdi.intake.archives import unpacked
-from ffdi.intake.layouts import CLASSES, read_layout
+from ffdi.intake.layouts import Layout, read_layout
 
 FACES = {"faces/real/a.jpg": b"a", "faces/fake/ä 人, 'b'.jpg": b"b" * 5000, "faces/fake/deep/c.jpg": b""}
 TARS = {"faces.tar": "", "faces.tar.gz": "gz", "faces.tar.bz2": "bz2", "faces.tar.xz": "xz"}
@@ -79,7 +79,7 @@ def test_an_archive_becomes_its_top_folder(tmp_path: Path, name: str) -> None:
     archive = packed(tmp_path, name, FACES)
     folder = unpacked(archive)
     assert contents(folder) == {path.removeprefix("faces/"): data for path, data in FACES.items()}
-    rows, _ = read_layout(folder, layout="imagefolder", table="", classes=CLASSES, group=None, limit=None)
+    rows = read_layout(folder, Layout("imagefolder")).rows
     assert list(rows["label"]) == [1, 1, 0]
 
 

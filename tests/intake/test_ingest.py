@@ -20,7 +20,7 @@ from PIL import Image
 from ffdi.errors import InputError
 from ffdi.intake.images import open_image, perceptual_hash
 from ffdi.intake.ingest import Intake, ingest
-from ffdi.intake.layouts import read_layout
+from ffdi.intake.layouts import Layout, read_layout
 from ffdi.intake.tables import IMAGE_COLUMNS, write_table
 
 STAGES = Path(__file__).parents[2] / "stages"
@@ -134,7 +134,7 @@ def test_the_same_bytes_in_conflict_are_an_error(tmp_path: Path, column: str, va
 
 def test_bytes_do_not_depend_on_workers_or_order(tmp_path: Path) -> None:
     write_pictures(tmp_path / "p", 24, groups=6, size=32)
-    listed, _ = read_layout(tmp_path / "p", layout="csv", table="labels.csv", classes={}, group=None, limit=None)
+    listed = read_layout(tmp_path / "p", Layout("csv")).rows
     listed = pd.concat([listed, listed.head(3), listing(("none.jpg", 1), ("gone.jpg", 1))], ignore_index=True)
     seen = set()
     for workers in (1, 2, 5):

@@ -10,17 +10,16 @@ import pandas as pd
 import pytest
 
 from ffdi.errors import InputError
-from ffdi.intake.layouts import CLASSES, image_files, read_layout, read_list
+from ffdi.intake.label_files import read_list
+from ffdi.intake.labels import CLASSES
+from ffdi.intake.layouts import Layout, Listing, read_layout
+from ffdi.intake.walk import image_files
 
 
 def read(root: Path, layout: str, **changes: Any) -> tuple[pd.DataFrame, int]:
-    settings: dict[str, Any] = {
-        "table": "labels.csv",
-        "classes": {"real": 0, "fake": 1},
-        "group": None,
-        "limit": None,
-    }
-    return read_layout(root, layout=layout, **(settings | changes))
+    """The rows, and how many files are on disk but not listed."""
+    listing: Listing = read_layout(root, Layout(layout, **changes))
+    return listing.rows, len(listing.skipped)
 
 
 def touch(root: Path, *paths: str) -> None:
@@ -186,7 +185,7 @@ def test_imagefolder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("other/x.jpg", r"folder 'other': not in data.classes \(real, fake\)"),
+        ("other/x.jpg", r"folder 'other': not in data.classes \(real, fake"),
         ("x.jpg", r"'x.jpg' outside any class folder"),
         ("val/other/x.jpg", r"folder 'val/other': not in data.classes"),
         ("val/x.jpg", r"'val/x.jpg' outside any class folder"),
