@@ -213,6 +213,7 @@ def evaluate(
     """
     import torch
 
+    from ffdi.evaluation.below_chance import explain
     from ffdi.evaluation.cross import cross_evaluate
     from ffdi.evaluation.evaluate import test_rows
     from ffdi.features.devices import set_up_device
@@ -247,6 +248,8 @@ def evaluate(
         write_json(temporary, metrics := away.metrics)
     for path in away.seen["path"]:
         say(f"{str(path)!r}: left out: the model was trained on it or on a near-duplicate")
+    for line in explain(metrics):
+        say(f"WARNING: {line}")
     say(f"{metrics['trained_on']} -> {name}: {said(metrics)}; {metrics['n_seen']} images left out")
     say(f"{out}")
 

@@ -20,6 +20,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     params = read_params(params_file)
     import torch
 
+    from ffdi.evaluation.below_chance import explain
     from ffdi.evaluation.cross import cross_evaluate, cross_metrics
     from ffdi.evaluation.headline import of_pairs, write_metrics
     from ffdi.features.devices import device_line, set_up_device
@@ -61,6 +62,8 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
                 write_table(made / f"{recipe}-on-{name}-scores.csv", away.scores)
                 write_table(made / f"{recipe}-on-{name}-seen.csv", away.seen[["image_id", "path"]])
                 found.append(away.metrics)
+                for line in explain(away.metrics):
+                    say(f"cross {recipe}: WARNING: {line}")
                 left_out = f"{len(away.seen)} known from the training and left out"
                 say(f"cross {recipe} on {name}: {said(away.metrics)}; {left_out}")
     write_metrics(cross_metrics(found), out, details, headline=of_pairs)

@@ -38,6 +38,7 @@ def main(
     recipe = params.recipe(name)
     import torch
 
+    from ffdi.evaluation.below_chance import explain
     from ffdi.evaluation.evaluate import evaluate, test_rows
     from ffdi.evaluation.headline import of_recipe, write_metrics
     from ffdi.evaluation.robustness import perturbed_features
@@ -45,7 +46,7 @@ def main(
     from ffdi.features.store import FeatureStore
     from ffdi.intake.tables import join, read_folds, read_images
     from ffdi.parallel import cpu_count, keep_freed_memory
-    from ffdi.tails.bundle import load_bundle
+    from ffdi.tails.bundle import load_bundle, read_oof
 
     torch.set_num_threads(cpu_count())
     keep_freed_memory()
@@ -81,11 +82,14 @@ def main(
             memory_gb=params.train.memory_gb,
             device=device,
             perturbed=sweep,
+            oof=read_oof(model),
             timed=times,
         )
     write_metrics(result.metrics, out or Path(f"metrics/{name}.json"), details, headline=of_recipe)
     if plots:
         result.write_plots(plots)
+    for line in explain(result.metrics):
+        say(f"evaluate {name}: WARNING: {line}")
     say(f"evaluate {name}: {said(result.metrics)}")
 
 

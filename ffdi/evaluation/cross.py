@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from ffdi.errors import InputError
+from ffdi.evaluation import below_chance
 from ffdi.evaluation.evaluate import judge
 from ffdi.features.extract import compute_rows, image_files
 from ffdi.features.quantised import as_stored
@@ -70,6 +71,7 @@ def cross_evaluate(
 def cross_metrics(found: Sequence[Metrics]) -> Metrics:
     """metrics/details/cross.json: of each of cross_evaluate's `RECIPE_on_DATA_*`, what says what it is worth there."""
     out: Metrics = {"evaluations": len(found)}
+    out["below_chance"] = sum("auc" in below_chance.keys_below(m) for m in found)
     for m in found:
         for figure in ("auc", "auc_low", "auc_high", "accuracy", "accuracy_low", "accuracy_high", "n_test", "n_seen"):
             key = f"{m['recipe']}_on_{m['tested_on']}_{figure}"

@@ -15,6 +15,7 @@ import torch
 
 from ffdi.bootstrap import auc_interval
 from ffdi.errors import FfdiError, InputError
+from ffdi.evaluation import below_chance
 from ffdi.evaluation.attributes import attribute_metrics, by_attribute
 from ffdi.evaluation.cost import cost
 from ffdi.evaluation.robustness import VIEW
@@ -54,12 +55,13 @@ def evaluate(
     memory_gb: float,
     device: torch.device,
     perturbed: Mapping[str, FeatureStore] | None = None,
+    oof: pd.DataFrame | None = None,
     timed: MutableMapping[str, float] | None = None,
 ) -> Evaluation:
     """Score the test rows of `rows` (images.csv joined with folds.csv) once, with the bundle's frozen threshold.
 
-    `perturbed` has the features of the same test rows by level of perturbed_features; `timed` is told the seconds that
-    all tails took for `images` test images, which are no part of the metrics. Raises InputError when there are
+    `perturbed` has the features of the same test rows by level of perturbed_features, `oof` is the bundle's oof.csv;
+    `timed` is told the seconds that all tails took for `images` test images, which are no part of the metrics. Raises InputError when there are
     no test rows, ShardError when the shards are of other features.
     """
     bundle.refuse_other_features(store.spec)
@@ -87,12 +89,27 @@ def evaluate(
         for row in sweep.to_dict("records")
         for figure in _FIGURES
     }
-    metrics = (
-        judged.metrics | explain_nulls(figures, "one class, or one group, in the test set") | cost(bundle, store.spec)
-    )
+    if oof is not None:
+        figures |= validation(oof, rows, resamples=resamples, seed=seed)
+    metrics = judged.metrics | explain_nulls(figures, "one class, or one group") | cost(bundle, store.spec)
     by_level = pd.DataFrame(dict(levels), index=ids)
     scores = judged.plots["scores"].join(by_level, on="image_id")
-    return Evaluation(metrics, {**judged.plots, "scores": scores, "robustness": sweep})
+    return Evaluation(below_chance.mark(metrics), {**judged.plots, "scores": scores, "robustness": sweep})
+
+
+def validation(oof: pd.DataFrame, rows: pd.DataFrame, *, resamples: int, seed: int) -> dict[str, float]:
+    """`fold_K_val_auc` with its interval over groups, of oof.csv's scores; NaN where undefined.
+
+    A fold whose labels are turned round against the rest is seen here and nowhere else.
+    """
+    known = oof.merge(rows[["image_id", "group"]], on="image_id")
+    out: dict[str, float] = {}
+    for fold, own in known.groupby("fold"):
+        labels, scores = own["label"].to_numpy(), own["score"].to_numpy()
+        low, high = auc_interval(labels, scores, own["group"].to_numpy(str), resamples=resamples, seed=seed)
+        key = f"fold_{fold}_val_auc"
+        out |= {key: auc(labels, scores), f"{key}_low": low, f"{key}_high": high}
+    return out
 
 
 def test_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -136,7 +153,7 @@ def judge(
     attributes = by_attribute(test, scores, **options)
     metrics |= attribute_metrics(test, attributes)
     plots = _plots(test, scores, by_fold, bundle.threshold) | {"folds": alone, "attributes": attributes}
-    return Evaluation(explain_nulls(metrics, "one class, or one group, in the test set"), plots)
+    return Evaluation(below_chance.mark(explain_nulls(metrics, "one class, or one group, in the test set")), plots)
 
 
 _FIGURES = ["auc", "auc_low", "auc_high", "accuracy"]

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ffdi.errors import InputError
+from ffdi.evaluation.below_chance import TURNED, explain, keys_below
 from ffdi.evaluation.compare import COLUMNS, NO_DIFFERENCE
 from ffdi.evaluation.headline import NOT_RECIPES
 from ffdi.intake.probes import FACTS, shortcuts
@@ -139,6 +140,8 @@ def verdict(results: Results) -> str:
     interval = "no interval"
     if best["auc_low"] is not None:
         interval = f"95 % interval {best['auc_low']:.3f} to {best['auc_high']:.3f}"
+    if "auc" in keys_below(best):
+        interval += f": {TURNED}: labels are most likely turned round"
     return (
         f"{name}, on {kind} prefix, tells fake from real at a test AUC of {best['auc']:.3f} "
         f"({interval}, {best['n_test']} images in {best['n_groups']} groups); {audit}."
@@ -148,7 +151,9 @@ def verdict(results: Results) -> str:
 def caveats(results: Results) -> list[str]:
     """What a reader who looks for the catch should know about the verdict, each in a sentence."""
     name, best = results.ranked[0]
-    audit, out = results.audit, []
+    audit = results.audit
+    out = [f"{recipe}: {line}." for recipe, m in results.ranked if m["pretrained"] for line in explain(m)]
+    out += [f"{m['recipe']}: {line}." for m in results.cross for line in explain(m)]
     if isinstance(groups := best["n_groups"], int) and groups < FEW_GROUPS:
         out.append(
             f"The test set has {groups} groups: an interval over so few is itself uncertain, and rather too narrow."

@@ -220,6 +220,13 @@ def _assembled(folder: Path, facts: Mapping[str, Any]) -> Bundle:
     return Bundle(backbone, frozen, tails, facts["threshold"], facts["temperature"], facts["prior"], seen, facts)
 
 
+def read_oof(folder: Path) -> pd.DataFrame:
+    """The out-of-fold scores of a bundle: image_id, fold, label, logit, score; load_bundle has checked the file's hash."""
+    table = read_table(folder / "oof.csv", ("image_id", "fold", "label", "logit", "score"))
+    typed: pd.DataFrame = table.astype({"fold": int, "label": int, "logit": float, "score": float})
+    return typed
+
+
 def prefix_of(bundle: Bundle) -> Prefix:
     """The bundle's prefix, for the extraction engine."""
     b, provenance = bundle.backbone, bundle.facts["provenance"]

@@ -265,4 +265,4 @@ def test_the_stage_judges_every_named_recipe(
     assert listed["path"].tolist() == seen["path"].tolist()
     assert (tmp_path / "folder" / "away-rejected.csv").read_text() == "path,reason\n"
     del params["evaluate"]["cross"]
-    assert figures() == {"evaluations": 0} and list((tmp_path / "folder").iterdir()) == []
+    assert figures() == {"evaluations": 0, "below_chance": 0} and list((tmp_path / "folder").iterdir()) == []

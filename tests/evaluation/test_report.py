@@ -180,6 +180,22 @@ def test_the_catch_is_said(tmp_path: Path, tiny: Tiny, trained: Trained) -> None
     assert "On the folds its AUC is higher, 0.700" in said
 
 
+def test_labels_that_are_most_likely_turned_round_come_first(metrics: Path, tiny: Tiny) -> None:
+    results = results_of(metrics, ["plain", "good"])
+    low: dict[str, Any] = {"auc": 0.2, "auc_low": 0.1, "auc_high": 0.3}
+    turned = replace(results, recipes=dict(results.recipes) | {"good": dict(results.recipes["good"]) | low})
+    assert "the whole interval lies below .5: labels are most likely turned round" in verdict(turned)
+    assert caveats(turned)[0].startswith("good: AUC 0.200 [0.100, 0.300] on the test set: the whole interval")
+    # A random prefix may land below chance by chance: its figures are shown, and accuse no label.
+    random = replace(results, recipes=dict(results.recipes) | {"plain": dict(results.recipes["plain"]) | low})
+    assert caveats(random) == caveats(results) and "turned" not in verdict(random)
+    away = {"recipe": "good", "trained_on": "here", "tested_on": "wild", **low, "accuracy": 0.3, "n_test": 9}
+    there = replace(results, cross=[away | {"n_groups": 3}])
+    assert caveats(there)[0].startswith("good: AUC 0.200 [0.100, 0.300] on wild: the whole interval")
+    page = render_page(there, tiny.rows, tiny.root, findings=None, max_pixels=10**6)
+    assert "on wild: the whole interval lies below .5" in page
+
+
 def test_a_check_that_was_not_run_does_not_pass(metrics: Path, tiny: Tiny) -> None:
     page = page_of(metrics, tiny, ["good"], unchecked={CHECKS[4]: "audit.use_embedding is off"})
     assert page.count("not run: audit.use_embedding is off") == 1

@@ -1,0 +1,71 @@
+"""AUCs whose whole interval lies below .5, and what each most likely is.
+
+A model that has learned nothing scores about .5. One that is wrong more often than chance explains has learned well, and
+its labels here and there mean opposite things: two well-known tables have 1 = real.
+"""
+
+from __future__ import annotations
+
+from ffdi.metrics import Metrics
+
+TURNED = "the whole interval lies below .5"
+
+
+def mark(metrics: Metrics) -> Metrics:
+    """`metrics` with `below_chance`, how many AUCs lie below chance, and where there are any, `below_chance_at`: their keys."""
+    kept: Metrics = {key: value for key, value in metrics.items() if not key.startswith("below_chance")}
+    found = keys_below(kept)
+    kept["below_chance"] = len(found)
+    if found:
+        kept["below_chance_at"] = ", ".join(found)
+    return kept
+
+
+def explain(metrics: Metrics) -> list[str]:
+    """A sentence for each kind of AUC below chance among a recipe's `metrics`, the most telling first.
+
+    Where all the test set lies below chance, so does most of what is a part of it: that one sentence says it then.
+    """
+    found = keys_below(metrics)
+    out = []
+    folds = [key for key in found if key.startswith("fold_") and key.endswith("_val_auc")]
+    if "auc" in found:
+        where = f"on {metrics['tested_on']}" if "tested_on" in metrics else "on the test set"
+        out.append(
+            f"{_said(metrics, 'auc')} {where}: {TURNED}, so its labels are most likely turned round (1 = real?): "
+            "set data.classes to what they mean, such as {'0': 1, '1': 0}"
+        )
+    if folds:
+        out.append(
+            f"{_named(metrics, folds)}: {TURNED}, so the labels of that part of the training images are most likely turned "
+            "round against the rest"
+        )
+    if "auc" in found:
+        return out
+    tails = [key for key in found if key.startswith("fold_") and key not in folds]
+    if tails:
+        out.append(
+            f"{_named(metrics, tails)} on the test set: {TURNED}, so what that fold trained on is most likely turned round"
+        )
+    if handled := [key for key in found if key.startswith("robustness_")]:
+        out.append(
+            f"{_named(metrics, handled)}: {TURNED}, so images that were handled so most likely get the opposite verdict"
+        )
+    if parts := [key for key in found if key.startswith("attr_")]:
+        out.append(f"{_named(metrics, parts)}: {TURNED}, so the labels of these images are most likely turned round")
+    return out
+
+
+def keys_below(metrics: Metrics) -> list[str]:
+    """The keys of AUCs whose interval's high end is below .5."""
+    ends = [key for key in metrics if key.endswith("auc_high")]
+    return [key.removesuffix("_high") for key in ends if isinstance(end := metrics[key], float) and end < 0.5]
+
+
+def _named(metrics: Metrics, keys: list[str], most: int = 3) -> str:
+    told = "; ".join(f"{key.removesuffix('_auc')}: {_said(metrics, key)}" for key in keys[:most])
+    return told + (f" and {len(keys) - most} more" if len(keys) > most else "")
+
+
+def _said(metrics: Metrics, key: str) -> str:
+    return f"AUC {metrics[key]:.3f} [{metrics[f'{key}_low']:.3f}, {metrics[f'{key}_high']:.3f}]"

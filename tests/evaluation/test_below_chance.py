@@ -1,0 +1,139 @@
+"""An AUC whose whole interval lies below .5 is said as what it most likely is, wherever labels and scores meet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Tiny, Trained
+
+from ffdi.evaluation import cross
+from ffdi.evaluation import evaluate as module
+from ffdi.evaluation.below_chance import explain, keys_below, mark
+from ffdi.evaluation.evaluate import evaluate, validation
+from ffdi.features.store import FeatureStore
+from ffdi.metrics import Metrics
+from ffdi.tails.batches import FeatureTable
+from ffdi.tails.bundle import Bundle, load_bundle, read_oof
+
+CPU = torch.device("cpu")
+
+
+def figures(**aucs: tuple[float, float, float]) -> Metrics:
+    return {f"{key}{end}": value for key, values in aucs.items() for end, value in zip(("", "_low", "_high"), values)}
+
+
+LOW, WIDE, HIGH = (0.2, 0.1, 0.3), (0.45, 0.3, 0.6), (0.9, 0.8, 1.0)
+
+
+def test_only_a_whole_interval_below_chance_counts() -> None:
+    found = figures(auc=WIDE, fold_0_auc=HIGH, fold_1_auc=LOW) | {"attr_x_y_auc": None, "attr_x_y_auc_high": None}
+    assert keys_below(found) == ["fold_1_auc"]
+    assert keys_below(figures(auc=(0.49, 0.48, 0.5))) == []
+    marked = mark(found)
+    assert (marked["below_chance"], marked["below_chance_at"]) == (1, "fold_1_auc")
+    assert mark(marked) == marked
+    assert mark(figures(auc=HIGH))["below_chance"] == 0 and "below_chance_at" not in mark(figures(auc=HIGH))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [
+        (figures(auc=HIGH, fold_0_auc=HIGH), []),
+        (figures(auc=LOW), [("AUC 0.200 [0.100, 0.300] on the test set", "its labels are most likely turned round")]),
+        (figures(auc=LOW) | {"tested_on": "wild"}, [("AUC 0.200 [0.100, 0.300] on wild", "data.classes")]),
+        # All of the set is turned, so its parts are too: said once.
+        (figures(auc=LOW, fold_0_auc=LOW, attr_a_b_auc=LOW, robustness_jpeg_30_auc=LOW), [("on the test set", "")]),
+        (figures(auc=HIGH, fold_2_val_auc=LOW), [("fold_2_val: AUC", "that part of the training images")]),
+        (figures(auc=LOW, fold_2_val_auc=LOW), [("on the test set", ""), ("that part of the training images", "")]),
+        (figures(auc=HIGH, fold_2_auc=LOW), [("fold_2: AUC", "what that fold trained on")]),
+        (figures(auc=HIGH, robustness_blur_3_auc=LOW), [("robustness_blur_3: AUC", "the opposite verdict")]),
+        (figures(auc=HIGH, attr_source_web_auc=LOW), [("attr_source_web: AUC", "the labels of these images")]),
+        (figures(**{f"attr_source_{n}_auc": LOW for n in range(5)}), [("attr_source_2: AUC", "and 2 more: ")]),
+    ],
+)
+def test_it_is_said_as_what_it_most_likely_is(metrics: Metrics, says: list[tuple[str, str]]) -> None:
+    lines = explain(metrics)
+    assert len(lines) == len(says)
+    assert all(one in line and other in line for line, (one, other) in zip(lines, says))
+
+
+@pytest.fixture
+def knows(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> pd.Series:
+    """P(fake) by image_id of a model that is right, with some spread, which takes the place of the tiny one's."""
+    ids, label = tiny.rows["image_id"], tiny.rows["label"].to_numpy()
+    score = pd.Series(0.1 + 0.7 * label + 0.01 * (np.arange(len(ids)) % 7), index=ids)
+
+    def fold_scores(bundle: Bundle, table: FeatureTable, device: torch.device) -> dict[int, Any]:
+        return {fold: score[list(table.image_ids)].to_numpy() for fold in bundle.tails}
+
+    monkeypatch.setattr(Bundle, "fold_scores", fold_scores)
+    return score
+
+
+def judged(trained: Trained, rows: pd.DataFrame, **changes: Any) -> Metrics:
+    options: dict[str, Any] = {"resamples": 200, "seed": 0, "memory_gb": 1, "device": CPU} | changes
+    return evaluate(load_bundle(trained.model), FeatureStore(trained.features), rows, **options).metrics
+
+
+def test_a_test_set_with_turned_labels(trained: Trained, tiny: Tiny, knows: pd.Series) -> None:
+    turned = tiny.rows.assign(label=tiny.rows["label"].where(tiny.rows["role"] == "train", 1 - tiny.rows["label"]))
+    right, wrong = judged(trained, tiny.rows), judged(trained, turned)
+    assert right["below_chance"] == 0 and explain(right) == []
+    assert wrong["below_chance_at"] == "auc, fold_0_auc, fold_1_auc, fold_2_auc"
+    assert "on the test set" in explain(wrong)[0]
+
+
+def test_images_of_one_source_with_turned_labels(trained: Trained, tiny: Tiny, knows: pd.Series) -> None:
+    test = tiny.rows[tiny.rows["role"] == "test"]
+    last = test["group"] != min(test["group"])
+    rows = test.assign(label=test["label"].where(~last, 1 - test["label"]), attr_source=np.where(last, "b", "a"))
+    assert "attr_source_b_auc" in str(judged(trained, rows)["below_chance_at"])
+
+
+def test_images_that_are_handled_so_that_the_verdict_turns(
+    trained: Trained, tiny: Tiny, knows: pd.Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The labels of a sweep are those of the clean images."""
+    monkeypatch.setattr(module, "VIEW", 0)  # the clean view stands in for the perturbed one
+    monkeypatch.setattr(Bundle, "scores", lambda bundle, table, device: 1 - knows[list(table.image_ids)].to_numpy())
+    metrics = judged(trained, tiny.rows, perturbed={"jpeg-30": FeatureStore(trained.features)})
+    assert metrics["below_chance_at"] == "robustness_jpeg_30_auc"
+
+
+def test_a_fold_with_turned_labels(trained: Trained, tiny: Tiny, knows: pd.Series) -> None:
+    oof = read_oof(trained.model)
+    oof["score"] = knows[oof["image_id"]].to_numpy()
+    right = validation(oof, tiny.rows, resamples=200, seed=0)
+    assert right == {f"fold_{n}_val_auc{end}": 1.0 for n in range(3) for end in ("", "_low", "_high")}
+    turned = oof.assign(label=oof["label"].where(oof["fold"] != 1, 1 - oof["label"]))
+    metrics = judged(trained, tiny.rows, oof=turned)
+    assert metrics["below_chance_at"] == "fold_1_val_auc" and "fold_1_val" in explain(metrics)[0]
+
+
+def test_the_validation_figures_are_the_bundle_s(trained: Trained, tiny: Tiny) -> None:
+    found = validation(read_oof(trained.model), tiny.rows, resamples=200, seed=0)
+    due = {f"fold_{n}_val_auc": auc for n, auc in load_bundle(trained.model).facts["val_auc"].items()}
+    assert {key: found[key] for key in due} == pytest.approx(due)
+
+
+def test_other_data_with_turned_labels(
+    trained: Trained, tiny: Tiny, knows: pd.Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = tiny.rows[tiny.rows["role"] == "test"]
+    monkeypatch.setattr(
+        cross, "score_files", lambda bundle, images, **options: {0: knows[images["image_id"]].to_numpy()}
+    )
+    options: dict[str, Any] = {"phash_bits": 0, "resamples": 200, "seed": 0, "max_pixels": 10**6}
+    known = load_bundle(trained.model)
+    bundle = replace(known, seen=known.seen.head(0))
+    right, wrong = (
+        cross.cross_evaluate(bundle, rows, root=tiny.root, tested_on="wild", device=CPU, **options).metrics
+        for rows in (test, test.assign(label=1 - test["label"]))
+    )
+    assert explain(right) == [] and "on wild" in explain(wrong)[0]
+    assert cross.cross_metrics([right, wrong])["below_chance"] == 1
