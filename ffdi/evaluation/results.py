@@ -152,7 +152,7 @@ def caveats(results: Results) -> list[str]:
     """What a reader who looks for the catch should know about the verdict, each in a sentence."""
     name, best = results.ranked[0]
     audit = results.audit
-    out = [f"{recipe}: {line}." for recipe, m in results.ranked if m["pretrained"] for line in explain(m)]
+    out = [f"{recipe}: {line}." for recipe, m in results.ranked for line in explain(m)]
     out += [f"{m['recipe']}: {line}." for m in results.cross for line in explain(m)]
     if isinstance(groups := best["n_groups"], int) and groups < FEW_GROUPS:
         out.append(

@@ -186,9 +186,6 @@ def test_labels_that_are_most_likely_turned_round_come_first(metrics: Path, tiny
     turned = replace(results, recipes=dict(results.recipes) | {"good": dict(results.recipes["good"]) | low})
     assert "the whole interval lies below .5: labels are most likely turned round" in verdict(turned)
     assert caveats(turned)[0].startswith("good: AUC 0.200 [0.100, 0.300] on the test set: the whole interval")
-    # A random prefix may land below chance by chance: its figures are shown, and accuse no label.
-    random = replace(results, recipes=dict(results.recipes) | {"plain": dict(results.recipes["plain"]) | low})
-    assert caveats(random) == caveats(results) and "turned" not in verdict(random)
     away = {"recipe": "good", "trained_on": "here", "tested_on": "wild", **low, "accuracy": 0.3, "n_test": 9}
     there = replace(results, cross=[away | {"n_groups": 3}])
     assert caveats(there)[0].startswith("good: AUC 0.200 [0.100, 0.300] on wild: the whole interval")
