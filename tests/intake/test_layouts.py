@@ -74,7 +74,7 @@ def test_csv_is_read_where_the_meaning_is_certain(tmp_path: Path, text: bytes) -
         (b"path,label,label\na.jpg,1,0\n", "stands twice in the header 'path,label,label'"),
         (b"path,label\na.jpg,1\nb.jpg,2\n", "row 3: label '2' is neither 0"),
         (b"path,label\na.jpg,\n", "row 2: label '' is neither 0"),
-        (b"path,label\na.jpg,fake\n", "row 2: label 'fake'"),
+        (b"path,label\na.jpg,fakish\n", "row 2: label 'fakish' is neither 0"),
         (b"path,label\na.jpg,1,x\n", "row 2: 3 fields, the header has 2"),
         (b"path,label\na.jpg\n", "row 2: 1 fields"),
         (b"path,label\na.jpg,1\n\xe4.jpg,1\n", "row 3: not UTF-8"),
