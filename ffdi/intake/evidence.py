@@ -76,7 +76,7 @@ def check_labels(rows: Labelled) -> list[str]:
         known = len(named) - list(named).count(None)
         if not wrong or not _can_tell(named, rows.labels):
             continue
-        told.append(f"{source} in {len(wrong)} rows ({known - len(wrong)} agree)")
+        told.append(f"{source} in {len(wrong)} row{'s' * (len(wrong) != 1)} ({known - len(wrong)} agree)")
         most = 2 * len(wrong) > known
         turned |= most
         stops |= most or source != _FILE_NAMES

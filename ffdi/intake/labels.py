@@ -137,14 +137,15 @@ def labels_of(table: LabelFile, name: str, classes: Classes) -> list[int]:
     return [label for value in column if (label := meaning[value]) is not None]
 
 
-def class_lines(images: pd.DataFrame, called: Sequence[str]) -> list[str]:
-    """Of each class, fake first: what the data set calls it (`called`, by label), how many images, three of them."""
+def class_lines(table: pd.DataFrame, called: Sequence[str]) -> list[str]:
+    """Of each class in images.csv, fake first: what the data set calls it (`called`, by label), how many, three paths."""
     lines = []
     for label, name in ((1, "fake"), (0, "real")):
-        paths = images["path"][images["label"] == label]
+        paths = table["path"][table["label"] == label]
         if paths.empty:
             lines.append(f"no image is {name}")
         else:
             such = ", ".join(heapq.nsmallest(3, paths))
-            lines.append(printable(f"{name} is {called[label]} ({len(paths)} images), such as {such}"))
+            count = f"{len(paths)} image{'s' * (len(paths) != 1)}"
+            lines.append(printable(f"{name} is {called[label]} ({count}), such as {such}"))
     return lines

@@ -167,7 +167,7 @@ def test_what_fake_means_is_said_with_three_images_of_each_class() -> None:
     images = pd.DataFrame({"path": ["d", "b\n.jpg", "c", "a", "e\x1b[31m"], "label": [1, 1, 1, 1, 0]})
     assert class_lines(images, ("label '0' of x.csv", "label '1' of x.csv")) == [
         "fake is label '1' of x.csv (4 images), such as a, b\\n.jpg, c",
-        "real is label '0' of x.csv (1 images), such as e\\x1b[31m",
+        "real is label '0' of x.csv (1 image), such as e\\x1b[31m",
     ]
     assert class_lines(images[:4], ("folder 'real'", ""))[1] == "no image is real"
 
