@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -117,7 +116,9 @@ def classes_line(labels: Mapping[str, int | None]) -> str:
 def _as_key(name: str) -> str:
     if _PLAIN.fullmatch(name):
         return name
-    return f"'{name}'" if name.isprintable() and "'" not in name else json.dumps(name, ensure_ascii=False)
+    if name.isprintable():
+        return "'" + name.replace("'", "''") + "'"
+    return '"' + "".join(c if c.isalnum() else f"\\U{ord(c):08x}" for c in name) + '"'
 
 
 def labels_of(table: LabelFile, name: str, classes: Classes) -> list[int]:

@@ -39,7 +39,7 @@ READS: dict[str, tuple[str, ...]] = {
 ROLES = ("path", "label", "group", "split")
 
 _Columns = dict[str, list[Any]]
-_INDEX = re.compile(r"|Unnamed: \d+")  # the header of an index that pandas wrote, or wrote and read again
+_INDEX = re.compile(r"|Unnamed: \d+(\.\d+)*")  # the header of an index that pandas wrote, or wrote and read again
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from ffdi.errors import InputError, ParamsError
@@ -96,6 +98,14 @@ def test_the_line_is_refused_until_it_is_filled_in(tmp_path: Path) -> None:
         else:
             with pytest.raises(ParamsError, match=r"data\.classes\.Tp: .*integer \(is '0 or 1'\)"):
                 read_params(params)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.text(min_size=1, max_size=9), st.sampled_from([0, 1, None]), min_size=1, max_size=3))
+def test_the_line_is_yaml_whatever_the_names(labels: dict[str, int | None]) -> None:
+    due = {name: "0 or 1" if label is None else label for name, label in labels.items()}
+    line = classes_line(labels).strip("`")
+    assert "\n" not in line and YAML(typ="safe", pure=True).load(line) == {"classes": due}
 
 
 def test_many_folders_do_not_make_an_endless_line(tmp_path: Path) -> None:

@@ -369,7 +369,7 @@ def test_a_pattern_where_every_row_has_a_group_has_no_effect(tmp_path: Path) -> 
         read(tmp_path, "csv", group=r"(?P<group>p\d+)_")
 
 
-OWN_NAMES = "Unnamed: 0,,file_name,target,identity,target_identity,fold_name,path,age\n"
+OWN_NAMES = "Unnamed: 0.1,,file_name,target,identity,target_identity,fold_name,path,age\n"
 
 
 def test_columns_by_their_own_names(tmp_path: Path) -> None:
