@@ -83,7 +83,7 @@ class Data(Section):
     def as_layout(self) -> Layout:
         """How the data set is laid out, as the library takes it."""
         columns = {role: names for role, names in self.columns if names}
-        return Layout(self.layout, self.table, self.classes, self.group, self.limit, columns)
+        return Layout(self.layout, self.table, self.classes, self.group, self.limit, columns=columns)
 
     @field_validator("classes", mode="before")
     @classmethod

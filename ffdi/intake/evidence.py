@@ -14,33 +14,13 @@ from ffdi.errors import InputError, printable
 from ffdi.intake.labels import CLASSES, class_of, classes_line, words_of
 
 # Names of a collection, and columns of what somebody said of an image, are no evidence of what it is.
-_COLLECTION = {
-    "dataset",
-    "datasets",
-    "database",
-    "corpus",
-    "benchmark",
-    "challenge",
-    "detection",
-    "detector",
-    "forensics",
-}
-_SAID_OF_IT = {
-    "pred",
-    "predicted",
-    "prediction",
-    "predictions",
-    "guess",
-    "guessed",
-    "vote",
-    "votes",
-    "answer",
-    "answers",
-}
+_COLLECTION = {"dataset", "datasets", "database", "corpus", "benchmark", "challenge", "detection", "detector"}
+_OPINIONS = ("pred", "guess", "vote", "answer")  # predicted, votes, ...
 _TRUTHS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
 _MOST_WORDS = 4  # of a cell: a longer text is no name of a class
 _EXAMPLES = 3
 _NAMES = ("real", "fake")
+_FILE_NAMES = "the file names"
 _Named = Sequence[int | None]  # for each row the class that a source names, if it does
 
 
@@ -98,22 +78,13 @@ def check_labels(rows: Labelled) -> list[str]:
     raise InputError(f"{rows.place}: {line}; mend what is wrong, or, {as_they_are}")
 
 
-_FILE_NAMES = "the file names"
-
-
 def _sources(rows: Labelled) -> Iterator[tuple[str, _Named]]:
     folders = _folder_classes(rows.inner)
     yield "the folder names", folders
-    yield (
-        _FILE_NAMES,
-        [
-            class_of(path.rpartition("/")[2].rpartition(".")[0]) if named is None else None
-            for path, named in zip(rows.inner, folders, strict=True)
-        ],
-    )
+    stems = (path.rpartition("/")[2].rpartition(".")[0] for path in rows.inner)
+    yield _FILE_NAMES, [class_of(s) if named is None else None for s, named in zip(stems, folders, strict=True)]
     for header, column in rows.columns.items():
-        words = words_of(header)
-        if not _SAID_OF_IT.intersection(words):
+        if not any(word.startswith(_OPINIONS) for word in words_of(header)):
             yield f"column {header!r}", _column_classes(header, column)
 
 

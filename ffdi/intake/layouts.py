@@ -35,8 +35,6 @@ READS: dict[str, tuple[str, ...]] = {
     "csv": ("table", "columns", "classes", "group", "max_ungrouped", "limit"),
     "multi_ffdi": ("classes", "group", "max_ungrouped", "limit"),
 }
-# What a layout's table calls path, label, group and split, unless data.columns says otherwise.
-ROLES = ("path", "label", "group", "split")
 
 _Columns = dict[str, list[Any]]
 _INDEX = re.compile(r"|Unnamed: \d+(\.\d+)*")  # the header of an index that pandas wrote, or wrote and read again
