@@ -36,3 +36,8 @@ class LockedError(FfdiError):
 def one_line(error: Exception) -> str:
     """The message of another library's error, which may have several lines or be empty, on one."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """The text with what would break a line, or cannot be printed, as escapes: names of files may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 from ffdi.errors import ParamsError
 from ffdi.features.views import parse_level, resolve_policy
 from ffdi.intake.archives import unpacked
-from ffdi.intake.layouts import Layout
+from ffdi.intake.layouts import READ_BY_ALL, READS, Layout
 from ffdi.tails.operations import resolve_augment
 
 if TYPE_CHECKING:  # they load torch, which half of the stages do without
@@ -48,16 +48,27 @@ class Demo(Section):
     seed: NonNegative = 0
 
 
+class Columns(Section):
+    """What a table calls its columns; a role that is not named stands under its own name, if at all."""
+
+    path: str | None = None
+    label: str | None = None
+    group: str | tuple[str, ...] | None = None
+    split: str | None = None
+
+
 class Data(Section):
     root: str
     layout: Literal["imagefolder", "multi_ffdi", "csv"] = "csv"
     table: str = "labels.csv"
-    classes: dict[str, Annotated[int, Field(ge=0, le=1)]] | None = None
+    columns: Columns = Columns()
+    classes: Annotated[dict[str, Annotated[int, Field(ge=0, le=1)]], Field(min_length=1)] | None = None
     group: str | None = None
     limit: Positive | None = None
     max_pixels: Positive = 50_000_000
     max_rejected: Fraction = 0.01
     synthesise: NonNegative = 0
+    unread: ClassVar[frozenset[str]] = frozenset()  # of what all layouts read
 
     @property
     def name(self) -> str:
@@ -71,7 +82,25 @@ class Data(Section):
 
     def as_layout(self) -> Layout:
         """How the data set is laid out, as the library takes it."""
-        return Layout(self.layout, self.table, self.classes, self.group, self.limit)
+        columns = {role: names for role, names in self.columns if names}
+        return Layout(self.layout, self.table, self.classes, self.group, self.limit, columns=columns)
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _names_may_be_numbers(cls, value: Any) -> Any:
+        """In YAML, 0 and true are no strings; in a table of labels they are."""
+        return {str(k) if isinstance(k, int) else k: v for k, v in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _each_setting_has_an_effect(self) -> Data:
+        written = {key for key in self.model_fields_set if getattr(self, key)}  # null, 0 and [] ask for nothing
+        reads = {*READ_BY_ALL, *READS[self.layout], "recipes"} - self.unread
+        if idle := sorted(written - reads):
+            choose = ", ".join(key for key in type(self).model_fields if key in reads)
+            raise ValueError(f"{idle[0]} has no effect with layout {self.layout}, which reads {choose}: leave it out")
+        if "max_ungrouped" in written and not self.group:
+            raise ValueError("max_ungrouped has no effect without group: leave it out")
+        return self
 
     @field_validator("group")
     @classmethod
@@ -236,9 +265,10 @@ class Robustness(Section):
 
 
 class Foreign(Data):
-    """Another data set, to test these recipes on."""
+    """Another data set, to test these recipes on: nothing is trained there, so nothing is synthesised."""
 
     recipes: tuple[str, ...]
+    unread: ClassVar[frozenset[str]] = frozenset({"synthesise"})
 
 
 class Evaluate(Section):

@@ -26,6 +26,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     from ffdi.features.devices import device_line, set_up_device
     from ffdi.files import replacing_folder, write_json
     from ffdi.intake.ingest import ingest
+    from ffdi.intake.labels import class_lines
     from ffdi.intake.layouts import read_layout
     from ffdi.intake.tables import write_table
     from ffdi.parallel import cpu_count, keep_freed_memory
@@ -39,11 +40,13 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     with replacing_folder(folder) as made:
         for name, data in params.evaluate.cross.items():
             root = data.folder()
-            listed = read_layout(root, data.as_layout()).rows
-            progress = partial(bar(f"ingest {name}"), total=len(listed))
-            intake = ingest(listed, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress)
+            listing = read_layout(root, data.as_layout())
+            rows, progress = listing.rows, partial(bar(f"ingest {name}"), total=len(listing.rows))
+            intake = ingest(rows, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress)
             write_table(made / f"{name}-images.csv", intake.images)
             write_table(made / f"{name}-rejected.csv", intake.rejected)
+            for line in (*listing.said, *class_lines(intake.images, listing.called)):
+                say(f"cross: {name}: {line}")
             for recipe in data.recipes:
                 away = cross_evaluate(
                     load_bundle(models / recipe),

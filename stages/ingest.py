@@ -18,6 +18,7 @@ def main(params_file: Path, root: Path | None, out: Path, rejected: Path) -> Non
     """Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
     params = read_params(params_file)
     from ffdi.intake.ingest import ingest
+    from ffdi.intake.labels import class_lines
     from ffdi.intake.layouts import read_layout
     from ffdi.intake.tables import write_table
 
@@ -32,6 +33,8 @@ def main(params_file: Path, root: Path | None, out: Path, rejected: Path) -> Non
         f"ingest: {len(intake.images)} images ({fakes} fake), {intake.duplicates} listed twice and merged, "
         f"{len(intake.rejected)} rejected, {len(listing.skipped)} on disk but not listed"
     )
+    for line in (*listing.said, *class_lines(intake.images, listing.called)):
+        say(f"ingest: {line}")
 
 
 if __name__ == "__main__":

@@ -5,14 +5,16 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from ffdi import params as params_module
 from ffdi.errors import ParamsError
-from ffdi.params import RESERVED_NAMES, main_checkout, read_params, resolve_path
+from ffdi.intake.layouts import READ_BY_ALL, READS
+from ffdi.params import RESERVED_NAMES, Data, Foreign, main_checkout, read_params, resolve_path
 
 COMMITTED = Path(__file__).parents[1] / "params.yaml"
 
@@ -81,6 +83,9 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ("data.group", "(", r"data.group: must be a regular expression with \(\?P<group>"),
         ("data.group", "person", r"data.group: must be a regular expression with \(\?P<group>"),
         ("data.classes", {"real": 0, "fake": 2}, r"data.classes.fake: .*1 \(is 2\)"),
+        ("data.classes", {}, r"data.classes: .*at least 1 item"),
+        ("data.columns", {"pth": "x"}, r"unknown key data.columns.pth: choose one of path, label, group, split"),
+        ("data.columns", {"group": ["a", 1]}, r"data.columns.group.*string \(is 1\)"),
         ("recipes.mobilenet_v2.class_weights", [1.0], r"class_weights"),
         ("recipes.mobilenet_v2.class_weights", "equal", r"class_weights.*'balanced'"),
         ("recipes.mobilenet_v2.ema", 1.0, r"ema: .*less than 1"),
@@ -118,6 +123,73 @@ def test_what_is_wrong_is_said_on_one_line(tmp_path: Path, key: str, value: Any,
     with pytest.raises(ParamsError, match=says) as caught:
         read_params(file)
     assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
+
+
+# A value of each key of `data` that asks for something.
+ASKS: dict[str, Any] = {
+    "root": "x",
+    "layout": "csv",
+    "table": "labels.csv",
+    "columns": {"path": "file"},
+    "classes": {"a": 0},
+    "group": "(?P<group>.)",
+    "limit": 3,
+    "max_pixels": 9,
+    "max_rejected": 0.5,
+    "synthesise": 1,
+}
+
+
+@pytest.mark.parametrize("section", [Data, Foreign], ids=lambda section: section.__name__)
+@pytest.mark.parametrize("layout", list(READS))
+def test_a_setting_that_has_no_effect_is_an_error(layout: str, section: type[Data]) -> None:
+    assert set(ASKS) == set(Data.model_fields)  # a new key: say in READS which layouts read it
+    for key, value in ASKS.items():
+        data = {"root": "x", key: value} | {"layout": layout}
+        if section is Foreign:
+            data["recipes"] = ["late_cut"]
+        if key in (*READ_BY_ALL, *READS[layout]) and (section, key) != (Foreign, "synthesise"):
+            assert key in section.model_validate(data).model_fields_set
+        else:
+            with pytest.raises(ValidationError, match=rf"{key} has no effect with layout {layout}, which reads root, "):
+                section.model_validate(data)
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [("data", "data"), ("evaluate.cross", "evaluate.cross.away")],
+)
+def test_a_setting_that_has_no_effect_is_said_with_its_place(tmp_path: Path, key: str, place: str) -> None:
+    data = {"root": "x", "layout": "imagefolder", "table": "labels.csv"}
+    file = changed(tmp_path, **{key: data if key == "data" else {"away": data | {"recipes": ["late_cut"]}}})
+    with pytest.raises(ParamsError) as caught:
+        read_params(file)
+    says = rf"{place}: table has no effect with layout imagefolder, which reads (root, .*): leave it out"
+    found = re.fullmatch(rf"{re.escape(str(file))}: {says}", str(caught.value))
+    assert found and "table" not in found[1] and ("synthesise" in found[1]) == (key == "data")
+
+
+def test_what_asks_for_nothing_needs_no_effect() -> None:
+    nothing = {"root": "x", "layout": "multi_ffdi", "classes": None, "group": None, "limit": None, "synthesise": 0}
+    assert Data.model_validate(nothing | {"max_pixels": 9}).classes is None
+    assert Foreign.model_validate(nothing | {"recipes": []}).synthesise == 0
+
+
+def test_every_layout_says_what_it_reads() -> None:
+    assert set(READS) == set(get_args(Data.model_fields["layout"].annotation))
+    text = COMMITTED.with_name("docs").joinpath("data.md").read_text()
+    keys = [key for key in Data.model_fields if key not in READ_BY_ALL]
+    rows = [f"| `{key}` | {' | '.join('yes' if key in reads else '' for reads in READS.values())} |" for key in keys]
+    for row in (f"| key of `data` | {' | '.join(f'`{name}`' for name in READS)} |", *rows):
+        assert row in text, row
+
+
+def test_the_settings_of_a_layout_reach_it() -> None:
+    columns = {"path": "file", "group": ["a", "b"], "split": None}
+    data = {"root": "x", "columns": columns, "classes": {0: 1, True: 0, "x": 1}, "table": "t.csv", "limit": 2}
+    layout = Data.model_validate(data).as_layout()
+    assert (layout.columns, layout.classes) == ({"path": "file", "group": ("a", "b")}, {"0": 1, "True": 0, "x": 1})
+    assert (layout.name, layout.table, layout.group, layout.limit) == ("csv", "t.csv", None, 2)
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,10 @@ def read_list(file: Path, root: Path) -> list[tuple[str, Path]]:
     return [(name, root / path) for name, path in zip(table.columns["img_name"], paths, strict=True)]
 
 
-def read_label_file(file: Path, required: tuple[str, ...], *, headless: bool = False) -> LabelFile:
+def read_label_file(file: Path, required: tuple[str, ...], *, headless: bool = False, hint: str = "") -> LabelFile:
     """Read a label file; a BOM, CRLF and empty lines are read away. Raises InputError naming file, row and rule.
 
-    Where it may be `headless`, a first line of one field with an image's suffix is a row of the one required column.
+    A `hint` ends the error for a column that is not there. Where it may be `headless`, a first line of one field with an image's suffix is a row of the one required column.
     """
     lines = array("Q")
     try:
@@ -54,7 +54,8 @@ def read_label_file(file: Path, required: tuple[str, ...], *, headless: bool = F
                     header, rows = list(required), header
                     lines.append(line)
                 if missing := [name for name in required if name not in header]:
-                    raise InputError(f"{file}: no column {missing[0]!r}; the header is {','.join(header)!r}")
+                    header_is = f"no column {missing[0]!r}; the header is {','.join(header)!r}"
+                    raise InputError(f"{file}: {header_is}{hint and f'; {hint}'}")
                 if len(set(header)) < len(header):
                     raise InputError(f"{file}: a column stands twice in the header {','.join(header)!r}")
                 columns = [list(rows) for _ in header]

@@ -2,20 +2,151 @@
 
 from __future__ import annotations
 
+import heapq
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+import pandas as pd
+
+from ffdi.errors import InputError, printable
 from ffdi.intake.label_files import LabelFile
 
 # What the class folders of public data sets are called.
-_REAL = "real reals original originals authentic genuine pristine bonafide live 0_real training_real original_sequences"
+_REAL = (
+    "real reals original originals authentic genuine pristine bonafide bona_fide bona-fide live 0_real training_real "
+    "original_sequences"
+)
 _FAKE = (
     "fake fakes forged forgery manipulated tampered altered edited synthetic generated deepfake deepfakes spoof 1_fake "
     "training_fake manipulated_sequences face2face faceswap faceshifter neuraltextures deepfakedetection"
 )
 CLASSES: dict[str, int] = {"real": 0, "fake": 1} | dict.fromkeys(_REAL.split(), 0) | dict.fromkeys(_FAKE.split(), 1)
 
+# Words that name a class inside of a longer name too. Not "live" or "edited": real_edited and live_stream are usual.
+_REAL_WORDS = "real reals original originals authentic genuine pristine bonafide unaltered unmanipulated untampered"
+_FAKE_WORDS = (
+    "fake fakes faked forged forgery forgeries manipulated manipulation manipulations tampered synthetic synthesis "
+    "synthesised synthesized generated deepfake deepfakes swapped swap swaps faceswap faceswaps spoof spoofed doctored"
+)
+WORDS: dict[str, int] = dict.fromkeys(_REAL_WORDS.split(), 0) | dict.fromkeys(_FAKE_WORDS.split(), 1)
+_A_WORD = re.compile("|".join(WORDS), re.IGNORECASE)  # most names have none, and are told so at once
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_TURNING = {"no", "non", "not", "un", "anti", "without"}  # not_fake, anti-spoofing
+_SHOWN = 8  # entries of a line that an error prints
+_PLAIN = re.compile(r"(?!(true|false|null|yes|no|on|off|y|n)$)[a-z][\w-]*", re.IGNORECASE | re.ASCII)
 
-def labels_of(table: LabelFile, name: str) -> list[int]:
+RULE = "real, fake and their usual synonyms"
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name, casefolded: split at what is no letter and where camelCase has a capital."""
+    return re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", name).casefold())
+
+
+@lru_cache(maxsize=1 << 14)
+def class_of(name: str) -> int | None:
+    """The label that a name has by itself: a usual name as a whole, or exactly one class word in it; None else."""
+    if (whole := CLASSES.get(_key(name))) is not None:
+        return whole
+    if not _A_WORD.search(name):
+        return None
+    words = words_of(name)
+    named = [WORDS[word] for word in words if word in WORDS]
+    return named[0] if len(named) == 1 and not _TURNING.intersection(words) else None
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+class Classes:
+    """What a data set's names of classes mean: what the user says (`given`), in any case, or else the usual words.
+
+    Raises InputError for a name that is given with both labels.
+    """
+
+    def __init__(self, given: Mapping[str, int] | None) -> None:
+        self.given = given
+        self._labels = {_key(name): label for name, label in (given or {}).items()}
+        if clashing := [name for name, label in (given or {}).items() if self._labels[_key(name)] != label]:
+            raise InputError(f"data.classes: {clashing[0]!r} stands there with both labels: case does not matter")
+
+    def of(self, name: str) -> int | None:
+        """0, 1, or None for a name without a meaning."""
+        return class_of(name) if self.given is None else self._labels.get(_key(name))
+
+    def of_cell(self, value: str) -> int | None:
+        """The same of a table's cell, where 0 and 1 mean themselves if nothing is given."""
+        return int(value) if self.given is None and value in ("0", "1") else self.of(value)
+
+    def with_values(self, meaning: Mapping[str, int | None]) -> dict[str, int | None]:
+        """What is given, and those of the values found that have no label by it, sorted: for classes_line."""
+        given = self.given or {}
+        return dict(given) | {v: label for v, label in sorted(meaning.items()) if self.given is None or label is None}
+
+    @property
+    def known(self) -> str:
+        """What names may be, for an error."""
+        return RULE if self.given is None or self.given == CLASSES else ", ".join(self.given)
+
+    def not_in(self, found: Iterable[str]) -> list[str]:
+        """The given names that are not among those `found`. Raises InputError where none is, for then none has effect."""
+        keys = {_key(name) for name in found}
+        given = self.given or {}
+        missing = [name for name in given if _key(name) not in keys]
+        if missing and len(missing) == len(given):
+            there = ", ".join(repr(name) for name in sorted(keys)[:_SHOWN])
+            raise InputError(f"data.classes: none of {', '.join(given)} occurs in the data, which have {there}")
+        return missing
+
+
+def classes_line(labels: Mapping[str, int | None]) -> str:
+    """The line of params that gives each name its label; where it is None, what is to be filled in.
+
+    As YAML it can be pasted; until all is filled in, params refuses it.
+    """
+    known = {name: "0 or 1" if label is None else label for name, label in labels.items() if name}
+    entries = [f"{_as_key(name)}: {label}" for name, label in known.items()]
+    more = f", ... {len(entries)} in all" if len(entries) > _SHOWN else ""
+    return f"`classes: {{{', '.join(entries[:_SHOWN])}{more}}}`"
+
+
+def _as_key(name: str) -> str:
+    if _PLAIN.fullmatch(name):
+        return name
+    if name.isprintable():
+        return "'" + name.replace("'", "''") + "'"
+    return '"' + "".join(c if c.isalnum() else f"\\U{ord(c):08x}" for c in name) + '"'
+
+
+def labels_of(table: LabelFile, name: str, classes: Classes) -> list[int]:
+    """The column's labels; InputError for the row of a value without a meaning, with the line that gives it one."""
     column = table.columns[name]
-    if wrong := set(column).difference(("0", "1")):
-        row = next(i for i, value in enumerate(column) if value in wrong)
-        raise table.error(row, f"label {column[row]!r} is neither 0 (real) nor 1 (fake)")
-    return [int(value) for value in column]
+    meaning = {value: classes.of_cell(value) for value in dict.fromkeys(column)}
+    if None in meaning.values():
+        row = next(i for i, value in enumerate(column) if meaning[value] is None)
+        rule = (
+            f"neither 0 (real) nor 1 (fake) nor a usual word for them ({RULE})"
+            if classes.given is None
+            else f"not in data.classes ({classes.known})"
+        )
+        line = classes_line(classes.with_values(meaning))
+        say_which = f"; add {line} to data" if column[row] else ""
+        raise table.error(row, f"label {column[row]!r} is {rule}{say_which}")
+    return [label for value in column if (label := meaning[value]) is not None]
+
+
+def class_lines(table: pd.DataFrame, called: Sequence[str]) -> list[str]:
+    """Of each class in images.csv, fake first: what the data set calls it (`called`, by label), how many, three paths."""
+    lines = []
+    for label, name in ((1, "fake"), (0, "real")):
+        paths = table["path"][table["label"] == label]
+        if paths.empty:
+            lines.append(f"no image is {name}")
+        else:
+            such = ", ".join(heapq.nsmallest(3, paths))
+            count = f"{len(paths)} image{'s' * (len(paths) != 1)}"
+            lines.append(printable(f"{name} is {called[label]} ({count}), such as {such}"))
+    return lines

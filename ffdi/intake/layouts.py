@@ -9,23 +9,35 @@ for ffdi draws its own validation folds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ffdi.errors import InputError
-from ffdi.intake.groups import group_of
-from ffdi.intake.label_files import inside, read_label_file
-from ffdi.intake.labels import CLASSES, labels_of
+from ffdi.intake.evidence import Labelled, check_labels
+from ffdi.intake.groups import group_of, join_names, split_names
+from ffdi.intake.label_files import LabelFile, inside, read_label_file
+from ffdi.intake.labels import Classes, classes_line, labels_of
 from ffdi.intake.walk import image_files
 
 SPLIT_NAMES = {"": "", "train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation"), "val")
 
+# The keys of section `data` that each layout reads, besides those that all do. What is written and not read is an error,
+# see params.Data; docs/data.md has this table.
+READ_BY_ALL = ("root", "layout", "max_pixels", "max_rejected", "synthesise")
+READS: dict[str, tuple[str, ...]] = {
+    "imagefolder": ("classes", "group", "max_ungrouped", "exclude", "limit"),
+    "csv": ("table", "columns", "classes", "group", "max_ungrouped", "limit"),
+    "multi_ffdi": ("classes", "group", "max_ungrouped", "limit"),
+}
+
 _Columns = dict[str, list[Any]]
+_INDEX = re.compile(r"|Unnamed: \d+(\.\d+)*")  # the header of an index that pandas wrote, or wrote and read again
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,8 @@ class Layout:
 
     `name`: imagefolder, csv or multi_ffdi. `classes`: what the data set calls its classes -> label, in any case; None
     for the usual words. `group`: a regular expression with (?P<group>...) searched in the path, for rows that have no
-    group of their own. `limit`: the first rows of each given split.
+    group of their own. `limit`: the first rows of each given split. `columns`: of layout csv, what its table calls
+    path, label, group and split; several for group: each names one that the row belongs to.
     """
 
     name: str
@@ -42,37 +55,69 @@ class Layout:
     classes: Mapping[str, int] | None = None
     group: str | None = None
     limit: int | None = None
+    columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a layout lists: `rows`, one an image, and of every other file below the root (path, why it is `skipped`)."""
+    """What a layout lists: `rows`, one an image, and of every other file below the root (path, why it is `skipped`).
+
+    `said` are lines that tell what its reader should know about the rows; `called` is what the data set calls real and
+    fake, see labels.class_lines.
+    """
 
     rows: pd.DataFrame
     skipped: list[tuple[str, str]]
+    said: list[str] = field(default_factory=list)
+    called: tuple[str, str] = ("label 0", "label 1")
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the reader of a layout found: the table's `columns`, and what their labels stand in."""
+
+    columns: _Columns
+    labelled: Labelled
+    called: tuple[str, str]  # what stands before and after a class's name: label ... of labels.csv
 
 
 def read_layout(root: Path, layout: Layout) -> Listing:
     """The images that a data set lists, none of them opened. Raises InputError naming file, row and rule."""
     if not root.is_dir():
         raise InputError(f"{root}: data.root is no folder")
+    classes = Classes(layout.classes)
     if layout.name == "imagefolder":
-        columns = _imagefolder(root, layout.classes or CLASSES)
+        read = _imagefolder(root, classes)
     elif layout.name == "csv":
-        columns = _csv(root, layout.table)
+        read = _csv(root, layout, classes)
     else:
-        columns = _multi_ffdi(root)
+        read = _multi_ffdi(root, classes)
+    columns, labelled = read.columns, read.labelled
     paths = columns["path"]
     if not paths:
         raise InputError(f"{root}: layout {layout.name} lists no image")
+    meaning = dict(zip(labelled.values, labelled.labels, strict=True))
+    absent = classes.not_in(meaning)
+    said = [f"data.classes: not in the data: {', '.join(absent)}"] if absent else []
+    said += check_labels(labelled)
     known = set(paths)
     skipped = [(path, "not listed") for path in image_files(root) if path not in known]
     if layout.group is not None:
+        if all(columns["group"]):
+            raise InputError(f"{root}: data.group has no effect: every row of {layout.table} has a group of its own")
         columns["group"] = [g or group_of(layout.group, p) for g, p in zip(columns["group"], paths, strict=True)]
     rows = pd.DataFrame(columns)
     if layout.limit is not None:
         rows = rows.groupby("given_split", sort=False).head(layout.limit).reset_index(drop=True)
-    return Listing(rows, skipped)
+    real, fake = ([repr(value) for value, one in sorted(meaning.items()) if one == label] for label in (0, 1))
+    before, after = read.called
+    return Listing(rows, skipped, said, (f"{before}{_one_of(real)}{after}", f"{before}{_one_of(fake)}{after}"))
+
+
+def _one_of(values: Sequence[str]) -> str:
+    """'a', 'b' or 'c'."""
+    few = [*values[:5], f"{len(values) - 5} more"] if len(values) > 6 else values
+    return " or ".join(filter(None, (", ".join(few[:-1]), *few[-1:])))
 
 
 def _given_splits(names: Sequence[str]) -> list[str]:
@@ -82,67 +127,101 @@ def _given_splits(names: Sequence[str]) -> list[str]:
     return [val if (split := named[name]) == "val" else split for name in names]
 
 
-def _imagefolder(root: Path, classes: Mapping[str, int]) -> _Columns:
+def _imagefolder(root: Path, classes: Classes) -> _Read:
     """root/CLASS/**/image or root/SPLIT/CLASS/**/image: the folders' names give label and split, in any case."""
-    labels = {name.casefold(): label for name, label in classes.items()}
-    if clashing := [name for name, label in classes.items() if labels[name.casefold()] != label]:
-        raise InputError(f"data.classes: {clashing[0]!r} stands there with both labels: case does not matter")
-    columns: _Columns = {"path": [], "label": []}
+    paths = list(image_files(root))
     splits: list[str] = []
-    for path in image_files(root):
+    names: list[str] = []  # of the folders that may be classes
+    inner: list[str] = []
+    for path in paths:
         if not path.isascii() and path != path.encode(errors="replace").decode():
             raise InputError(f"{root}: file name {path!r} is not UTF-8: rename it")
         folders = path.split("/")[:-1]
         first = folders[0].casefold() if folders else ""
-        split = first if first in SPLIT_NAMES and first not in labels else ""
-        inner = folders[1:] if split else folders
-        if not inner or (name := inner[0].casefold()) not in labels:
-            where = (
-                f"folder {'/'.join(folders[: bool(split) + 1])!r}" if inner else f"{path!r} outside any class folder"
-            )
-            known = "real, fake and their usual synonyms" if classes == CLASSES else ", ".join(classes)
-            raise InputError(f"{root}: {where}: not in data.classes ({known})")
-        columns["path"].append(path)
-        columns["label"].append(labels[name])
+        split = first if first in SPLIT_NAMES and classes.of(first) is None else ""
+        place = bool(split)
         splits.append(split)
+        names.append(folders[place] if len(folders) > place else "")
+        inner.append(path.split("/", place + 1)[-1])
+    meaning = {name: classes.of(name) for name in sorted(set(names))}
+    labels: list[int] = []
+    for path, split, name in zip(paths, splits, names, strict=True):
+        if (label := meaning[name]) is None:
+            folder = "/".join(path.split("/")[: bool(split) + 1])
+            where = f"folder {folder!r}" if name else f"{path!r} outside any class folder"
+            line = classes_line(classes.with_values(meaning))
+            say_which = f"; add {line} to data" if name else ""
+            raise InputError(f"{root}: {where}: not in data.classes ({classes.known}){say_which}")
+        labels.append(label)
     if "" in splits and any(splits):
-        inside, outside = (
-            next(p for p, s in zip(columns["path"], splits) if bool(s) is want) for want in (True, False)
-        )
-        both = f"{inside!r} is in the folder of a split, {outside!r} is in none"
+        within, without = (next(p for p, s in zip(paths, splits) if bool(s) is want) for want in (True, False))
+        both = f"{within!r} is in the folder of a split, {without!r} is in none"
         raise InputError(f"{root}: {both}: put all images into such folders, or none")
-    return columns | {"group": [""] * len(splits), "given_split": _given_splits(splits)}
+    columns: _Columns = {"path": paths, "label": labels, "group": [""] * len(paths)}
+    labelled = Labelled(str(root), paths, inner, names, labels, {}, classes.given is not None)
+    return _Read(columns | {"given_split": _given_splits(splits)}, labelled, ("folder ", ""))
 
 
-def _csv(root: Path, name: str) -> _Columns:
+def _csv(root: Path, layout: Layout, classes: Classes) -> _Read:
     """A table inside root with columns path, label and, if there, group and split; all others become attr_*."""
-    table = read_label_file(root / name, ("path", "label"))
-    own = table.columns
-    empty = [""] * len(table.lines)
-    splits = [split.lower() for split in own.get("split", empty)]
+    called = {role: [names] if isinstance(names, str) else list(names) for role, names in layout.columns.items()}
+    wanted = [called.get("path", ["path"])[0], called.get("label", ["label"])[0]]
+    asked_for = [name for role in ("group", "split") for name in called.get(role, ())]
+    hint = "data.columns says what the table calls path, label, group and split: `columns: {path: NAME, label: NAME}`"
+    table = read_label_file(root / layout.table, (*wanted, *asked_for), hint=hint)
+    own, (path, label) = table.columns, wanted
+    roles = {role: [name for name in called.get(role, [role]) if name in own] for role in ("group", "split")}
+    columns: _Columns = {
+        "path": inside(root, "", table, path),
+        "label": labels_of(table, label, classes),
+        "group": _groups(table, roles["group"]),
+        "given_split": _given_splits(_split_column(table, roles["split"])),
+    }
+    taken = {path, label, *roles["group"], *roles["split"]}
+    others = {name: column for name, column in own.items() if name not in taken and not _INDEX.fullmatch(name)}
+    paths, labels = columns["path"], columns["label"]
+    evidence = {label: own[label]} | others
+    labelled = Labelled(str(table.file), paths, paths, own[label], labels, evidence, classes.given is not None)
+    return _Read(columns | {f"attr_{k}": v for k, v in others.items()}, labelled, (f"{label} ", f" of {layout.table}"))
+
+
+def _groups(table: LabelFile, names: Sequence[str]) -> list[str]:
+    """What each row belongs to: the names in these columns."""
+    if len(names) == 1:
+        return table.columns[names[0]]
+    if not names:
+        return [""] * len(table.lines)
+    cells = zip(*(table.columns[name] for name in names), strict=True)
+    return [join_names(name for cell in row for name in split_names(cell)) for row in cells]
+
+
+def _split_column(table: LabelFile, names: Sequence[str]) -> list[str]:
+    """The lower-case names of splits, "" where there is no such column; InputError for the row of an unknown one."""
+    own = table.columns[names[0]] if names else [""] * len(table.lines)
+    splits = [split.lower() for split in own]
     if unknown := set(splits).difference(SPLIT_NAMES):
         row = next(i for i, split in enumerate(splits) if split in unknown)
-        raise table.error(row, f"split {own['split'][row]!r} is not one of train, test, val")
-    columns: _Columns = {
-        "path": inside(root, "", table, "path"),
-        "label": labels_of(table, "label"),
-        "group": own.get("group", empty),
-        "given_split": _given_splits(splits),
-    }
-    return columns | {f"attr_{k}": v for k, v in own.items() if k not in ("path", "label", "group", "split")}
+        raise table.error(row, f"split {own[row]!r} is not one of train, test, val")
+    return splits
 
 
-def _multi_ffdi(root: Path) -> _Columns:
+def _multi_ffdi(root: Path, classes: Classes) -> _Read:
     """trainset/ and valset/ with trainset_label.txt and valset_label.txt (img_name,target; 1 = fake).
 
     They are in root or in its folder phase1.
     """
     top = "" if (root / "trainset_label.txt").exists() or not (root / "phase1").is_dir() else "phase1/"
     columns: _Columns = {"path": [], "label": [], "group": [], "given_split": []}
+    tables: list[LabelFile] = []
     for name, split in (("trainset", "train"), ("valset", "test")):
         table = read_label_file(root / f"{top}{name}_label.txt", ("img_name", "target"))
         columns["path"] += inside(root, f"{top}{name}/", table, "img_name")
-        columns["label"] += labels_of(table, "target")
+        columns["label"] += labels_of(table, "target", classes)
         columns["group"] += [""] * len(table.lines)
         columns["given_split"] += [split] * len(table.lines)
-    return columns
+        tables.append(table)
+    of_both = [name for name in tables[0].columns if name != "img_name" and name in tables[1].columns]
+    own = {name: [*tables[0].columns[name], *tables[1].columns[name]] for name in of_both}
+    paths, labels = columns["path"], columns["label"]
+    labelled = Labelled(str(root), paths, paths, own["target"], labels, own, classes.given is not None)
+    return _Read(columns, labelled, ("target ", ""))

@@ -251,7 +251,13 @@ def test_the_stage_judges_every_named_recipe(
 
     def figures() -> Metrics:
         YAML(typ="safe", pure=True).dump(params, tmp_path / "params")
-        assert CliRunner().invoke(stage, options).exit_code == 0
+        done = CliRunner().invoke(stage, options)
+        assert done.exit_code == 0
+        meant = (
+            "cross: away: fake is label '1' of labels.csv (37 images), such as mirrored.jpg, new-1.jpg, new-11"
+            in done.stderr
+        )
+        assert meant == bool(params["evaluate"].get("cross"))
         loaded: Metrics = json.loads((tmp_path / "details").read_text())
         assert json.loads((tmp_path / "out").read_text()) == {k: v for k, v in loaded.items() if k.endswith("_auc")}
         return loaded

@@ -74,7 +74,7 @@ def test_csv_is_read_where_the_meaning_is_certain(tmp_path: Path, text: bytes) -
         (b"path,label,label\na.jpg,1,0\n", "stands twice in the header 'path,label,label'"),
         (b"path,label\na.jpg,1\nb.jpg,2\n", "row 3: label '2' is neither 0"),
         (b"path,label\na.jpg,\n", "row 2: label '' is neither 0"),
-        (b"path,label\na.jpg,fake\n", "row 2: label 'fake'"),
+        (b"path,label\na.jpg,fakish\n", "row 2: label 'fakish' is neither 0"),
         (b"path,label\na.jpg,1,x\n", "row 2: 3 fields, the header has 2"),
         (b"path,label\na.jpg\n", "row 2: 1 fields"),
         (b"path,label\na.jpg,1\n\xe4.jpg,1\n", "row 3: not UTF-8"),
@@ -361,6 +361,72 @@ def test_group_by_pattern_and_by_column(tmp_path: Path) -> None:
     text = "path,label,group\np1_a.jpg,1,\np1_b.jpg,0,own\nother.jpg,0,\n"
     rows, _ = read(table(tmp_path, text), "csv", group=r"(?P<group>p\d+)_")
     assert list(rows["group"]) == ["p1", "own", ""]  # the column wins; no match is no group
+
+
+def test_a_pattern_where_every_row_has_a_group_has_no_effect(tmp_path: Path) -> None:
+    table(tmp_path, "path,label,group\np1_a.jpg,1,x\np1_b.jpg,0,y\n")
+    with pytest.raises(InputError, match=r"data\.group has no effect: every .* has a group of its own"):
+        read(tmp_path, "csv", group=r"(?P<group>p\d+)_")
+
+
+OWN_NAMES = "Unnamed: 0.1,,file_name,target,identity,target_identity,fold_name,path,age\n"
+
+
+def test_columns_by_their_own_names(tmp_path: Path) -> None:
+    rows = "0,7,a.jpg,1,anna,bo|cy,train,/old/a.jpg,30\n1,8,b.jpg,0,dan,,test,/old/b.jpg,\n2,9,c.jpg,0,,,,,\n"
+    columns = {"path": "file_name", "label": "target", "group": ["target_identity", "identity"], "split": "fold_name"}
+    found, _ = read(table(tmp_path, OWN_NAMES + rows), "csv", columns=columns)
+    assert records(found) == [
+        {
+            "path": "a.jpg",
+            "label": 1,
+            "group": "anna|bo|cy",
+            "given_split": "train",
+            "attr_path": "/old/a.jpg",
+            "attr_age": "30",
+        },
+        {
+            "path": "b.jpg",
+            "label": 0,
+            "group": "dan",
+            "given_split": "test",
+            "attr_path": "/old/b.jpg",
+            "attr_age": "",
+        },
+        {"path": "c.jpg", "label": 0, "group": "", "given_split": "", "attr_path": "", "attr_age": ""},
+    ]
+
+
+def test_a_role_that_is_named_elsewhere_leaves_its_column_an_attribute(tmp_path: Path) -> None:
+    table(tmp_path, "path,label,group,id,split\na.jpg,1,g,anna,val\n")
+    found, _ = read(tmp_path, "csv", columns={"group": "id"})
+    assert records(found) == [
+        {"path": "a.jpg", "label": 1, "group": "anna", "given_split": "test", "attr_group": "g"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "missing"),
+    [
+        ({"path": "file"}, "file"),
+        ({"label": "Target"}, "Target"),
+        ({"group": "who"}, "who"),
+        ({"group": ["identity", "who"]}, "who"),
+        ({"split": "fold"}, "fold"),
+        ({}, "label"),
+    ],
+)
+def test_a_named_column_must_be_there(tmp_path: Path, columns: dict[str, Any], missing: str) -> None:
+    table(tmp_path, "path,target,identity\na.jpg,1,x\n")
+    says = rf"no column '{missing}'; the header is 'path,target,identity'; data\.columns says .*`columns: \{{path: NAME"
+    with pytest.raises(InputError, match=says):
+        read(tmp_path, "csv", columns={"label": "target"} | columns if columns else {})
+
+
+def test_the_row_of_an_unknown_split_in_a_named_column(tmp_path: Path) -> None:
+    table(tmp_path, "path,label,fold_name\na.jpg,1,train\nb.jpg,0,Dev\n")
+    with pytest.raises(InputError, match="row 3: split 'Dev' is not one of train, test, val"):
+        read(tmp_path, "csv", columns={"split": "fold_name"})
 
 
 def test_roots_without_images(tmp_path: Path) -> None:

@@ -61,7 +61,13 @@ def outputs(work: Path) -> dict[str, bytes]:
 
 
 def test_the_bare_commands(work: Path) -> None:
-    assert "40 images (20 fake)" in run("ingest", cwd=work)
+    said = run("ingest", cwd=work).splitlines()
+    assert "ingest: 40 images (20 fake)" in said[-3]
+    assert said[-2:] == [
+        "ingest: fake is folder 'Fake' (20 images), such as Fake/pic 11_g5.jpg, Fake/pic 13_g6.jpg, Fake/pic 15_g7.jpg",
+        "ingest: real is folder 'Original' (20 images), such as Original/pic 0_g0.jpg, Original/pic 10_g5.jpg, "
+        "Original/pic 12_g6.jpg",
+    ]
     said = run("split", "--plots", "plots", cwd=work)
     assert "split: test: 5 real, 5 fake, 5 groups" in said and "0 clusters of near-duplicates" in said
     balance = pd.read_csv(work / "plots" / "balance.csv")

@@ -1,0 +1,139 @@
+"""What else says which class an image is of: words in its path and in other columns, compared with the labels.
+
+Tables in which 1 means real are public and well known. A source of evidence counts only where it can tell: it names
+both classes, or the rows have one label only. So neither the folder deepfakes/ above everything nor a column that names
+what a fake was made of contradicts anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ffdi.errors import InputError, printable
+from ffdi.intake.labels import CLASSES, class_of, classes_line, words_of
+
+# Names of a collection, and columns of what somebody said of an image, are no evidence of what it is.
+_COLLECTION = {"dataset", "datasets", "database", "corpus", "benchmark", "challenge", "detection", "detector"}
+_OPINIONS = ("pred", "guess", "vote", "answer")  # predicted, votes, ...
+_TRUTHS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
+_MOST_WORDS = 4  # of a cell: a longer text is no name of a class
+_EXAMPLES = 3
+_NAMES = ("real", "fake")
+_FILE_NAMES = "the file names"
+_Named = Sequence[int | None]  # for each row the class that a source names, if it does
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows as a layout read them, with what their labels stand in.
+
+    `paths` relative to the root; `inner` the same below the folder that gave the label, if one did; `values` what stands
+    there for the label, and `labels` what it was read as; `columns` the other columns. `place` is what an error names
+    first, `said` whether the user has said what the values mean.
+    """
+
+    place: str
+    paths: Sequence[str]
+    inner: Sequence[str]
+    values: Sequence[str]
+    labels: Sequence[int]
+    columns: Mapping[str, Sequence[str]]
+    said: bool
+
+
+def check_labels(rows: Labelled) -> list[str]:
+    """Lines to say of evidence that does not stop the run.
+
+    Raises InputError, with counts and three examples, where labels contradict the evidence and the user has not said
+    what they mean. File names stop only where most of them contradict, for fakes may bear the name of their source.
+    """
+    told: list[str] = []
+    stops = turned = False
+    examples: list[str] = []
+    for source, named in _sources(rows):
+        wrong = [i for i, (n, label) in enumerate(zip(named, rows.labels, strict=True)) if n is not None and n != label]
+        known = len(named) - list(named).count(None)
+        if not wrong or not _can_tell(named, rows.labels):
+            continue
+        told.append(f"{source} in {len(wrong)} row{'s' * (len(wrong) != 1)} ({known - len(wrong)} agree)")
+        most = 2 * len(wrong) > known
+        turned |= most
+        stops |= most or source != _FILE_NAMES
+        examples += [f"{rows.paths[i]!r} is {rows.values[i]!r} ({_NAMES[rows.labels[i]]})" for i in wrong[:_EXAMPLES]]
+    if not told:
+        return []
+    such = ", ".join(dict.fromkeys(examples[:_EXAMPLES]))
+    line = printable(f"the labels contradict {' and '.join(told)}: {such}")
+    if rows.said:
+        return [f"{line}; they are taken as data.classes says"]
+    if not stops:
+        return [f"{line}; left as they are, for a fake may bear the name of its source"]
+    meaning = dict(sorted(set(zip(rows.values, rows.labels, strict=True))))
+    as_they_are = f"if the labels are right, add {classes_line(meaning)} to data"
+    if turned and all(class_of(value) is None for value in meaning):
+        ones = " and ".join(repr(value) for value, label in meaning.items() if label) or "no value"
+        other = classes_line({value: 1 - label for value, label in meaning.items()})
+        raise InputError(f"{rows.place}: {line}; if {ones} means real, add {other} to data; {as_they_are}")
+    raise InputError(f"{rows.place}: {line}; mend what is wrong, or, {as_they_are}")
+
+
+def _sources(rows: Labelled) -> Iterator[tuple[str, _Named]]:
+    folders = _folder_classes(rows.inner)
+    yield "the folder names", folders
+    stems = (path.rpartition("/")[2].rpartition(".")[0] for path in rows.inner)
+    yield _FILE_NAMES, [class_of(s) if named is None else None for s, named in zip(stems, folders, strict=True)]
+    for header, column in rows.columns.items():
+        if not any(word.startswith(_OPINIONS) for word in words_of(header)):
+            yield f"column {header!r}", _column_classes(header, column)
+
+
+def _can_tell(named: _Named, labels: Sequence[int]) -> bool:
+    return set(named) >= {0, 1} or len(set(labels)) == 1
+
+
+def _folder_classes(paths: Sequence[str]) -> list[int | None]:
+    """The class that a path's folders name: all that name one must name the same.
+
+    A folder above folders of both classes names none, nor does one that is called after a collection.
+    """
+    folders = {path.rpartition("/")[0] for path in paths}
+    above: dict[str, list[str]] = {}  # folder -> itself and all above it, below the root
+    for folder in folders:
+        parts = folder.split("/")
+        above[folder] = ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
+    own = {at: _folder_class(at.rpartition("/")[2]) for chain in above.values() for at in chain}
+    below: dict[str, set[int]] = {}
+    for chain in above.values():
+        for place, at in enumerate(chain):
+            if (label := own[at]) is not None:
+                for over in chain[:place]:
+                    below.setdefault(over, set()).add(label)
+    named: dict[str, int | None] = {}
+    for folder, chain in above.items():
+        classes = {own[at] for at in chain if len(below.get(at, ())) < 2} - {None}
+        named[folder] = classes.pop() if len(classes) == 1 else None
+    return [named[path.rpartition("/")[0]] for path in paths]
+
+
+def _folder_class(name: str) -> int | None:
+    label = class_of(name)
+    if label is None or name.casefold() in CLASSES or not _COLLECTION.intersection(words_of(name)):
+        return label
+    return None
+
+
+def _column_classes(header: str, column: Sequence[str]) -> _Named:
+    """What the cells name; of a column is_real or fake, what 0 and 1 or true and false say there."""
+    values = set(column)
+    asked = class_of(header) if header.casefold() not in ("live", "edited", "altered") else None
+    if asked is not None and values - {""} and all(value.casefold() in _TRUTHS for value in values - {""}):
+        meaning = {value: asked if _TRUTHS[value.casefold()] else 1 - asked for value in values - {""}}
+    else:
+        meaning = {value: label for value in values if (label := _cell_class(value)) is not None}
+    return [meaning.get(value) for value in column]
+
+
+def _cell_class(value: str) -> int | None:
+    label = class_of(value)
+    return None if label is None or "/" in value or len(words_of(value)) > _MOST_WORDS else label
