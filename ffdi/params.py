@@ -55,6 +55,7 @@ class Data(Section):
     classes: dict[str, Annotated[int, Field(ge=0, le=1)]] | None = None
     group: str | None = None
     limit: Positive | None = None
+    exclude: list[str] | None = None
     max_pixels: Positive = 50_000_000
     max_rejected: Fraction = 0.01
     synthesise: NonNegative = 0
@@ -71,7 +72,7 @@ class Data(Section):
 
     def as_layout(self) -> Layout:
         """How the data set is laid out, as the library takes it."""
-        return Layout(self.layout, self.table, self.classes, self.group, self.limit)
+        return Layout(self.layout, self.table, self.classes, self.group, self.limit, self.exclude)
 
     @field_validator("group")
     @classmethod

@@ -26,7 +26,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     from ffdi.files import replacing_folder, write_json
     from ffdi.intake.ingest import ingest
     from ffdi.intake.layouts import read_layout
-    from ffdi.intake.tables import write_table
+    from ffdi.intake.tables import skipped_table, write_table
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle
 
@@ -38,11 +38,20 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     with replacing_folder(folder) as made:
         for name, data in params.evaluate.cross.items():
             root = data.folder()
-            listed = read_layout(root, data.as_layout()).rows
-            progress = partial(bar(f"ingest {name}"), total=len(listed))
-            intake = ingest(listed, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress)
+            listing = read_layout(root, data.as_layout())
+            for line in listing.names.said():
+                say(f"cross {name}: {line}")
+            intake = ingest(
+                listing.rows,
+                root,
+                max_pixels=data.max_pixels,
+                max_rejected=data.max_rejected,
+                closest=listing.names.closest,
+                progress=partial(bar(f"ingest {name}"), total=len(listing.rows)),
+            )
             write_table(made / f"{name}-images.csv", intake.images)
             write_table(made / f"{name}-rejected.csv", intake.rejected)
+            write_table(made / f"{name}-skipped.csv", skipped_table(listing.skipped))
             for recipe in data.recipes:
                 away = cross_evaluate(
                     load_bundle(models / recipe),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,17 @@ from ffdi.errors import InputError
 from ffdi.intake.groups import group_of
 from ffdi.intake.label_files import inside, read_label_file
 from ffdi.intake.labels import CLASSES, labels_of
-from ffdi.intake.walk import image_files
+from ffdi.intake.names import Names
+from ffdi.intake.walk import BEYOND_LIMIT, NOT_LISTED, TABLE, Tree, passed_over, walk
 
 SPLIT_NAMES = {"": "", "train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation"), "val")
+
+# Folders beside or below those of a class that hold no examples of it: what preprocessing and file managers leave there.
+NO_EXAMPLES = (
+    *("mask", "masks", "gt_masks", "face_masks", "segmentation*", "landmark", "landmarks", "keypoints"),
+    *("heatmap*", "heat_map*", "heat-map*", "saliency*", "thumb", "thumbs", "thumbnail", "thumbnails"),
+)
 
 _Columns = dict[str, list[Any]]
 
@@ -34,7 +42,8 @@ class Layout:
 
     `name`: imagefolder, csv or multi_ffdi. `classes`: what the data set calls its classes -> label, in any case; None
     for the usual words. `group`: a regular expression with (?P<group>...) searched in the path, for rows that have no
-    group of their own. `limit`: the first rows of each given split.
+    group of their own. `limit`: the first rows of each given split. `exclude`: patterns, in any case, of the names of
+    folders that hold no examples of a class; None for the usual ones.
     """
 
     name: str
@@ -42,37 +51,72 @@ class Layout:
     classes: Mapping[str, int] | None = None
     group: str | None = None
     limit: int | None = None
+    exclude: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a layout lists: `rows`, one an image, and of every other file below the root (path, why it is `skipped`)."""
+    """What a layout lists: `rows`, one an image, and of every other file below the root (path, why it is `skipped`).
+
+    `names` knows which listed names were found under another.
+    """
 
     rows: pd.DataFrame
     skipped: list[tuple[str, str]]
+    names: Names
 
 
 def read_layout(root: Path, layout: Layout) -> Listing:
     """The images that a data set lists, none of them opened. Raises InputError naming file, row and rule."""
     if not root.is_dir():
         raise InputError(f"{root}: data.root is no folder")
+    tables: list[str] = []
     if layout.name == "imagefolder":
-        columns = _imagefolder(root, layout.classes or CLASSES)
-    elif layout.name == "csv":
-        columns = _csv(root, layout.table)
+        classes = layout.classes or CLASSES
+        tree = _walk_classes(root, classes, layout.exclude)
+        columns = _imagefolder(root, classes, tree.images)
     else:
-        columns = _multi_ffdi(root)
-    paths = columns["path"]
+        tree = walk(root)
+        if layout.name == "csv":
+            tables, columns = [layout.table], _csv(root, layout.table)
+        else:
+            tables, columns = _multi_ffdi(root)
+    names = Names(root, tree)
+    columns["path"] = paths = names.files(columns["path"])
     if not paths:
-        raise InputError(f"{root}: layout {layout.name} lists no image")
-    known = set(paths)
-    skipped = [(path, "not listed") for path in image_files(root) if path not in known]
+        over = ", ".join(passed_over(tree.skipped))
+        raise InputError(f"{root}: layout {layout.name} lists no image" + (f"; passed over: {over}" if over else ""))
+    listed = {names.through_links.get(path, path) for path in paths}
+    skipped = [(path, NOT_LISTED + " or ".join(tables)) for path in tree.images if path not in listed]
+    skipped += [(path, TABLE if path in tables else reason) for path, reason in tree.skipped if path not in listed]
     if layout.group is not None:
         columns["group"] = [g or group_of(layout.group, p) for g, p in zip(columns["group"], paths, strict=True)]
     rows = pd.DataFrame(columns)
     if layout.limit is not None:
         rows = rows.groupby("given_split", sort=False).head(layout.limit).reset_index(drop=True)
-    return Listing(rows, skipped)
+        beyond = listed.difference(names.through_links.get(path, path) for path in rows["path"])
+        skipped += [(path, BEYOND_LIMIT) for path in sorted(beyond) if path in names.there]
+    return Listing(rows, skipped, names)
+
+
+def _walk_classes(root: Path, classes: Mapping[str, int], exclude: Sequence[str] | None) -> Tree:
+    """The tree without the folders that `exclude` names; those of a class or split are no such folders."""
+    patterns = {pattern: pattern.casefold() for pattern in (NO_EXAMPLES if exclude is None else exclude)}
+    own = {name.casefold() for name in classes}.union(SPLIT_NAMES)
+    used: set[str] = set()
+
+    def excluded(folder: str) -> bool:
+        *above, name = folder.casefold().split("/")
+        if name in own and (not above or (len(above) == 1 and above[0] in SPLIT_NAMES)):
+            return False
+        matching = [pattern for pattern, folded in patterns.items() if fnmatchcase(name, folded)]
+        used.update(matching)
+        return bool(matching)
+
+    tree = walk(root, excluded)
+    if exclude is not None and (idle := [pattern for pattern in exclude if pattern not in used]):
+        raise InputError(f"data.exclude: {idle[0]!r} is the name of no folder below {root}: leave it out")
+    return tree
 
 
 def _given_splits(names: Sequence[str]) -> list[str]:
@@ -82,14 +126,14 @@ def _given_splits(names: Sequence[str]) -> list[str]:
     return [val if (split := named[name]) == "val" else split for name in names]
 
 
-def _imagefolder(root: Path, classes: Mapping[str, int]) -> _Columns:
+def _imagefolder(root: Path, classes: Mapping[str, int], paths: Sequence[str]) -> _Columns:
     """root/CLASS/**/image or root/SPLIT/CLASS/**/image: the folders' names give label and split, in any case."""
     labels = {name.casefold(): label for name, label in classes.items()}
     if clashing := [name for name, label in classes.items() if labels[name.casefold()] != label]:
         raise InputError(f"data.classes: {clashing[0]!r} stands there with both labels: case does not matter")
     columns: _Columns = {"path": [], "label": []}
     splits: list[str] = []
-    for path in image_files(root):
+    for path in paths:
         if not path.isascii() and path != path.encode(errors="replace").decode():
             raise InputError(f"{root}: file name {path!r} is not UTF-8: rename it")
         folders = path.split("/")[:-1]
@@ -132,17 +176,18 @@ def _csv(root: Path, name: str) -> _Columns:
     return columns | {f"attr_{k}": v for k, v in own.items() if k not in ("path", "label", "group", "split")}
 
 
-def _multi_ffdi(root: Path) -> _Columns:
+def _multi_ffdi(root: Path) -> tuple[list[str], _Columns]:
     """trainset/ and valset/ with trainset_label.txt and valset_label.txt (img_name,target; 1 = fake).
 
-    They are in root or in its folder phase1.
+    They are in root or in its folder phase1. Also gives the paths of these tables.
     """
     top = "" if (root / "trainset_label.txt").exists() or not (root / "phase1").is_dir() else "phase1/"
     columns: _Columns = {"path": [], "label": [], "group": [], "given_split": []}
-    for name, split in (("trainset", "train"), ("valset", "test")):
-        table = read_label_file(root / f"{top}{name}_label.txt", ("img_name", "target"))
+    tables = [f"{top}{name}_label.txt" for name in ("trainset", "valset")]
+    for file, name, split in zip(tables, ("trainset", "valset"), ("train", "test"), strict=True):
+        table = read_label_file(root / file, ("img_name", "target"))
         columns["path"] += inside(root, f"{top}{name}/", table, "img_name")
         columns["label"] += labels_of(table, "target")
         columns["group"] += [""] * len(table.lines)
         columns["given_split"] += [split] * len(table.lines)
-    return columns
+    return tables, columns

@@ -13,13 +13,13 @@ from ffdi.errors import InputError
 from ffdi.intake.label_files import read_list
 from ffdi.intake.labels import CLASSES
 from ffdi.intake.layouts import Layout, Listing, read_layout
-from ffdi.intake.walk import image_files
+from ffdi.intake.walk import NOT_LISTED, walk
 
 
 def read(root: Path, layout: str, **changes: Any) -> tuple[pd.DataFrame, int]:
-    """The rows, and how many files are on disk but not listed."""
+    """The rows, and how many images are on disk but not listed."""
     listing: Listing = read_layout(root, Layout(layout, **changes))
-    return listing.rows, len(listing.skipped)
+    return listing.rows, sum(reason.startswith(NOT_LISTED) for _, reason in listing.skipped)
 
 
 def touch(root: Path, *paths: str) -> None:
@@ -220,7 +220,7 @@ def test_the_order_is_of_the_parts_of_a_path(tmp_path: Path) -> None:
     )
     (tmp_path / "link").symlink_to("a")
     (tmp_path / "dangling.jpg").symlink_to("nowhere")
-    found = list(image_files(tmp_path))
+    found = walk(tmp_path).images
     shown = [p for p in tmp_path.rglob("*") if p.suffix.lower() in (".jpg", ".png", ".gif")]
     paths = [p.relative_to(tmp_path) for p in sorted(shown)]
     assert found == [p.as_posix() for p in paths if not any(part.startswith(".") for part in p.parts)]
@@ -236,13 +236,13 @@ def test_folders_as_deep_as_a_path_can_be(tmp_path: Path) -> None:
         os.close(above)
     os.close(os.open("x.jpg", os.O_CREAT, dir_fd=here))
     os.close(here)
-    assert list(image_files(tmp_path)) == ["d/" * depth + "x.jpg"]
+    assert walk(tmp_path).images == ["d/" * depth + "x.jpg"]
     subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # shutil.rmtree recurs before Python 3.13
 
 
 def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: No such file"):
-        list(image_files(tmp_path / "none"))
+        walk(tmp_path / "none").images
 
 
 @pytest.mark.parametrize(
