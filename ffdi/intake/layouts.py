@@ -9,20 +9,22 @@ for ffdi draws its own validation folds.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
 from ffdi.errors import InputError
+from ffdi.intake.archives import beside
 from ffdi.intake.groups import group_of
 from ffdi.intake.label_files import inside, read_label_file
 from ffdi.intake.labels import CLASSES, labels_of
 from ffdi.intake.names import Names
-from ffdi.intake.walk import BEYOND_LIMIT, NOT_LISTED, TABLE, Tree, passed_over, walk
+from ffdi.intake.walk import BESIDE, BEYOND_LIMIT, NOT_LISTED, TABLE, Tree, passed_over, walk
 
 SPLIT_NAMES = {"": "", "train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation"), "val")
@@ -78,7 +80,7 @@ def read_layout(root: Path, layout: Layout) -> Listing:
     else:
         tree = walk(root)
         if layout.name == "csv":
-            tables, columns = [layout.table], _csv(root, layout.table)
+            tables, columns = [PurePosixPath(layout.table).as_posix()], _csv(root, layout.table)
         else:
             tables, columns = _multi_ffdi(root)
     names = Names(root, tree)
@@ -86,16 +88,19 @@ def read_layout(root: Path, layout: Layout) -> Listing:
     if not paths:
         over = ", ".join(passed_over(tree.skipped))
         raise InputError(f"{root}: layout {layout.name} lists no image" + (f"; passed over: {over}" if over else ""))
-    listed = {names.through_links.get(path, path) for path in paths}
-    skipped = [(path, NOT_LISTED + " or ".join(tables)) for path in tree.images if path not in listed]
-    skipped += [(path, TABLE if path in tables else reason) for path, reason in tree.skipped if path not in listed]
+    listed = {names.place(path): path for path in paths}
+    skipped = [(path, NOT_LISTED + " or ".join(tables)) for path in tree.images if names.place(path) not in listed]
+    others = ((path, TABLE if path in tables else reason) for path, reason in tree.skipped)
+    skipped += [(path, reason) for path, reason in others if names.place(path) not in listed]
+    skipped += [(path, BESIDE) for path in beside(root)]
     if layout.group is not None:
         columns["group"] = [g or group_of(layout.group, p) for g, p in zip(columns["group"], paths, strict=True)]
     rows = pd.DataFrame(columns)
     if layout.limit is not None:
         rows = rows.groupby("given_split", sort=False).head(layout.limit).reset_index(drop=True)
-        beyond = listed.difference(names.through_links.get(path, path) for path in rows["path"])
-        skipped += [(path, BEYOND_LIMIT) for path in sorted(beyond) if path in names.there]
+        taken = {names.place(path) for path in rows["path"]}
+        beyond = [path for place, path in listed.items() if place not in taken]
+        skipped += [(path, BEYOND_LIMIT) for path in beyond if os.path.lexists(root / path)]
     return Listing(rows, skipped, names)
 
 

@@ -25,9 +25,13 @@ class Names:
         self.images = tree.images
         self.there = set(tree.images)
         self.there.update(path for path, _ in tree.skipped)
-        self.through_links: dict[str, str] = {}  # listed path -> the same file's path without links
+        self.through_links = dict(tree.through_links)  # and of listed ones that the walk found elsewhere
         self.changes: Counter[str] = Counter()  # what differs -> in how many names
         self.examples: dict[str, tuple[str, str]] = {}  # what differs -> (listed name, file)
+
+    def place(self, path: str) -> str:
+        """The path without links."""
+        return self.through_links.get(path, path)
 
     def files(self, names: Sequence[str]) -> list[str]:
         """The file of each name, relative to the root; the name itself where none fits, or more than one.
@@ -47,12 +51,12 @@ class Names:
                 found[name] = guess
                 continue
             if below != name:
-                found[name] = (below, "an absolute path")
+                found[name] = (below, "absolute path")
         if not found:
             return list(names)
         claims = Counter(file for file, _ in found.values())
         claims.update(name for name in dict.fromkeys(names) if name in self.there)
-        sure = ("an absolute path", "backslashes", "Unicode normal form", "backslashes, Unicode normal form")
+        sure = ("absolute path", "backslashes", "Unicode normal form", "backslashes, Unicode normal form")
         for name, (file, change) in list(found.items()):
             if claims[file] > 1 and change not in sure:
                 del found[name]
@@ -65,11 +69,12 @@ class Names:
 
     def said(self) -> list[str]:
         """A line for each kind of change."""
-        return [
-            f"{count} names are found though they differ in {change}: {self.examples[change][0]!r} is "
-            f"{self.examples[change][1]!r}"
-            for change, count in self.changes.most_common()
-        ]
+        lines = []
+        for change, count in self.changes.most_common():
+            spell = ascii if "Unicode" in change else repr  # as text, the two names look alike
+            name, file = map(spell, self.examples[change])
+            lines.append(f"{count} listed names are spelt otherwise on disk ({change}): {name} is read from {file}")
+        return lines
 
     def closest(self, name: str) -> str | None:
         """The name on disk that is most like one that is not; None where none is alike."""
@@ -105,7 +110,7 @@ class Names:
         if _normal(file) != normal:
             there = _stem(file)
             slashed = _stem(slashed)
-            changes.append("another suffix" if has_suffix else "the missing suffix")
+            changes.append("another suffix" if has_suffix else "missing suffix")
         if unicodedata.normalize("NFC", there) != unicodedata.normalize("NFC", slashed):
             changes.append("case")
         elif there != slashed:

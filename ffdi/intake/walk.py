@@ -24,11 +24,8 @@ ARCHIVE, VIDEO = "archive: unpack it", "video: take frames from it"
 OUT, LOOP, DANGLING = "link that leads out of the root", "link that loops", "link to nothing"
 TWIN = "link to a folder that is read where it stands"
 THROUGH_LINK = "folder that is read through another link"
-TABLE, NOT_LISTED, BEYOND_LIMIT = (
-    "table of labels",
-    "not listed in ",
-    "beyond data.limit",
-)  # NOT_LISTED + the table's name
+TABLE, BEYOND_LIMIT, BESIDE = "table of labels", "beyond data.limit", "beside the archive's top folder"
+NOT_LISTED = "not listed in "  # + the table's name
 _SUFFIX, _EXCLUDED = "suffix ", "in a folder called "
 _PLURAL = {
     SYSTEM: "system files",
@@ -49,11 +46,13 @@ class Tree:
     """Every file and link below a root, in exactly one of two lists of POSIX paths relative to it.
 
     `images` have an image's suffix, in the order of their paths' parts; `skipped` is (path, reason) of all others. A
-    folder that is empty or cannot be entered is among these too, with a slash at its end.
+    folder that is empty or cannot be entered is among these too, with a slash at its end. `through_links` has the
+    path without links of what was found through one.
     """
 
     images: list[str]
     skipped: list[tuple[str, str]]
+    through_links: dict[str, str]
 
 
 def walk(root: Path, exclude: Callable[[str], bool] = lambda folder: False) -> Tree:
@@ -74,11 +73,11 @@ class _Walk:
         self.skipped: list[tuple[str, str]] = []
         self.walked: set[str] = set()  # folders without links in their paths, relative to top
         self.links: list[str] = []  # to folders
+        self.followed: dict[str, str] = {}  # link -> its folder's path without links
         self.closed: list[tuple[str, str, str]] = []  # folders not entered: (path, path without links, reason)
 
     def tree(self) -> Tree:
         self._enter("", "")
-        followed = False
         while self.links:  # a folder that a link leads to may hold further ones
             link = self.links.pop(0)
             real = self._real(link)
@@ -89,13 +88,21 @@ class _Walk:
                 loops = real in ("", here) or here.startswith(f"{real}/")
                 self.skipped.append((link, LOOP if loops else TWIN))
             else:
-                followed = True
+                self.followed[link] = real
                 self._enter(link, real)
         for path, real, reason in self.closed:
             self._list_closed(path, real, reason)
-        if followed:
+        if self.followed:
             self.images.sort(key=lambda path: path.split("/"))
-        return Tree(self.images, self.skipped)
+        return Tree(self.images, self.skipped, dict(self._through_links()))
+
+    def _through_links(self) -> Iterator[tuple[str, str]]:
+        for path in [*self.images, *(path for path, _ in self.skipped)] if self.followed else ():
+            link = path
+            while link := link.rpartition("/")[0]:
+                if link in self.followed:
+                    yield path, self.followed[link] + path[len(link) :]
+                    break
 
     def _enter(self, path: str, real: str) -> None:
         """Walk the folder `path`, whose path without links is `real`, folder by folder, names sorted."""
@@ -227,12 +234,13 @@ def passed_over(skipped: Iterable[tuple[str, str]]) -> Iterator[str]:
     for reason, paths in sorted(by_reason.items()):
         count = len(paths)
         if reason.startswith(_EXCLUDED):
-            images = all(path.lower().endswith(SUFFIXES) for path in paths)
-            yield f"{count} {'images' if images else 'files'} in folders called {reason.removeprefix(_EXCLUDED)}"
+            what = "image" if all(path.lower().endswith(SUFFIXES) for path in paths) else "file"
+            plural = "" if count == 1 else "s"
+            yield f"{count} {what}{plural} in folder{plural} called {reason.removeprefix(_EXCLUDED)}"
         elif reason == ARCHIVE:
-            yield f"{count} archives to be unpacked ({_some(sorted(paths))})"
+            yield f"{count} {'archive' if count == 1 else 'archives'} to be unpacked ({_some(sorted(paths))})"
         elif not reason.startswith((NOT_LISTED, TABLE)):
-            yield f"{count} {_PLURAL.get(reason, reason)}"
+            yield f"{count} {reason.partition(':')[0] if count == 1 else _PLURAL.get(reason, reason)}"
     if total := suffixes.total():
         common = [f"{n} {suffix}" for suffix, n in sorted(suffixes.items(), key=lambda item: (-item[1], item[0])) if n]
         yield f"{total} without an image's suffix ({_some(common)})"

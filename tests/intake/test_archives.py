@@ -212,7 +212,7 @@ BAD_NAMES = [
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_names_that_lead_out(tmp_path: Path, cache: Path, name: str) -> None:
-    says = r"member '.*(leads out|1 to 100 parts)"
+    says = r"member '.*(leads out|has a backslash|1 to 100 parts)"
     refused(zipped(tmp_path / "x.zip", [("good.jpg", b"x"), (name, b"x")]), says, cache)
     refused(tarred(tmp_path / "x.tar", [member("good.jpg", b"x"), member(name, b"x")]), says, cache)
     refused(tarred(tmp_path / "y.tar", [member(name, kind=tarfile.DIRTYPE)]), says, cache)
