@@ -106,6 +106,11 @@ def refers_inside(root: Path, path: str) -> bool:
     return target.is_relative_to(os.path.realpath(root)) and not (target.is_symlink() or target.is_dir())
 
 
+def leads_to_a_folder_inside(root: Path, path: str) -> bool:
+    file = root / path
+    return file.is_symlink() and file.is_dir() and file.resolve().is_relative_to(root.resolve())
+
+
 def check_books(root: Path, listing: Listing, intake: Intake) -> None:
     """Every file once, by its path without links; followed links to folders are no files."""
     top = os.path.realpath(root)
@@ -118,15 +123,9 @@ def check_books(root: Path, listing: Listing, intake: Intake) -> None:
     accounted = list({place(path) for path in rows if os.path.lexists(root / path)})  # a table may list it twice
     accounted += [place(path) for path, _ in listing.skipped if not path.endswith("/") and not path.startswith("../")]
     assert len(accounted) == len(set(accounted)), sorted(p for p in set(accounted) if accounted.count(p) > 1)
-    followed = {
-        parent.as_posix()
-        for path in [*rows, *(path for path, _ in listing.skipped)]
-        for parent in Path(path).parents
-        if (root / parent).is_symlink()
-    }
-    followed = {place(path) for path in followed}
-    listed_links = {place(path) for path, _ in listing.skipped}
-    assert sorted(accounted) == [p for p in on_disk(root) if p not in followed - listed_links]
+    skipped = {place(path) for path, _ in listing.skipped}
+    followed = {path for path in on_disk(root) if path not in skipped and leads_to_a_folder_inside(root, path)}
+    assert sorted(accounted) == [path for path in on_disk(root) if path not in followed]
     read, rejected = list(intake.images["path"]), list(intake.rejected["path"])
     assert not set(read) & set(rejected) and set(read) | set(rejected) <= set(rows)
     assert len(listing.rows) == len(read) + intake.duplicates + len(rejected)
