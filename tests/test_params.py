@@ -302,6 +302,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "table": "labels.csv",
         "group": None,
         "limit": None,
+        "exclude": None,
         "max_pixels": 50000000,
         "max_rejected": 0.01,
         "synthesise": 0,

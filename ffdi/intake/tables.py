@@ -77,11 +77,11 @@ def read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 def read_images(file: Path) -> pd.DataFrame:
     """images.csv with `label`, `width` and `height` as integers."""
-    table = read_table(file, IMAGE_COLUMNS)
+    table = _with_integers(file, read_table(file, IMAGE_COLUMNS), ("label", "width", "height"))
     digits = table["phash"].str.len()
     if len(wrong := table.index[digits < digits.max()]):  # a spreadsheet drops zeros at the start
         raise InputError(f"{file}: row {wrong[0] + 2}: phash {table['phash'][wrong[0]]!r} has lost digits")
-    return _with_integers(file, table, ("label", "width", "height"))
+    return table
 
 
 def read_folds(file: Path) -> pd.DataFrame:

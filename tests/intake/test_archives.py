@@ -219,6 +219,11 @@ def test_names_that_lead_out(tmp_path: Path, cache: Path, name: str) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "x.tar", "x.zip", "y.tar"]
 
 
+def test_a_backslash_is_named_for_what_it_is(tmp_path: Path, cache: Path) -> None:
+    says = r"x\.zip: member 'real\\\\a\.jpg' has a backslash where archives have slashes, .*: unpack it yourself"
+    refused(zipped(tmp_path / "x.zip", [("real\\a.jpg", b"x")]), says, cache)
+
+
 def test_a_name_with_a_nul(tmp_path: Path, cache: Path) -> None:
     info, data = member("x", b"x")
     info.pax_headers = {"path": "a\0b.jpg"}

@@ -226,6 +226,22 @@ def test_clock_locale_hash_seed_umask_and_folder_change_no_byte(tmp_path: Path) 
     assert written[0] == written[1]
 
 
+def test_a_locale_without_utf_8_changes_no_byte(tmp_path: Path) -> None:
+    """Python reads file names as the locale says, but the tables of ffdi are UTF-8."""
+    for seed, name in enumerate(("real/ä.png", "fake/人.png", "fake/ü.txt")):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(seed).save(tmp_path / "set" / name, "PNG")
+    params = PARAMS.format(root=tmp_path / "set", max_rejected=0).replace("layout: csv", "layout: imagefolder")
+    (tmp_path / "params.yaml").write_text(params)
+    written = []
+    for name, locale in (("utf", {}), ("ascii", {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"})):
+        out = ("--out", f"{name}/images.csv", "--rejected", f"{name}/rejected.csv")
+        said = run_stage("ingest", "--params", "params.yaml", *out, cwd=tmp_path, umask=0o022, **locale)
+        assert said.endswith("0 on disk but not listed; passed over: 1 without an image's suffix (1 .txt)\n")
+        written.append([(tmp_path / name / f"{table}.csv").read_bytes() for table in ("images", "skipped")])
+    assert written[0] == written[1] and "real/ä.png".encode() in written[0][0]
+
+
 def test_the_stage_says_one_line_and_writes_nothing_on_a_bad_input(tmp_path: Path) -> None:
     root = tmp_path / "pictures"
     write_pictures(root, 8, groups=4, size=32)

@@ -23,6 +23,7 @@ from ffdi.intake.walk import (
     passed_over,
     walk,
 )
+from ffdi.params import Data
 
 
 def touch(root: Path, *paths: str) -> None:
@@ -181,6 +182,11 @@ def test_folders_that_hold_no_examples(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=r"data\.exclude: 'frame' is the name of no folder below "):
             read_layout(tmp_path, layout)
+
+
+def test_the_params_name_them() -> None:
+    assert Data(root="x", layout="imagefolder", exclude=["a*"]).as_layout().exclude == ["a*"]
+    assert Data(root="x", layout="imagefolder").as_layout().exclude is None
 
 
 def test_a_table_lists_what_a_walk_would_skip(tmp_path: Path) -> None:
