@@ -55,7 +55,7 @@ class Data(Section):
     classes: dict[str, Annotated[int, Field(ge=0, le=1)]] | None = None
     group: str | None = None
     limit: Positive | None = None
-    exclude: list[str] | None = None
+    exclude: tuple[str, ...] | None = None
     max_pixels: Positive = 50_000_000
     max_rejected: Fraction = 0.01
     synthesise: NonNegative = 0
