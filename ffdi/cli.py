@@ -28,12 +28,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class _InUtf8(click.Command):
-    """A program whose file names are UTF-8 in every locale, as its tables are."""
+    """A program whose file names are UTF-8 in every locale, as its tables are: Python can be told at its start alone."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if (
-            sys.getfilesystemencoding() != "utf-8"
-        ):  # of the C locale, or an old one; Python can only be told at its start
+        if sys.getfilesystemencoding() != "utf-8":
             os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
         return super().__call__(*args, **kwargs)
 
