@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -25,15 +27,28 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-class OneLineErrors(click.Command):
+class _InUtf8(click.Command):
+    """A program whose file names are UTF-8 in every locale, as its tables are: Python can be told at its start alone."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if sys.getfilesystemencoding() != "utf-8":
+            os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+        return super().__call__(*args, **kwargs)
+
+
+class OneLineErrors(_InUtf8):
     """A command that says a FfdiError on one line of stderr and exits with 1; click's own usage errors exit with 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except FfdiError as error:
-            click.echo(f"{ctx.info_name}: {error}", err=True)
+            say(f"{ctx.info_name}: {error}")
             sys.exit(1)
+
+
+class _Commands(_InUtf8, click.Group):
+    """The `ffdi` command."""
 
 
 def stage_command(function: Callable[..., Any]) -> click.Command:
@@ -58,7 +73,17 @@ def stopwatch(name: str, folder: Path) -> Iterator[dict[str, float]]:
 
 def say(line: str) -> None:
     """One line for the user, on stderr, where progress bars are too."""
-    click.echo(line, err=True)
+    click.echo(escaped(line), err=True)
+
+
+def escaped(text: str) -> str:
+    """Text for a terminal: what a file's name could do there, by control characters, is written as escapes."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    acts = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return character.encode("unicode_escape", "surrogatepass").decode() if acts else character
 
 
 def _tell(name: str, line: str) -> None:
@@ -81,7 +106,7 @@ def bar(name: str, unit: str = "images") -> Callable[..., Any]:
     return show
 
 
-@click.group()
+@click.group(cls=_Commands)
 @click.version_option(package_name="ffdi")
 def main() -> None:
     """Judge images with a trained recipe, and look into networks and cached features."""
@@ -117,25 +142,47 @@ def _scored(model: Path, files: Sequence[Path], max_pixels: int) -> tuple[Bundle
 def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
     """Print path,score,verdict for IMAGES, files or folders, as CSV; score is the calibrated P(fake).
 
-    An unreadable image gets an empty score and the reason, and makes the exit code 1.
+    An unreadable image gets an empty score and the reason, and makes the exit code 1, as a folder without any image does.
+    What a folder has beside images is counted on stderr.
     """
     import csv
 
-    from ffdi.intake.walk import image_files
+    from ffdi.intake.tables import CsvLines
+    from ffdi.intake.walk import passed_over, walk
 
-    files = [f for path in images for f in ([path / p for p in image_files(path)] if path.is_dir() else [path])]
+    files: list[Path] = []
+    empty: list[str] = []
+    for path in images:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        tree = walk(path)
+        files += [path / image for image in tree.images]
+        over = ", ".join(passed_over(tree.skipped))
+        if not tree.images:
+            empty.append(f"{path}: no image in it" + (f"; passed over: {over}" if over else ""))
+        elif over:
+            say(f"predict: {path}: passed over: {over}")
+    if not files:
+        raise InputError("; ".join(empty))
     bundle, scores = _scored(model, files, max_pixels)
-    table = csv.writer(sys.stdout, lineterminator="\n")
+    if sys.stdout.errors == "strict" and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for a name that is no UTF-8, or that stdout cannot spell
+    table = csv.writer(CsvLines(sys.stdout), lineterminator=CsvLines.END)
+    shown = escaped if sys.stdout.isatty() else str
     table.writerow(["path", "score", "verdict"])
     unreadable = 0
     for file, score in scores:
+        name = shown(str(file))
         if isinstance(score, str):
             unreadable += 1
-            table.writerow([file, "", score])
+            table.writerow([name, "", score])
         else:
-            table.writerow([file, f"{score:.6f}", "fake" if score >= bundle.threshold else "real"])
+            table.writerow([name, f"{score:.6f}", "fake" if score >= bundle.threshold else "real"])
     if unreadable:
-        raise InputError(f"{unreadable} of {len(files)} images cannot be read")
+        empty.insert(0, f"{unreadable} of {len(files)} images cannot be read")
+    if empty:
+        raise InputError("; ".join(empty))
 
 
 @main.command(cls=OneLineErrors)
@@ -144,33 +191,54 @@ def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
 )
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="the folder that the names start from")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="such as submission.csv")
+@click.option(
+    "--max-rejected",
+    default=0.1,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="the share of unreadable images above which there is no submission",
+)
 @_scoring
-def submit(list_file: Path, root: Path, out: Path, model: Path, max_pixels: int) -> None:
+def submit(list_file: Path, root: Path, out: Path, max_rejected: float, model: Path, max_pixels: int) -> None:
     """Write img_name,y_pred for every row of a list, in its order, as CSV; y_pred is the calibrated P(fake).
 
-    An unreadable image is named and gets the model's prior: the share of fakes among the images it was trained on.
+    An unreadable image is named and gets the model's prior: the share of fakes among the images it was trained on. No
+    file is written where more than --max-rejected, or all, are unreadable.
     """
     import csv
 
     from ffdi.files import replacing
-    from ffdi.intake.ingest import DISK_FAULT
+    from ffdi.intake.ingest import DISK_FAULT, WRONG_NAMES
     from ffdi.intake.label_files import read_list
+    from ffdi.intake.names import find_files
+    from ffdi.intake.tables import CsvLines
 
     listed = read_list(list_file, root)
-    bundle, scores = _scored(model, [file for _, file in listed], max_pixels)
+    files, names = find_files(root, [file for _, file in listed])
+    for line in names.said() if names else ():
+        say(f"submit: {line}")
+    bundle, scores = _scored(model, files, max_pixels)
     unreadable: list[str] = []
-    in_a_row = 0
+    in_a_row: list[Path] = []
     with replacing(out) as temporary:  # opened first: who may not write there learns it before hours of scoring
         with open(temporary, "w", encoding="utf-8", newline="") as text:
-            table = csv.writer(text, lineterminator="\n")
+            table = csv.writer(CsvLines(text), lineterminator=CsvLines.END)
             table.writerow(["img_name", "y_pred"])
             for (file, score), (name, _) in zip(bar("submit")(scores, len(listed)), listed):
-                in_a_row = in_a_row + 1 if isinstance(score, str) else 0
+                in_a_row = [*in_a_row, file] if isinstance(score, str) else []
                 if isinstance(score, str):
-                    unreadable.append(f"{str(file)!r}: {score}")
-                    if in_a_row == DISK_FAULT:
-                        rule = "check the disk and --root"
+                    like = names.closest(os.path.relpath(file, root)) if names and not os.path.lexists(file) else None
+                    closest = f"; the closest name is {like!r}" if like else ""
+                    unreadable.append(f"{str(file)!r}: {score}{closest}")
+                    if len(in_a_row) == DISK_FAULT:
+                        there = any(map(os.path.lexists, in_a_row))
+                        rule = f"check {'the disk' if there else f'the list, for {WRONG_NAMES},'} and --root"
                         raise InputError(f"{DISK_FAULT} unreadable images in a row, the last {unreadable[-1]}: {rule}")
+                    if len(unreadable) > max_rejected * len(listed) or len(unreadable) == len(listed):
+                        raise InputError(
+                            f"{len(unreadable)} of {len(listed)} images cannot be read, and perhaps more: nothing is "
+                            f"written above --max-rejected {max_rejected:g}, nor where all are; the first is {unreadable[0]}"
+                        )
                 table.writerow([name, bundle.prior if isinstance(score, str) else score])
         with open(temporary, encoding="utf-8", newline="") as text:
             written = sum(1 for _ in csv.reader(text)) - 1

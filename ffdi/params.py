@@ -65,6 +65,7 @@ class Data(Section):
     classes: Annotated[dict[str, Annotated[int, Field(ge=0, le=1)]], Field(min_length=1)] | None = None
     group: str | None = None
     limit: Positive | None = None
+    exclude: tuple[str, ...] | None = None
     max_pixels: Positive = 50_000_000
     max_rejected: Fraction = 0.01
     synthesise: NonNegative = 0
@@ -83,7 +84,7 @@ class Data(Section):
     def as_layout(self) -> Layout:
         """How the data set is laid out, as the library takes it."""
         columns = {role: names for role, names in self.columns if names}
-        return Layout(self.layout, self.table, self.classes, self.group, self.limit, columns=columns)
+        return Layout(self.layout, self.table, self.classes, self.group, self.limit, columns, self.exclude)
 
     @field_validator("classes", mode="before")
     @classmethod

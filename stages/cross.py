@@ -28,7 +28,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     from ffdi.intake.ingest import ingest
     from ffdi.intake.labels import class_lines
     from ffdi.intake.layouts import read_layout
-    from ffdi.intake.tables import write_table
+    from ffdi.intake.tables import skipped_table, write_table
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle
 
@@ -41,10 +41,17 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
         for name, data in params.evaluate.cross.items():
             root = data.folder()
             listing = read_layout(root, data.as_layout())
-            rows, progress = listing.rows, partial(bar(f"ingest {name}"), total=len(listing.rows))
-            intake = ingest(rows, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress)
+            intake = ingest(
+                listing.rows,
+                root,
+                max_pixels=data.max_pixels,
+                max_rejected=data.max_rejected,
+                closest=listing.names.closest,
+                progress=partial(bar(f"ingest {name}"), total=len(listing.rows)),
+            )
             write_table(made / f"{name}-images.csv", intake.images)
             write_table(made / f"{name}-rejected.csv", intake.rejected)
+            write_table(made / f"{name}-skipped.csv", skipped_table(listing.skipped))
             for line in (*listing.said, *class_lines(intake.images, listing.called)):
                 say(f"cross: {name}: {line}")
             for recipe in data.recipes:

@@ -14,26 +14,40 @@ from ffdi.params import read_params
 @click.option("--root", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("data/images.csv"))
 @click.option("--rejected", type=click.Path(path_type=Path), default=Path("data/rejected.csv"))
-def main(params_file: Path, root: Path | None, out: Path, rejected: Path) -> None:
+@click.option("--skipped", type=click.Path(path_type=Path), help="[default: skipped.csv beside --out]")
+def main(params_file: Path, root: Path | None, out: Path, rejected: Path, skipped: Path | None) -> None:
     """Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
     params = read_params(params_file)
     from ffdi.intake.ingest import ingest
     from ffdi.intake.labels import class_lines
     from ffdi.intake.layouts import read_layout
-    from ffdi.intake.tables import write_table
+    from ffdi.intake.tables import skipped_table, write_table
+    from ffdi.intake.walk import NOT_LISTED, passed_over
 
     data, root = params.data, params.root(root)
     listing = read_layout(root, data.as_layout())
-    progress = partial(bar("ingest"), total=len(listing.rows))
-    intake = ingest(listing.rows, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress)
+    for line in listing.said:
+        say(f"ingest: {line}")
+    write_table(skipped or out.with_name("skipped.csv"), skipped_table(listing.skipped))
+    intake = ingest(
+        listing.rows,
+        root,
+        max_pixels=data.max_pixels,
+        max_rejected=data.max_rejected,
+        closest=listing.names.closest,
+        progress=partial(bar("ingest"), total=len(listing.rows)),
+    )
     write_table(out, intake.images)
     write_table(rejected, intake.rejected)
+    unlisted = sum(reason.startswith(NOT_LISTED) for _, reason in listing.skipped)
+    over = ", ".join(passed_over(listing.skipped))
     fakes = int(intake.images["label"].sum())
     say(
         f"ingest: {len(intake.images)} images ({fakes} fake), {intake.duplicates} listed twice and merged, "
-        f"{len(intake.rejected)} rejected, {len(listing.skipped)} on disk but not listed"
+        f"{len(intake.rejected)} rejected, {unlisted} on disk but not listed"
+        + (f"; passed over: {over}" if over else "")
     )
-    for line in (*listing.said, *class_lines(intake.images, listing.called)):
+    for line in class_lines(intake.images, listing.called):
         say(f"ingest: {line}")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,7 +21,7 @@ import torch
 from click.testing import CliRunner, Result
 from conftest import Tiny, Trained, picture
 
-from ffdi.cli import bar, main, stage_command, stopwatch
+from ffdi.cli import bar, escaped, main, stage_command, stopwatch
 from ffdi.errors import InputError
 from ffdi.features.store import FeatureStore
 from ffdi.intake.ingest import DISK_FAULT
@@ -28,6 +30,8 @@ from ffdi.tails import predict as predict_module
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import load_bundle
 from ffdi.tails.predict import predict_files
+
+ALL_BUT_ONE = ("--max-rejected", "1")  # submit has a row for each image that cannot be read, where one can
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +187,7 @@ def test_submit_gives_the_prior_to_what_it_cannot_read(model: Path, tiny: Tiny, 
     (root / "text.jpg").write_text("no image")
     picture(1, 101).save(root / "large.png")
     names = ["cut.jpg", "good.jpg", "none.jpg", "text.jpg", "large.png", "none.jpg"]
-    result, out = submit(model, root, "img_name\n" + "\n".join(names), tmp_path, "--max-pixels", "10000")
+    result, out = submit(model, root, "img_name\n" + "\n".join(names), tmp_path, "--max-pixels", "10000", *ALL_BUT_ONE)
     assert result.exit_code == 0, result.output
     assert [name for name, _ in table_of(out)] == names
     assert [score for name, score in table_of(out) if name != "good.jpg"] == [0.3125] * 5
@@ -191,10 +195,109 @@ def test_submit_gives_the_prior_to_what_it_cannot_read(model: Path, tiny: Tiny, 
     assert table_of(out)[1][1] == good != 0.3125
     *_, cut, missing, text, large, again, closing = result.stderr.splitlines()
     assert cut.startswith(f"'{root}/cut.jpg': damaged: ")
-    assert missing == again == f"'{root}/none.jpg': cannot be read: No such file or directory"
+    none = f"'{root}/none.jpg': cannot be read: No such file or directory"
+    assert missing == again and missing.startswith(none)
     assert text == f"'{root}/text.jpg': not an image format that Pillow knows"
     assert large.startswith(f"'{root}/large.png': 101x101 is more than")
     assert closing == f"{out}: 5 of 6 images cannot be read: their y_pred is the prior 0.3125"
+
+
+def test_submit_writes_nothing_where_too_little_is_read(model: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    for i in range(19):
+        picture(i).save(root / f"{i}.jpg")
+    (root / "bad.jpg").touch()
+    good, bad = [f"{i}.jpg" for i in range(19)], f"the first is '{root}/bad.jpg': empty file"
+    assert submit(model, root, "\n".join([*good, "bad.jpg"]), tmp_path)[0].exit_code == 0  # 1 of 20
+    result, out = submit(model, root, "\n".join([*good[:8], "bad.jpg"]), tmp_path)
+    too_few = "nothing is written above --max-rejected 0.1, nor where all are"
+    assert refused(result, out) == f"submit: 1 of 9 images cannot be read, and perhaps more: {too_few}; {bad}"
+    result, out = submit(model, root, "\n".join([*good, "bad.jpg"]), tmp_path, "--max-rejected", "0")
+    assert "1 of 20 images cannot be read" in refused(result, out)
+    result, out = submit(model, root, "bad.jpg\nbad.jpg", tmp_path, *ALL_BUT_ONE)
+    assert "2 of 2 images cannot be read" in refused(result, out)  # the prior alone is no submission
+
+
+def test_submit_finds_names_that_differ(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "root/in").mkdir(parents=True)
+    names = [f"000{i}" for i in range(4)]
+    for i, name in enumerate(names):
+        picture(i).save(tmp_path / f"root/in/{name}.jpg")
+    scores = []
+    for listed in (names, [f"in\\{name}.jpg" for name in names]):
+        root = tmp_path / "root" / ("" if "\\" in listed[0] else "in")
+        result, out = submit(model, root, "img_name\n" + "\n".join(listed), tmp_path)
+        assert result.exit_code == 0 and [name for name, _ in table_of(out)] == listed
+        change = "backslashes" if "\\" in listed[0] else "missing suffix"
+        said = f"submit: 4 listed names are spelt otherwise on disk ({change}): {listed[0]!r} is read from "
+        assert result.stderr.startswith(said)
+        scores.append([score for _, score in table_of(out)])
+    assert scores[0] == scores[1] and len(set(scores[0])) == 4
+    result, out = submit(model, tmp_path / "root", "0000.jpg\n0001.jpg", tmp_path)
+    assert refused(result, out).endswith("No such file or directory; the closest name is 'in/0000.jpg'")
+
+
+def test_submit_quotes_a_carriage_return(model: Path, tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a\rb.jpg")
+    result, out = submit(model, tmp_path, 'img_name\n"a\rb.jpg"\n', tmp_path)
+    assert result.exit_code == 0 and [name for name, _ in table_of(out)] == ["a\rb.jpg"]
+    assert out.read_bytes().startswith(b'img_name,y_pred\n"a\rb.jpg",')
+
+
+def test_predict_of_a_folder_says_what_it_passed_over(trained: Trained, tmp_path: Path) -> None:
+    for folder in ("some/in", "none/empty", "bad"):
+        (tmp_path / folder).mkdir(parents=True)
+    picture(0).save(tmp_path / "some/in/a.jfif", "JPEG")
+    for name in ("some/notes.txt", "some/.hidden.jpg", "none/a.jpg_large", "bad/a.jpg"):
+        (tmp_path / name).write_text("text")
+
+    def predict(*names: str) -> Result:
+        paths = [str(tmp_path / name) for name in names]
+        return CliRunner().invoke(main, ["predict", "--model", str(trained.model), *paths])
+
+    done = predict("some")
+    assert done.exit_code == 0 and [row.split(",")[0] for row in done.stdout.splitlines()[1:]] == [
+        f"{tmp_path}/some/in/a.jfif"
+    ]
+    over = f"predict: {tmp_path}/some: passed over: 1 hidden, 1 without an image's suffix (1 .txt)"
+    assert done.stderr.splitlines()[0] == over
+    done = predict("none")
+    none = f"{tmp_path}/none: no image in it; passed over: 1 empty folder, 1 without an image's suffix (1 .jpg_large)"
+    assert done.exit_code == 1 and done.stdout == "" and done.stderr == f"predict: {none}\n"
+    done = predict("some", "none", "bad")
+    assert done.exit_code == 1 and len(done.stdout.splitlines()) == 3
+    assert done.stderr.splitlines()[-1] == f"predict: 1 of 2 images cannot be read; {none}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict", "utf-8:surrogateescape", None])
+def test_predict_writes_any_name(encoding: str | None, trained: Trained, tmp_path: Path) -> None:
+    names = [b"a.jpg", b"caf\xe9.jpg", "ä.jpg".encode(), b"c\rd.jpg", b'e\n"f.jpg', b"g\x1b[31m.jpg", b"z.jpg"]
+    for seed, name in enumerate(names):
+        picture(seed).save(tmp_path / "x.png")
+        (tmp_path / "x.png").rename(os.fsdecode(os.fsencode(tmp_path / "y") + name))
+    environment = os.environ | ({"PYTHONIOENCODING": encoding} if encoding else {})
+    if encoding is None:  # no UTF-8 anywhere
+        environment |= {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", "from ffdi.cli import main; main()", "predict", "--model", str(trained.model)]
+    done = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    rows = list(csv.reader(io.StringIO(done.stdout.decode(errors="surrogateescape"), newline=""), strict=True))[1:]
+    utf_8, cannot = os.fsdecode(b"ycaf\xe9.jpg"), encoding == "ascii:strict"
+    strict = encoding and encoding.endswith("strict")
+    due = ["ya.jpg", "yc\rd.jpg", r"ycaf\udce9.jpg" if strict else utf_8, 'ye\n"f.jpg', "yg\x1b[31m.jpg", "yz.jpg"]
+    assert [Path(name).name for name, *_ in rows] == [*due, r"y\xe4.jpg" if cannot else "yä.jpg"]
+
+
+def test_a_name_cannot_act_on_the_terminal(tmp_path: Path) -> None:
+    assert escaped("a\x1b[31m\rb\u202e\udce9 ä\u3000人\n") == "a\\x1b[31m\\rb\\u202e\\udce9 ä\u3000人\\n"
+    (tmp_path / "x\x1b[31m\n.txt").touch()
+    done = CliRunner().invoke(main, ["predict", "--model", "none", str(tmp_path)])
+    assert done.stderr.splitlines() == [
+        f"predict: {tmp_path}: no image in it; passed over: 1 without an image's suffix (1 .txt)"
+    ]
+    done = CliRunner().invoke(main, ["predict", "--model", "no\x1b[31m\nne", str(tmp_path), "a.jpg"])
+    assert len(done.stderr.splitlines()) == 1 and "no\\x1b[31m\\nne" in done.stderr
 
 
 def test_the_prior_is_the_share_of_fakes_in_the_training(trained: Trained, tiny: Tiny) -> None:
@@ -234,12 +337,19 @@ def test_submit_refuses_a_list_before_it_scores(listed: str, says: str, tiny: Ti
 def test_submit_stops_when_nothing_can_be_read(model: Path, tiny: Tiny, tmp_path: Path) -> None:
     good = tiny.rows["path"].iloc[0]
     some = [f"{i}.jpg" for i in range(DISK_FAULT - 1)]
-    result, out = submit(model, tiny.root, "\n".join([*some, good, *some]), tmp_path)
+    result, out = submit(model, tiny.root, "\n".join([*some, good, *some]), tmp_path, *ALL_BUT_ONE)
     assert result.exit_code == 0, result.output
     assert [score for _, score in table_of(out)].count(0.3125) == len(table_of(out)) - 1 == 2 * (DISK_FAULT - 1)
-    result, out = submit(model, tiny.root, "\n".join([good, *some, "last.jpg", good]), tmp_path)
-    last = f"the last '{tiny.root}/last.jpg': cannot be read: No such file or directory: check the disk and --root"
-    assert refused(result, out) == f"submit: 100 unreadable images in a row, {last}"
+    result, out = submit(model, tiny.root, "\n".join([good, *some, "last.jpg", good]), tmp_path, *ALL_BUT_ONE)
+    last = f"submit: 100 unreadable images in a row, the last '{tiny.root}/last.jpg': cannot be read: No such file or "
+    assert (said := refused(result, out)).startswith(last), said
+    assert said.endswith(": check the list, for the listed names are not those of the files, and --root")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in [*some, "last.jpg"]:
+        (broken / name).touch()
+    result, out = submit(model, broken, "\n".join([*some, "last.jpg"]), tmp_path, *ALL_BUT_ONE)
+    assert refused(result, out).endswith(f"the last '{broken}/last.jpg': empty file: check the disk and --root")
     result, out = submit(model, tmp_path / "none", good, tmp_path)
     assert refused(result, out) == f"submit: {tmp_path}/none: is no folder"
 

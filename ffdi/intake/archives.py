@@ -56,6 +56,19 @@ def unpacked(archive: Path) -> Path:
     return shown[0] if len(shown) == 1 and shown[0].is_dir() else folder
 
 
+def beside(folder: Path) -> list[str]:
+    """The files that an archive holds beside `folder`, the one top folder that stands for it, as paths from there.
+
+    All of them are hidden. Of a folder that is from no archive, none.
+    """
+    folder = Path(os.path.realpath(folder))
+    if str(folder.parent.parent) not in [os.path.realpath(cache / "archives") for cache in cache_folders()]:
+        return []
+    others = [entry for entry in folder.parent.iterdir() if entry != folder]
+    files = [file for entry in others for file in (entry.rglob("*") if entry.is_dir() else [entry])]
+    return sorted(f"../{file.relative_to(folder.parent).as_posix()}" for file in files if not file.is_dir())
+
+
 @dataclass(frozen=True)
 class _Member:
     name: str
@@ -125,8 +138,11 @@ def _write(archive: Path, member: _Member, folder: Path, limit: int) -> int:
 
 def _parts(where: str, name: str, is_folder: bool) -> tuple[str, ...]:
     path = PureWindowsPath(name)  # it splits at / too
-    if path.anchor or ".." in path.parts or "\\" in name or "\0" in name:
-        raise InputError(f"{where} leads out: names are relative, without '..', backslash, drive or NUL")
+    if path.anchor or ".." in path.parts or "\0" in name:
+        raise InputError(f"{where} leads out: names are relative, without '..', drive or NUL")
+    if "\\" in name:
+        cure = "unpack it yourself, or pack it again with another program"
+        raise InputError(f"{where} has a backslash where archives have slashes, as some made on Windows do: {cure}")
     if len(path.parts) > DEEPEST or not (path.parts or is_folder):
         raise InputError(f"{where}: a name has 1 to {DEEPEST} parts")
     return path.parts

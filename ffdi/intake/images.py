@@ -74,6 +74,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def is_two_tone(image: Image.Image) -> bool:
+    """Whether an RGB picture has nothing but two levels of grey, as masks have."""
+    colours = image.getcolors(2) or []  # none where there are more
+    return len(colours) == 2 and all(isinstance(c, tuple) and len(set(c)) == 1 for _, c in colours)
+
+
 def resize(image: Image.Image, size: int) -> Image.Image:
     """To size x size pixels; the image itself when it has that size."""
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)

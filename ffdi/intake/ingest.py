@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ import pandas as pd
 
 from ffdi.errors import InputError
 from ffdi.intake.duplicates import join_groups
-from ffdi.intake.images import UnreadableImage, open_image, perceptual_hash, read_bytes
+from ffdi.intake.images import UnreadableImage, is_two_tone, open_image, perceptual_hash, read_bytes
 from ffdi.intake.tables import IMAGE_COLUMNS
 from ffdi.parallel import cpu_count, ordered_map
 
-DISK_FAULT = 100  # so many unreadable images in a row are the disk's fault, not the data's
+DISK_FAULT = 100  # so many unreadable images in a row are no fault of theirs: the disk's, or that of all names
+WRONG_NAMES = "the listed names are not those of the files"
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,29 @@ def ingest(
     max_pixels: int,
     max_rejected: float,
     workers: int | None = None,
+    closest: Callable[[str], str | None] = lambda path: None,
     progress: Callable[[Iterator[object]], Iterable[object]] = lambda results: results,
 ) -> Intake:
     """Decode every listed image fully and describe it.
 
     The same bytes listed twice are merged and counted, their groups joined. Raises InputError when they carry two
     labels or stand in two given splits, when more than `max_rejected` of the files are unreadable, or when 100 in a
-    row are.
+    row are. `closest` gives the name on disk that is most like a listed one that is not there.
     """
+    missing: set[str] = set()
 
     def examine(path: str) -> tuple[str, int, int, str, str] | str:
         try:
             data = read_bytes(root, path)
             image = open_image(data, max_pixels=max_pixels)
+            if is_two_tone(image):
+                raise UnreadableImage("nothing but two grey levels: a mask")
         except UnreadableImage as error:
-            return str(error)
+            if os.path.lexists(root / path):
+                return str(error)
+            missing.add(path)
+            like = closest(path)
+            return f"{error}; the closest name is {like!r}" if like else str(error)
         identity = hashlib.sha256(data).hexdigest()
         return identity, image.width, image.height, _format(data), perceptual_hash(image)
 
@@ -62,9 +72,9 @@ def ingest(
         if isinstance(fact, str):
             rejected.append((path, fact))
             if in_a_row == DISK_FAULT:
-                raise InputError(
-                    f"{DISK_FAULT} unreadable images in a row, the last {root / path}: {fact}: check the disk"
-                )
+                last = f"{DISK_FAULT} unreadable images in a row, the last {root / path}: {fact}"
+                names_differ = missing.issuperset(name for name, _ in rejected[-DISK_FAULT:])
+                raise InputError(f"{last}: {WRONG_NAMES if names_differ else 'check the disk'}")
         elif isinstance(fact, tuple):
             facts.append(fact)
             readable.append(row)

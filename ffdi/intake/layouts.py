@@ -9,20 +9,24 @@ for ffdi draws its own validation folds.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
 from ffdi.errors import InputError
+from ffdi.intake.archives import beside
 from ffdi.intake.evidence import Labelled, check_labels
 from ffdi.intake.groups import group_of, join_names, split_names
 from ffdi.intake.label_files import LabelFile, inside, read_label_file
 from ffdi.intake.labels import Classes, classes_line, labels_of
-from ffdi.intake.walk import image_files
+from ffdi.intake.names import Names
+from ffdi.intake.walk import BESIDE, BEYOND_LIMIT, NOT_LISTED, TABLE, Tree, passed_over, walk
 
 SPLIT_NAMES = {"": "", "train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation"), "val")
@@ -35,6 +39,11 @@ READS: dict[str, tuple[str, ...]] = {
     "csv": ("table", "columns", "classes", "group", "max_ungrouped", "limit"),
     "multi_ffdi": ("classes", "group", "max_ungrouped", "limit"),
 }
+# Folders beside or below those of a class that hold no examples of it: what preprocessing and file managers leave there.
+NO_EXAMPLES = (
+    *("mask", "masks", "gt_masks", "face_masks", "segmentation*", "landmark", "landmarks", "keypoints"),
+    *("heatmap*", "heat_map*", "heat-map*", "saliency*", "thumb", "thumbs", "thumbnail", "thumbnails"),
+)
 
 _Columns = dict[str, list[Any]]
 _INDEX = re.compile(r"|Unnamed: \d+(\.\d+)*")  # the header of an index that pandas wrote, or wrote and read again
@@ -47,7 +56,8 @@ class Layout:
     `name`: imagefolder, csv or multi_ffdi. `classes`: what the data set calls its classes -> label, in any case; None
     for the usual words. `group`: a regular expression with (?P<group>...) searched in the path, for rows that have no
     group of their own. `limit`: the first rows of each given split. `columns`: of layout csv, what its table calls
-    path, label, group and split; several for group: each names one that the row belongs to.
+    path, label, group and split; several for group: each names one that the row belongs to. `exclude`: patterns, in any
+    case, of the names of folders that hold no examples of a class; None for the usual ones.
     """
 
     name: str
@@ -56,29 +66,32 @@ class Layout:
     group: str | None = None
     limit: int | None = None
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    exclude: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
 class Listing:
     """What a layout lists: `rows`, one an image, and of every other file below the root (path, why it is `skipped`).
 
-    `said` are lines that tell what its reader should know about the rows; `called` is what the data set calls real and
-    fake, see labels.class_lines.
+    `names` knows which listed names were found under another. `said` are lines that tell what its reader should know
+    about the rows; `called` is what the data set calls real and fake, see labels.class_lines.
     """
 
     rows: pd.DataFrame
     skipped: list[tuple[str, str]]
-    said: list[str] = field(default_factory=list)
-    called: tuple[str, str] = ("label 0", "label 1")
+    names: Names
+    said: list[str]
+    called: tuple[str, str]
 
 
 @dataclass(frozen=True)
 class _Read:
-    """What the reader of a layout found: the table's `columns`, and what their labels stand in."""
+    """What the reader of a layout found: the `columns`, what their labels stand in, the tables that were read."""
 
     columns: _Columns
     labelled: Labelled
     called: tuple[str, str]  # what stands before and after a class's name: label ... of labels.csv
+    tables: tuple[str, ...] = ()
 
 
 def read_layout(root: Path, layout: Layout) -> Listing:
@@ -87,21 +100,26 @@ def read_layout(root: Path, layout: Layout) -> Listing:
         raise InputError(f"{root}: data.root is no folder")
     classes = Classes(layout.classes)
     if layout.name == "imagefolder":
-        read = _imagefolder(root, classes)
-    elif layout.name == "csv":
-        read = _csv(root, layout, classes)
+        tree = _walk_classes(root, classes, layout.exclude)
+        read = _imagefolder(root, classes, tree.images)
     else:
-        read = _multi_ffdi(root, classes)
-    columns, labelled = read.columns, read.labelled
-    paths = columns["path"]
+        tree = walk(root)
+        read = _csv(root, layout, classes) if layout.name == "csv" else _multi_ffdi(root, classes)
+    columns, labelled, tables = read.columns, read.labelled, read.tables
+    names = Names(root, tree)
+    columns["path"] = paths = names.files(columns["path"])
     if not paths:
-        raise InputError(f"{root}: layout {layout.name} lists no image")
+        over = ", ".join(passed_over(tree.skipped))
+        raise InputError(f"{root}: layout {layout.name} lists no image" + (f"; passed over: {over}" if over else ""))
     meaning = dict(zip(labelled.values, labelled.labels, strict=True))
     absent = classes.not_in(meaning)
     said = [f"data.classes: not in the data: {', '.join(absent)}"] if absent else []
-    said += check_labels(labelled)
-    known = set(paths)
-    skipped = [(path, "not listed") for path in image_files(root) if path not in known]
+    said += check_labels(labelled) + names.said()
+    listed = {names.place(path): path for path in paths}
+    skipped = [(path, NOT_LISTED + " or ".join(tables)) for path in tree.images if names.place(path) not in listed]
+    others = ((path, TABLE if path in tables else reason) for path, reason in tree.skipped)
+    skipped += [(path, reason) for path, reason in others if names.place(path) not in listed]
+    skipped += [(path, BESIDE) for path in beside(root)]
     if layout.group is not None:
         if all(columns["group"]):
             raise InputError(f"{root}: data.group has no effect: every row of {layout.table} has a group of its own")
@@ -109,15 +127,39 @@ def read_layout(root: Path, layout: Layout) -> Listing:
     rows = pd.DataFrame(columns)
     if layout.limit is not None:
         rows = rows.groupby("given_split", sort=False).head(layout.limit).reset_index(drop=True)
+        taken = {names.place(path) for path in rows["path"]}
+        beyond = [path for place, path in listed.items() if place not in taken]
+        skipped += [(path, BEYOND_LIMIT) for path in beyond if os.path.lexists(root / path)]
     real, fake = ([repr(value) for value, one in sorted(meaning.items()) if one == label] for label in (0, 1))
     before, after = read.called
-    return Listing(rows, skipped, said, (f"{before}{_one_of(real)}{after}", f"{before}{_one_of(fake)}{after}"))
+    called = (f"{before}{_one_of(real)}{after}", f"{before}{_one_of(fake)}{after}")
+    return Listing(rows, skipped, names, said, called)
 
 
 def _one_of(values: Sequence[str]) -> str:
     """'a', 'b' or 'c'."""
     few = [*values[:5], f"{len(values) - 5} more"] if len(values) > 6 else values
     return " or ".join(filter(None, (", ".join(few[:-1]), *few[-1:])))
+
+
+def _walk_classes(root: Path, classes: Classes, exclude: Sequence[str] | None) -> Tree:
+    """The tree without the folders that `exclude` names; those of a class or split are no such folders."""
+    patterns = {pattern: pattern.casefold() for pattern in (NO_EXAMPLES if exclude is None else exclude)}
+    used: set[str] = set()
+
+    def excluded(folder: str) -> bool:
+        *above, name = folder.casefold().split("/")
+        own = name in SPLIT_NAMES or classes.of(folder.rpartition("/")[2]) is not None
+        if own and (not above or (len(above) == 1 and above[0] in SPLIT_NAMES)):
+            return False
+        matching = [pattern for pattern, folded in patterns.items() if fnmatchcase(name, folded)]
+        used.update(matching)
+        return bool(matching)
+
+    tree = walk(root, excluded)
+    if exclude is not None and (idle := [pattern for pattern in exclude if pattern not in used]):
+        raise InputError(f"data.exclude: {idle[0]!r} is the name of no folder below {root}: leave it out")
+    return tree
 
 
 def _given_splits(names: Sequence[str]) -> list[str]:
@@ -127,9 +169,8 @@ def _given_splits(names: Sequence[str]) -> list[str]:
     return [val if (split := named[name]) == "val" else split for name in names]
 
 
-def _imagefolder(root: Path, classes: Classes) -> _Read:
+def _imagefolder(root: Path, classes: Classes, paths: list[str]) -> _Read:
     """root/CLASS/**/image or root/SPLIT/CLASS/**/image: the folders' names give label and split, in any case."""
-    paths = list(image_files(root))
     splits: list[str] = []
     names: list[str] = []  # of the folders that may be classes
     inner: list[str] = []
@@ -182,7 +223,12 @@ def _csv(root: Path, layout: Layout, classes: Classes) -> _Read:
     paths, labels = columns["path"], columns["label"]
     evidence = {label: own[label]} | others
     labelled = Labelled(str(table.file), paths, paths, own[label], labels, evidence, classes.given is not None)
-    return _Read(columns | {f"attr_{k}": v for k, v in others.items()}, labelled, (f"{label} ", f" of {layout.table}"))
+    return _Read(
+        columns | {f"attr_{k}": v for k, v in others.items()},
+        labelled,
+        (f"{label} ", f" of {layout.table}"),
+        (PurePosixPath(layout.table).as_posix(),),
+    )
 
 
 def _groups(table: LabelFile, names: Sequence[str]) -> list[str]:
@@ -213,8 +259,9 @@ def _multi_ffdi(root: Path, classes: Classes) -> _Read:
     top = "" if (root / "trainset_label.txt").exists() or not (root / "phase1").is_dir() else "phase1/"
     columns: _Columns = {"path": [], "label": [], "group": [], "given_split": []}
     tables: list[LabelFile] = []
-    for name, split in (("trainset", "train"), ("valset", "test")):
-        table = read_label_file(root / f"{top}{name}_label.txt", ("img_name", "target"))
+    files = [f"{top}{name}_label.txt" for name in ("trainset", "valset")]
+    for file, name, split in zip(files, ("trainset", "valset"), ("train", "test"), strict=True):
+        table = read_label_file(root / file, ("img_name", "target"))
         columns["path"] += inside(root, f"{top}{name}/", table, "img_name")
         columns["label"] += labels_of(table, "target", classes)
         columns["group"] += [""] * len(table.lines)
@@ -224,4 +271,4 @@ def _multi_ffdi(root: Path, classes: Classes) -> _Read:
     own = {name: [*tables[0].columns[name], *tables[1].columns[name]] for name in of_both}
     paths, labels = columns["path"], columns["label"]
     labelled = Labelled(str(root), paths, paths, own["target"], labels, own, classes.given is not None)
-    return _Read(columns, labelled, ("target ", ""))
+    return _Read(columns, labelled, ("target ", ""), tuple(files))

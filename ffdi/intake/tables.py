@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -14,19 +15,53 @@ from ffdi.errors import InputError
 from ffdi.files import replacing, sha256_file
 
 IMAGE_COLUMNS = ("image_id", "path", "label", "group", "given_split", "width", "height", "format", "phash")
+SPREADSHEETS_CHANGE = ("image_id", "phash", "cluster")  # hex digits that may look like a number: 12e5...
 FOLD_COLUMNS = ("image_id", "group", "cluster", "role", "fold")
+
+
+class CsvLines:
+    """A text file for csv.writer(..., lineterminator=CsvLines.END): lines end in LF, and a carriage return is quoted.
+
+    Before Python 3.13 the csv module quotes what its own line end is made of, and a lone carriage return else not.
+    """
+
+    END = "\r\n"
+
+    def __init__(self, text: TextIO) -> None:
+        self.text = text
+
+    def write(self, line: str) -> int:
+        return self.text.write(line.removesuffix(self.END) + "\n")
 
 
 def write_table(file: Path, table: pd.DataFrame) -> None:
     """UTF-8, LF, fields quoted only where needed, missing values empty."""
-    with replacing(file) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL, encoding="utf-8")
+    with replacing(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as text:
+        lines: Any = CsvLines(text)
+        table.to_csv(lines, index=False, lineterminator=CsvLines.END, quoting=csv.QUOTE_MINIMAL)
+
+
+def skipped_table(skipped: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """skipped.csv: path and reason of what no row lists, by path; names that are no UTF-8 with escapes."""
+    rows = sorted((path.encode(errors="backslashreplace").decode(), reason) for path, reason in skipped)
+    return pd.DataFrame(rows, columns=["path", "reason"])
 
 
 def read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """All columns as text ("" where empty); InputError when the file or a column is missing, or it has no row."""
+    """All columns as text ("" where empty); InputError when the file or a column is missing, or it has no row.
+
+    A table that a spreadsheet saved, with a BOM, CRLF or semicolons, is read as what it was.
+    """
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8", lineterminator="\n")
+        with open(file, encoding="utf-8-sig", newline="") as text:
+            header = text.readline()
+        table = pd.read_csv(
+            file,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            sep=";" if ";" in header and "," not in header else ",",
+        )
     except FileNotFoundError:
         raise InputError(f"{file}: no such file: run the stage that writes it first") from None
     except OSError as error:
@@ -42,8 +77,11 @@ def read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 def read_images(file: Path) -> pd.DataFrame:
     """images.csv with `label`, `width` and `height` as integers."""
-    table = read_table(file, IMAGE_COLUMNS)
-    return _with_integers(file, table, ("label", "width", "height"))
+    table = _with_integers(file, read_table(file, IMAGE_COLUMNS), ("label", "width", "height"))
+    digits = table["phash"].str.len()
+    if len(wrong := table.index[digits < digits.max()]):  # a spreadsheet drops zeros at the start
+        raise InputError(f"{file}: row {wrong[0] + 2}: phash {table['phash'][wrong[0]]!r} has lost digits")
+    return table
 
 
 def read_folds(file: Path) -> pd.DataFrame:
@@ -56,6 +94,10 @@ def read_folds(file: Path) -> pd.DataFrame:
 
 
 def _with_integers(file: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    for column in SPREADSHEETS_CHANGE:
+        if column in table and len(wrong := table.index[table[column].str.fullmatch(r"\d([.,]\d+)?E[+-]\d+")]):
+            value = table[column][wrong[0]]
+            raise InputError(f"{file}: row {wrong[0] + 2}: {column} {value!r}: a spreadsheet made it a number")
     for column in columns:
         wrong = table.index[~table[column].str.fullmatch(r"-?\d+")]
         if len(wrong):

@@ -1,32 +1,250 @@
-"""What lies below a root: its image files, and everything that is passed over."""
+"""What lies below a root: its image files, and everything that is passed over, each with the reason."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable
-from pathlib import Path
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from ffdi.errors import InputError
+from ffdi.intake.formats import SUFFIXES
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
+_SYSTEM_FILES = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}  # beside ._*, a Mac's twins
+_SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+_SYSTEM_FOLDERS |= {".spotlight-v100", ".trashes", ".fseventsd"}
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".lz4")
+_VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts")
+
+HIDDEN, SYSTEM, EMPTY, SPECIAL, NO_SUFFIX = "hidden", "system file", "empty folder", "no regular file", "no suffix"
+ARCHIVE, VIDEO = "archive: unpack it", "video: take frames from it"
+OUT, LOOP, DANGLING = "link that leads out of the root", "link that loops", "link to nothing"
+TWIN = "link to a folder that is read where it stands"
+THROUGH_LINK = "folder that is read through another link"
+TABLE, BEYOND_LIMIT, BESIDE = "table of labels", "beyond data.limit", "beside the archive's top folder"
+NOT_LISTED = "not listed in "  # + the table's name
+_SUFFIX, _EXCLUDED = "suffix ", "in a folder called "
+_PLURAL = {
+    SYSTEM: "system files",
+    EMPTY: "empty folders",
+    SPECIAL: "no regular files",
+    VIDEO: "videos",
+    OUT: "links that lead out of the root",
+    LOOP: "links that loop",
+    DANGLING: "links to nothing",
+    TWIN: "links to folders that are read where they stand",
+    THROUGH_LINK: "folders that are read through another link",
+}
+_COMMONEST = 3  # so many suffixes and archives are said
 
 
-def image_files(root: Path) -> Iterable[str]:
-    """POSIX paths, relative to root, of all files with an image's suffix; hidden ones are passed over.
+@dataclass(frozen=True)
+class Tree:
+    """Every file and link below a root, in exactly one of two lists of POSIX paths relative to it.
 
-    Folder by folder, names sorted; symlinks to folders are not entered. Raises InputError for a folder that cannot be
-    read.
+    `images` have an image's suffix, in the order of their paths' parts; `skipped` is (path, reason) of all others. A
+    folder that is empty or cannot be entered is among these too, with a slash at its end. `through_links` has the
+    path without links of what was found through one.
     """
-    waiting = [("", True)]  # (path, whether it is a folder), the next one last
-    while waiting:
-        path, is_folder = waiting.pop()
-        if path.lower().endswith(SUFFIXES):
-            yield path
-        if is_folder:
+
+    images: list[str]
+    skipped: list[tuple[str, str]]
+    through_links: dict[str, str]
+
+
+def walk(root: Path, exclude: Callable[[str], bool] = lambda folder: False) -> Tree:
+    """Find all files below root, itself a folder or a link to one.
+
+    Not entered for images are hidden folders, those of the system, and folders for whose path `exclude` is true. A
+    link to a folder is followed where that is inside of root and is not read anyway; what leads out, loops or
+    dangles is skipped. Raises InputError for a folder that cannot be read.
+    """
+    return _Walk(root, exclude).tree()
+
+
+class _Walk:
+    def __init__(self, root: Path, exclude: Callable[[str], bool]) -> None:
+        self.root, self.exclude = root, exclude
+        self.top = os.path.realpath(root)
+        self.images: list[str] = []
+        self.skipped: list[tuple[str, str]] = []
+        self.walked: set[str] = set()  # folders without links in their paths, relative to top
+        self.links: list[str] = []  # to folders
+        self.followed: dict[str, str] = {}  # link -> its folder's path without links
+        self.closed: list[tuple[str, str, str]] = []  # folders not entered: (path, path without links, reason)
+
+    def tree(self) -> Tree:
+        self._enter("", "")
+        while self.links:  # a folder that a link leads to may hold further ones
+            link = self.links.pop(0)
+            real = self._real(link)
+            if real is None:
+                self.skipped.append((link, OUT))
+            elif real in self.walked:
+                here = self._real(link.rpartition("/")[0]) or ""
+                loops = real in ("", here) or here.startswith(f"{real}/")
+                self.skipped.append((link, LOOP if loops else TWIN))
+            else:
+                self.followed[link] = real
+                self._enter(link, real)
+        for path, real, reason in self.closed:
+            self._list_closed(path, real, reason)
+        if self.followed:
+            self.images.sort(key=lambda path: path.split("/"))
+        return Tree(self.images, self.skipped, dict(self._through_links()))
+
+    def _through_links(self) -> Iterator[tuple[str, str]]:
+        for path in [*self.images, *(path for path, _ in self.skipped)] if self.followed else ():
+            link = path
+            while link := link.rpartition("/")[0]:
+                if link in self.followed:
+                    yield path, self.followed[link] + path[len(link) :]
+                    break
+
+    def _enter(self, path: str, real: str) -> None:
+        """Walk the folder `path`, whose path without links is `real`, folder by folder, names sorted."""
+        waiting: list[tuple[str, str, bool]] = [(path, real, True)]  # (path, real, whether a folder), the next one last
+        while waiting:
+            path, real, is_folder = waiting.pop()
+            if not is_folder:
+                self.images.append(path)
+                continue
+            if real in self.walked:
+                self.skipped.append((f"{path}/", THROUGH_LINK))
+                continue
+            self.walked.add(real)
             try:
-                with os.scandir(root / path) as entries:
-                    shown = [e for e in entries if not e.name.startswith(".")]
+                entries = _entries(self.root / path)
             except OSError as error:
-                raise InputError(f"{root / path}: {error.strerror}") from error
-            prefix = f"{path}/" if path else ""
-            waiting += sorted(((prefix + e.name, e.is_dir(follow_symlinks=False)) for e in shown), reverse=True)
+                raise InputError(f"{self.root / path}: {error.strerror}") from error
+            if not entries and path:
+                self.skipped.append((f"{path}/", EMPTY))
+            inner: list[tuple[str, str, bool]] = []
+            for entry in entries:
+                below = f"{path}/{entry.name}" if path else entry.name
+                below_real = below if real == path else f"{real}/{entry.name}" if real else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if reason := self._closed(entry.name, below):
+                        self.closed.append((below, below_real, reason))
+                    else:
+                        inner.append((below, below_real, True))
+                elif reason := _hidden(entry.name):
+                    self.skipped.append((below, reason))
+                elif entry.is_symlink():
+                    inner += [(below, below_real, False)] * self._link(below)
+                elif reason := _not_an_image(entry.name) if entry.is_file(follow_symlinks=False) else SPECIAL:
+                    self.skipped.append((below, reason))
+                else:
+                    inner.append((below, below_real, False))
+            waiting += reversed(inner)
+
+    def _closed(self, name: str, path: str) -> str:
+        """Why a folder is not entered, "" where it is."""
+        if name.casefold() in _SYSTEM_FOLDERS:
+            return SYSTEM
+        if name.startswith("."):
+            return HIDDEN
+        return f"{_EXCLUDED}{name}" if self.exclude(path) else ""
+
+    def _link(self, link: str) -> bool:
+        """Whether a link is one to an image; others are noted."""
+        try:
+            mode = (self.root / link).stat().st_mode
+        except OSError as error:
+            self.skipped.append((link, LOOP if error.errno == errno.ELOOP else DANGLING))
+            return False
+        if stat.S_ISDIR(mode):
+            if reason := self._closed(link.rpartition("/")[2], link):
+                self.skipped.append((link, reason))
+            else:
+                self.links.append(link)
+            return False
+        if reason := OUT if self._real(link) is None else _not_an_image(link) if stat.S_ISREG(mode) else SPECIAL:
+            self.skipped.append((link, reason))
+        return not reason
+
+    def _real(self, path: str) -> str | None:
+        """The path, relative to top, without links; None where it leads out of it."""
+        target = os.path.realpath(f"{self.top}/{path}")
+        if target == self.top:
+            return ""
+        inside = target.startswith(self.top.rstrip("/") + "/")
+        return target[len(self.top.rstrip("/")) + 1 :] if inside else None
+
+    def _list_closed(self, path: str, real: str, reason: str) -> None:
+        """List the files of a folder that is not entered, without those that a link led to."""
+        waiting = [(path, real)]
+        while waiting:
+            path, real = waiting.pop()
+            if real in self.walked:
+                continue
+            self.walked.add(real)
+            try:
+                entries = _entries(self.root / path)
+            except OSError:  # it need not be read: so listed is the folder
+                self.skipped.append((f"{path}/", reason))
+                continue
+            if not entries:
+                self.skipped.append((f"{path}/", reason))
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((f"{path}/{entry.name}", f"{real}/{entry.name}"))
+                else:
+                    self.skipped.append((f"{path}/{entry.name}", reason))
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _hidden(name: str) -> str:
+    if name.startswith("._") or name.casefold() in _SYSTEM_FILES:
+        return SYSTEM
+    return HIDDEN if name.startswith(".") else ""
+
+
+def _not_an_image(name: str) -> str:
+    """Why a file's name is no image's, "" for an image's."""
+    lower = name.lower()
+    if lower.endswith(SUFFIXES):
+        return ""
+    if lower.endswith(_ARCHIVES):
+        return ARCHIVE
+    if lower.endswith(_VIDEOS):
+        return VIDEO
+    suffix = PurePosixPath(lower).suffix
+    return f"{_SUFFIX}{suffix}" if suffix else NO_SUFFIX
+
+
+def passed_over(skipped: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """What a walk skipped, counted by reason: "12 images in folders called masks", "3 hidden", ... .
+
+    Archives are named, and the commonest suffixes. Files that a table does not list are left to the caller.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for path, reason in skipped:
+        by_reason.setdefault(reason, []).append(path)
+    suffixes = Counter({"none": len(by_reason.pop(NO_SUFFIX, ()))})
+    for reason in [r for r in by_reason if r.startswith(_SUFFIX)]:
+        suffixes[reason.removeprefix(_SUFFIX)] = len(by_reason.pop(reason))
+    for reason, paths in sorted(by_reason.items()):
+        count = len(paths)
+        if reason.startswith(_EXCLUDED):
+            what = "image" if all(path.lower().endswith(SUFFIXES) for path in paths) else "file"
+            plural = "" if count == 1 else "s"
+            yield f"{count} {what}{plural} in folder{plural} called {reason.removeprefix(_EXCLUDED)}"
+        elif reason == ARCHIVE:
+            yield f"{count} {'archive' if count == 1 else 'archives'} to be unpacked ({_some(sorted(paths))})"
+        elif not reason.startswith((NOT_LISTED, TABLE)):
+            yield f"{count} {reason.partition(':')[0] if count == 1 else _PLURAL.get(reason, reason)}"
+    if total := suffixes.total():
+        common = [f"{n} {suffix}" for suffix, n in sorted(suffixes.items(), key=lambda item: (-item[1], item[0])) if n]
+        yield f"{total} without an image's suffix ({_some(common)})"
+
+
+def _some(items: Sequence[str]) -> str:
+    return ", ".join(items[:_COMMONEST]) + (", ..." if len(items) > _COMMONEST else "")

@@ -270,5 +270,6 @@ def test_the_stage_judges_every_named_recipe(
     listed = pd.read_csv(tmp_path / "folder" / "late_cut-on-away-seen.csv")
     assert listed["path"].tolist() == seen["path"].tolist()
     assert (tmp_path / "folder" / "away-rejected.csv").read_text() == "path,reason\n"
+    assert (tmp_path / "folder" / "away-skipped.csv").read_text().startswith("path,reason\n")
     del params["evaluate"]["cross"]
     assert figures() == {"evaluations": 0, "below_chance": 0} and list((tmp_path / "folder").iterdir()) == []

@@ -212,11 +212,16 @@ BAD_NAMES = [
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_names_that_lead_out(tmp_path: Path, cache: Path, name: str) -> None:
-    says = r"member '.*(leads out|1 to 100 parts)"
+    says = r"member '.*(leads out|has a backslash|1 to 100 parts)"
     refused(zipped(tmp_path / "x.zip", [("good.jpg", b"x"), (name, b"x")]), says, cache)
     refused(tarred(tmp_path / "x.tar", [member("good.jpg", b"x"), member(name, b"x")]), says, cache)
     refused(tarred(tmp_path / "y.tar", [member(name, kind=tarfile.DIRTYPE)]), says, cache)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "x.tar", "x.zip", "y.tar"]
+
+
+def test_a_backslash_is_named_for_what_it_is(tmp_path: Path, cache: Path) -> None:
+    says = r"x\.zip: member 'real\\\\a\.jpg' has a backslash where archives have slashes, .*: unpack it yourself"
+    refused(zipped(tmp_path / "x.zip", [("real\\a.jpg", b"x")]), says, cache)
 
 
 def test_a_name_with_a_nul(tmp_path: Path, cache: Path) -> None:

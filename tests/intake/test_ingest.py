@@ -92,13 +92,44 @@ def test_too_many_rejected_fail(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("good_at", "fails"), [(100, True), (99, False)])
 def test_a_hundred_unreadable_in_a_row_are_the_disk_s_fault(tmp_path: Path, good_at: int, fails: bool) -> None:
-    picture(0).save(tmp_path / f"{good_at:03d}.jpg")
     listed = listing(*((f"{i:03d}.jpg", 0) for i in range(150)))
+    for path in listed["path"]:
+        (tmp_path / path).touch()
+    picture(0).save(tmp_path / f"{good_at:03d}.jpg")
     if fails:
         with pytest.raises(InputError, match=r"100 unreadable images in a row, the last .*099\.jpg: .*check the disk"):
             run(listed, tmp_path, max_rejected=1.0)
     else:
         assert len(run(listed, tmp_path, max_rejected=1.0).rejected) == 149
+
+
+def test_a_hundred_missing_in_a_row_are_the_fault_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    for i in range(150):
+        (tmp_path / f"real/{i:03d}.jpg").touch()
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"{i:03d}.jpg,0\n" for i in range(150)))
+    found = read_layout(tmp_path, Layout("csv"))
+    says = (
+        r"the last .*/099\.jpg: .*No such file.*; the closest name is 'real/099\.jpg': the listed names are not those"
+    )
+    with pytest.raises(InputError, match=f"100 unreadable images in a row, {says} of the files$"):
+        run(found.rows, tmp_path, max_rejected=1.0, closest=found.names.closest)
+
+
+def test_a_mask_is_no_example(tmp_path: Path) -> None:
+    halves = np.zeros((32, 32), np.uint8)
+    halves[:, 16:] = 255
+    coloured = np.stack([halves, halves, 255 - halves], axis=2)  # two colours, but no greys
+    for name, pixels in {"mask": halves, "black": halves * 0, "two": coloured}.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    Image.fromarray(halves // 2).save(tmp_path / "grey.bmp")
+    picture(0).convert("L").save(tmp_path / "photo.png")
+    listed = listing(*((path.name, 1) for path in sorted(tmp_path.iterdir())))
+    intake = run(listed, tmp_path, max_rejected=0.5)
+    assert dict(intake.rejected.values) == dict.fromkeys(
+        ("grey.bmp", "mask.png"), "nothing but two grey levels: a mask"
+    )
+    assert sorted(intake.images["path"]) == ["black.png", "photo.png", "two.png"]
 
 
 def test_the_same_bytes_twice_are_merged_and_their_groups_joined(tmp_path: Path) -> None:
@@ -195,6 +226,22 @@ def test_clock_locale_hash_seed_umask_and_folder_change_no_byte(tmp_path: Path) 
     assert written[0] == written[1]
 
 
+def test_a_locale_without_utf_8_changes_no_byte(tmp_path: Path) -> None:
+    """Python reads file names as the locale says, but the tables of ffdi are UTF-8."""
+    for seed, name in enumerate(("real/ä.png", "fake/人.png", "fake/ü.txt")):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(seed).save(tmp_path / "set" / name, "PNG")
+    params = PARAMS.format(root=tmp_path / "set", max_rejected=0).replace("layout: csv", "layout: imagefolder")
+    (tmp_path / "params.yaml").write_text(params)
+    written = []
+    for name, locale in (("utf", {}), ("ascii", {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"})):
+        out = ("--out", f"{name}/images.csv", "--rejected", f"{name}/rejected.csv")
+        said = run_stage("ingest", "--params", "params.yaml", *out, cwd=tmp_path, umask=0o022, **locale)
+        assert "0 on disk but not listed; passed over: 1 without an image's suffix (1 .txt)\n" in said
+        written.append([(tmp_path / name / f"{table}.csv").read_bytes() for table in ("images", "skipped")])
+    assert written[0] == written[1] and "real/ä.png".encode() in written[0][0]
+
+
 def test_the_stage_says_one_line_and_writes_nothing_on_a_bad_input(tmp_path: Path) -> None:
     root = tmp_path / "pictures"
     write_pictures(root, 8, groups=4, size=32)
@@ -202,7 +249,7 @@ def test_the_stage_says_one_line_and_writes_nothing_on_a_bad_input(tmp_path: Pat
     picture(50).save(root / "unlisted.png")
     (tmp_path / "params.yaml").write_text(PARAMS.format(root=root, max_rejected=0.1))
     ingest_stage = runpy.run_path(str(STAGES / "ingest.py"))["main"]
-    images, rejected = tmp_path / "o" / "images.csv", tmp_path / "o" / "rejected.csv"
+    images, rejected, skipped = (tmp_path / "o" / f"{name}.csv" for name in ("images", "rejected", "skipped"))
     options = ["--params", str(tmp_path / "params.yaml"), "--out", str(images), "--rejected", str(rejected)]
     done = CliRunner().invoke(ingest_stage, options)
     assert done.exit_code == 1 and not images.exists() and not rejected.exists()
@@ -213,6 +260,7 @@ def test_the_stage_says_one_line_and_writes_nothing_on_a_bad_input(tmp_path: Pat
     assert done.exit_code == 0
     assert "7 images (3 fake), 0 listed twice and merged, 1 rejected, 1 on disk but not listed" in done.stderr
     assert rejected.read_text() == "path,reason\n0003.jpg,empty file\n"
+    assert skipped.read_text() == "path,reason\nlabels.csv,table of labels\nunlisted.png,not listed in labels.csv\n"
     assert CliRunner().invoke(ingest_stage, ["--no-such-option"]).exit_code == 2
 
 

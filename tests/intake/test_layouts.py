@@ -13,13 +13,13 @@ from ffdi.errors import InputError
 from ffdi.intake.label_files import read_list
 from ffdi.intake.labels import CLASSES
 from ffdi.intake.layouts import Layout, Listing, read_layout
-from ffdi.intake.walk import image_files
+from ffdi.intake.walk import NOT_LISTED, TABLE, TWIN, walk
 
 
 def read(root: Path, layout: str, **changes: Any) -> tuple[pd.DataFrame, int]:
-    """The rows, and how many files are on disk but not listed."""
+    """The rows, and how many images are on disk but not listed."""
     listing: Listing = read_layout(root, Layout(layout, **changes))
-    return listing.rows, len(listing.skipped)
+    return listing.rows, sum(reason.startswith(NOT_LISTED) for _, reason in listing.skipped)
 
 
 def touch(root: Path, *paths: str) -> None:
@@ -127,7 +127,9 @@ def test_symlinked_folders(tmp_path: Path) -> None:
     (tmp_path / "way").symlink_to("root")
     text = "path,label\ninner/a.jpg,1\ninner/./missing.jpg,1\nnone/x.jpg,0\n"
     rows, unlisted = read(table(root, text), "csv")
-    assert list(rows["path"]) == ["inner/a.jpg", "inner/missing.jpg", "none/x.jpg"] and unlisted == 1  # real/a.jpg
+    assert list(rows["path"]) == ["inner/a.jpg", "inner/missing.jpg", "none/x.jpg"] and unlisted == 0
+    skipped = dict(read_layout(root, Layout("csv")).skipped)
+    assert skipped == {"inner": TWIN, "labels.csv": TABLE}  # inner/a.jpg is real/a.jpg
     assert len(read(tmp_path / "way", "csv")[0]) == 3  # the root itself may be a symlink
     (root / "out").symlink_to(tmp_path / "outside")
     (tmp_path / "outside/in.jpg").symlink_to(root / "real/a.jpg")
@@ -135,10 +137,19 @@ def test_symlinked_folders(tmp_path: Path) -> None:
         read(table(root, "path,label\nreal/a.jpg,1\nout/in.jpg,1\n"), "csv")
 
 
-def test_an_absolute_path_is_refused_inside_the_root_too(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg")
-    with pytest.raises(InputError, match=r"row 2: path '/.*a\.jpg' leads out"):
-        read(table(tmp_path, f"path,label\n{tmp_path}/a.jpg,1\n"), "csv")
+def test_an_absolute_path_is_read_inside_the_root_alone(tmp_path: Path) -> None:
+    touch(tmp_path, "root/in/a.jpg", "root/b.jpg", "root/c.jpg", "c.jpg")
+    (tmp_path / "way").symlink_to("root")  # as data/root is a link
+    text = f"path,label\n{tmp_path}/root/in//a.jpg,1\n{tmp_path}/way/b.jpg,0\nc.jpg,0\n"
+    listing = read_layout(table(tmp_path / "way", text), Layout("csv"))
+    assert list(listing.rows["path"]) == ["in/a.jpg", "b.jpg", "c.jpg"] and dict(listing.skipped) == {
+        "labels.csv": TABLE
+    }
+    (said,) = listing.names.said()
+    assert said.startswith(f"2 listed names are spelt otherwise on disk (absolute path): '{tmp_path}/root/in/a.jpg' is")
+    for path in (f"{tmp_path}/c.jpg", f"{tmp_path}/root/../c.jpg", f"{tmp_path}/root"):
+        with pytest.raises(InputError, match=r"row 2: path '/.*' leads out"):
+            read(table(tmp_path / "root", f"path,label\n{path},1\n"), "csv")
 
 
 def test_a_folder_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,11 +231,12 @@ def test_the_order_is_of_the_parts_of_a_path(tmp_path: Path) -> None:
     )
     (tmp_path / "link").symlink_to("a")
     (tmp_path / "dangling.jpg").symlink_to("nowhere")
-    found = list(image_files(tmp_path))
+    found = walk(tmp_path).images
     shown = [p for p in tmp_path.rglob("*") if p.suffix.lower() in (".jpg", ".png", ".gif")]
     paths = [p.relative_to(tmp_path) for p in sorted(shown)]
-    assert found == [p.as_posix() for p in paths if not any(part.startswith(".") for part in p.parts)]
-    assert len(found) == 8 and "a/b.jpg" in found  # a folder that looks like an image is listed, and rejected later
+    hidden = {p for p in paths if any(part.startswith(".") for part in p.parts)}
+    no_files = {Path("a/b.jpg"), Path("dangling.jpg")}  # a folder, and a link to nothing
+    assert found == [p.as_posix() for p in paths if p not in hidden | no_files] and len(found) == 6
 
 
 def test_folders_as_deep_as_a_path_can_be(tmp_path: Path) -> None:
@@ -236,13 +248,13 @@ def test_folders_as_deep_as_a_path_can_be(tmp_path: Path) -> None:
         os.close(above)
     os.close(os.open("x.jpg", os.O_CREAT, dir_fd=here))
     os.close(here)
-    assert list(image_files(tmp_path)) == ["d/" * depth + "x.jpg"]
+    assert walk(tmp_path).images == ["d/" * depth + "x.jpg"]
     subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # shutil.rmtree recurs before Python 3.13
 
 
 def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: No such file"):
-        list(image_files(tmp_path / "none"))
+        walk(tmp_path / "none")
 
 
 @pytest.mark.parametrize(

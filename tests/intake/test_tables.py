@@ -1,13 +1,24 @@
 """images.csv and folds.csv on disk."""
 
+import csv
 import hashlib
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from ffdi.errors import InputError
-from ffdi.intake.tables import FOLD_COLUMNS, IMAGE_COLUMNS, join, read_folds, read_images, read_table, tables_digest
+from ffdi.intake.tables import (
+    FOLD_COLUMNS,
+    IMAGE_COLUMNS,
+    join,
+    read_folds,
+    read_images,
+    read_table,
+    skipped_table,
+    tables_digest,
+)
 from ffdi.intake.tables import write_table as write
 
 IMAGES = "image_id,path,label,group,given_split,width,height,format,phash\n"
@@ -27,6 +38,7 @@ def test_awkward_text_comes_back_as_it_was(tmp_path: Path) -> None:
         'a"b.jpg',
         "a\nb.jpg",
         "a\rb.jpg",
+        "a\r\nb.jpg",
         "ä 人.jpg",
         "NA",
         "null",
@@ -42,7 +54,40 @@ def test_awkward_text_comes_back_as_it_was(tmp_path: Path) -> None:
     first = (tmp_path / "t.csv").read_bytes()
     write(tmp_path / "t.csv", back)
     assert (tmp_path / "t.csv").read_bytes() == first
-    assert first.startswith(b'path,row\na b.jpg,0\n"a,b.jpg",1\n')
+    assert first.startswith(b'path,row\na b.jpg,0\n"a,b.jpg",1\n') and b'\n"a\rb.jpg",4\n' in first
+    with open(tmp_path / "t.csv", encoding="utf-8", newline="") as text:  # any reader has the same rows
+        assert [row[0] for row in csv.reader(text, strict=True)][1:] == paths
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("separator", [b",", b";"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path: Path, bom: bytes, separator: bytes, end: bytes) -> None:
+    def saved(text: str) -> bytes:
+        return bom + text.encode().replace(b",", separator).replace(b"\n", end)
+
+    folds = read_folds(file(tmp_path, saved(FOLDS + "a,g,a,test,\nb,h,b,train,2\n")))
+    assert list(folds.columns) == list(FOLD_COLUMNS) and folds["fold"].tolist() == [-1, 2]
+    images = read_images(file(tmp_path, saved(IMAGES + "ab,ä.jpg,1,g,test,64,32,JPEG,00\n")))
+    assert images.loc[0, ["image_id", "path", "phash"]].tolist() == ["ab", "ä.jpg", "00"]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("a,y.jpg,1,,,8,8,JPEG,1.2E+31", "row 3: phash '1.2E+31': a spreadsheet made it a number"),
+        ("a,y.jpg,1,,,8,8,JPEG,12", "row 3: phash '12' has lost digits"),
+        ("1E+63,y.jpg,1,,,8,8,JPEG,0012", "row 3: image_id '1E+63': a spreadsheet made it a number"),
+    ],
+)
+def test_a_value_that_a_spreadsheet_changed_is_named(tmp_path: Path, row: str, says: str) -> None:
+    with pytest.raises(InputError, match=re.escape(says)):
+        read_images(file(tmp_path, f"{IMAGES}ab,x.jpg,1,,,8,8,JPEG,00ab\n{row}\n"))
+
+
+def test_the_skipped_are_listed_by_path_and_any_name_can_be_written(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", skipped_table([("b\udcff.txt", "suffix .txt"), ("a\rb", "no suffix")]))
+    assert (tmp_path / "t.csv").read_bytes() == b'path,reason\n"a\rb",no suffix\nb\\udcff.txt,suffix .txt\n'
 
 
 def test_integers(tmp_path: Path) -> None:

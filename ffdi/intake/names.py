@@ -1,0 +1,168 @@
+"""Listed names -> the files they mean: a name that is not on disk is looked up, and taken where one file alone fits."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import unicodedata
+from bisect import bisect
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from ffdi.intake.formats import SUFFIXES
+from ffdi.intake.walk import Tree, walk
+
+_NEIGHBOURS = 25  # names before and after, in their order, among which the closest is looked for
+
+
+class Names:
+    """The names below a root, and what was changed in listed ones to find them."""
+
+    def __init__(self, root: Path, tree: Tree) -> None:
+        self.root = root
+        self.images = tree.images
+        self.there = set(tree.images)
+        self.there.update(path for path, _ in tree.skipped)
+        self.through_links = dict(tree.through_links)  # and of listed ones that the walk found elsewhere
+        self.changes: Counter[str] = Counter()  # what differs -> in how many names
+        self.examples: dict[str, tuple[str, str]] = {}  # what differs -> (listed name, file)
+
+    def place(self, path: str) -> str:
+        """The path without links."""
+        return self.through_links.get(path, path)
+
+    def files(self, names: Sequence[str]) -> list[str]:
+        """The file of each name, relative to the root; the name itself where none fits, or more than one.
+
+        Backslashes, Unicode normal forms, case, a missing or another image's suffix, and absolute paths below the root
+        may differ. In case and suffix only where the file is no other name's.
+        """
+        top = os.path.realpath(self.root).rstrip("/") + "/"
+        found: dict[str, tuple[str, str]] = {}  # name -> (file, what differs)
+        for name in dict.fromkeys(names):
+            if name in self.there:
+                continue
+            below = name.removeprefix(top)
+            if below not in self.there and os.path.lexists(self.root / below):
+                self.through_links[below] = _without_links(top, below)
+            elif below not in self.there and (guess := self._guess(below)):
+                found[name] = guess
+                continue
+            if below != name:
+                found[name] = (below, "absolute path")
+        if not found:
+            return list(names)
+        claims = Counter(file for file, _ in found.values())
+        claims.update(name for name in dict.fromkeys(names) if name in self.there)
+        sure = ("absolute path", "backslashes", "Unicode normal form", "backslashes, Unicode normal form")
+        for name, (file, change) in list(found.items()):
+            if claims[file] > 1 and change not in sure:
+                del found[name]
+        for name in names:
+            if name in found:
+                file, change = found[name]
+                self.changes[change] += 1
+                self.examples.setdefault(change, (name, file))
+        return [found[name][0] if name in found else name for name in names]
+
+    def said(self) -> list[str]:
+        """A line for each kind of change."""
+        lines = []
+        for change, count in self.changes.most_common():
+            spell = ascii if "Unicode" in change else repr  # as text, the two names look alike
+            name, file = map(spell, self.examples[change])
+            lines.append(f"{count} listed names are spelt otherwise on disk ({change}): {name} is read from {file}")
+        return lines
+
+    def closest(self, name: str) -> str | None:
+        """The name on disk that is most like one that is not; None where none is alike."""
+        plain = _normal(name)
+        base = plain.rpartition("/")[2]
+        near = bisect(self._sorted, (plain, ""))
+        likely = [path for _, path in self._sorted[max(near - _NEIGHBOURS, 0) : near + _NEIGHBOURS]]
+        likely += self._by_base.get(_stem(base), [])[: 2 * _NEIGHBOURS]
+        likely += self._by_base.get(base, [])[: 2 * _NEIGHBOURS]
+        of_normal = {_normal(path): path for path in likely}
+        return next((of_normal[match] for match in difflib.get_close_matches(plain, of_normal, 1, 0.5)), None)
+
+    def _guess(self, name: str) -> tuple[str, str] | None:
+        """(the one file that a name can mean, what differs); None where there is none or more than one."""
+        slashed = name if "\\" not in name else PurePosixPath(name.replace("\\", "/")).as_posix()
+        changes = ["backslashes"] if slashed != name else []
+        if slashed in self.there:
+            return slashed, "backslashes"
+        composed, normal = unicodedata.normalize("NFC", slashed), _normal(slashed)
+        has_suffix = normal.endswith(SUFFIXES)
+        fitting: list[str] = []
+        for fits in (
+            [path for path in self._by_normal.get(normal, ()) if unicodedata.normalize("NFC", path) == composed],
+            self._by_normal.get(normal, []),
+            self._by_stem.get(_stem(normal) if has_suffix else normal, []),
+        ):
+            if fitting := fits:
+                break
+        if len(fitting) != 1:
+            return None
+        (file,) = fitting
+        there = file
+        if _normal(file) != normal:
+            there = _stem(file)
+            slashed = _stem(slashed)
+            changes.append("another suffix" if has_suffix else "missing suffix")
+        if unicodedata.normalize("NFC", there) != unicodedata.normalize("NFC", slashed):
+            changes.append("case")
+        elif there != slashed:
+            changes.insert(len(changes) and changes[0] == "backslashes", "Unicode normal form")
+        return file, ", ".join(changes)
+
+    @cached_property
+    def _by_normal(self) -> dict[str, list[str]]:
+        return _grouped((_normal(path), path) for path in self.images)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        return _grouped((_stem(_normal(path)), path) for path in self.images)
+
+    @cached_property
+    def _by_base(self) -> dict[str, list[str]]:
+        """By file name alone, with and without suffix."""
+        bases = [(_normal(path).rpartition("/")[2], path) for path in self.images]
+        return _grouped((key, path) for base, path in bases for key in (base, _stem(base)))
+
+    @cached_property
+    def _sorted(self) -> list[tuple[str, str]]:
+        return sorted((_normal(path), path) for path in self.images)
+
+
+def find_files(root: Path, files: Sequence[Path]) -> tuple[list[Path], Names | None]:
+    """The files below root that are meant, and the names there: None where all are found as they are."""
+    if all(map(os.path.lexists, files)):
+        return list(files), None
+    names = Names(root, walk(root))
+    listed = [file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file) for file in files]
+    return [root / file for file in names.files(listed)], names
+
+
+def _normal(path: str) -> str:
+    """What a name is looked up by: slashes, composed, without case."""
+    return unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()
+
+
+def _stem(path: str) -> str:
+    """A path without its image's suffix."""
+    suffix = next((s for s in SUFFIXES if path.lower().endswith(s)), "")
+    return path[: len(path) - len(suffix)]
+
+
+def _grouped(items: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for key, item in items:
+        groups.setdefault(key, []).append(item)
+    return groups
+
+
+def _without_links(top: str, path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{os.path.realpath(top + folder)}/{name}".removeprefix(top)
