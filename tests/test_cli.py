@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,27 @@ def test_submit_equals_predict_and_the_scores_from_shards(trained: Trained, tiny
     files = [str(tiny.root / name) for name in names]
     predicted = CliRunner().invoke(main, ["predict", "--model", str(trained.model), *files]).stdout.splitlines()[1:]
     assert [f"{score:.6f}" for score in scores] == [line.split(",")[1] for line in predicted]
+
+
+@pytest.mark.parametrize("column", ["target", "label"])
+def test_submit_judges_known_labels(
+    trained: Trained, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    rows = tiny.rows.head(20)
+    scores = (0.1 + 0.8 * rows["label"]).tolist()
+    monkeypatch.setattr(predict_module, "_scores", lambda features, bundle, device: scores)
+
+    def said(labels: Iterable[object]) -> str:
+        listed = f"img_name,{column}\n" + "".join(f"{n},{v}\n" for n, v in zip(rows["path"], labels))
+        result, out = submit(trained.model, tiny.root, listed, tmp_path)
+        assert result.exit_code == 0 and [score for _, score in table_of(out)] == scores
+        return result.stderr
+
+    right, turned = said(rows["label"]), said(1 - rows["label"])
+    assert f"against column {column} of list.csv: AUC 1.000 [1.000, 1.000]" in right and "WARNING" not in right
+    assert "WARNING: AUC 0.000 [0.000, 0.000] on list.csv: the whole interval lies below .5" in turned
+    for placeholders in ([0] * 20, ["0.5"] * 20, [""] * 20):
+        assert "against" not in said(placeholders)
 
 
 def test_submit_loses_no_digit(trained: Trained, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,10 +37,20 @@ def read_list(file: Path, root: Path) -> list[tuple[str, Path]]:
     return [(name, root / path) for name, path in zip(table.columns["img_name"], paths, strict=True)]
 
 
+def known_labels(file: Path) -> tuple[str, list[int]] | None:
+    """(the column, the label of every row) of a list that has true labels, 0 and 1 both among them; else None."""
+    columns = read_label_file(file, ("img_name",), headless=True).columns
+    for name in ("target", "label"):
+        if set(column := columns.get(name, [])) == {"0", "1"}:
+            return name, [int(label) for label in column]
+    return None
+
+
 def read_label_file(file: Path, required: tuple[str, ...], *, headless: bool = False, hint: str = "") -> LabelFile:
     """Read a label file; a BOM, CRLF and empty lines are read away. Raises InputError naming file, row and rule.
 
-    A `hint` ends the error for a column that is not there. Where it may be `headless`, a first line of one field with an image's suffix is a row of the one required column.
+    A `hint` ends the error for a column that is not there. Where it may be `headless`, a first line of one field with an
+    image's suffix is a row of the one required column.
     """
     lines = array("Q")
     try:
