@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ffdi.errors import InputError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
+from ffdi.intake.formats import SUFFIXES
 
 
 def image_files(root: Path) -> Iterable[str]:

@@ -210,7 +210,8 @@ def test_a_list_that_exceeds_the_memory_is_halved_and_a_single_image_is_an_error
     assert not fast.refused
 
 
-def test_a_refused_jpeg_that_pillow_cannot_read_either_says_why(fast: Decoder, nvjpeg: NvJpeg) -> None:
+def test_a_refused_jpeg_that_pillow_cannot_read_either_says_why(backbone: Make, nvjpeg: NvJpeg) -> None:
+    fast = Decoder(backbone(decoder="nvjpeg"), max_pixels=MAX_PIXELS, heard=True, device="cpu")
     broken = JPEGS[0][:-900] + b"\xff\xd9"
     nvjpeg.fails = refuses(broken, "Failed to decode batch: 3")
     found = decoded(fast, JPEGS[1], broken)
@@ -310,7 +311,7 @@ def test_an_extraction_without_a_prefix_is_refused_without_cuda_too(
     for cut in ("features.16", "input"):
         with pytest.raises(ParamsError, match="decoder: nvjpeg needs runtime torch on CUDA; here it is torch on the"):
             load_prefix(backbone(decoder="nvjpeg", cut=cut), weights)
-    assert load_prefix(backbone(cut="input"), weights).spec.policy["decode"] == "pillow-rgb-1"
+    assert load_prefix(backbone(cut="input"), weights).spec.policy["decode"] == "pillow-rgb-2"
 
 
 def test_an_extraction_says_what_pillow_decoded_and_stores_it_so(
@@ -330,7 +331,7 @@ def test_an_extraction_says_what_pillow_decoded_and_stores_it_so(
         return FeatureStore(out)
 
     fast, slow = features("nvjpeg", tmp_path / "fast"), features("pillow", tmp_path / "slow")
-    assert sum(nvjpeg.lists) > 8 and fast.spec.policy["decode"] == "nvjpeg-2, else pillow-rgb-1"
+    assert sum(nvjpeg.lists) > 8 and fast.spec.policy["decode"] == "nvjpeg-2, else pillow-rgb-2"
     line = "nvjpeg decoded 8 images; Pillow decoded 0 that are no plain JPEGs and 1 that nvJPEG refuses, among them "
     assert [one for one in said if "nvjpeg" in one] == [one for one in said if one.startswith(line + refused.name)]
     assert len([one for one in said if "nvjpeg" in one]) == 1

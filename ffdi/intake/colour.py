@@ -1,0 +1,68 @@
+"""Colours of an embedded profile -> sRGB.
+
+A profile that says sRGB in its own words changes no byte: what it makes of a lattice of colours is looked at, and where
+that is within rounding of the colours themselves, the pixels are left alone.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+_ROUNDING = 2  # levels of 255: versions of sRGB differ by so much, another space by dozens
+_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}  # of a picture's mode, the space that its profile must have
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """An image of mode RGB, L or CMYK by its profile, as RGB; the image itself where the profile asks for no change.
+
+    So it is where there is none, where it cannot be read, where it is of another kind of picture, and where it is sRGB.
+    """
+    transform = _transform(profile, image.mode) if profile and image.mode in _SPACES else None
+    if transform is None:
+        return image
+    from PIL import ImageCms
+
+    converted = ImageCms.applyTransform(image, transform)
+    return image if converted is None else converted
+
+
+def is_srgb(profile: bytes | None, mode: str) -> bool:
+    """Whether to_srgb leaves pictures of that mode and profile alone."""
+    return not profile or mode not in _SPACES or _transform(profile, mode) is None
+
+
+@lru_cache(maxsize=64)
+def _transform(profile: bytes, mode: str) -> Any:
+    """LittleCMS's transform to sRGB (relative colorimetric, black to black), which threads may share; None for no change."""
+    from PIL import ImageCms
+
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if own.profile.xcolor_space != _SPACES[mode]:
+            return None
+        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE
+        srgb = ImageCms.createProfile("sRGB")
+        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        transform: Any = ImageCms.buildTransform(own, srgb, mode, "RGB", intent, flags)
+        lattice = _lattice(mode)
+        made: Any = ImageCms.applyTransform(lattice, transform)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    if mode == "CMYK":  # whose plain conversion is none of a profile's
+        return transform
+    change = np.abs(np.asarray(made, np.int16) - np.asarray(lattice.convert("RGB"), np.int16)).max()
+    return transform if change > _ROUNDING else None
+
+
+def _lattice(mode: str) -> Image.Image:
+    """Colours all over the space of a mode."""
+    if mode == "L":
+        return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    steps = np.linspace(0, 255, 9 if mode == "RGB" else 5).astype(np.uint8)
+    colours = np.stack(np.meshgrid(*[steps] * len(mode), indexing="ij"), axis=-1)
+    return Image.fromarray(colours.reshape(1, -1, len(mode)), mode)
