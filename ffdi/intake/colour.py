@@ -27,8 +27,9 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return image
     from PIL import ImageCms
 
-    converted = ImageCms.applyTransform(image, transform)
-    return image if converted is None else converted
+    converted: Image.Image | None = ImageCms.applyTransform(image, transform)
+    assert converted is not None  # which it is where it is asked to work in place
+    return converted
 
 
 def is_srgb(profile: bytes | None, mode: str) -> bool:
@@ -60,9 +61,9 @@ def _transform(profile: bytes, mode: str) -> Any:
 
 
 def _lattice(mode: str) -> Image.Image:
-    """Colours all over the space of a mode."""
-    if mode == "L":
-        return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    steps = np.linspace(0, 255, 9 if mode == "RGB" else 5).astype(np.uint8)
-    colours = np.stack(np.meshgrid(*[steps] * len(mode), indexing="ij"), axis=-1)
-    return Image.fromarray(colours.reshape(1, -1, len(mode)), mode)
+    """All greys, and colours all over the space of a mode."""
+    bands = len(mode)
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], bands, axis=1)
+    steps = np.linspace(0, 255, 9 if bands == 3 else 2).astype(np.uint8)
+    colours = np.stack(np.meshgrid(*[steps] * bands, indexing="ij"), axis=-1).reshape(-1, bands)
+    return Image.frombytes(mode, (1, len(greys) + len(colours)), np.concatenate([greys, colours]).tobytes())
