@@ -20,8 +20,8 @@ _LARGEST_PROFILE = 1 << 20  # inflated: as Pillow has it
 
 def refuse_wrong_checksums(data: bytes) -> None:
     """UnreadableImage where a chunk that pixels depend on is not what was written."""
-    for kind, _, right in _chunks(data):
-        if kind in _PIXELS and not right:
+    for kind, body, check in _chunks(data):
+        if kind in _PIXELS and not _is_right(kind, body, check):
             raise UnreadableImage(f"damaged: wrong checksum of the PNG's {kind.decode()}")
 
 
@@ -33,12 +33,15 @@ def has_wide_transparent_colour(data: bytes) -> bool:
 
 def without_side_data(data: bytes) -> bytes:
     """The PNG with the chunks alone that pixels, colours and orientation need, as far as those are whole."""
-    chunks = [(kind, body) for kind, body, right in _chunks(data) if kind in _KEPT and (right or kind in _PIXELS)]
-    kept = [(kind, body) for kind, body in chunks if kind != b"iCCP" or _is_small(body)]
     return _SIGNATURE + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
-        for kind, body in kept
+        struct.pack(">I", len(body)) + kind + body + check
+        for kind, body, check in _chunks(data)
+        if kind in _PIXELS or (kind in _KEPT and _is_right(kind, body, check) and (kind != b"iCCP" or _is_small(body)))
     )
+
+
+def _is_right(kind: bytes, body: bytes, check: bytes) -> bool:
+    return zlib.crc32(body, zlib.crc32(kind)) == int.from_bytes(check, "big")
 
 
 def _is_small(body: bytes) -> bool:
@@ -51,8 +54,8 @@ def _is_small(body: bytes) -> bool:
     return not inflate.unconsumed_tail
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
-    """(kind, body, whether its checksum is right) up to the end mark, or to where the bytes end."""
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """(kind, body, checksum) up to the end mark, or to where the bytes end."""
     at = len(_SIGNATURE)
     while at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")
@@ -60,7 +63,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
         check = data[at + 8 + length : at + 12 + length]
         if len(check) < 4:
             return
-        yield kind, body, zlib.crc32(body, zlib.crc32(kind)) == int.from_bytes(check, "big")
+        yield kind, body, check
         if kind == b"IEND":
             return
         at += 12 + length
