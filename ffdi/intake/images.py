@@ -41,7 +41,7 @@ from ffdi.errors import InputError
 from ffdi.intake.colour import to_srgb
 from ffdi.intake.formats import FORMATS, NOT_PILLOWS, format_of, jxl_size
 from ffdi.intake.formats import UnreadableImage as UnreadableImage
-from ffdi.intake.jpegs import refuse_many_scans, refuse_unfinished
+from ffdi.intake.jpegs import jpegs_of_tiff, refuse_many_scans, refuse_unfinished
 from ffdi.intake.pngs import has_wide_transparent_colour, refuse_wrong_checksums, without_side_data
 
 RGB = npt.NDArray[np.uint8]
@@ -151,6 +151,9 @@ def _decoded(data: bytes, max_pixels: int, heard: bool) -> Image.Image:
         image.load()  # verify() passes truncated files
         if image.format in ("JPEG", "MPO") and not heard:
             refuse_unfinished(data)
+        if image.format == "TIFF" and not heard:
+            for strip in jpegs_of_tiff(image, data):
+                refuse_unfinished(strip)
         if image.format == "PNG" and has_wide_transparent_colour(data):
             raise UnreadableImage("16-bit colour with a transparent colour")
         return _to_rgb(image)
@@ -229,11 +232,8 @@ def is_two_tone(image: Image.Image) -> bool:
 
     One colour alone is none.
     """
-    few = to_array(image.resize((64, 64), Image.Resampling.NEAREST)).astype(np.int16)
-    if np.ptp(few, axis=2).max() > _GREY:
-        return False  # nearly every photo
     pixels = to_array(image)
-    if (pixels.max(axis=2) - pixels.min(axis=2)).max() > _GREY:
+    if not _is_grey(pixels[::8, ::8]) or not _is_grey(pixels):  # a few of them tell nearly every photo
         return False
     grey = pixels[..., 1].astype(np.int16)
     lowest, highest = grey.min(), grey.max()
@@ -246,6 +246,11 @@ def is_two_tone(image: Image.Image) -> bool:
     edges = np.count_nonzero(upper[1:] != upper[:-1]) + np.count_nonzero(upper[:, 1:] != upper[:, :-1])
     area = min(np.count_nonzero(upper), np.count_nonzero(~upper))
     return bool(0 < _THICK * edges <= 2 * area)
+
+
+def _is_grey(pixels: RGB) -> bool:
+    red, green, blue = np.moveaxis(pixels, -1, 0).astype(np.int16)
+    return bool(max(np.abs(red - green).max(), np.abs(blue - green).max()) <= _GREY)
 
 
 def read_bytes(root: Path, path: str) -> bytes:

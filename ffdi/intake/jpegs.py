@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
 
 from ffdi.intake.formats import UnreadableImage
 
@@ -23,6 +26,8 @@ _PROGRESSIVE = (0xC2, 0xCA)
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _APPLICATIONS = (*range(0xE0, 0xF0), 0xFE)  # and comments
 _DAMAGE = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
+_COMPRESSION, _JPEG, _TABLES = 259, 7, 347  # tags of TIFF; below, those of strips and of tiles
+_OFFSETS, _LENGTHS = (273, 324), (279, 325)
 _LEFT_OVER = re.compile(r"extraneous bytes before marker 0x(?!d[0-7])")
 
 
@@ -62,6 +67,17 @@ def refuse_unfinished(data: bytes) -> None:
         return  # behind the one scan of a picture that has all it needs
     if said.startswith(_DAMAGE):
         raise UnreadableImage(f"damaged: {said}")
+
+
+def jpegs_of_tiff(image: Image.Image, data: bytes) -> Iterator[bytes]:
+    """The JPEGs that the strips or tiles of a TIFF are, each with the tables that they share."""
+    tags: Any = getattr(image, "tag_v2", {})
+    if tags.get(_COMPRESSION) != _JPEG:
+        return
+    offsets, lengths = (tags.get(strips) or tags.get(tiles) for strips, tiles in (_OFFSETS, _LENGTHS))
+    tables = tags.get(_TABLES, b"\xff\xd8\xff\xd9")[:-2]
+    for at, length in zip(offsets, lengths, strict=True):
+        yield tables + data[at + 2 : at + length]
 
 
 def _joined(segments: list[_Segment]) -> bytes:

@@ -12,7 +12,7 @@ import sys
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ Pixels = np.ndarray[Any, Any]
 class Odd:
     """A kind of file: `given` and `becomes` are its row; `reason` is what a rejection must begin with.
 
-    `due` are the pixels, (H, W, 3), within `off` levels on average; `needs` is the module without which the test skips.
+    `due` are the pixels, (H, W, 3), within `off` levels on average; `needs` is the module without which the test skips;
+    `also` makes more of the kind, of which the same is due.
     """
 
     given: str
@@ -41,6 +42,7 @@ class Odd:
     off: float = 0.0
     reason: str = ""
     needs: str = ""
+    also: Sequence[Callable[[], bytes]] = ()
 
 
 @cache
@@ -62,8 +64,8 @@ def encoded(kind: str = "JPEG", image: Image.Image | None = None, **options: Any
     return buffer.getvalue()
 
 
-def jpeg(**options: Any) -> bytes:
-    return encoded("JPEG", **{"quality": 92} | options)
+def jpeg(image: Image.Image | None = None, **options: Any) -> bytes:
+    return encoded("JPEG", image, **{"quality": 92} | options)
 
 
 def turned() -> bytes:
@@ -89,7 +91,7 @@ def png_with(*chunks: bytes, whole: bytes | None = None) -> bytes:
 
 def png_spoilt(kind: bytes) -> bytes:
     """The checksum of the first chunk of that kind is wrong."""
-    data = bytearray(encoded("PNG", image=scene().quantize(16)))
+    data = bytearray(encoded("PNG", scene().quantize(16), transparency=0))
     at = data.index(kind)
     end = at + 4 + int.from_bytes(data[at - 4 : at], "big")
     data[end] ^= 1
@@ -147,13 +149,13 @@ def grey_profile(gamma: float) -> bytes:
     return _icc(b"mntr", b"GRAY", {b"wtpt": white, b"kTRC": tone})
 
 
-def _icc(kind: bytes, space: bytes, tags: dict[bytes, bytes]) -> bytes:
+def _icc(kind: bytes, space: bytes, tags: dict[bytes, bytes], through: bytes = b"XYZ ") -> bytes:
     at = 128 + 4 + 12 * len(tags)
     index, bodies = struct.pack(">I", len(tags)), b""
     for tag, body in tags.items():
         index += tag + struct.pack(">II", at + len(bodies), len(body))
         bodies += body + bytes(-len(body) % 4)
-    header = struct.pack(">I", at + len(bodies)) + bytes(4) + b"\x02\x10\0\0" + kind + space + b"XYZ " + bytes(12)
+    header = struct.pack(">I", at + len(bodies)) + bytes(4) + b"\x02\x10\0\0" + kind + space + through + bytes(12)
     header += b"acsp" + bytes(28) + struct.pack(">iii", 63190, 65536, 54061)
     return header.ljust(128, b"\0") + index + bodies
 
@@ -183,6 +185,30 @@ def greyer() -> Pixels:
     return np.repeat(level[..., None], 3, axis=2)
 
 
+def ink_profile() -> bytes:
+    """Of CMYK: black takes lightness away in proportion, the other inks do nothing."""
+    curves = bytes(range(256))
+    lightness = [255 * (1 - (corner & 1)) for corner in range(16)]  # K changes fastest
+    table = b"".join(bytes((level, 128, 128)) for level in lightness)
+    unit = struct.pack(">9i", *(65536, 0, 0), *(0, 65536, 0), *(0, 0, 65536))
+    body = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + unit + curves * 4 + table + curves * 3
+    white = b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)
+    return _icc(b"prtr", b"CMYK", {b"wtpt": white, b"A2B0": body}, b"Lab ")
+
+
+def opaque() -> Image.Image:
+    image = scene().copy()
+    image.putalpha(255)
+    return image
+
+
+def tiff_of_half_a_jpeg() -> bytes:
+    whole = encoded("TIFF", compression="jpeg", quality=92)
+    tags: Any = opened(whole)
+    (at,), (length,) = tags.tag_v2[273], tags.tag_v2[279]
+    return whole[: at + length // 2] + EOI + whole[at + length // 2 + 2 :]
+
+
 def many_scans(count: int) -> bytes:
     """A progressive JPEG whose last scan is there again and again."""
     whole = jpeg(progressive=True)
@@ -194,6 +220,10 @@ def before_the_last_scan(data: bytes) -> bytes:
     return data[: data.rindex(b"\xff\xc4")]
 
 
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
 def half(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
@@ -203,24 +233,61 @@ def zero_tail(data: bytes) -> bytes:
 
 
 READ, REJECTED = "read", "rejected"
+CODECS = ("PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 TEXT, XMP = b'{"nodes":[]},' * 160_000, b"<x/>" * 600_000
 FILES = [
     # What people have.
-    Odd("JPEG: baseline, progressive, any sampling, `.jfif`, `.jpe`", READ, jpeg, rgb, 3),
+    Odd(
+        "JPEG: baseline, progressive, any sampling, restart markers",
+        READ,
+        jpeg,
+        rgb,
+        3,
+        also=[
+            partial(jpeg, progressive=progressive, subsampling=sampling, **more)
+            for progressive in (False, True)
+            for sampling in (0, 1, 2)
+            for more in ({}, {"optimize": True}, {"restart_marker_blocks": 5})
+        ],
+    ),
     Odd("MPO and Ultra HDR of phones", "the first picture", lambda: animation("MPO", quality=92), rgb, 3),
     Odd("PNG", READ, lambda: encoded("PNG"), rgb),
-    Odd("WebP", READ, lambda: encoded("WEBP", lossless=True), rgb),
+    Odd("WebP", READ, lambda: encoded("WEBP", lossless=True), rgb, 3, also=[lambda: encoded("WEBP", quality=95)]),
     Odd("BMP", READ, lambda: encoded("BMP"), rgb),
-    Odd("TIFF, any compression that Pillow has", READ, lambda: encoded("TIFF", compression="tiff_lzw"), rgb),
+    Odd(
+        "TIFF, of any compression that libtiff has here",
+        READ,
+        lambda: encoded("TIFF"),
+        rgb,
+        3,
+        also=[
+            *(partial(encoded, "TIFF", compression=c) for c in ("packbits", "tiff_lzw", "tiff_adobe_deflate")),
+            lambda: encoded("TIFF", compression="jpeg", quality=95),
+            lambda: encoded("TIFF", big_tiff=True),
+        ],
+    ),
     Odd("PPM, PGM", READ, lambda: encoded("PPM"), rgb),
     Odd("JPEG 2000", READ, lambda: encoded("JPEG2000"), rgb),
     Odd("AVIF", READ, lambda: encoded("AVIF", quality=95), rgb, 4),
     Odd("HEIC, HEIF, with `ffdi[formats]`", READ, lambda: encoded("HEIF", quality=95), rgb, 4, needs="pillow_heif"),
     Odd("JPEG XL, with `ffdi[formats]`", READ, lambda: encoded("JXL", lossless=True), rgb, needs="pillow_jxl"),
-    Odd("animated GIF, WebP, PNG", "the first frame", lambda: animation("WEBP", lossless=True), rgb),
+    Odd(
+        "animated GIF, WebP, PNG",
+        "the first frame",
+        lambda: animation("WEBP", lossless=True),
+        rgb,
+        6,
+        also=[lambda: animation("GIF"), lambda: animation("PNG")],
+    ),
     Odd("TIFF of many pages", "the first page", lambda: animation("TIFF"), rgb),
     # What is converted.
-    Odd("EXIF or XMP orientation", "applied", turned, lambda: np.rot90(rgb(), -1)),
+    Odd(
+        "EXIF or XMP orientation",
+        "applied",
+        turned,
+        lambda: np.rot90(rgb(), -1),
+        also=[lambda: png_with(chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>'))],
+    ),
     Odd("grey", "RGB", lambda: encoded("PNG", scene().convert("L")), lambda: rgb(scene().convert("L"))),
     Odd("palette", "RGB", lambda: encoded("PNG", scene().quantize(16)), lambda: rgb(scene().quantize(16))),
     Odd(
@@ -247,6 +314,13 @@ FILES = [
         "laid over white",
         lambda: encoded("PNG", Image.new("RGBA", (4, 4), (0, 0, 0, 0))),
         lambda: np.full((4, 4, 3), 255),
+        also=[
+            lambda: encoded("PNG", Image.new("LA", (4, 4), (0, 0))),
+            lambda: encoded("PNG", Image.new("RGB", (4, 4)), transparency=(0, 0, 0)),
+            lambda: encoded("GIF", Image.new("P", (4, 4)), transparency=0),
+            lambda: encoded("WEBP", Image.new("RGBA", (4, 4), (0, 0, 0, 0)), lossless=True),
+            lambda: encoded("TIFF", Image.new("RGBA", (4, 4), (0, 0, 0, 0))),
+        ],
     ),
     Odd(
         "16-bit grey of which one level is transparent",
@@ -260,26 +334,47 @@ FILES = [
         "converted to sRGB (relative colorimetric)",
         lambda: encoded("PNG", icc_profile=DISPLAY_P3),
         lambda: in_srgb(P3_PRIMARIES),
-        1,
+        3,
+        also=[
+            lambda: jpeg(icc_profile=DISPLAY_P3, quality=98, subsampling=0),
+            lambda: encoded("WEBP", lossless=True, icc_profile=DISPLAY_P3),
+            lambda: encoded("TIFF", icc_profile=DISPLAY_P3),
+            lambda: encoded("PNG", opaque(), icc_profile=DISPLAY_P3),
+            lambda: encoded("AVIF", quality=98, subsampling="4:4:4", icc_profile=DISPLAY_P3),
+        ],
     ),
     Odd(
-        "profile of grey or CMYK",
+        "profile of grey",
         "converted to sRGB",
         lambda: encoded("PNG", scene().convert("L"), icc_profile=grey_profile(1.8)),
         greyer,
         1,
+        also=[lambda: encoded("TIFF", scene().convert("L"), icc_profile=grey_profile(1.8))],
+    ),
+    Odd(
+        "profile of CMYK",
+        "converted to sRGB",
+        lambda: encoded("TIFF", Image.new("CMYK", (4, 4), (0, 0, 0, 128)), icc_profile=ink_profile()),
+        lambda: np.full((4, 4, 3), 119),  # half as light, L* = 50, is 119 in sRGB's curve
+        1,
+        also=[lambda: jpeg(image=Image.new("CMYK", (4, 4), (0, 0, 0, 128)), icc_profile=ink_profile())],
     ),
     Odd(
         "profile that is broken, or of another kind of picture",
         "ignored",
         lambda: encoded("PNG", scene().convert("L"), icc_profile=DISPLAY_P3),
         lambda: rgb(scene().convert("L")),
+        also=[
+            partial(encoded, "PNG", scene().convert("L").convert("RGB"), icc_profile=bad)
+            for bad in (b"junk", bytes(4000), DISPLAY_P3[:300], grey_profile(1.8))
+        ],
     ),
     Odd(
         "gAMA, cHRM, cICP of a PNG; profiles of JPEG 2000",
         "ignored",
         lambda: png_with(chunk(b"gAMA", struct.pack(">I", 100_000))),
         rgb,
+        also=[lambda: png_with(chunk(b"cICP", bytes((12, 13, 0, 1)))), lambda: png_with(chunk(b"cHRM", bytes(32)))],
     ),
     # What lies beside the pixels.
     Odd("bytes behind a JPEG's end mark", READ, lambda: jpeg() + b"SEFT" * 200, lambda: rgb(opened(jpeg()))),
@@ -299,6 +394,17 @@ FILES = [
         rgb,
     ),
     Odd(
+        "JPEG, WebP, TIFF with large or odd XMP, EXIF, comments",
+        READ,
+        lambda: jpeg(comment=b"x" * 60_000, exif=b"Exif\0\0" + bytes(60_000), xmp=b"x" * 60_000),
+        rgb,
+        3,
+        also=[
+            lambda: encoded("WEBP", lossless=True, xmp=TEXT, exif=b"junk"),
+            lambda: encoded("TIFF", tiffinfo={700: TEXT, 33723: b"junk"}),
+        ],
+    ),
+    Odd(
         "PNG with a profile of more than 1 MB",
         "read as sRGB",
         lambda: png_with(chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(2_000_000)))),
@@ -309,12 +415,19 @@ FILES = [
         "read without it",
         lambda: png_with(chunk(b"tEXt", b"Comment\0hello", checksum=0)),
         rgb,
+        also=[
+            lambda: png_with(chunk(b"iCCP", b"icc\0\0" + zlib.compress(DISPLAY_P3), checksum=0)),
+            lambda: png_with(chunk(b"eXIf", b"MM\0*", checksum=0)),
+            lambda: encoded("PNG")[:-12] + chunk(b"tEXt", b"Comment\0hello", checksum=0) + encoded("PNG")[-12:],
+        ],
     ),
     Odd(
         "EXIF that is broken",
         "read as it lies",
         lambda: encoded("PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"),
         rgb,
+        3,
+        also=[lambda: jpeg(exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"), lambda: jpeg(exif=b"Exif\0\0II")],
     ),
     # What is refused.
     Odd(
@@ -325,14 +438,38 @@ FILES = [
     ),
     Odd("empty file", REJECTED, lambda: b"", reason="empty file"),
     Odd("no image", REJECTED, lambda: b"no picture", reason="not an image format"),
-    Odd("cut off: any format", REJECTED, lambda: half(jpeg()), reason="damaged: image file is truncated"),
+    Odd(
+        "cut off: any format",
+        REJECTED,
+        lambda: half(jpeg()),
+        reason="damaged",
+        also=[lambda kind=kind: half(encoded(kind)) for kind in CODECS],
+    ),
     Odd(
         "JPEG cut off and closed with an end mark",
         REJECTED,
         lambda: half(jpeg()) + EOI,
         reason="damaged: Corrupt JPEG data: premature end of data segment",
+        also=[
+            lambda: half(jpeg(optimize=True, subsampling=0)) + EOI,
+            lambda: half(jpeg()) + EOI + b"SEFT" * 200,
+            # what an application wrote with a version that libjpeg does not know must not hide it
+            lambda: half(jpeg().replace(b"JFIF\0\1", b"JFIF\0\x09")) + EOI,
+        ],
     ),
-    Odd("JPEG whose tail is zeros", REJECTED, lambda: zero_tail(jpeg()), reason="damaged: Corrupt JPEG data"),
+    Odd(
+        "JPEG or PNG whose tail is zeros",
+        REJECTED,
+        lambda: zero_tail(jpeg()),
+        reason="damaged: ",
+        also=[lambda: zero_tail(jpeg(optimize=True)), lambda: zero_tail(encoded("PNG"))],
+    ),
+    Odd(
+        "JPEG inside a TIFF that ends early",
+        REJECTED,
+        tiff_of_half_a_jpeg,
+        reason="damaged: Corrupt JPEG data: premature end of data segment",
+    ),
     Odd(
         "progressive JPEG that lacks scans",
         REJECTED,
@@ -344,7 +481,8 @@ FILES = [
         "PNG with a wrong checksum of pixels, palette or header",
         REJECTED,
         lambda: png_spoilt(b"IDAT"),
-        reason="damaged: wrong checksum of the PNG's IDAT",
+        reason="damaged",
+        also=[lambda: png_spoilt(b"PLTE"), lambda: png_spoilt(b"IHDR"), lambda: png_spoilt(b"tRNS")],
     ),
     Odd(
         "floating point",
@@ -357,6 +495,7 @@ FILES = [
         REJECTED,
         lambda: tiff(struct.pack("<hh", 0, 32767), width=2, bits=16, sample_format=2),
         reason="32-bit or signed integer pixels have no range",
+        also=[lambda: tiff(struct.pack("<II", 0, 99), width=2, bits=32)],
     ),
     Odd(
         "16-bit colour of which one is transparent",
@@ -379,10 +518,6 @@ FILES = [
         reason="EPS is not on the list of formats",
     ),
 ]
-
-
-def opened(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data))
 
 
 def table() -> str:
