@@ -71,11 +71,11 @@ def format_of(data: bytes) -> str:
         return _boxed(data)
     if data[:4] == b"RIFF":
         return {b"WEBP": "WEBP", b"AVI ": "AVI video"}.get(data[8:12], "")
-    if found := next((name for name, starts in _STARTS.items() if data.startswith(starts)), ""):
-        return found
+    if data[-18:-2] == b"TRUEVISION-XFILE":  # whose first bytes say nothing
+        return "TGA"
     if data[128:132] == b"DICM":
         return "DICOM"
-    return "TGA" if data[-18:-2] == b"TRUEVISION-XFILE" else ""
+    return next((name for name, starts in _STARTS.items() if data.startswith(starts)), "")
 
 
 def _boxed(data: bytes) -> str:

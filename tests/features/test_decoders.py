@@ -17,6 +17,7 @@ import pytest
 import torch
 import torchvision.io
 from conftest import Tiny, picture
+from odd_files import DISPLAY_P3, many_scans
 from PIL import Image
 
 from ffdi.errors import FfdiError, ParamsError
@@ -106,6 +107,9 @@ def test_plain_jpegs_are_decoded_in_one_list_to_nearly_what_pillow_makes_of_them
         pytest.param(encoded(picture(0).convert("L")), id="grey"),
         pytest.param(encoded(picture(0), keep_rgb=True), id="RGB, not YCbCr"),
         pytest.param(turned(), id="EXIF rotation"),
+        pytest.param(encoded(picture(0), icc_profile=DISPLAY_P3), id="a profile that is not sRGB"),
+        pytest.param(JPEGS[0][:-900] + b"\xff\xd9", id="cut off and closed"),
+        pytest.param(many_scans(65), id="many scans"),
         pytest.param(encoded(picture(0, 160)), id="more than max_pixels"),
         pytest.param(b"no image", id="no image"),
         pytest.param(b"", id="empty"),

@@ -1,6 +1,6 @@
 """Kinds of files as people have them, and what becomes of each: the tests' list, and the table of docs/data.md.
 
-`python tests/intake/odd_files.py` writes the table anew. A kind says how its bytes are made, what becomes of it, and for
+`python tests/odd_files.py` writes the table anew. A kind says how its bytes are made, what becomes of it, and for
 what is read which picture is due.
 """
 
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-DOCS = Path(__file__).parents[2] / "docs" / "data.md"
-BEGIN, END = "<!-- from tests/intake/odd_files.py -->", "<!-- end -->"
+DOCS = Path(__file__).parents[1] / "docs" / "data.md"
+BEGIN, END = "<!-- from tests/odd_files.py -->", "<!-- end -->"
 SIDE = 96
 EOI = b"\xff\xd9"
 
@@ -124,29 +124,36 @@ def ramp8() -> Pixels:
     return np.repeat((np.arange(16, dtype=np.uint8) * 17).reshape(4, 4, 1), 3, axis=2)
 
 
-def profile(primaries: Sequence[Sequence[float]], gamma: float | None) -> bytes:
-    """An ICC v2 display profile of three XYZ primaries (D50) and a gamma; None is the curve of sRGB."""
-    if gamma is None:
-        steps = np.linspace(0, 1, 1024)
-        curve = np.where(steps <= 0.04045, steps / 12.92, ((steps + 0.055) / 1.055) ** 2.4)
-        table = np.round(curve * 65535).astype(">u2").tobytes()
-        tone = b"curv" + bytes(4) + struct.pack(">I", 1024) + table
-    else:
-        tone = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+def gamma(value: float) -> bytes:
+    """A tone curve of a profile."""
+    return b"curv" + bytes(4) + struct.pack(">IH", 1, round(value * 256)) + bytes(2)
+
+
+def srgb_table(points: int = 1024) -> bytes:
+    steps = np.linspace(0, 1, points)
+    curve = np.where(steps <= 0.04045, steps / 12.92, ((steps + 0.055) / 1.055) ** 2.4)
+    return b"curv" + bytes(4) + struct.pack(">I", points) + np.round(curve * 65535).astype(">u2").tobytes()
+
+
+def srgb_formula() -> bytes:
+    numbers = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    return b"para" + bytes(4) + struct.pack(">HH5i", 3, 0, *(round(number * 65536) for number in numbers))
+
+
+def profile(primaries: Sequence[Sequence[float]], tone: bytes) -> bytes:
+    """An ICC v2 display profile of three XYZ primaries (D50) and one tone curve."""
     white = (0.9642, 1.0, 0.8249)
     kinds = (b"wtpt", b"rXYZ", b"gXYZ", b"bXYZ")
     tags = {
         kind: b"XYZ " + bytes(4) + b"".join(struct.pack(">i", round(v * 65536)) for v in xyz)
         for kind, xyz in zip(kinds, (white, *primaries), strict=True)
     }
-    tags |= {b"rTRC": tone, b"gTRC": tone, b"bTRC": tone}
-    return _icc(b"mntr", b"RGB ", tags)
+    return _icc(b"mntr", b"RGB ", tags | {b"rTRC": tone, b"gTRC": tone, b"bTRC": tone})
 
 
-def grey_profile(gamma: float) -> bytes:
-    tone = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+def grey_profile(value: float) -> bytes:
     white = b"XYZ " + bytes(4) + b"".join(struct.pack(">i", round(v * 65536)) for v in (0.9642, 1.0, 0.8249))
-    return _icc(b"mntr", b"GRAY", {b"wtpt": white, b"kTRC": tone})
+    return _icc(b"mntr", b"GRAY", {b"wtpt": white, b"kTRC": gamma(value)})
 
 
 def _icc(kind: bytes, space: bytes, tags: dict[bytes, bytes], through: bytes = b"XYZ ") -> bytes:
@@ -161,9 +168,10 @@ def _icc(kind: bytes, space: bytes, tags: dict[bytes, bytes], through: bytes = b
 
 
 SRGB_PRIMARIES = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7139))
-SRGB = profile(SRGB_PRIMARIES, None)
-DISPLAY_P3 = profile(((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841)), None)
-ADOBE = profile(((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446)), 2.2)
+P3_PRIMARIES = ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841))
+ADOBE_PRIMARIES = ((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446))
+SRGB, DISPLAY_P3 = profile(SRGB_PRIMARIES, srgb_table()), profile(P3_PRIMARIES, srgb_table())
+ADOBE = profile(ADOBE_PRIMARIES, gamma(2.2))
 
 
 def in_srgb(primaries: Sequence[Sequence[float]]) -> Pixels:
@@ -173,9 +181,6 @@ def in_srgb(primaries: Sequence[Sequence[float]]) -> Pixels:
     wide = np.linalg.solve(np.transpose(SRGB_PRIMARIES), np.transpose(primaries)) @ linear.reshape(-1, 3).T
     wide = np.clip(wide.T.reshape(stored.shape), 0, 1)
     return 255 * np.where(wide <= 0.0031308, wide * 12.92, 1.055 * wide ** (1 / 2.4) - 0.055)
-
-
-P3_PRIMARIES = ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841))
 
 
 def greyer() -> Pixels:
