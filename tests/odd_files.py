@@ -354,7 +354,10 @@ FILES = [
         lambda: encoded("PNG", scene().convert("L"), icc_profile=grey_profile(1.8)),
         greyer,
         1,
-        also=[lambda: encoded("TIFF", scene().convert("L"), icc_profile=grey_profile(1.8))],
+        also=[
+            lambda: encoded("TIFF", scene().convert("L"), icc_profile=grey_profile(1.8)),
+            lambda: encoded("PNG", opaque().convert("LA"), icc_profile=grey_profile(1.8)),
+        ],
     ),
     Odd(
         "profile of CMYK",

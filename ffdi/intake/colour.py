@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-_ROUNDING = 2  # levels of 255: versions of sRGB differ by so much, another space by dozens
-_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}  # of a picture's mode, the space that its profile must have
+_ROUNDING = 2  # levels of 255: makes of sRGB differ by 1, the nearest other (its primaries, a gamma of 2.2) by 9
+_MODES = ("RGB", "L", "CMYK")  # of pictures that profiles are for
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -22,7 +22,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
     So it is where there is none, where it cannot be read, where it is of another kind of picture, and where it is sRGB.
     """
-    transform = _transform(profile, image.mode) if profile and image.mode in _SPACES else None
+    transform = _transform(profile, image.mode) if profile and image.mode in _MODES else None
     if transform is None:
         return image
     from PIL import ImageCms
@@ -34,7 +34,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 def is_srgb(profile: bytes | None, mode: str) -> bool:
     """Whether to_srgb leaves pictures of that mode and profile alone."""
-    return not profile or mode not in _SPACES or _transform(profile, mode) is None
+    return not profile or mode not in _MODES or _transform(profile, mode) is None
 
 
 @lru_cache(maxsize=64)
@@ -44,15 +44,13 @@ def _transform(profile: bytes, mode: str) -> Any:
 
     try:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if own.profile.xcolor_space != _SPACES[mode]:
-            return None
         flags = ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE
         srgb = ImageCms.createProfile("sRGB")
         intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
         transform: Any = ImageCms.buildTransform(own, srgb, mode, "RGB", intent, flags)
         lattice = _lattice(mode)
         made: Any = ImageCms.applyTransform(lattice, transform)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # broken, or of another kind of picture
         return None
     if mode == "CMYK":  # whose plain conversion is none of a profile's
         return transform

@@ -71,11 +71,10 @@ def format_of(data: bytes) -> str:
         return _boxed(data)
     if data[:4] == b"RIFF":
         return {b"WEBP": "WEBP", b"AVI ": "AVI video"}.get(data[8:12], "")
-    if data[-18:-2] == b"TRUEVISION-XFILE":  # whose first bytes say nothing
+    found = next((name for name, starts in _STARTS.items() if data.startswith(starts)), "")
+    if found not in FORMATS and data[-18:-2] == b"TRUEVISION-XFILE":  # its first bytes may be those of a CUR
         return "TGA"
-    if data[128:132] == b"DICM":
-        return "DICOM"
-    return next((name for name, starts in _STARTS.items() if data.startswith(starts)), "")
+    return found or ("DICOM" if data[128:132] == b"DICM" else "")
 
 
 def _boxed(data: bytes) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -21,14 +21,15 @@ MOST_SCANS = 64
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 _SCANS_END = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
-_EOI, _SOS = 0xD9, 0xDA
+_EOI, _SOS, _DRI = 0xD9, 0xDA, 0xDD
 _PROGRESSIVE = (0xC2, 0xCA)
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _APPLICATIONS = (*range(0xE0, 0xF0), 0xFE)  # and comments
 _DAMAGE = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
 _COMPRESSION, _JPEG, _TABLES = 259, 7, 347  # tags of TIFF; below, those of strips and of tiles
 _OFFSETS, _LENGTHS = (273, 324), (279, 325)
-_LEFT_OVER = re.compile(r"extraneous bytes before marker 0x(?!d[0-7])")
+_LEFT_OVER = re.compile(r"extraneous bytes before marker 0xd9")
+_FILLED = 8
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,8 @@ def refuse_unfinished(data: bytes) -> None:
     if missing := _never_sent(segments):
         raise UnreadableImage(f"damaged: the JPEG ends before the scans of {missing}")
     said = _said(_joined(segments))
-    for kept in (2, 1):  # of a scan's padding, which may begin with a byte of its own
-        if _LEFT_OVER.search(said):
-            said = _said(_joined([_Segment(s.marker, s.body, _without_padding(s.coded, kept)) for s in segments]))
-    if _LEFT_OVER.search(said) and sum(s.marker == _SOS for s in segments) == 1:
-        return  # behind the one scan of a picture that has all it needs
+    if _LEFT_OVER.search(said) and _is_whole_without(segments):
+        return
     if said.startswith(_DAMAGE):
         raise UnreadableImage(f"damaged: {said}")
 
@@ -95,9 +93,21 @@ def _said(data: bytes) -> str:
     return ""
 
 
-def _without_padding(coded: bytes, kept: int) -> bytes:
-    """Of the equal bytes at the end `kept` at most."""
-    return coded[: len(coded.rstrip(coded[-1:])) + kept]
+def _is_whole_without(segments: list[_Segment]) -> bool:
+    """Whether what is left over before the end mark is padding: the picture needs no more than 8 bytes of it.
+
+    All scans before the last are whole, for of theirs libjpeg would have spoken first. With restart markers it speaks so
+    in the midst of the last too, and only what it says nothing of is whole.
+    """
+    *before, last = segments
+    bare = len(last.coded.rstrip(last.coded[-1:]))
+    said = ""
+    for kept in range(_FILLED + 1):
+        said = _said(_joined([*before, replace(last, coded=last.coded[: bare + kept])]))
+        if not said:
+            return True
+    restarts = any(segment.marker == _DRI and any(segment.body[4:]) for segment in segments)
+    return _LEFT_OVER.search(said) is not None and not restarts
 
 
 def _never_sent(segments: list[_Segment]) -> str:

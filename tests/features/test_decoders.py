@@ -223,6 +223,13 @@ def test_a_refused_jpeg_that_pillow_cannot_read_either_says_why(backbone: Make, 
     assert list(fast.refused) == ["1.jpg"]
 
 
+def test_what_was_heard_is_not_decoded_again_and_many_scans_never(backbone: Make, nvjpeg: NvJpeg) -> None:
+    known = Decoder(backbone(decoder="nvjpeg"), max_pixels=MAX_PIXELS, heard=True, device="cpu")
+    closed, many = decoded(known, JPEGS[0][:-900] + b"\xff\xd9", many_scans(65))
+    assert nvjpeg.lists == [1] and isinstance(closed, Image.Image)
+    assert str(many).startswith("a JPEG of 65 scans")
+
+
 def test_the_backbone_names_the_decoder(backbone: Make, fast: Decoder, nvjpeg: NvJpeg) -> None:
     slow = Decoder(backbone(), max_pixels=10**6)
     assert decoded(slow, JPEGS[0], PNG) == [resize(open_image(data, max_pixels=10**6), 64) for data in (JPEGS[0], PNG)]
