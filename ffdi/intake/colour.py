@@ -39,7 +39,7 @@ def is_srgb(profile: bytes | None, mode: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _transform(profile: bytes, mode: str) -> Any:
-    """LittleCMS's transform to sRGB (relative colorimetric, black to black), which threads may share; None for no change."""
+    """LittleCMS's transform to sRGB (relative colorimetric, black to black), which threads may share; else None."""
     from PIL import ImageCms
 
     try:
