@@ -84,8 +84,8 @@ def main() -> None:
         return np.concatenate(list(compute_rows(plan, files, prefix=prefix(), workers=None, **limits)))
 
     def other_decoder() -> Features:
-        extraction.Decoder = lambda b, *, max_pixels: Decoder(  # type: ignore
-            replace(b, decoder="nvjpeg"), max_pixels=max_pixels, device="cpu"
+        extraction.Decoder = lambda b, **options: Decoder(  # type: ignore
+            replace(b, decoder="nvjpeg"), **options, device="cpu"
         )
         try:
             return stored()

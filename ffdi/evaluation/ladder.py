@@ -326,7 +326,7 @@ def _in_train_mode(
     """Mistake: no eval() while extracting: BatchNorm normalises each image by its own statistics, which drift on."""
     assert prefix.module is not None  # a ladder on `cut: input` has nothing to extract
     module: FrozenPrefix = copy.deepcopy(prefix.module).to(device).train()
-    decoder = Decoder(prefix.backbone, max_pixels=max_pixels)
+    decoder = Decoder(prefix.backbone, max_pixels=max_pixels, heard=True)
     for row in plan:
         images = view_images([row], files, root=root, backbone=prefix.backbone, decoder=decoder)
         with torch.no_grad(), precision_on(device, "float32"):

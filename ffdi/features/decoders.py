@@ -2,14 +2,13 @@
 
 `pillow` is the decode policy of the project. `nvjpeg`, off by default, decodes and resizes plain JPEGs on the GPU, many
 at once; its pixels differ a little, so it is a part of the fingerprint. Which decoder an image gets depends on its bytes
-alone: Pillow has whatever needs the policy's care (EXIF rotation, CMYK, grey, RGB without YCbCr, other formats, a JPEG
-without its end marker) and the JPEGs that nvJPEG refuses as damaged or unsupported. Both are counted. Whatever else goes wrong on the
+alone: Pillow has whatever needs the policy's care (EXIF rotation, a profile that is not sRGB, CMYK, grey, RGB without
+YCbCr, other formats, a JPEG without its end marker) and the JPEGs that nvJPEG refuses as damaged or unsupported. Both are counted. Whatever else goes wrong on the
 GPU is an error, never Pillow's pixels under nvJPEG's name.
 """
 
 from __future__ import annotations
 
-import io
 import queue
 import re
 import threading
@@ -25,13 +24,14 @@ from ffdi.errors import FfdiError, one_line
 from ffdi.features.devices import set_up_device
 from ffdi.features.runtimes import runtime_name
 from ffdi.features.spec import Backbone
-from ffdi.intake.images import DECODE_POLICY, RGB, UnreadableImage, open_image, resize
+from ffdi.intake.colour import is_srgb
+from ffdi.intake.images import DECODE_POLICY, RGB, UnreadableImage, open_header, open_image, orientation, resize
+from ffdi.intake.jpegs import refuse_many_scans, refuse_unfinished
 
 # 1 took Pillow for whatever failed on the GPU, and its threads could write into each other's memory.
 NVJPEG_POLICY = f"nvjpeg-2, else {DECODE_POLICY}"
 Read = Callable[[], bytes]  # raises UnreadableImage
 Decoded = Image.Image | UnreadableImage
-_EXIF_ORIENTATION = 0x0112
 _END = b"\xff\xd9"
 _PIXELS = 1 << 25  # of the JPEGs that are decoded together: 100 MB on the device
 _STREAMS = 4  # torchvision decodes one list at a time; the others are resized and copied meanwhile
@@ -53,12 +53,13 @@ class _Jpeg:
 class Decoder:
     """The decoder of a backbone; several threads may call it at once, and it counts what it leaves to Pillow.
 
-    Raises ParamsError as runtime_name does where the backbone's decoder cannot run. `device` is nvJPEG's, `cuda`; on
+    Raises ParamsError as runtime_name does where the backbone's decoder cannot run. `heard` as open_image has it: of
+    images that ingest has read. `device` is nvJPEG's, `cuda`; on
     `cpu` torchvision's own decoder stands for it, for tests.
     """
 
-    def __init__(self, backbone: Backbone, *, max_pixels: int, device: str = "cuda") -> None:
-        self._size, self._max_pixels, self._device = backbone.image_size, max_pixels, device
+    def __init__(self, backbone: Backbone, *, max_pixels: int, heard: bool = False, device: str = "cuda") -> None:
+        self._size, self._max_pixels, self._heard, self._device = backbone.image_size, max_pixels, heard, device
         self._fast = backbone.decoder == "nvjpeg"
         self.decoded, self.not_plain = 0, 0
         self.refused: dict[str, str] = {}  # the JPEG's name: what nvJPEG said of it
@@ -116,19 +117,24 @@ class Decoder:
             return error
 
     def _by_pillow(self, data: bytes) -> Image.Image:
-        return resize(open_image(data, max_pixels=self._max_pixels), self._size)
+        return resize(open_image(data, max_pixels=self._max_pixels, heard=self._heard), self._size)
 
     def _plain_pixels(self, data: bytes) -> int | None:
-        """Of a whole JPEG in YCbCr that need not be turned; None of any other bytes."""
+        """Of a whole JPEG in sRGB's YCbCr that need not be turned; None of any other bytes."""
         try:
-            with Image.open(io.BytesIO(data)) as header:
+            with open_header(data) as header:
                 pixels = header.width * header.height
                 plain = header.format == "JPEG" and header.mode == "RGB" and pixels <= self._max_pixels
                 plain = plain and header.info.get("adobe_transform") != 0  # which says that it has no YCbCr
-                upright = plain and header.getexif().get(_EXIF_ORIENTATION, 1) == 1
-        except Exception:  # Pillow's own path says what is wrong with it
+                plain = plain and orientation(header) == 1 and is_srgb(header.info.get("icc_profile"), "RGB")
+            if not plain or not data.endswith(_END):
+                return None
+            refuse_many_scans(data)
+            if not self._heard:
+                refuse_unfinished(data)
+        except UnreadableImage:  # Pillow's own path says what is wrong with it
             return None
-        return pixels if upright and data.endswith(_END) else None
+        return pixels
 
     def _finished(self, held: Sequence[Decoded | _Jpeg]) -> Iterator[Decoded]:
         jpegs = [item for item in held if isinstance(item, _Jpeg)]

@@ -179,7 +179,7 @@ def extract(
         say(f"{len(plan) - len(missing)} rows are there, {len(missing)} to compute")
         with parts.timed("start"):
             runtimes.append(prefix.open(warn or say))
-            decoders.append(Decoder(prefix.backbone, max_pixels=max_pixels))
+            decoders.append(Decoder(prefix.backbone, max_pixels=max_pixels, heard=True))
         reader = partial(view_images, files=files, root=root, backbone=prefix.backbone, decoder=decoders[0])
         blocks = _computed(missing, reader, runtimes[0], prefix.spec, workers=workers, parts=parts)
         shown = iter(progress(blocks, len(missing)))
@@ -228,7 +228,7 @@ def compute_rows(
 
     `say` is told as that of `extract`.
     """
-    decoder = Decoder(prefix.backbone, max_pixels=max_pixels)
+    decoder = Decoder(prefix.backbone, max_pixels=max_pixels, heard=True)
     reader = partial(view_images, files=files, root=root, backbone=prefix.backbone, decoder=decoder)
     yield from _computed(rows, reader, prefix.open(say), prefix.spec, workers=workers)
     if line := decoder.fallbacks():

@@ -17,7 +17,7 @@ from numpy.random import Generator, default_rng
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from ffdi.errors import ParamsError
-from ffdi.intake.images import resize
+from ffdi.intake.images import open_header, resize
 
 RENDERING = "pillow-views-1"  # in every fingerprint: whoever changes an operation here changes the name
 Operation = dict[str, Any]
@@ -75,7 +75,7 @@ def _crop(image: Image.Image, rng: Draw, scale: float = 0.8, high: float = 1.0) 
 def _jpeg(image: Image.Image, rng: Draw, low: int = 50, high: int = 95) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=int(rng.integers(low, high + 1)))
-    return Image.open(buffer).convert("RGB")
+    return open_header(buffer.getvalue()).convert("RGB")
 
 
 def _blur(image: Image.Image, rng: Draw, sigma: float = 1.5, low: float = 0.1) -> Image.Image:

@@ -58,7 +58,7 @@ def read_sketches(
     """(N, 64, 64) uint8 of the images at `paths`; InputError names one that cannot be read."""
 
     def one(path: str) -> Array:
-        return sketch(read_image(root, path, partial(open_image, max_pixels=max_pixels))[1])[None]
+        return sketch(read_image(root, path, partial(open_image, max_pixels=max_pixels, heard=True))[1])[None]
 
     return np.concatenate(list(progress(ordered_map(one, paths, cpu_count()))))
 

@@ -1,23 +1,121 @@
-"""The suffixes of image files."""
+"""The formats that are read: what their files are called, and how their first bytes tell them and others apart.
+
+A file is opened as what its bytes are, whatever its name, and by that format's plugin alone: Pillow left to itself
+tries all of its plugins, and one of them hands the file to Ghostscript.
+"""
 
 from __future__ import annotations
 
-SUFFIXES = (
-    *(
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".jp2",
-    ),
-    *(".avif", ".heic", ".heif", ".jxl"),
-)
+from ffdi.errors import InputError
+
+_JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".jxl")
+_OTHERS = (".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".heif")
+SUFFIXES = (*_JPEGS, *_OTHERS)  # in lower case
+
+# As Pillow calls them. A JPEG with more pictures behind it opens as MPO.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF", "JXL")
+NOT_PILLOWS = {"HEIF": "pillow-heif", "JXL": "pillow-jxl-plugin"}  # the packages of ffdi[formats]
+
+_JXL = b"\xff\x0a"
+_STARTS = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "BMP": (b"BM",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+"),
+    "PPM": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"),
+    "JPEG2000": (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),
+    "JXL": (_JXL, b"\0\0\0\x0cJXL \r\n\x87\n"),
+    # Known, and not read.
+    "EPS": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
+    "PDF": (b"%PDF",),
+    "PSD": (b"8BPS",),
+    "FITS": (b"SIMPLE  =",),
+    "ICO": (b"\0\0\1\0",),
+    "CUR": (b"\0\0\2\0",),
+    "ICNS": (b"icns",),
+    "PCX": (b"\n\0\1", b"\n\2\1", b"\n\3\1", b"\n\5\1"),
+    "DCX": (b"\xb1\x68\xde\x3a",),
+    "SGI": (b"\x01\xda",),
+    "SUN raster": (b"\x59\xa6\x6a\x95",),
+    "DDS": (b"DDS ",),
+    "QOI": (b"qoif",),
+    "OpenEXR": (b"v/1\x01",),
+    "Radiance HDR": (b"#?RADIANCE", b"#?RGBE"),
+    "XCF": (b"gimp xcf",),
+    "XPM": (b"/* XPM */",),
+    "WMF": (b"\xd7\xcd\xc6\x9a",),
+    "EMF": (b"\x01\0\0\0\x6c\0\0\0", b"\x01\0\0\0\x58\0\0\0"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n",),
+    "GRIB": (b"GRIB",),
+    "BUFR": (b"BUFR",),
+    "NumPy array": (b"\x93NUMPY",),
+    "SVG or XML": (b"<svg", b"<?xml"),
+    "HTML": (b"<!DOCTYPE html", b"<!doctype html", b"<html"),
+    "Git LFS pointer": (b"version https://git-lfs",),
+    "ZIP": (b"PK\3\4",),
+    "RAR": (b"Rar!",),
+    "7z": (b"7z\xbc\xaf\x27\x1c",),
+    "gzip": (b"\x1f\x8b",),
+}
+_HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+
+class UnreadableImage(InputError):
+    """A file that is not a whole image of an allowed size; the message is the reason, without the path."""
+
+
+def format_of(data: bytes) -> str:
+    """What the bytes say they are: one of FORMATS, the name of a format that is not read, or "" for none known."""
+    if data[4:8] == b"ftyp":
+        return _boxed(data)
+    if data[:4] == b"RIFF":
+        return {b"WEBP": "WEBP", b"AVI ": "AVI video"}.get(data[8:12], "")
+    found = next((name for name, starts in _STARTS.items() if data.startswith(starts)), "")
+    if found not in FORMATS and data[-18:-2] == b"TRUEVISION-XFILE":  # its first bytes may be those of a CUR
+        return "TGA"
+    return found or ("DICOM" if data[128:132] == b"DICM" else "")
+
+
+def _boxed(data: bytes) -> str:
+    """AVIF, HEIF or a video, by the brands of the ISO box that they all begin with: the first is the file's own."""
+    end = min(int.from_bytes(data[:4], "big"), 4096)
+    brands = [data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))]
+    if brands[0] in (b"avif", b"avis"):
+        return "AVIF"
+    if brands[0] in (b"mif1", b"msf1", b"miaf") and {b"avif", b"avis"} & set(brands):
+        return "AVIF"
+    return "HEIF" if _HEIF & set(brands) else "MP4 video"
+
+
+def jxl_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of a JPEG XL as its first bits say; (0, 0) where they are not there.
+
+    Its plugin says so too, but only when it has decoded all of it.
+    """
+    box = max(data.find(b"jxlc", 0, 4096), data.find(b"jxlp", 0, 4096))
+    start = data.find(_JXL, max(box, 0)) + len(_JXL)
+    bits = _Bits(int.from_bytes(data[start : start + 12], "little"))
+    if len(data) < start + 12:
+        return 0, 0
+    small = bits.take(1)
+
+    def length() -> int:
+        return 8 * (bits.take(5) + 1) if small else bits.take((9, 13, 18, 30)[bits.take(2)]) + 1
+
+    height = length()
+    ratio = bits.take(3)
+    across, down = [(0, 1), (1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1)][ratio]
+    return height * across // down if ratio else length(), height
+
+
+class _Bits:
+    """Taken from the lowest on."""
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+
+    def take(self, count: int) -> int:
+        taken = self._bits & ((1 << count) - 1)
+        self._bits >>= count
+        return taken

@@ -1,8 +1,9 @@
 """Bytes -> RGB uint8: the one decode policy of every image that the project reads.
 
-- the first frame of an animation; EXIF orientation applied;
-- grey and palette -> RGB, CMYK -> RGB as Pillow converts it; 16-bit grey is rescaled (v / 257), not clipped;
-- transparency is laid over white; - no colour management: embedded profiles are ignored;
+- a format of formats.py, told by its bytes; the first picture of an animation, of pages, of an MPO; EXIF orientation;
+- grey and palette -> RGB, CMYK -> RGB as Pillow converts it; 16-bit grey is rescaled (v / 257), 12-bit TIFF too;
+- a profile that is not sRGB is converted (colour.py); PNG's gAMA, cHRM and cICP are left alone;
+- transparency is laid over white;
 - resizing is to a square, aspect ratio given up (as the reproduced systems do), Pillow's antialiased bilinear.
 
 `DECODE_POLICY` names it in every fingerprint: whoever changes the code here changes the name.
@@ -13,71 +14,206 @@ from __future__ import annotations
 import io
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    ImageOps,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from ffdi.errors import InputError
+from ffdi.intake.colour import to_srgb
+from ffdi.intake.formats import FORMATS, NOT_PILLOWS, format_of, jxl_size
+from ffdi.intake.formats import UnreadableImage as UnreadableImage
+from ffdi.intake.jpegs import jpegs_of_tiff, refuse_many_scans, refuse_unfinished
+from ffdi.intake.pngs import has_wide_transparent_colour, refuse_wrong_checksums, without_side_data
 
 RGB = npt.NDArray[np.uint8]
-DECODE_POLICY = "pillow-rgb-1"
+# 1 read profiles as sRGB, 12-bit and min-is-white TIFF as 16-bit grey, and 16-bit transparency as none.
+DECODE_POLICY = "pillow-rgb-2"
 RESIZE_POLICY = "pillow-square-bilinear-1"
 
 # Pillow's bomb warning among others: max_pixels is the rule. Not catch_warnings, which threads undo for each other.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-Image.preinit()  # the usual formats, which Pillow else loads at the first image, in every thread that has one
+# All that open_header may name, for one that is not here yet makes Pillow load every plugin there is.
+_LOADED = (
+    *(AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Jpeg2KImagePlugin, JpegImagePlugin, MpoImagePlugin),
+    *(PngImagePlugin, PpmImagePlugin, TiffImagePlugin, WebPImagePlugin),
+)
+Image.preinit()  # which Pillow else does at the first image, in every thread that has one
 
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_NOT_READ = {"F": "floating-point pixels have no range to rescale from", "LAB": "Lab colours are not read"}
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _MIN_IS_WHITE = 258, 262, 0  # tags of TIFF, and what the second may say
+_ORIENTATION = 0x0112
+# Of masks, in levels of 255: how far channels of a grey are apart, a JPEG rings, and the two greys differ; the share of
+# pixels along edges; how many pixels wide the smaller part is on average.
+_GREY, _RINGING, _APART, _EDGES, _THICK = 8, 16, 64, 0.1, 4
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-class UnreadableImage(InputError):
-    """A file that is not a whole image of an allowed size; the message is the reason, without the path."""
+def open_image(data: bytes, *, max_pixels: int, heard: bool = False) -> Image.Image:
+    """Decode to a fully loaded RGB image, or raise UnreadableImage with the reason.
 
-
-def open_image(data: bytes, *, max_pixels: int) -> Image.Image:
-    """Decode to a fully loaded RGB image, or raise UnreadableImage with the reason."""
-    if not data:
-        raise UnreadableImage("empty file")
+    `heard`: these bytes have been read before (their sha256 is known), so what libjpeg says of a JPEG was heard then.
+    """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UnreadableImage("Pillow was told to load truncated images: refuse to read any")
     try:
-        image: Image.Image = Image.open(io.BytesIO(data))
-        width, height = image.size
-        if width * height > max_pixels:
-            raise UnreadableImage(f"{width}x{height} is more than data.max_pixels = {max_pixels}")
+        return _decoded(data, max_pixels, heard)
+    except UnreadableImage:
+        if format_of(data) != "PNG" or (bare := without_side_data(data)) == data:
+            raise
+        try:  # Pillow may have stumbled over what lies beside the pixels
+            return _decoded(bare, max_pixels, heard)
+        except UnreadableImage as error:
+            raise error from None
+
+
+def open_header(data: bytes) -> ImageFile.ImageFile:
+    """The file as what its bytes say it is, opened by that format's plugin alone; nothing is decoded, but a JPEG XL.
+
+    Raises UnreadableImage for any format that is not in formats.FORMATS, and for a header that is damaged.
+    """
+    try:
+        return _opened(data)
+    except UnreadableImage:
+        if format_of(data) != "PNG":
+            raise
+        return _opened(without_side_data(data))
+
+
+def _opened(data: bytes) -> ImageFile.ImageFile:
+    if not data:
+        raise UnreadableImage("empty file")
+    name = format_of(data)
+    if not name:
+        raise UnreadableImage("not an image format that Pillow knows")
+    if name not in FORMATS:
+        raise UnreadableImage(f"{name} is not on the list of formats")
+    if name in NOT_PILLOWS and not _has_plugin(name):
+        raise UnreadableImage(f"{name} is read with {NOT_PILLOWS[name]}: pip install 'ffdi[formats]'")
+    try:
+        return Image.open(io.BytesIO(data), formats=[name])
+    except UnidentifiedImageError:
+        raise UnreadableImage(f"damaged, or of a kind that is not read: {name}") from None
+    except Exception as error:  # decoders raise almost anything on damaged bytes, struct.error among it
+        raise _damaged(error) from error
+
+
+def _has_plugin(name: str) -> bool:
+    """Whether the plugin of a format that Pillow does not read is here, and loaded."""
+    try:
+        for module in {"HEIF": ("pillow_heif", "pillow_heif.HeifImagePlugin"), "JXL": ("pillow_jxl",)}[name]:
+            import_module(module)
+    except ImportError:
+        return False
+    return name in Image.OPEN
+
+
+def _decoded(data: bytes, max_pixels: int, heard: bool) -> Image.Image:
+    if format_of(data) == "JXL":  # which is decoded when it is opened
+        _refuse_large(jxl_size(data), max_pixels)
+    image = _opened(data)
+    _refuse_large(image.size, max_pixels)
+    try:
+        if image.format in ("JPEG", "MPO"):
+            refuse_many_scans(data)
+        if image.format == "PNG":
+            refuse_wrong_checksums(data)
         image.load()  # verify() passes truncated files
-        return _to_rgb(ImageOps.exif_transpose(image))
+        if image.format in ("JPEG", "MPO") and not heard:
+            refuse_unfinished(data)
+        if image.format == "TIFF" and not heard:
+            for strip in jpegs_of_tiff(image, data):
+                refuse_unfinished(strip)
+        if image.format == "PNG" and has_wide_transparent_colour(data):
+            raise UnreadableImage("16-bit colour with a transparent colour")
+        return _to_rgb(image)
     except UnreadableImage:
         raise
-    except UnidentifiedImageError:
-        raise UnreadableImage("not an image format that Pillow knows") from None
-    except Exception as error:  # decoders raise almost anything on damaged bytes, struct.error among it
-        raise UnreadableImage(f"damaged: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        raise _damaged(error) from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _SIXTEEN_BIT:
-        wide = np.asarray(image).astype(np.int64)
-        if image.mode == "I" and (wide.min(initial=0) < 0 or wide.max(initial=0) > 65535):
-            raise UnreadableImage("32-bit integer pixels have no range to rescale from")
-        return Image.fromarray((wide / 257.0 + 0.5).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise UnreadableImage("floating-point pixels have no range to rescale from")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+def _refuse_large(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise UnreadableImage(f"{width}x{height} is more than data.max_pixels = {max_pixels}")
 
 
-def is_two_tone(image: Image.Image) -> bool:
-    """Whether an RGB picture has nothing but two levels of grey, as masks have."""
-    colours = image.getcolors(2) or []  # none where there are more
-    return len(colours) == 2 and all(isinstance(c, tuple) and len(set(c)) == 1 for _, c in colours)
+def _damaged(error: Exception) -> UnreadableImage:
+    return UnreadableImage(f"damaged: {' '.join(str(error).split())}")
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1, upright, where it says none or is broken: it lies beside the pixels."""
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1  # its decoder has turned it, and its EXIF counts for nothing; one made of a JPEG is that JPEG
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # of any kind, as decoders do
+        return 1
+    return value if value in _TURNS else 1
+
+
+def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
+    """A loaded file's picture: upright, in sRGB, over white."""
+    picture = _eight_bit(image) if image.mode in _SIXTEEN_BIT else image
+    if picture.mode in _NOT_READ:
+        raise UnreadableImage(_NOT_READ[picture.mode])
+    profile, is_grey = image.info.get("icc_profile"), picture.getbands()[0] == "L"
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        colours = to_srgb(rgba.getchannel("R") if is_grey else rgba.convert("RGB"), profile).convert("RGB")
+        colours.putalpha(rgba.getchannel("A"))
+        rgb = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), colours).convert("RGB")
+    else:
+        rgb = to_srgb(picture if is_grey or picture.mode == "CMYK" else picture.convert("RGB"), profile).convert("RGB")
+    turn = _TURNS.get(orientation(image))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _eight_bit(image: ImageFile.ImageFile) -> Image.Image:
+    """A picture of 16-bit grey as L, or as LA where one of its levels is transparent."""
+    wide, top = np.asarray(image).astype(np.int64), 65535
+    if isinstance(tags := getattr(image, "tag_v2", None), Mapping):  # of a TIFF
+        if image.mode == "I":
+            raise UnreadableImage("32-bit or signed integer pixels have no range to rescale from")
+        top = 4095 if tags.get(_BITS_PER_SAMPLE) == (12,) else top
+        wide = top - wide if tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE else wide
+    if wide.min(initial=0) < 0 or wide.max(initial=0) > top:
+        raise UnreadableImage("32-bit integer pixels have no range to rescale from")
+    grey = Image.fromarray((wide / (top / 255) + 0.5).astype(np.uint8))
+    if (transparent := image.info.get("transparency")) is not None:
+        grey.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:
@@ -88,6 +224,32 @@ def resize(image: Image.Image, size: int) -> Image.Image:
 def to_array(image: Image.Image) -> RGB:
     """(H, W, 3) uint8."""
     return np.asarray(image, dtype=np.uint8)
+
+
+def is_two_tone(image: Image.Image) -> bool:
+    """Whether an RGB image is a mask: two greys (a JPEG's may ring), neither of them noise, hatching or thin lines.
+
+    One colour alone is none.
+    """
+    pixels = to_array(image)
+    if not _is_grey(pixels[::8, ::8]) or not _is_grey(pixels):  # a few of them tell nearly every photo
+        return False
+    grey = pixels[..., 1].astype(np.int16)
+    lowest, highest = grey.min(), grey.max()
+    upper = 2 * grey > lowest + highest
+    if not ((grey == lowest) | (grey == highest)).all():
+        low, high = np.median(grey[~upper]), np.median(grey[upper])
+        ringing = np.abs(grey - np.where(upper, high, low)) > _RINGING
+        if high - low < _APART or ringing.mean() > _EDGES:
+            return False
+    edges = np.count_nonzero(upper[1:] != upper[:-1]) + np.count_nonzero(upper[:, 1:] != upper[:, :-1])
+    area = min(np.count_nonzero(upper), np.count_nonzero(~upper))
+    return bool(0 < _THICK * edges <= 2 * area)
+
+
+def _is_grey(pixels: RGB) -> bool:
+    red, green, blue = np.moveaxis(pixels, -1, 0).astype(np.int16)
+    return bool(max(np.abs(red - green).max(), np.abs(blue - green).max()) <= _GREY)
 
 
 def read_bytes(root: Path, path: str) -> bytes:

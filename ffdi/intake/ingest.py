@@ -12,7 +12,14 @@ import pandas as pd
 
 from ffdi.errors import InputError
 from ffdi.intake.duplicates import join_groups
-from ffdi.intake.images import UnreadableImage, is_two_tone, open_image, perceptual_hash, read_bytes
+from ffdi.intake.images import (
+    UnreadableImage,
+    is_two_tone,
+    open_header,
+    open_image,
+    perceptual_hash,
+    read_bytes,
+)
 from ffdi.intake.tables import IMAGE_COLUMNS
 from ffdi.parallel import cpu_count, ordered_map
 
@@ -60,7 +67,7 @@ def ingest(
             like = closest(path)
             return f"{error}; the closest name is {like!r}" if like else str(error)
         identity = hashlib.sha256(data).hexdigest()
-        return identity, image.width, image.height, _format(data), perceptual_hash(image)
+        return identity, image.width, image.height, open_header(data).format or "", perceptual_hash(image)
 
     facts: list[tuple[str, int, int, str, str]] = []
     readable: list[int] = []
@@ -95,15 +102,6 @@ def ingest(
 
 
 _FACTS = ["image_id", "width", "height", "format", "phash"]
-
-
-def _format(data: bytes) -> str:
-    import io
-
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
-        return image.format or ""
 
 
 def _merge(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:

@@ -7,7 +7,6 @@ the shortcut about people that it has not seen.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image
 
 from ffdi.bootstrap import auc_interval
 from ffdi.intake.copies import sketch
 from ffdi.intake.folds import drawn_order
-from ffdi.intake.images import open_image, read_image, to_array
+from ffdi.intake.images import open_header, open_image, read_image, to_array
 from ffdi.metrics import Metrics, auc, explain_nulls
 from ffdi.parallel import cpu_count, ordered_map
 
@@ -54,7 +52,7 @@ def examine(
     """Read and decode each image of `rows` (images.csv) once; InputError names a file that cannot be read."""
 
     def one(path: str) -> tuple[dict[str, Any], Array, Array]:
-        data, image = read_image(root, path, partial(open_image, max_pixels=max_pixels))
+        data, image = read_image(root, path, partial(open_image, max_pixels=max_pixels, heard=True))
         return file_facts(data), to_array(image.resize((8, 8))).ravel(), sketch(image)
 
     facts, thumbnails, sketches = zip(*progress(ordered_map(one, rows["path"], cpu_count())), strict=True)
@@ -63,7 +61,7 @@ def examine(
 
 def file_facts(data: bytes) -> dict[str, Any]:
     """What a file tells without its pixels: bytes, quantisation tables, sampling, EXIF and other marks."""
-    with Image.open(io.BytesIO(data)) as image:
+    with open_header(data) as image:
         tables = getattr(image, "quantization", {})
         layers = getattr(image, "layer", [])
         exif = image.getexif()

@@ -17,6 +17,7 @@ import pytest
 import torch
 import torchvision.io
 from conftest import Tiny, picture
+from odd_files import DISPLAY_P3, many_scans
 from PIL import Image
 
 from ffdi.errors import FfdiError, ParamsError
@@ -106,6 +107,9 @@ def test_plain_jpegs_are_decoded_in_one_list_to_nearly_what_pillow_makes_of_them
         pytest.param(encoded(picture(0).convert("L")), id="grey"),
         pytest.param(encoded(picture(0), keep_rgb=True), id="RGB, not YCbCr"),
         pytest.param(turned(), id="EXIF rotation"),
+        pytest.param(encoded(picture(0), icc_profile=DISPLAY_P3), id="a profile that is not sRGB"),
+        pytest.param(JPEGS[0][:-900] + b"\xff\xd9", id="cut off and closed"),
+        pytest.param(many_scans(65), id="many scans"),
         pytest.param(encoded(picture(0, 160)), id="more than max_pixels"),
         pytest.param(b"no image", id="no image"),
         pytest.param(b"", id="empty"),
@@ -210,12 +214,20 @@ def test_a_list_that_exceeds_the_memory_is_halved_and_a_single_image_is_an_error
     assert not fast.refused
 
 
-def test_a_refused_jpeg_that_pillow_cannot_read_either_says_why(fast: Decoder, nvjpeg: NvJpeg) -> None:
+def test_a_refused_jpeg_that_pillow_cannot_read_either_says_why(backbone: Make, nvjpeg: NvJpeg) -> None:
+    fast = Decoder(backbone(decoder="nvjpeg"), max_pixels=MAX_PIXELS, heard=True, device="cpu")
     broken = JPEGS[0][:-900] + b"\xff\xd9"
     nvjpeg.fails = refuses(broken, "Failed to decode batch: 3")
     found = decoded(fast, JPEGS[1], broken)
     assert isinstance(found[1], UnreadableImage) or pixels(found[1]).shape == (64, 64, 3)  # as Pillow's version has it
     assert list(fast.refused) == ["1.jpg"]
+
+
+def test_what_was_heard_is_not_decoded_again_and_many_scans_never(backbone: Make, nvjpeg: NvJpeg) -> None:
+    known = Decoder(backbone(decoder="nvjpeg"), max_pixels=MAX_PIXELS, heard=True, device="cpu")
+    closed, many = decoded(known, JPEGS[0][:-900] + b"\xff\xd9", many_scans(65))
+    assert nvjpeg.lists == [1] and isinstance(closed, Image.Image)
+    assert str(many).startswith("a JPEG of 65 scans")
 
 
 def test_the_backbone_names_the_decoder(backbone: Make, fast: Decoder, nvjpeg: NvJpeg) -> None:
@@ -310,7 +322,7 @@ def test_an_extraction_without_a_prefix_is_refused_without_cuda_too(
     for cut in ("features.16", "input"):
         with pytest.raises(ParamsError, match="decoder: nvjpeg needs runtime torch on CUDA; here it is torch on the"):
             load_prefix(backbone(decoder="nvjpeg", cut=cut), weights)
-    assert load_prefix(backbone(cut="input"), weights).spec.policy["decode"] == "pillow-rgb-1"
+    assert load_prefix(backbone(cut="input"), weights).spec.policy["decode"] == "pillow-rgb-2"
 
 
 def test_an_extraction_says_what_pillow_decoded_and_stores_it_so(
@@ -330,7 +342,7 @@ def test_an_extraction_says_what_pillow_decoded_and_stores_it_so(
         return FeatureStore(out)
 
     fast, slow = features("nvjpeg", tmp_path / "fast"), features("pillow", tmp_path / "slow")
-    assert sum(nvjpeg.lists) > 8 and fast.spec.policy["decode"] == "nvjpeg-2, else pillow-rgb-1"
+    assert sum(nvjpeg.lists) > 8 and fast.spec.policy["decode"] == "nvjpeg-2, else pillow-rgb-2"
     line = "nvjpeg decoded 8 images; Pillow decoded 0 that are no plain JPEGs and 1 that nvJPEG refuses, among them "
     assert [one for one in said if "nvjpeg" in one] == [one for one in said if one.startswith(line + refused.name)]
     assert len([one for one in said if "nvjpeg" in one]) == 1

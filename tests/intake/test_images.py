@@ -5,15 +5,26 @@ import os
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import picture
-from PIL import Image, ImageFile, ImageOps
+from odd_files import ADOBE, DISPLAY_P3, SRGB, SRGB_PRIMARIES, gamma, grey_profile, profile, srgb_formula, srgb_table
+from PIL import Image, ImageDraw, ImageFile, ImageFilter, ImageOps
 
-from ffdi.intake.images import UnreadableImage, open_image, perceptual_hash, read_bytes, resize, to_array
+from ffdi.intake.colour import is_srgb, to_srgb
+from ffdi.intake.images import (
+    UnreadableImage,
+    is_two_tone,
+    open_image,
+    perceptual_hash,
+    read_bytes,
+    resize,
+    to_array,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 
@@ -46,7 +57,7 @@ def png(width: int, height: int, pixels: bytes, *, depth: int, colour: int) -> b
         (encode(picture(0))[:-300], "damaged"),
         (b"", "empty file"),
         (b"no picture, whatever the name says", "not an image format"),
-        (b"\xff\xd8\xff\xe0", "not an image|damaged"),
+        (b"\xff\xd8\xff\xe0", "damaged, or of a kind that is not read: JPEG|damaged"),
         (encode(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"), "floating-point"),
         (encode(Image.fromarray(np.full((4, 4), 70000, np.int32)), "TIFF"), "32-bit"),
         (encode(Image.fromarray(np.full((4, 4), -5, np.int32)), "TIFF"), "32-bit"),
@@ -82,13 +93,13 @@ def test_damaged_bytes_never_raise_anything_else() -> None:
                 pass
 
 
-def test_a_broken_exif_block_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: Image.Image) -> Image.Image:
-        raise struct.error("required argument is not an integer")  # as Pillow does when it cannot rewrite the block
+def test_a_broken_exif_block_leaves_the_picture_as_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Image.Image) -> Image.Exif:
+        raise struct.error("required argument is not an integer")  # as Pillow does of some
 
-    monkeypatch.setattr(ImageOps, "exif_transpose", broken)
-    with pytest.raises(UnreadableImage, match="damaged: required argument"):
-        open_image(encode(picture(0)), max_pixels=10**6)
+    whole = decode(encode(picture(0)))
+    monkeypatch.setattr(Image.Image, "getexif", broken)
+    assert (decode(encode(picture(0))) == whole).all()
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
@@ -214,3 +225,118 @@ def test_perceptual_hash_is_of_the_picture_and_its_mirror() -> None:
     mirrored = perceptual_hash(ImageOps.mirror(image))
     assert mirrored == hashed[16:] + hashed[:16]
     assert perceptual_hash(picture(6))[:16] != hashed[:16]
+
+
+def as_once_read(data: bytes) -> Any:
+    """What policy 1 made of a picture that Pillow reads: no profile, orientation first."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    if image.mode == "I;16":
+        image = Image.fromarray((np.asarray(image).astype(np.int64) / 257.0 + 0.5).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("profile", [None, SRGB])
+def test_plain_files_and_those_in_srgb_keep_their_bytes(profile: bytes | None) -> None:
+    exif, own = Image.Exif(), picture(2, 40).crop((0, 0, 40, 24))
+    exif[0x0112] = 5
+    cut_out = own.copy()
+    cut_out.putalpha(Image.linear_gradient("L").resize(own.size))
+    files = [
+        *(
+            encode(own, "JPEG", subsampling=s, progressive=p, exif=exif, icc_profile=profile)
+            for s in (0, 1, 2)
+            for p in (0, 1)
+        ),
+        *(encode(own.convert(mode), "PNG", exif=exif, icc_profile=profile) for mode in ("L", "P", "1", "I;16")),
+        *(encode(cut_out.convert(mode), "PNG", exif=exif, icc_profile=profile) for mode in ("RGBA", "LA")),
+        encode(cut_out, "WEBP", icc_profile=profile),
+        encode(cut_out.quantize(8), "PNG", transparency=0),
+        *(encode(own.convert("CMYK"), kind) for kind in ("JPEG", "TIFF")),
+    ]
+    for number, data in enumerate(files):
+        assert (decode(data) == as_once_read(data)).all(), number
+
+
+def test_a_profile_that_is_srgb_is_told_from_one_that_is_nearly_so() -> None:
+    rounded = [[v + 0.0002 for v in primary] for primary in SRGB_PRIMARIES]
+    variants = [profile(SRGB_PRIMARIES, srgb_formula()), profile(SRGB_PRIMARIES, srgb_table(4096))]
+    variants += [profile(rounded, srgb_table()), SRGB]
+    assert is_srgb(None, "RGB") and all(is_srgb(variant, "RGB") for variant in variants)
+    assert not is_srgb(DISPLAY_P3, "RGB") and not is_srgb(ADOBE, "RGB") and not is_srgb(grey_profile(1.8), "L")
+    assert not is_srgb(profile(SRGB_PRIMARIES, gamma(2.2)), "RGB")  # off by 9 levels in the shadows alone
+    assert is_srgb(DISPLAY_P3, "L") and is_srgb(grey_profile(1.8), "RGB") and is_srgb(b"junk", "RGB")  # never looked at
+
+
+def test_threads_convert_to_the_same_bytes() -> None:
+    images = [picture(seed, 96) for seed in range(6)]
+    alone = [to_srgb(image, DISPLAY_P3).tobytes() for image in images]
+    with ThreadPoolExecutor(6) as threads:
+        together = list(threads.map(lambda i: to_srgb(images[i % 6], DISPLAY_P3).tobytes(), range(60)))
+    assert together == alone * 10
+
+
+def test_the_warnings_of_libjpeg_need_not_be_heard_twice() -> None:
+    closed = encode(picture(0), "JPEG")[:-300] + b"\xff\xd9"
+    with pytest.raises(UnreadableImage, match=r"^damaged: Corrupt JPEG data: premature end of data segment$"):
+        open_image(closed, max_pixels=10**6)
+    assert open_image(closed, max_pixels=10**6, heard=True).size == (64, 64)
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}, {"restart_marker_blocks": 4}])
+def test_wherever_a_jpeg_is_cut_and_closed_it_is_refused(options: dict[str, Any]) -> None:
+    noise = np.random.default_rng(0).integers(-20, 20, (64, 64, 3))
+    data = encode(Image.fromarray(np.clip(np.asarray(picture(1)) + noise, 0, 255).astype(np.uint8)), "JPEG", **options)
+    begin = data.index(b"\xff\xda")
+    for at in range(begin, len(data) - 20, 31):
+        for tail in (b"", bytes(len(data) - at - 2), b"\x55" * (len(data) - at - 2)):
+            with pytest.raises(UnreadableImage, match="damaged"):
+                open_image(data[:at] + tail + b"\xff\xd9", max_pixels=10**6)
+    for whole in (data + bytes(100), data[:-2] + bytes(8) + data[-2:], data + data):
+        assert (decode(whole) == decode(data)).all()
+
+
+def test_padding_before_the_end_mark_is_no_damage() -> None:
+    for seed in range(30):  # their data end in every way, FF 00 among them
+        own, restarts = picture(seed // 2, 8 + seed % 2 * 9), int(seed % 3 == 2)
+        data = encode(own, "JPEG", progressive=seed % 4 < 2, quality=100, restart_marker_rows=restarts)
+        some = b"" if restarts else b"SEFT" * 2  # with restart markers it may be data of a lost interval
+        for padding in (b"\0", bytes(7), b"\xff" * 3, some):
+            padded = data[:-2] + padding + data[-2:]
+            assert (decode(padded) == decode(data)).all(), (seed, padding)
+
+
+def mask(size: int = 96) -> Image.Image:
+    image = Image.new("L", (size, size))
+    ImageDraw.Draw(image).ellipse((size * 0.3, size * 0.2, size * 0.7, size * 0.8), fill=255)
+    return image
+
+
+def drawing(size: int = 96) -> Image.Image:
+    image = Image.new("L", (size, size), 255)
+    ImageDraw.Draw(image).ellipse((size * 0.2, size * 0.1, size * 0.8, size * 0.9), outline=0, width=2)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "two_tone"),
+    [
+        pytest.param(mask(), True, id="mask"),
+        pytest.param(Image.open(io.BytesIO(encode(mask(), "JPEG", quality=50))), True, id="mask that rings"),
+        pytest.param(mask(128).resize((96, 96), Image.Resampling.BILINEAR), True, id="mask with soft edges"),
+        pytest.param(mask().point(lambda level: level // 255), True, id="mask of 0 and 1"),
+        pytest.param(mask().filter(ImageFilter.GaussianBlur(8)), False, id="heat map"),
+        pytest.param(drawing(), False, id="line drawing"),
+        pytest.param(picture(0), False, id="photo"),
+        pytest.param(picture(0).convert("L"), False, id="grey photo"),
+        pytest.param(picture(0).convert("1"), False, id="dithered photo"),
+        pytest.param(Image.new("RGB", (64, 64), "red"), False, id="one colour"),
+        pytest.param(Image.new("L", (64, 64), 255), False, id="white"),
+        pytest.param(ImageOps.colorize(mask(), "white", "red"), False, id="two colours"),
+        pytest.param(Image.new("L", (1, 1)), False, id="one pixel"),
+    ],
+)
+def test_masks_are_told_from_pictures(image: Image.Image, two_tone: bool) -> None:
+    assert is_two_tone(image.convert("RGB")) is two_tone

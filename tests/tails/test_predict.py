@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Tiny, picture
+from odd_files import encoded
 
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features.decoders import Decoder
@@ -79,6 +80,28 @@ def test_scores_stay_with_their_files(
         else:
             assert score == "cannot be read: No such file or directory"
     assert len(set(alone.values())) == len(good)
+
+
+@pytest.mark.parametrize("decoder", ["pillow", "nvjpeg"])
+def test_what_ingest_rejects_has_no_score(
+    decoder: str,
+    tiny: Tiny,
+    weights: Path,
+    tmp_path: Path,
+    backbone: Callable[..., Backbone],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = tiny.root / tiny.rows["path"].iloc[0]
+    (closed := tmp_path / "closed.jpg").write_bytes(whole.read_bytes()[:-300] + b"\xff\xd9")
+    (strange := tmp_path / "strange.jpg").write_bytes(encoded("EPS"))
+    bundle = untrained(backbone(), weights)
+    monkeypatch.setattr(
+        predict_module, "Decoder", lambda b, **options: Decoder(replace(b, decoder=decoder), **options, device="cpu")
+    )
+    found = dict(scored(bundle, [closed, whole, strange]))
+    assert isinstance(found[whole], float)
+    assert found[closed] == "damaged: Corrupt JPEG data: premature end of data segment"
+    assert found[strange] == "EPS is not on the list of formats"
 
 
 def test_an_uncut_network_is_given_the_images_themselves(

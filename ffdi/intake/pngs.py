@@ -1,0 +1,69 @@
+"""The chunks of a PNG: those that its pixels need, and those that lie beside them.
+
+Text, profiles and comments are the user's own and harm no pixel; Pillow gives the picture up for them where they are
+large or their checksum is wrong. And Pillow does not look at the checksums of the pixels.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from ffdi.intake.formats import UnreadableImage
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+_KEPT = (*_PIXELS, b"IEND", b"iCCP", b"eXIf")
+_LARGEST_PROFILE = 1 << 20  # inflated: as Pillow has it
+
+
+def refuse_wrong_checksums(data: bytes) -> None:
+    """UnreadableImage where a chunk that pixels depend on is not what was written."""
+    for kind, body, check in _chunks(data):
+        if kind in _PIXELS and not _is_right(kind, body, check):
+            raise UnreadableImage(f"damaged: wrong checksum of the PNG's {kind.decode()}")
+
+
+def has_wide_transparent_colour(data: bytes) -> bool:
+    """16-bit colour of which one colour is transparent: Pillow compares it with the upper halves of the pixels."""
+    header = data[8:].startswith(b"\0\0\0\x0dIHDR") and (data[24], data[25])  # depth, kind of colour
+    return header == (16, 2) and any(kind == b"tRNS" for kind, _, _ in _chunks(data))
+
+
+def without_side_data(data: bytes) -> bytes:
+    """The PNG with the chunks alone that pixels, colours and orientation need, as far as those are whole."""
+    return _SIGNATURE + b"".join(
+        struct.pack(">I", len(body)) + kind + body + check
+        for kind, body, check in _chunks(data)
+        if kind in _PIXELS or (kind in _KEPT and _is_right(kind, body, check) and (kind != b"iCCP" or _is_small(body)))
+    )
+
+
+def _is_right(kind: bytes, body: bytes, check: bytes) -> bool:
+    return zlib.crc32(body, zlib.crc32(kind)) == int.from_bytes(check, "big")
+
+
+def _is_small(body: bytes) -> bool:
+    """Whether a profile inflates to at most what Pillow reads."""
+    inflate = zlib.decompressobj()
+    try:
+        inflate.decompress(body.partition(b"\0")[2][1:], _LARGEST_PROFILE)
+    except zlib.error:
+        return False
+    return not inflate.unconsumed_tail
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """(kind, body, checksum) up to the end mark, or to where the bytes end."""
+    at = len(_SIGNATURE)
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        check = data[at + 8 + length : at + 12 + length]
+        if len(check) < 4:
+            return
+        yield kind, body, check
+        if kind == b"IEND":
+            return
+        at += 12 + length
