@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 from ffdi.errors import ParamsError
 from ffdi.features.views import parse_level, resolve_policy
 from ffdi.intake.archives import unpacked
+from ffdi.intake.groups import group_names
 from ffdi.intake.layouts import Layout
 from ffdi.tails.operations import resolve_augment
 
@@ -53,7 +54,8 @@ class Data(Section):
     layout: Literal["imagefolder", "multi_ffdi", "csv"] = "csv"
     table: str = "labels.csv"
     classes: dict[str, Annotated[int, Field(ge=0, le=1)]] | None = None
-    group: str | None = None
+    group: str | tuple[str, ...] | None = None
+    max_ungrouped: Fraction = 0.05
     limit: Positive | None = None
     max_pixels: Positive = 50_000_000
     max_rejected: Fraction = 0.01
@@ -71,17 +73,18 @@ class Data(Section):
 
     def as_layout(self) -> Layout:
         """How the data set is laid out, as the library takes it."""
-        return Layout(self.layout, self.table, self.classes, self.group, self.limit)
+        return Layout(self.layout, self.table, self.classes, self.group, self.limit, self.max_ungrouped)
 
     @field_validator("group")
     @classmethod
-    def _names_a_group(cls, value: str | None) -> str | None:
+    def _names_a_group(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        patterns = (value,) if isinstance(value, str) else value
         try:
-            named = value is None or "group" in re.compile(value).groupindex
+            named = patterns is None or (bool(patterns) and all("group" in group_names(p) for p in patterns))
         except re.error:
             named = False
         if not named:
-            raise ValueError("must be a regular expression with (?P<group>...)")
+            raise ValueError("must be a regular expression with (?P<group>...), or a list of such")
         return value
 
 

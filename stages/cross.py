@@ -38,7 +38,10 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     with replacing_folder(folder) as made:
         for name, data in params.evaluate.cross.items():
             root = data.folder()
-            listed = read_layout(root, data.as_layout()).rows
+            listing = read_layout(root, data.as_layout())
+            for line in listing.said:
+                say(f"cross: {name}: {line}")
+            listed = listing.rows
             progress = partial(bar(f"ingest {name}"), total=len(listed))
             intake = ingest(listed, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress)
             write_table(made / f"{name}-images.csv", intake.images)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from ffdi.cli import bar, say, stage_command
+from ffdi.errors import InputError
 from ffdi.params import read_params
 
 
@@ -17,14 +18,21 @@ from ffdi.params import read_params
 def main(params_file: Path, root: Path | None, out: Path, rejected: Path) -> None:
     """Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
     params = read_params(params_file)
-    from ffdi.intake.ingest import ingest
+    from ffdi.intake.ingest import ConflictError, ingest
     from ffdi.intake.layouts import read_layout
     from ffdi.intake.tables import write_table
 
     data, root = params.data, params.root(root)
     listing = read_layout(root, data.as_layout())
+    for line in listing.said:
+        say(f"ingest: {line}")
     progress = partial(bar("ingest"), total=len(listing.rows))
-    intake = ingest(listing.rows, root, max_pixels=data.max_pixels, max_rejected=data.max_rejected, progress=progress)
+    limits = {"max_pixels": data.max_pixels, "max_rejected": data.max_rejected}
+    try:
+        intake = ingest(listing.rows, root, **limits, progress=progress)
+    except ConflictError as error:
+        write_table(rejected, error.listed)
+        raise InputError(f"{error}; all are in {rejected}") from None
     write_table(out, intake.images)
     write_table(rejected, intake.rejected)
     fakes = int(intake.images["label"].sum())

@@ -80,6 +80,8 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ("backbones.mobilenet_v2.mean", [0.5, 0.5], r"mean"),
         ("data.group", "(", r"data.group: must be a regular expression with \(\?P<group>"),
         ("data.group", "person", r"data.group: must be a regular expression with \(\?P<group>"),
+        ("data.group", [], r"data.group: must be a regular expression .* or a list of such"),
+        ("data.group", ["(?P<group>.)", "(?P<group2>.)"], r"data.group: must be a regular expression"),
         ("data.classes", {"real": 0, "fake": 2}, r"data.classes.fake: .*1 \(is 2\)"),
         ("recipes.mobilenet_v2.class_weights", [1.0], r"class_weights"),
         ("recipes.mobilenet_v2.class_weights", "equal", r"class_weights.*'balanced'"),

@@ -10,14 +10,14 @@ for ffdi draws its own validation folds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ffdi.errors import InputError
-from ffdi.intake.groups import group_of
+from ffdi.intake.groups import add_groups, join_names, split_names
 from ffdi.intake.label_files import inside, read_label_file
 from ffdi.intake.labels import CLASSES, labels_of
 from ffdi.intake.walk import image_files
@@ -33,23 +33,28 @@ class Layout:
     """How a data set is laid out: section `data` of params, or an entry of evaluate.cross, as the library takes it.
 
     `name`: imagefolder, csv or multi_ffdi. `classes`: what the data set calls its classes -> label, in any case; None
-    for the usual words. `group`: a regular expression with (?P<group>...) searched in the path, for rows that have no
-    group of their own. `limit`: the first rows of each given split.
+    for the usual words. `group`: regular expressions with (?P<group>...) searched in the paths of rows that have no
+    group of their own, of which a share of `max_ungrouped` may get none. `limit`: the first rows of each given split.
     """
 
     name: str
     table: str = "labels.csv"
     classes: Mapping[str, int] | None = None
-    group: str | None = None
+    group: str | Sequence[str] | None = None
     limit: int | None = None
+    max_ungrouped: float = 0.05
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a layout lists: `rows`, one an image, and of every other file below the root (path, why it is `skipped`)."""
+    """What a layout lists: `rows`, one an image, and of every other file below the root (path, why it is `skipped`).
+
+    `said` are lines that tell what its reader should know about the rows.
+    """
 
     rows: pd.DataFrame
     skipped: list[tuple[str, str]]
+    said: list[str] = field(default_factory=list)
 
 
 def read_layout(root: Path, layout: Layout) -> Listing:
@@ -67,12 +72,15 @@ def read_layout(root: Path, layout: Layout) -> Listing:
         raise InputError(f"{root}: layout {layout.name} lists no image")
     known = set(paths)
     skipped = [(path, "not listed") for path in image_files(root) if path not in known]
-    if layout.group is not None:
-        columns["group"] = [g or group_of(layout.group, p) for g, p in zip(columns["group"], paths, strict=True)]
+    columns["group"] = [join_names(split_names(cell)) for cell in columns["group"]]
     rows = pd.DataFrame(columns)
+    said: list[str] = []
     if layout.limit is not None:
         rows = rows.groupby("given_split", sort=False).head(layout.limit).reset_index(drop=True)
-    return Listing(rows, skipped)
+    if layout.group is not None:
+        patterns = [layout.group] if isinstance(layout.group, str) else layout.group
+        rows["group"], said = add_groups(list(rows["group"]), list(rows["path"]), patterns, layout.max_ungrouped)
+    return Listing(rows, skipped, said)
 
 
 def _given_splits(names: Sequence[str]) -> list[str]:
