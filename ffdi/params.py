@@ -94,6 +94,7 @@ class Split(Section):
     folds: Annotated[int, Field(ge=2)] = 5
     stratify_by: str | None = None
     use_given: bool = True
+    two_sources: Literal["join", "drop"] = "join"
     phash_bits: Annotated[int, Field(ge=0, le=32)] = 6
     embedding: str = "efficientnet_lite0"
     use_embedding: bool = False

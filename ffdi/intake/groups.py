@@ -33,6 +33,11 @@ def several(cells: Sequence[str]) -> npt.NDArray[np.bool_]:
     return np.array([SEPARATOR in cell and len(split_names(cell)) > 1 for cell in cells], bool)
 
 
+def single_names(cells: Sequence[str]) -> list[str]:
+    """(N,) the name in each cell that holds one, "" where it holds several."""
+    return ["" if many else cell for cell, many in zip(cells, several(cells), strict=True)]
+
+
 def memberships(cells: Sequence[str]) -> tuple[npt.NDArray[np.int64], list[str]]:
     """(row, name) of every name of every cell, row by row: (M,) and M names."""
     found = [(row, name) for row, cell in enumerate(cells) for name in split_names(cell)]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ffdi.errors import InputError
 from ffdi.intake.duplicates import join_groups
-from ffdi.intake.groups import join_names, several, split_names
+from ffdi.intake.groups import join_names, single_names, split_names
 from ffdi.intake.images import UnreadableImage, open_image, perceptual_hash, read_bytes
 from ffdi.intake.tables import IMAGE_COLUMNS
 from ffdi.parallel import cpu_count, ordered_map
@@ -142,7 +142,7 @@ def _joined_names(rows: pd.DataFrame) -> list[str]:
     groups, as a forgery that is listed for both its people, make no two people one.
     """
     image_ids, cells = list(rows["image_id"]), list(rows["group"])
-    single = ["" if many else cell for cell, many in zip(cells, several(cells), strict=True)]
+    single = single_names(cells)
     renamed = dict(zip(single, join_groups(single, image_ids), strict=True))
     held: dict[str, set[str]] = {}
     for image_id, cell in zip(image_ids, cells, strict=True):
