@@ -123,6 +123,11 @@ def perceptual_pairs(phash: Sequence[str], bits: int) -> Pairs:
     return _forest(chain([twins], blocks), len(hashes))
 
 
+def spanning_forest(edges: Array, count: int) -> Pairs:
+    """The pairs of a minimum spanning forest of (first, second, distance 0..64) rows among `count`, sorted."""
+    return _forest([edges], count)
+
+
 def _forest(blocks: Iterable[Array], count: int) -> Pairs:
     """A minimum spanning forest of (first, second, distance) rows, thinned as they come so that memory is bounded."""
     waiting: list[Array] = []
