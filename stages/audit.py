@@ -45,7 +45,7 @@ def main(
         summarise,
         what_it_could_know,
     )
-    from ffdi.intake.probes import examine, inverted_labels, probe_shortcuts, warnings
+    from ffdi.intake.probes import examine, inverted_labels, inverted_sides, probe_shortcuts, warnings
     from ffdi.intake.tables import join, read_folds, read_images, tables_digest, write_table
 
     audit, root, pixels = params.audit, params.root(root), params.data.max_pixels
@@ -70,6 +70,7 @@ def main(
             say=lambda line: say(f"audit: {line}"),
         )
     drawn = {"resamples": params.evaluate.bootstrap, "seed": params.seed, "embeddings": embeddings}
+    turned = inverted_labels(rows, examined, **drawn)
     findings = find_leaks(
         rows,
         phash_bits=audit.phash_bits,
@@ -77,7 +78,7 @@ def main(
         search_copies=audit.find_copies,
         embeddings=embeddings,
         min_cosine=audit.min_cosine,
-        inverted=inverted_labels(rows, examined, **drawn),
+        inverted=[turned] if turned else inverted_sides(rows, examined, **drawn),
         progress=partial(bar("audit search", "blocks"), total=-(-len(rows) // 64)),
     )
     leaks, probes = leaks_among(findings), probe_shortcuts(rows, examined, **drawn)
