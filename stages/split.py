@@ -81,7 +81,8 @@ def main(
     groups_at = table["group"].groupby(sides(table)).nunique()
     for place, part in balance.groupby("place"):
         real, fake = part["images"]
-        say(f"split: {place}: {real} real, {fake} fake, {groups_at[place]} groups")
+        groups_there = "" if place == "dropped" else f", {groups_at[place]} groups"
+        say(f"split: {place}: {real} real, {fake} fake{groups_there}")
 
 
 if __name__ == "__main__":
