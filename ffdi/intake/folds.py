@@ -41,8 +41,9 @@ def assign_folds(
     its name alone, so that images added later never move it; joined ones are test when any of them is, so that what
     was test stays test. Where a test set is given, a row of no given split goes where its group is.
 
-    `two_sources` says what images of several groups do: they `join` them, or are left out of the draw and placed by it,
-    with the role dropped where their groups stand on two sides (`drop`).
+    `two_sources` says what images of several groups do: they `join` them, or (`drop`) join them only where no whole of
+    more than half a fold comes of it, and with the method hash nowhere; the others are left out of the draw and placed
+    by it, with the role dropped where their groups stand on two sides.
 
     Raises InputError when a group stands in two given splits, when there are fewer groups than folds, when a fold would
     lack a class, when nothing or everything would be test, when images of several groups chain so many into one that
@@ -54,7 +55,8 @@ def assign_folds(
     if two_sources == "drop":
         if not several(cells).any():
             raise InputError("split.two_sources: drop has no effect: no image is of several groups")
-        links = links_without_chains(cells, cluster, given)
+        most = 0.0 if method == "hash" else (1 - test_size) / folds / 2 * len(cells)
+        links = links_without_chains(cells, cluster, given, most)
     _refuse_parted(images, links, given)
     joined = join_groups(links, cluster)
     group = np.array([g or c for g, c in zip(joined, cluster, strict=True)])
@@ -74,12 +76,14 @@ def assign_folds(
         )
         if two_sources == "drop":
             group, side = place_by_groups(cells, links, cluster, given, group, side)
-        _refuse_lopsided(links, group[side >= 0], folds)
+        else:
+            _refuse_lopsided(links, group[side >= 0], folds)
         _refuse_one_class(images["label"].to_numpy(), side, folds)
     except InputError as error:
-        chain = explain_chain(links, list(images["path"]), group)
-        if dropped := int((side == DROPPED).sum()):
-            chain = f"{dropped} of {several(cells).sum()} images of several groups are dropped"
+        if two_sources == "drop":
+            chain = f"{(side == DROPPED).sum()} of {several(cells).sum()} images of several groups are dropped"
+        else:
+            chain = explain_chain(cells, list(images["path"]), group)
         raise InputError(f"{error}; {chain}" if chain else str(error)) from None
 
     role = np.select([side == TEST, side == DROPPED], ["test", "dropped"], "train")

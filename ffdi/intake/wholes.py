@@ -79,14 +79,18 @@ def _chain(cells: Sequence[str], paths: Sequence[str], many: npt.NDArray[np.bool
     return out
 
 
-def links_without_chains(cells: Sequence[str], cluster: Sequence[str], given: Names) -> list[str]:
-    """(N,) the one group that each image brings to the draw, "" for none: that of images of one group, and of no other.
+def links_without_chains(cells: Sequence[str], cluster: Sequence[str], given: Names, most: float) -> list[str]:
+    """(N,) the groups that each image joins in the draw, "" for none: that of images of one group, and of no other.
 
-    But where no image of one group, and none of no group, is near it or names any of its groups, an image of several
-    brings the first of them: else nothing would draw it. Of such images in two given splits the fewer bring none.
+    But images of several groups join theirs where no whole of more than `most` images comes of it, and none of two given
+    splits; those that many images share first. And where no drawn image is near an image of several groups or names any
+    of them, it brings the first: else nothing would draw it. Of such images in two given splits the fewer bring none.
     """
     many, links = several(cells), single_names(cells)
-    known, anchored = set(links) - {""}, {cluster[row] for row in np.flatnonzero(~many).tolist()}
+    joining = _joining([(cell, str(split)) for cell, split in zip(cells, given, strict=True)], most)
+    links = [cell if (cell, split) in joining else link for cell, split, link in zip(cells, given, links, strict=True)]
+    known = set(memberships(links)[1])
+    anchored = {c for c, link, is_many in zip(cluster, links, many, strict=True) if link or not is_many}
     lone = [
         row
         for row in np.flatnonzero(many).tolist()
@@ -102,6 +106,38 @@ def links_without_chains(cells: Sequence[str], cluster: Sequence[str], given: Na
     return links
 
 
+def _joining(rows: Sequence[tuple[str, str]], most: float) -> set[tuple[str, str]]:
+    """Which (cell of several groups, given split) may join its groups, taken greedily, the commonest first."""
+    count = Counter(rows)
+    whole: dict[str, str] = {}  # a name -> another of its whole, up to the one that stands for it
+    size: Counter[str] = Counter()
+    splits: dict[str, set[str]] = {}
+
+    def top(name: str) -> str:
+        while whole.setdefault(name, name) != name:
+            name = whole[name]
+        return name
+
+    out = set()
+    for (cell, split), images in sorted(
+        count.items(), key=lambda item: (len(split_names(item[0][0])) > 1, -item[1], item)
+    ):
+        names = split_names(cell)
+        tops = sorted({top(name) for name in names})
+        total, held = (
+            sum(size[t] for t in tops) + images,
+            set[str]().union({split} - {""}, *(splits.get(t, set()) for t in tops)),
+        )
+        if len(names) > 1 and (total > most or len(held) > 1):
+            continue
+        for t in tops:
+            whole[t] = tops[0]
+            size[tops[0]], splits[tops[0]] = total, held
+        if len(names) > 1:
+            out.add((cell, split))
+    return out
+
+
 def place_by_groups(
     cells: Sequence[str], links: Sequence[str], cluster: Sequence[str], given: Names, group: Names, side: Sides
 ) -> tuple[Names, Sides]:
@@ -112,7 +148,8 @@ def place_by_groups(
     The final group of an image that was not drawn is that of the first of its groups.
     """
     group, side = group.copy(), side.copy()
-    named = {link: row for row, link in enumerate(links) if link}
+    at, names = memberships(links)
+    named = dict(zip(names, at.tolist(), strict=True))
     stands = {name: int(side[row]) for name, row in named.items()}
     rows: list[int] = np.flatnonzero(several(cells)).tolist()
     sides = {row: {stands[n] for n in split_names(cells[row]) if n in stands} for row in rows}
