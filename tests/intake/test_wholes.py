@@ -106,6 +106,17 @@ def test_dropped_are_only_forgeries_whose_groups_are_parted(method: str) -> None
     )
 
 
+def test_near_duplicates_whose_people_stand_on_two_sides_are_dropped_together() -> None:
+    people = table([i % 2 for i in range(48)], [f"p{i // 2:02d}" for i in range(48)])
+    options: dict[str, Any] = {"method": "hash", "two_sources": "drop", "seed": 1}
+    stands = dict(zip(people["group"], place(assign(people, method="hash", seed=1)), strict=True))
+    a, b, *_ = (name for name, side in stands.items() if side == "train0")
+    c, d, *_ = (name for name, side in stands.items() if side == "train1")
+    listed = table([*people["label"], 1, 1, 1], [*people["group"], f"{a}|{b}", f"{c}|{d}", f"{a}|{b}"])
+    assert list(place(assign(listed, **options))[48:]) == ["train0", "train1", "train0"]
+    assert list(place(assign(listed, [(48, 49)], **options))[48:]) == ["dropped", "dropped", "train0"]
+
+
 def test_dropped_rows_are_in_folds_csv_and_nowhere_else(tmp_path: Any) -> None:
     listed = ring(24)
     write_table(tmp_path / "folds.csv", assign(listed, two_sources="drop", seed=1))
