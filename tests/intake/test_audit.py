@@ -410,6 +410,23 @@ def test_the_stage_passes_a_clean_set_and_stops_a_leak(tmp_path: Path) -> None:
     assert done.exit_code == 0 and (out / "audit.ok").exists()
 
 
+def test_the_stage_says_what_no_leak_is_worth_and_looks_at_no_dropped_image(tmp_path: Path) -> None:
+    data = make_tiny(tmp_path, count=24, groups=8, folds=2, size=32)
+    done = audit(tmp_path, data)
+    assert done.stderr.strip().endswith(
+        "0 leaks in 24 images and 8 groups; 24 images have a group of their own, 0 groups have one image"
+    )
+    write_table(data.images_file, data.images.assign(group=""))
+    folds = pd.read_csv(data.folds_file, dtype=str, keep_default_na=False)
+    folds.loc[0, ["role", "fold"]] = "dropped", ""
+    write_table(data.folds_file, folds)
+    done = audit(tmp_path, data)
+    assert "0 leaks in 23 images and 8 groups; but no image has a group of its own" in done.stderr
+    metrics = json.loads((tmp_path / "out" / "details" / "audit.json").read_text())
+    assert (metrics["images"], metrics["images_dropped"], metrics["images_with_group"]) == (23, 1, 0)
+    assert metrics["warnings"] >= 1
+
+
 def test_the_stage_leaves_no_ok_when_tables_do_not_fit(tmp_path: Path, tiny: Tiny) -> None:
     (tmp_path / "images.csv").write_bytes(tiny.images_file.read_bytes())
     (tmp_path / "folds.csv").write_text("\n".join(tiny.folds_file.read_text().splitlines()[:-1]) + "\n")
