@@ -68,7 +68,7 @@ def planted_rates(data: DataSet, weights: Path, victims: int) -> tuple[Rates, in
         group = dict(zip(data.rows["path"], data.rows["group"], strict=True))
         for f in found:
             for way, check in zip(WAYS, ("perceptual", "augmented_copy", "embedding"), strict=True):
-                if f.check.startswith(check):
+                if any(one.startswith(check) for one in (f.check, *f.checks)):
                     pairs[way].add(frozenset(group.get(path, path) for path in (f.path_a, f.path_b)))
         pairs["copies"] |= pairs["hash"]
         alarms += sum("planted/" not in "".join(pair) for pair in pairs["copies"])

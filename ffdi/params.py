@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 from ffdi.errors import ParamsError
 from ffdi.features.views import parse_level, resolve_policy
 from ffdi.intake.archives import unpacked
+from ffdi.intake.groups import group_names
 from ffdi.intake.layouts import READ_BY_ALL, READS, Layout
 from ffdi.tails.operations import resolve_augment
 
@@ -63,7 +64,8 @@ class Data(Section):
     table: str = "labels.csv"
     columns: Columns = Columns()
     classes: Annotated[dict[str, Annotated[int, Field(ge=0, le=1)]], Field(min_length=1)] | None = None
-    group: str | None = None
+    group: str | tuple[str, ...] | None = None
+    max_ungrouped: Fraction = 0.05
     limit: Positive | None = None
     exclude: tuple[str, ...] | None = None
     max_pixels: Positive = 50_000_000
@@ -84,7 +86,9 @@ class Data(Section):
     def as_layout(self) -> Layout:
         """How the data set is laid out, as the library takes it."""
         columns = {role: names for role, names in self.columns if names}
-        return Layout(self.layout, self.table, self.classes, self.group, self.limit, columns, self.exclude)
+        return Layout(
+            self.layout, self.table, self.classes, self.group, self.max_ungrouped, self.limit, columns, self.exclude
+        )
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -99,19 +103,20 @@ class Data(Section):
         if idle := sorted(written - reads):
             choose = ", ".join(key for key in type(self).model_fields if key in reads)
             raise ValueError(f"{idle[0]} has no effect with layout {self.layout}, which reads {choose}: leave it out")
-        if "max_ungrouped" in written and not self.group:
+        if "max_ungrouped" in self.model_fields_set and not self.group:
             raise ValueError("max_ungrouped has no effect without group: leave it out")
         return self
 
     @field_validator("group")
     @classmethod
-    def _names_a_group(cls, value: str | None) -> str | None:
+    def _names_a_group(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        patterns = (value,) if isinstance(value, str) else value
         try:
-            named = value is None or "group" in re.compile(value).groupindex
+            named = patterns is None or (bool(patterns) and all("group" in group_names(p) for p in patterns))
         except re.error:
             named = False
         if not named:
-            raise ValueError("must be a regular expression with (?P<group>...)")
+            raise ValueError("must be a regular expression with (?P<group>...), or a list of such")
         return value
 
 
@@ -121,6 +126,7 @@ class Split(Section):
     folds: Annotated[int, Field(ge=2)] = 5
     stratify_by: str | None = None
     use_given: bool = True
+    two_sources: Literal["join", "drop"] = "join"
     phash_bits: Annotated[int, Field(ge=0, le=32)] = 6
     embedding: str = "efficientnet_lite0"
     use_embedding: bool = False

@@ -35,15 +35,25 @@ def main(
     params = read_params(params_file)
     from ffdi.evaluation.headline import of_audit, write_metrics
     from ffdi.files import write_text
-    from ffdi.intake.audit import find_leaks, findings_table, leaks_among, summarise
-    from ffdi.intake.probes import examine, inverted_labels, probe_shortcuts, warnings
+    from ffdi.intake.audit import (
+        SOURCE_OVERLAP,
+        advise,
+        find_leaks,
+        findings_table,
+        leaks_among,
+        settings_that_join,
+        summarise,
+        what_it_could_know,
+    )
+    from ffdi.intake.probes import examine, inverted_labels, inverted_sides, probe_shortcuts, warnings
     from ffdi.intake.tables import join, read_folds, read_images, tables_digest, write_table
 
     audit, root, pixels = params.audit, params.root(root), params.data.max_pixels
     if ok:
         ok.unlink(missing_ok=True)
     images = read_images(images_file)
-    rows = join(images, read_folds(folds_file))
+    folds = read_folds(folds_file)
+    rows = join(images, folds)
     examined = examine(rows, root, max_pixels=pixels, progress=partial(bar("audit"), total=len(rows)))
     embeddings = None
     if audit.use_embedding:
@@ -60,37 +70,45 @@ def main(
             say=lambda line: say(f"audit: {line}"),
         )
     drawn = {"resamples": params.evaluate.bootstrap, "seed": params.seed, "embeddings": embeddings}
+    turned = inverted_labels(rows, examined, **drawn)
     findings = find_leaks(
         rows,
         phash_bits=audit.phash_bits,
-        sketches=examined.sketches if audit.find_copies else None,
+        sketches=examined.sketches,
+        search_copies=audit.find_copies,
         embeddings=embeddings,
         min_cosine=audit.min_cosine,
-        inverted=inverted_labels(rows, examined, **drawn),
+        inverted=[turned] if turned else inverted_sides(rows, examined, **drawn),
         progress=partial(bar("audit search", "blocks"), total=-(-len(rows) // 64)),
     )
     leaks, probes = leaks_among(findings), probe_shortcuts(rows, examined, **drawn)
-    summary = summarise(findings, rows, probes)
+    summary = summarise(findings, rows, probes, dropped=int((folds["role"] == "dropped").sum()))
     write_metrics(summary, out, details, headline=of_audit)
     if findings_file:
         write_table(findings_file, findings_table(findings))
     for line in warnings(probes):
         say(f"audit: {line}")
+    joins = settings_that_join(params.split.model_dump(), audit.model_dump())
+    remedies = [
+        f"; {said}" if (said := advise(some, rows, joins=joins, use_given=params.split.use_given)) else ""
+        for some in (leaks, [f for f in findings if SOURCE_OVERLAP in f.checks])
+    ]
     if summary["source_overlap"]:
         say(
             f"audit: WARNING: {summary['source_overlap']} pairs of a real photo and its forgery stand on two sides, with "
-            f"{summary['source_overlap_test_share']:.1%} of the test images: split.find_copies would join them"
+            f"{summary['source_overlap_test_share']:.1%} of the test images{remedies[1]}"
         )
     if leaks and audit.fail:
         first = leaks[0]
         listed = f"; all are in {findings_file}" if findings_file else ""
-        remedy = "" if params.split.find_copies else "; split.find_copies would join copies"
         raise LeakError(
-            f"{len(leaks)} leaks, the first: {first.check} {first.path_a} {first.path_b} ({first.detail}){listed}{remedy}"
+            f"{len(leaks)} leaks, the first: {first.check} {first.path_a} {first.path_b} ({first.detail})"
+            f"{listed}{remedies[0]}"
         )
     if ok:
         write_text(ok, tables_digest(images_file, folds_file))
-    say(f"audit: {len(leaks)} leaks in {len(rows)} images and {rows['group'].nunique()} groups")
+    found = f"{len(leaks)} leaks in {len(rows)} images and {rows['group'].nunique()} groups"
+    say(f"audit: {found}; {what_it_could_know(summary)}")
 
 
 if __name__ == "__main__":

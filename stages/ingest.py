@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from ffdi.cli import bar, say, stage_command
+from ffdi.errors import InputError
 from ffdi.params import read_params
 
 
@@ -18,7 +19,7 @@ from ffdi.params import read_params
 def main(params_file: Path, root: Path | None, out: Path, rejected: Path, skipped: Path | None) -> None:
     """Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
     params = read_params(params_file)
-    from ffdi.intake.ingest import ingest
+    from ffdi.intake.ingest import ConflictError, ingest
     from ffdi.intake.labels import class_lines
     from ffdi.intake.layouts import read_layout
     from ffdi.intake.tables import skipped_table, write_table
@@ -29,14 +30,18 @@ def main(params_file: Path, root: Path | None, out: Path, rejected: Path, skippe
     for line in listing.said:
         say(f"ingest: {line}")
     write_table(skipped or out.with_name("skipped.csv"), skipped_table(listing.skipped))
-    intake = ingest(
-        listing.rows,
-        root,
-        max_pixels=data.max_pixels,
-        max_rejected=data.max_rejected,
-        closest=listing.names.closest,
-        progress=partial(bar("ingest"), total=len(listing.rows)),
-    )
+    try:
+        intake = ingest(
+            listing.rows,
+            root,
+            max_pixels=data.max_pixels,
+            max_rejected=data.max_rejected,
+            closest=listing.names.closest,
+            progress=partial(bar("ingest"), total=len(listing.rows)),
+        )
+    except ConflictError as error:
+        write_table(rejected, error.listed)
+        raise InputError(f"{error}; all are in {rejected}") from None
     write_table(out, intake.images)
     write_table(rejected, intake.rejected)
     unlisted = sum(reason.startswith(NOT_LISTED) for _, reason in listing.skipped)

@@ -25,10 +25,13 @@ def main(
 
     from ffdi.intake.duplicates import embedding_pairs, held_together, perceptual_pairs
     from ffdi.intake.folds import assign_folds, balance_table, describe_clusters
+    from ffdi.intake.groups import single_names
     from ffdi.intake.tables import read_images, sides, write_table
+    from ffdi.intake.wholes import describe_dropped, describe_wholes
 
     split, images, pixels = params.split, read_images(images_file), params.data.max_pixels
-    ids, groups = list(images["image_id"]), list(images["group"])
+    ids, cells = list(images["image_id"]), list(images["group"])
+    groups = single_names(cells) if split.two_sources == "drop" else cells  # what holds images together
     pairs = perceptual_pairs(list(images["phash"]), split.phash_bits)
     say(f"split: {len(pairs)} near-duplicate pairs by pHash within {split.phash_bits} bits")
     if split.find_copies:
@@ -65,17 +68,21 @@ def main(
         stratify_by=split.stratify_by,
         use_given=split.use_given,
         seed=split.seed,
+        two_sources=split.two_sources,
     )
     write_table(out, table)
     balance = balance_table(images, table)
     if plots:
         write_table(plots / "balance.csv", balance)
-    for line in describe_clusters(images, table):
-        say(f"split: {line}")
+    wholes = describe_wholes(cells, table["group"].to_numpy(str)) if split.two_sources == "join" else ""
+    for line in (*describe_clusters(images, table), wholes, describe_dropped(images, table)):
+        if line:
+            say(f"split: {line}")
     groups_at = table["group"].groupby(sides(table)).nunique()
     for place, part in balance.groupby("place"):
         real, fake = part["images"]
-        say(f"split: {place}: {real} real, {fake} fake, {groups_at[place]} groups")
+        groups_there = "" if place == "dropped" else f", {groups_at[place]} groups"
+        say(f"split: {place}: {real} real, {fake} fake{groups_there}")
 
 
 if __name__ == "__main__":

@@ -82,6 +82,8 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ("backbones.mobilenet_v2.mean", [0.5, 0.5], r"mean"),
         ("data.group", "(", r"data.group: must be a regular expression with \(\?P<group>"),
         ("data.group", "person", r"data.group: must be a regular expression with \(\?P<group>"),
+        ("data.group", [], r"data.group: must be a regular expression .* or a list of such"),
+        ("data.group", ["(?P<group>.)", "(?P<group2>.)"], r"data.group: must be a regular expression"),
         ("data.classes", {"real": 0, "fake": 2}, r"data.classes.fake: .*1 \(is 2\)"),
         ("data.classes", {}, r"data.classes: .*at least 1 item"),
         ("data.columns", {"pth": "x"}, r"unknown key data.columns.pth: choose one of path, label, group, split"),
@@ -133,6 +135,7 @@ ASKS: dict[str, Any] = {
     "columns": {"path": "file"},
     "classes": {"a": 0},
     "group": "(?P<group>.)",
+    "max_ungrouped": 0.2,
     "limit": 3,
     "exclude": ["masks"],
     "max_pixels": 9,
@@ -147,6 +150,10 @@ def test_a_setting_that_has_no_effect_is_an_error(layout: str, section: type[Dat
     assert set(ASKS) == set(Data.model_fields)  # a new key: say in READS which layouts read it
     for key, value in ASKS.items():
         data = {"root": "x", key: value} | {"layout": layout}
+        if key == "max_ungrouped":
+            with pytest.raises(ValidationError, match="max_ungrouped has no effect without group: leave it out"):
+                section.model_validate(data | ({"recipes": []} if section is Foreign else {}))
+            data["group"] = ASKS["group"]
         if section is Foreign:
             data["recipes"] = ["late_cut"]
         if key in (*READ_BY_ALL, *READS[layout]) and (section, key) != (Foreign, "synthesise"):

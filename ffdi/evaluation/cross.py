@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from ffdi.evaluation.evaluate import judge
 from ffdi.features.extract import compute_rows, image_files
 from ffdi.features.quantised import as_stored
 from ffdi.features.spec import INPUT, Features
-from ffdi.intake.duplicates import components, perceptual_pairs
+from ffdi.intake.duplicates import components, join_groups, perceptual_pairs
 from ffdi.metrics import Metrics, explain_nulls
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import BATCH, Bundle, prefix_of
@@ -52,12 +51,11 @@ def cross_evaluate(
 
     The metrics are those of the home test set, with `recipe`, `tested_on` and `n_seen`. Left out are images that the
     bundle was trained or validated on, and what near-duplicates (perceptual hashes within `phash_bits`) link to those.
-    An image without a group stands in that of its near-duplicates. Raises InputError when none is left.
+    An image without a group stands in that of its near-duplicates; groups that share an image are one. Raises InputError
+    when none is left.
     """
     seen, cluster = seen_before(bundle, images, phash_bits)
-    named: Any = images["group"]
-    group = named.where(named != "", [f"near-duplicates {c}" for c in cluster])
-    own = images.assign(group=group)[~seen]
+    own = images.assign(group=whole_groups(list(images["group"]), cluster))[~seen]
     if own.empty:
         raise InputError(f"{tested_on}: all {len(images)} images are known from the training: nothing to evaluate")
     by_fold = score_files(bundle, own, root=root, max_pixels=max_pixels, device=device, progress=progress, say=say)
@@ -77,6 +75,12 @@ def cross_metrics(found: Sequence[Metrics]) -> Metrics:
             key = f"{m['recipe']}_on_{m['tested_on']}_{figure}"
             out |= explain_nulls({key: m[figure]}, "one class, or one group")
     return out
+
+
+def whole_groups(cells: Sequence[str], cluster: npt.NDArray[np.int64]) -> list[str]:
+    """(N,) what each image is resampled with: its groups with all that they share images with, else near-duplicates."""
+    joined = join_groups(cells, [str(row) for row in range(len(cells))])
+    return [name or f"near-duplicates {c}" for name, c in zip(joined, cluster, strict=True)]
 
 
 def seen_before(

@@ -134,6 +134,8 @@ def verdict(results: Results) -> str:
     name, best = results.ranked[0]
     leaks = results.audit["leaks"]
     audit = "the audit found no leak" if leaks == 0 else f"the audit found {leaks} leaks: no figure here can be trusted"
+    if leaks == 0 and not results.audit["images_with_group"]:
+        audit = "the audit found no leak of copies, and without groups it could find no other"
     if best["auc"] is None:
         return f"{name} has no test AUC ({best['auc_reason']}); {audit}."
     kind = "an ImageNet-pretrained" if best["pretrained"] else "a random"
@@ -151,9 +153,19 @@ def verdict(results: Results) -> str:
 def caveats(results: Results) -> list[str]:
     """What a reader who looks for the catch should know about the verdict, each in a sentence."""
     name, best = results.ranked[0]
-    audit = results.audit
-    out = [f"{recipe}: {line}." for recipe, m in results.ranked for line in explain(m)]
+    audit, out = results.audit, list[str]()
+    if not audit["images_with_group"]:
+        out.append(
+            "No image has a group of its own: people, videos and sources may stand in the training and the test set "
+            "alike, and every figure here may be too good."
+        )
+    out += [f"{recipe}: {line}." for recipe, m in results.ranked for line in explain(m)]
     out += [f"{m['recipe']}: {line}." for m in results.cross for line in explain(m)]
+    if audit["images_dropped"]:
+        out.append(
+            f"{audit['images_dropped']} images whose groups stand on two sides were dropped (split.two_sources), so that "
+            "the others can be told apart."
+        )
     if isinstance(groups := best["n_groups"], int) and groups < FEW_GROUPS:
         out.append(
             f"The test set has {groups} groups: an interval over so few is itself uncertain, and rather too narrow."

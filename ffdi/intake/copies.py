@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from PIL import Image, ImageOps
 
-from ffdi.intake.duplicates import HashIndex, Pairs
+from ffdi.intake.duplicates import HashIndex, Pairs, components, spanning_forest
 from ffdi.intake.images import open_image, read_image
 from ffdi.parallel import cpu_count, ordered_map
 
@@ -144,6 +145,65 @@ def same_picture(one: Array, other: Array) -> bool:
         return float(np.sqrt(squares.reshape(8, 8, 8, 8).mean(axis=(1, 3)).max()))
 
     return min(worst(other), worst(other[:, ::-1])) <= SAME_PICTURE
+
+
+def one_photo_pairs(alike: Pairs, label: Array, side: Array, sketches: Array) -> Pairs:
+    """Of what hashes link, the pairs that show one photo by their pixels; `label`, `side` and `sketches` are (N, ...).
+
+    `alike` (M, 2) is a forest, which may link two copies by way of a stranger: so all pairs of a cluster are compared.
+    Of pairs of one label, and of pairs of two, a spanning forest is given, the most alike first. Clusters of one side
+    and one label are left as they are.
+    """
+    cluster = components(alike, len(label))
+    kinds = pd.DataFrame({"cluster": cluster, "label": label, "side": side}).groupby("cluster").nunique()
+    mixed = (kinds > 1).any(axis=1).to_numpy()[cluster]
+    order = np.argsort(cluster, kind="stable")
+    order = order[mixed[order]]
+    edges = [np.empty((0, 3), np.int64)]
+    for members in np.split(order, np.flatnonzero(np.diff(cluster[order])) + 1) if len(order) else []:
+        edges += list(_alike_within(members, sketches))
+    near = np.concatenate(edges)
+    sure = set(map(tuple, near[:, :2].tolist()))
+    turned = [
+        (a, b, 64)
+        for a, b in alike[mixed[alike[:, 0]]].tolist()
+        if (a, b) not in sure and _one_photo_turned(sketches[a], sketches[b])
+    ]
+    near = np.concatenate([near, np.array(turned, np.int64).reshape(-1, 3)])
+    same = label[near[:, 0]] == label[near[:, 1]]
+    found = [spanning_forest(near[kept], len(label)) for kept in (same, ~same)]
+    return np.concatenate([alike[~mixed[alike[:, 0]]], *found])
+
+
+def _alike_within(members: Array, sketches: Array) -> Iterator[Array]:
+    """(row, other, distance 0..64) of members, in ascending order, that correlate as they are or mirrored."""
+    unit = [_normal(_small(sketches[members][:, :, ::step])) for step in (1, -1)]
+    for start in range(0, len(members), 1024):
+        one = unit[0][start : start + 1024]
+        at = np.maximum(one @ unit[0].T, one @ unit[1].T)
+        a, b = np.nonzero(at >= CORRELATION)
+        distance = np.rint((1 - at[a, b]).clip(0) / (1 - CORRELATION) * 64).astype(np.int64)
+        kept = a + start < b
+        yield np.stack([members[a + start], members[b], distance], axis=1)[kept]
+
+
+def _normal(small: Array) -> Array:
+    """(N, D) of N pictures: less their mean, of length 1; 0 where one is flat."""
+    flat = small.reshape(len(small), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    return np.asarray(np.where(length > 1e-3, flat / np.maximum(length, 1e-3), 0.0))
+
+
+def _one_photo_turned(one: Array, other: Array) -> bool:
+    """Whether one, rotated, turned, overexposed or equalised, correlates with the other or its mirror image."""
+
+    def reaches(a: Array, b: Array) -> bool:
+        turned = _normal(_small(np.stack(_turned(a))))
+        seen = _normal(_small(np.stack([b, b[:, ::-1]])))
+        return bool((turned @ seen.T).max() >= CORRELATION)
+
+    return reaches(one, other) or reaches(other, one)
 
 
 def variant_hashes(sketched: Array) -> Array:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
+from ffdi.intake.groups import memberships
 from ffdi.parallel import cpu_count, ordered_map
 
 Array = npt.NDArray[Any]
@@ -122,6 +123,11 @@ def perceptual_pairs(phash: Sequence[str], bits: int) -> Pairs:
     return _forest(chain([twins], blocks), len(hashes))
 
 
+def spanning_forest(edges: Array, count: int) -> Pairs:
+    """The pairs of a minimum spanning forest of (first, second, distance 0..64) rows among `count`, sorted."""
+    return _forest([edges], count)
+
+
 def _forest(blocks: Iterable[Array], count: int) -> Pairs:
     """A minimum spanning forest of (first, second, distance) rows, thinned as they come so that memory is bounded."""
     waiting: list[Array] = []
@@ -192,15 +198,14 @@ def held_together(pairs: Pairs, names: Sequence[str], groups: Sequence[str]) -> 
 
 
 def join_groups(groups: Sequence[str], clusters: Sequence[str]) -> list[str]:
-    """Groups that share a cluster become one, named after the smallest of them; "" (no group) joins nothing.
+    """Groups that share a cluster or an image become one, named after the smallest of them; "" (no group) joins nothing.
 
     A row whose whole component has no group keeps "".
     """
-    groups, clusters = list(groups), list(clusters)
-    nodes = {
-        name: i for i, name in enumerate(dict.fromkeys([f"g{g}" for g in groups if g] + [f"c{c}" for c in clusters]))
-    }
-    links = [(nodes[f"g{g}"], nodes[f"c{c}"]) for g, c in zip(groups, clusters, strict=True) if g]
+    clusters = list(clusters)
+    rows, names = memberships(groups)
+    nodes = {name: i for i, name in enumerate(dict.fromkeys([f"g{g}" for g in names] + [f"c{c}" for c in clusters]))}
+    links = [(nodes[f"g{g}"], nodes[f"c{clusters[row]}"]) for row, g in zip(rows, names, strict=True)]
     component = components(np.array(links, np.int64).reshape(-1, 2), len(nodes))
     best: dict[int, str] = {}
     for name, node in nodes.items():

@@ -13,7 +13,9 @@ from scipy.sparse import coo_array
 
 from ffdi.errors import InputError
 from ffdi.intake.duplicates import Pairs, component_names, join_groups
+from ffdi.intake.groups import memberships, several
 from ffdi.intake.tables import FOLD_COLUMNS, sides
+from ffdi.intake.wholes import DROPPED, TEST, explain_chain, links_without_chains, place_by_groups
 
 Names = npt.NDArray[np.str_]
 CLASSES = ("real", "fake")  # by label
@@ -30,46 +32,102 @@ def assign_folds(
     stratify_by: str | None,
     use_given: bool,
     seed: int,
+    two_sources: str = "join",
 ) -> pd.DataFrame:
     """folds.csv for `images` (images.csv): the test set first, then k folds of the rest, both by final group.
 
     `pairs` (M, 2) are near-duplicates by row number; groups that they link become one. `method`: `stratified` balances
     the classes (and the attribute `stratify_by`); `hash` places each of the intake's groups, and each image of none, by
     its name alone, so that images added later never move it; joined ones are test when any of them is, so that what
-    was test stays test. Where a test set is given, a row of no given split goes where its group is. Raises InputError
-    when a group stands in two given splits, when there are fewer groups than folds, when a fold would lack a class, or
-    when nothing or everything would be test.
+    was test stays test. Where a test set is given, a row of no given split goes where its group is.
+
+    `two_sources` says what images of several groups do: they `join` them, or (`drop`) join them only where no whole of
+    more than half a fold comes of it, and with the method hash nowhere; the others are left out of the draw and placed
+    by it, with the role dropped where their groups stand on two sides.
+
+    Raises InputError when a group stands in two given splits, when there are fewer groups than folds, when a fold would
+    lack a class, when nothing or everything would be test, when images of several groups chain so many into one that
+    the other folds would be left less than half of their share, or when there is none to `drop`.
     """
     given = images["given_split"].to_numpy() if use_given else np.full(len(images), "")
-    _refuse_parted(images, given)
     cluster = component_names(pairs, list(images["image_id"]))
-    joined = join_groups(list(images["group"]), cluster)
+    cells = links = list(images["group"])
+    if two_sources == "drop":
+        if not several(cells).any():
+            raise InputError("split.two_sources: drop has no effect: no image is of several groups")
+        most = 0.0 if method == "hash" else (1 - test_size) / folds / 2 * len(cells)
+        links = links_without_chains(cells, cluster, given, most)
+    _refuse_parted(images, links, given)
+    joined = join_groups(links, cluster)
     group = np.array([g or c for g, c in zip(joined, cluster, strict=True)])
-    strata = _strata(images, stratify_by)
-    units = np.where(images["group"] != "", "group " + images["group"], "image " + images["image_id"]).astype(str)
+    drawn = np.isin(group, group[~several(cells) | (np.array(links) != "")])
+    side, strata = np.full(len(images), DROPPED - 1), _strata(images, stratify_by)
+    try:
+        side[drawn] = _draw_sides(
+            images[drawn],
+            [link for link, is_drawn in zip(links, drawn, strict=True) if is_drawn],
+            group[drawn],
+            given[drawn],
+            method=method,
+            test_size=test_size,
+            folds=folds,
+            strata=strata[drawn],
+            seed=seed,
+        )
+        if two_sources == "drop":
+            group, side = place_by_groups(cells, links, cluster, given, group, side)
+        else:
+            _refuse_lopsided(links, group[side >= 0], folds)
+        _refuse_one_class(images["label"].to_numpy(), side, folds)
+    except InputError as error:
+        if two_sources == "drop":
+            chain = f"{(side == DROPPED).sum()} of {several(cells).sum()} images of several groups are dropped"
+        else:
+            chain = explain_chain(cells, list(images["path"]), group)
+        raise InputError(f"{error}; {chain}" if chain else str(error)) from None
+
+    role = np.select([side == TEST, side == DROPPED], ["test", "dropped"], "train")
+    columns = (images["image_id"], group, cluster, role, ["" if f < 0 else str(f) for f in side])
+    table: pd.DataFrame = pd.DataFrame(dict(zip(FOLD_COLUMNS, columns, strict=True)))
+    return table
+
+
+def _draw_sides(
+    images: pd.DataFrame,
+    cells: list[str],
+    group: Names,
+    given: Names,
+    *,
+    method: str,
+    test_size: float,
+    folds: int,
+    strata: Names,
+    seed: int,
+) -> npt.NDArray[np.int64]:
+    """(N,) TEST or the number of a fold, by final `group`; `cells` are the intake's groups."""
+    at, names = memberships(cells)
+    alone = np.setdiff1d(np.arange(len(images)), at)
+    unit = np.array([f"group {name}" for name in names] + [f"image {i}" for i in images["image_id"].iloc[alone]])
+    at = np.concatenate([at, alone])  # the row of each unit
 
     if (given == "test").any():
         test = (given == "test") | ((given == "") & np.isin(group, group[given == "test"]))
     elif method == "hash":
-        test = _lowest(_uniform(seed, units), group) < test_size
+        test = _lowest(_uniform(seed, unit), group[at], group) < test_size
     else:
         test = _draw_test(strata, group, share=test_size, seed=seed)
     if test.all() or not test.any():
         raise InputError(
             f"{test.sum()} of {len(test)} images would be test: change split.test_size or the given splits"
         )
-    fold = np.full(len(images), -1)
+    side = np.full(len(images), TEST)
     train = np.flatnonzero(~test)
     if method == "hash":
-        fold[train] = (_lowest(_uniform(seed + 1, units[train]), group[train]) * folds).astype(np.int64)
+        own = ~test[at]
+        side[train] = (_lowest(_uniform(seed + 1, unit[own]), group[at[own]], group[train]) * folds).astype(np.int64)
     else:
-        fold[train] = _draw_parts(strata[train], group[train], parts=folds, seed=seed + 1)
-    _refuse_one_class(images["label"].to_numpy(), fold, folds)
-
-    role = np.where(test, "test", "train")
-    columns = (images["image_id"], group, cluster, role, ["" if f < 0 else str(f) for f in fold])
-    table: pd.DataFrame = pd.DataFrame(dict(zip(FOLD_COLUMNS, columns, strict=True)))
-    return table
+        side[train] = _draw_parts(strata[train], group[train], parts=folds, seed=seed + 1)
+    return side
 
 
 def balance_table(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
@@ -181,18 +239,34 @@ def _uniform(seed: int, units: Names) -> npt.NDArray[np.float64]:
     return np.array([int.from_bytes(digest[:6], "big") / 2**48 for digest in digests])[at]
 
 
-def _lowest(values: npt.NDArray[np.float64], group: Names) -> npt.NDArray[np.float64]:
-    """For every row the lowest value in its group."""
-    return pd.Series(values).groupby(group).transform("min").to_numpy()
+def _lowest(values: npt.NDArray[np.float64], of: Names, group: Names) -> npt.NDArray[np.float64]:
+    """For every row of `group` the lowest of the values that are `of` its group."""
+    return np.asarray(pd.Series(values).groupby(of).min().reindex(group), np.float64)
 
 
-def _refuse_parted(images: pd.DataFrame, given: npt.NDArray[np.str_]) -> None:
-    rows = images.assign(given=given)[(images["group"] != "") & (given != "")]
+def _refuse_parted(images: pd.DataFrame, cells: list[str], given: Names) -> None:
+    row, names = memberships(cells)
+    rows = pd.DataFrame({"group": names, "path": images["path"].to_numpy()[row], "given": given[row]})
+    rows = rows.assign(many=several(cells)[row])[given[row] != ""]
     sides = rows.groupby("group")["given"].nunique()
     if len(parted := sides[sides > 1]):
         pair = rows[rows["group"] == parted.index[0]].drop_duplicates("given")
         places = " and ".join(f"{p} ({s})" for p, s in zip(pair["path"], pair["given"], strict=True))
-        raise InputError(f"group {parted.index[0]!r} stands in two given splits: {places}")
+        offer = (
+            f"; {len(parted)} such groups in all; split.two_sources: drop drops images whose groups stand on two sides"
+        )
+        raise InputError(
+            f"group {parted.index[0]!r} stands in two given splits: {places}{offer if rows['many'].any() else ''}"
+        )
+
+
+def _refuse_lopsided(cells: list[str], group: Names, folds: int) -> None:
+    """`group` is that of the images in folds. Only where images of several groups chain them: persons may be large."""
+    share = np.unique(group, return_counts=True)[1].max(initial=0) / max(len(group), 1)
+    if several(cells).any() and share > (folds + 1) / (2 * folds):
+        raise InputError(
+            f"one group would hold {share:.1%} of the images in {folds} folds, and leave the others too few"
+        )
 
 
 def _refuse_one_class(label: npt.NDArray[np.int64], fold: npt.NDArray[np.int64], folds: int) -> None:

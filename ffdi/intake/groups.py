@@ -1,11 +1,21 @@
-"""Who must stay together: the groups that a path names."""
+"""Who must stay together: the groups that a data set names, of which an image may have several.
+
+A forgery is of two people, the one whose picture it is and the one whose face it shows. All names are of one space: 003
+is one person, whichever of the two a file name calls so.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ffdi.errors import InputError
 
 SEPARATOR = "|"  # between the names in a cell of the column `group`
+_EXAMPLES = 3
 
 
 def split_names(cell: str) -> list[str]:
@@ -18,7 +28,60 @@ def join_names(names: Iterable[str]) -> str:
     return SEPARATOR.join(sorted(set(names) - {""}))
 
 
-def group_of(pattern: str, path: str) -> str:
-    """What (?P<group>...) matches in the path, "" where it does not."""
-    found = re.search(pattern, path)
-    return (found["group"] or "") if found else ""
+def several(cells: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """(N,) whether a cell holds more than one name."""
+    return np.array([SEPARATOR in cell and len(split_names(cell)) > 1 for cell in cells], bool)
+
+
+def single_names(cells: Sequence[str]) -> list[str]:
+    """(N,) the name in each cell that holds one, "" where it holds several."""
+    return ["" if many else cell for cell, many in zip(cells, several(cells), strict=True)]
+
+
+def memberships(cells: Sequence[str]) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """(row, name) of every name of every cell, row by row: (M,) and M names."""
+    found = [(row, name) for row, cell in enumerate(cells) for name in split_names(cell)]
+    return np.array([row for row, _ in found], np.int64), [name for _, name in found]
+
+
+def group_names(pattern: str) -> list[str]:
+    """The named groups of a regular expression that name groups of images: `group` and all that begin with it.
+
+    Raises re.error where it is none.
+    """
+    return [name for name in re.compile(pattern).groupindex if name.startswith("group")]
+
+
+def add_groups(
+    cells: Sequence[str], paths: Sequence[str], patterns: Sequence[str], max_ungrouped: float
+) -> tuple[list[str], list[str]]:
+    """(column `group`, lines to say): images that have no group of their own get what the patterns find in their paths.
+
+    Each pattern has (?P<group>...) and may have more of that kind, such as (?P<group2>...): what any of them finds is a
+    group of the image. Raises InputError for a pattern that matches none of these paths, or where more than the share
+    `max_ungrouped` of them has no group from any pattern.
+    """
+    out = list(cells)
+    rows = [row for row, cell in enumerate(out) if not cell]
+    if not rows:
+        raise InputError("data.group has no effect: every image has a group of its own; leave it out")
+    for pattern in patterns:
+        search, names, matched = re.compile(pattern).search, group_names(pattern), False
+        for row in rows:
+            found = search(paths[row])
+            if named := [found[name] for name in names if found[name]] if found else []:
+                matched = True
+                if held := [name for name in named if SEPARATOR in name]:
+                    raise InputError(f"data.group: {held[0]!r} in {paths[row]}: the name of a group has no {SEPARATOR}")
+                out[row] = join_names([*split_names(out[row]), *named])
+        if not matched:
+            raise InputError(
+                f"data.group: {pattern} names no group in any of {len(rows)} paths, such as {paths[rows[0]]}"
+            )
+    missed = [paths[row] for row in rows if not out[row]]
+    if not missed:
+        return out, []
+    line = f"data.group names no group in {len(missed)} of {len(rows)} paths, such as {', '.join(missed[:_EXAMPLES])}"
+    if len(missed) > max_ungrouped * len(rows):
+        raise InputError(f"{line}: more than data.max_ungrouped = {max_ungrouped:g}")
+    return out, [line]

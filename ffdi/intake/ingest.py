@@ -12,6 +12,7 @@ import pandas as pd
 
 from ffdi.errors import InputError
 from ffdi.intake.duplicates import join_groups
+from ffdi.intake.groups import join_names, single_names, split_names
 from ffdi.intake.images import (
     UnreadableImage,
     is_two_tone,
@@ -36,6 +37,14 @@ class Intake:
     duplicates: int
 
 
+class ConflictError(InputError):
+    """The same image is listed with two labels or in two given splits; `listed` has path and reason of each such row."""
+
+    def __init__(self, message: str, listed: pd.DataFrame) -> None:
+        super().__init__(message)
+        self.listed = listed
+
+
 def ingest(
     listed: pd.DataFrame,
     root: Path,
@@ -48,9 +57,9 @@ def ingest(
 ) -> Intake:
     """Decode every listed image fully and describe it.
 
-    The same bytes listed twice are merged and counted, their groups joined. Raises InputError when they carry two
-    labels or stand in two given splits, when more than `max_rejected` of the files are unreadable, or when 100 in a
-    row are. `closest` gives the name on disk that is most like a listed one that is not there.
+    The same bytes listed twice are merged and counted, their groups joined. Raises ConflictError when they carry two
+    labels or stand in two given splits, InputError when more than `max_rejected` of the files are unreadable, or when
+    100 in a row are. `closest` gives the name on disk that is most like a listed one that is not there.
     """
     missing: set[str] = set()
 
@@ -110,12 +119,40 @@ def _merge(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     twins = rows[rows["image_id"].duplicated(keep=False)]
     if twins.empty:
         return rows, 0
-    for column, what in (("label", "labels"), ("given_split", "given splits")):
-        differing = twins.groupby("image_id")[column].nunique()
-        if len(conflicts := differing[differing > 1]):
-            pair = twins[twins["image_id"] == conflicts.index[0]].drop_duplicates(column)
-            places = " and ".join(f"{p} ({column} {v})" for p, v in zip(pair["path"], pair[column], strict=True))
-            raise InputError(f"the same image under two {what}: {places}; {len(conflicts)} such images in all")
-    rows["group"] = join_groups(list(rows["group"]), list(rows["image_id"]))
+    _refuse_conflicts(twins)
+    rows["group"] = _joined_names(rows)
     merged = rows.drop_duplicates("image_id").reset_index(drop=True)
     return merged, len(rows) - len(merged)
+
+
+def _refuse_conflicts(twins: pd.DataFrame) -> None:
+    """`twins` are rows of the same bytes, sorted by image_id and path."""
+    said: list[str] = []
+    listed: list[tuple[str, str]] = []
+    for column, what in (("label", "labels"), ("given_split", "given splits")):
+        parted = twins[twins.groupby("image_id")[column].transform("nunique") > 1]
+        reasons = []
+        for _, rows in parted.groupby("image_id"):
+            ends = rows.drop_duplicates(column)
+            places = " and ".join(f"{p} ({column} {v})" for p, v in zip(ends["path"], ends[column], strict=True))
+            reasons.append(f"the same image under two {what}: {places}")
+            listed += [(path, reasons[-1]) for path in rows["path"]]
+        if reasons:
+            said.append(f"{reasons[0]}; {len(reasons)} such images in all")
+    if said:
+        raise ConflictError("; ".join(said), pd.DataFrame(sorted(listed), columns=["path", "reason"]))
+
+
+def _joined_names(rows: pd.DataFrame) -> list[str]:
+    """For every row the groups of its image: those of all rows of the same bytes.
+
+    Where rows of the same bytes name one group each, those groups are one, named after the smallest; rows of several
+    groups, as a forgery that is listed for both its people, make no two people one.
+    """
+    image_ids, cells = list(rows["image_id"]), list(rows["group"])
+    single = single_names(cells)
+    renamed = dict(zip(single, join_groups(single, image_ids), strict=True))
+    held: dict[str, set[str]] = {}
+    for image_id, cell in zip(image_ids, cells, strict=True):
+        held.setdefault(image_id, set()).update(renamed.get(name, name) for name in split_names(cell))
+    return [join_names(held[image_id]) for image_id in image_ids]

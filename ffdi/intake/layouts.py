@@ -22,7 +22,7 @@ import pandas as pd
 from ffdi.errors import InputError
 from ffdi.intake.archives import beside
 from ffdi.intake.evidence import Labelled, check_labels
-from ffdi.intake.groups import group_of, join_names, split_names
+from ffdi.intake.groups import add_groups, join_names, split_names
 from ffdi.intake.label_files import LabelFile, inside, read_label_file
 from ffdi.intake.labels import Classes, classes_line, labels_of
 from ffdi.intake.names import Names
@@ -54,16 +54,18 @@ class Layout:
     """How a data set is laid out: section `data` of params, or an entry of evaluate.cross, as the library takes it.
 
     `name`: imagefolder, csv or multi_ffdi. `classes`: what the data set calls its classes -> label, in any case; None
-    for the usual words. `group`: a regular expression with (?P<group>...) searched in the path, for rows that have no
-    group of their own. `limit`: the first rows of each given split. `columns`: of layout csv, what its table calls
-    path, label, group and split; several for group: each names one that the row belongs to. `exclude`: patterns, in any
-    case, of the names of folders that hold no examples of a class; None for the usual ones.
+    for the usual words. `group`: regular expressions with (?P<group>...) searched in the paths of rows that have no
+    group of their own, of which a share of `max_ungrouped` may get none. `limit`: the first rows of each given split.
+    `columns`: of layout csv, what its table calls path, label, group and split; several for group: each names one that
+    the row belongs to. `exclude`: patterns, in any case, of the names of folders that hold no examples of a class; None
+    for the usual ones.
     """
 
     name: str
     table: str = "labels.csv"
     classes: Mapping[str, int] | None = None
-    group: str | None = None
+    group: str | Sequence[str] | None = None
+    max_ungrouped: float = 0.05
     limit: int | None = None
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     exclude: Sequence[str] | None = None
@@ -120,10 +122,11 @@ def read_layout(root: Path, layout: Layout) -> Listing:
     others = ((path, TABLE if path in tables else reason) for path, reason in tree.skipped)
     skipped += [(path, reason) for path, reason in others if names.place(path) not in listed]
     skipped += [(path, BESIDE) for path in beside(root)]
-    if layout.group is not None:
-        if all(columns["group"]):
-            raise InputError(f"{root}: data.group has no effect: every row of {layout.table} has a group of its own")
-        columns["group"] = [g or group_of(layout.group, p) for g, p in zip(columns["group"], paths, strict=True)]
+    columns["group"] = [join_names(split_names(cell)) for cell in columns["group"]]
+    if layout.group:
+        patterns = [layout.group] if isinstance(layout.group, str) else layout.group
+        columns["group"], missed = add_groups(columns["group"], paths, patterns, layout.max_ungrouped)
+        said += missed
     rows = pd.DataFrame(columns)
     if layout.limit is not None:
         rows = rows.groupby("given_split", sort=False).head(layout.limit).reset_index(drop=True)

@@ -22,6 +22,7 @@ from ffdi.bootstrap import auc_interval
 from ffdi.intake.copies import sketch
 from ffdi.intake.folds import drawn_order
 from ffdi.intake.images import open_header, open_image, read_image, to_array
+from ffdi.intake.tables import sides
 from ffdi.metrics import Metrics, auc, explain_nulls
 from ffdi.parallel import cpu_count, ordered_map
 
@@ -154,30 +155,76 @@ def inverted_labels(
     in the given test set: there its AUC's 95 % interval would lie below .5.
     """
     train, test = ((rows["given_split"] == side).to_numpy()[:MOST_PROBED] for side in ("train", "test"))
-    rows = rows.iloc[:MOST_PROBED]
-    label, group = rows["label"].to_numpy(), rows["group"].to_numpy(str)
-    if min(len(np.unique(label[part])) for part in (train, test)) < 2:
-        return ""
-    features = _features(rows, examined)
-    if embeddings is not None:
-        features["embedding"] = embeddings[:MOST_PROBED]
-    evidence = []
-    for name in ("file_facts", "thumbnail", "embedding"):
-        if name not in features:
-            continue
-        scores = cross_validated_scores(features[name][train], label[train], group[train])
-        if scores is not None:
-            interval = auc_interval(label[train], scores, group[train], resamples=resamples, seed=seed)
-            evidence.append((interval[0], auc(label[train], scores), name))
-    if not evidence or max(evidence)[0] <= 0.5:
-        return ""
-    _, within, name = max(evidence)
-    scores = _model().fit(features[name][train], label[train]).decision_function(features[name][test])
-    _, high = auc_interval(label[test], scores, group[test], resamples=resamples, seed=seed)
-    across = auc(label[test], scores)
-    if not high < 0.5:  # nor when it is undefined
-        return ""
-    return f"{name.replace('_', ' ')} tells fake at AUC {within:.3f} within train, at {across:.3f} from train to test"
+    told = _Told(rows, examined, embeddings, resamples, seed)
+    found = told.opposite(train, test)
+    return (
+        f"{found[0]} tells fake at AUC {found[1]:.3f} within train, at {found[2]:.3f} from train to test"
+        if found
+        else ""
+    )
+
+
+def inverted_sides(
+    rows: pd.DataFrame, examined: Examined, *, resamples: int, seed: int, embeddings: Array | None = None
+) -> list[str]:
+    """Why the labels of the test set or of a fold look turned round, a line for each such side.
+
+    As inverted_labels, of each side against all others. A side is looked at closely only where one fit on the others
+    tells the opposite there, which keeps this at one fit for each side and kind of evidence where labels are right.
+    """
+    told, side = _Told(rows, examined, embeddings, resamples, seed), sides(rows)[:MOST_PROBED]
+    out = []
+    for name in np.unique(side):
+        test = side == name
+        if told.looks_opposite(~test, test) and (found := told.opposite(~test, test)):
+            kind, within, across = found
+            out.append(f"{kind} tells fake at AUC {within:.3f} within the rest, at {across:.3f} from there to {name}")
+    return out
+
+
+class _Told:
+    """What tells fake from real in the first images: file facts, thumbnails, embeddings where there are some."""
+
+    def __init__(
+        self, rows: pd.DataFrame, examined: Examined, embeddings: Array | None, resamples: int, seed: int
+    ) -> None:
+        rows = rows.iloc[:MOST_PROBED]
+        self.label, self.group = rows["label"].to_numpy(), rows["group"].to_numpy(str)
+        self.drawn = {"resamples": resamples, "seed": seed}
+        features = _features(rows, examined)
+        self.kinds = {name: features[name] for name in ("file_facts", "thumbnail")}
+        if embeddings is not None:
+            self.kinds["embedding"] = embeddings[:MOST_PROBED]
+
+    def has_classes(self, *parts: Array) -> bool:
+        return min(len(np.unique(self.label[part])) for part in parts) == 2
+
+    def across(self, kind: str, train: Array, test: Array) -> tuple[float, float]:
+        """(AUC, high end of its interval) on `test` (N,) bool, of a fit on `train`; no interval where it is .5 or more."""
+        matrix, label = self.kinds[kind], self.label
+        scores = _model().fit(matrix[train], label[train]).decision_function(matrix[test])
+        value = auc(label[test], scores)
+        high = auc_interval(label[test], scores, self.group[test], **self.drawn)[1] if value < 0.5 else 1.0
+        return value, high
+
+    def looks_opposite(self, train: Array, test: Array) -> bool:
+        return self.has_classes(train, test) and any(self.across(kind, train, test)[1] < 0.5 for kind in self.kinds)
+
+    def opposite(self, train: Array, test: Array) -> tuple[str, float, float] | None:
+        """(evidence, AUC within train, AUC from train to test) where the best evidence tells the opposite in `test`."""
+        if not self.has_classes(train, test):
+            return None
+        evidence = []
+        for kind, matrix in self.kinds.items():
+            scores = cross_validated_scores(matrix[train], self.label[train], self.group[train])
+            if scores is not None:
+                low, _ = auc_interval(self.label[train], scores, self.group[train], **self.drawn)
+                evidence.append((low, auc(self.label[train], scores), kind))
+        if not evidence or max(evidence)[0] <= 0.5:
+            return None
+        _, within, kind = max(evidence)
+        value, high = self.across(kind, train, test)
+        return (kind.replace("_", " "), within, value) if high < 0.5 else None  # nor when it is undefined
 
 
 def _model() -> Any:

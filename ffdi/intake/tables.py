@@ -85,11 +85,11 @@ def read_images(file: Path) -> pd.DataFrame:
 
 
 def read_folds(file: Path) -> pd.DataFrame:
-    """folds.csv with `fold` as an integer, -1 for test rows."""
+    """folds.csv with `fold` as an integer, -1 for rows that stand in none: of role test, or dropped."""
     table = read_table(file, FOLD_COLUMNS)
     table = _with_integers(file, table.assign(fold=table["fold"].replace("", "-1")), ("fold",))
-    if bad := sorted(set(table["role"]) - {"train", "test"}):
-        raise InputError(f"{file}: role {bad[0]!r} is neither train nor test")
+    if bad := sorted(set(table["role"]) - {"train", "test", "dropped"}):
+        raise InputError(f"{file}: role {bad[0]!r} is neither train nor test, nor dropped")
     return table
 
 
@@ -109,7 +109,7 @@ def _with_integers(file: Path, table: pd.DataFrame, columns: Sequence[str]) -> p
 
 
 def join(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
-    """images.csv's rows with the role, fold, cluster and final group of folds.csv, by image_id.
+    """images.csv's rows with the role, fold, cluster and final group of folds.csv, by image_id; no dropped ones.
 
     The group that images.csv has becomes `intake_group`. Raises InputError when either table has an image that the other lacks.
     """
@@ -119,12 +119,15 @@ def join(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
     joined: pd.DataFrame = images.rename(columns={"group": "intake_group"}).merge(
         folds, on="image_id", validate="one_to_one"
     )
-    return joined
+    return joined[joined["role"] != "dropped"].reset_index(drop=True)
 
 
 def sides(folds: pd.DataFrame) -> npt.NDArray[np.str_]:
-    """(N,) where each row of folds.csv stands: `test` or `fold K`. A border runs between any two of them."""
-    return np.where(folds["role"] == "test", "test", "fold " + folds["fold"].astype(str)).astype(str)
+    """(N,) where each row of folds.csv stands: `test` or `fold K`. A border runs between any two of them.
+
+    Those that stand nowhere are `dropped`.
+    """
+    return np.where(folds["role"] == "train", "fold " + folds["fold"].astype(str), folds["role"]).astype(str)
 
 
 def tables_digest(images: Path, folds: Path) -> str:

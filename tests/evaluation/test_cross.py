@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -20,7 +21,7 @@ from ruamel.yaml import YAML
 
 from ffdi.cli import main
 from ffdi.errors import FfdiError, InputError
-from ffdi.evaluation.cross import cross_evaluate, score_files, seen_before
+from ffdi.evaluation.cross import cross_evaluate, score_files, seen_before, whole_groups
 from ffdi.features.extract import load_prefix
 from ffdi.features.weights import load_network
 from ffdi.files import write_json
@@ -147,6 +148,12 @@ def test_an_image_without_a_group_stands_with_its_near_duplicates(trained: Train
     metrics, seen = crossed(trained, away, images.assign(group="", phash=phash))
     assert (metrics["n_test"], metrics["n_groups"]) == (len(images) - 3, len(images) - 3 - 2)
     assert (seen["group"] == "").all()  # the rows that are left out are as they were
+
+
+def test_people_who_share_an_image_are_resampled_as_one() -> None:
+    cells = ["anna", "anna|zoe", "zoe", "carl", "", ""]
+    near = "near-duplicates 7"
+    assert whole_groups(cells, np.array([0, 1, 2, 3, 7, 7])) == ["anna", "anna", "anna", "carl", near, near]
 
 
 def test_one_class_gives_nulls_with_reasons(trained: Trained, away: Path, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def write_results(
     audit: dict[str, Any] = {"leaks": leaks, "images": 48, "fakes": 24, "groups": 12} | dict.fromkeys(CHECKS, 0)
     audit[CHECKS[0]] = leaks
     audit |= {"source_overlap": 0, "source_overlap_test_share": 0.0}
+    audit |= {"images_with_group": 48, "groups_of_one": 0, "images_dropped": 0}
     for probe in PROBES:
         audit |= {f"probe_{probe}_auc{end}": 0.5 for end in ("", "_low", "_high")}
     write_json(metrics / "details" / "audit.json", audit)
@@ -174,6 +175,9 @@ def test_the_catch_is_said(tmp_path: Path, tiny: Tiny, trained: Trained) -> None
     audit = dict(results.audit) | {"probe_thumbnail_auc_low": 0.7, "source_overlap": 4}
     warned = caveats(replace(calm, audit=audit))
     assert ["thumbnail alone" in warned[1], warned[2].startswith("4 forgeries")] == [True, True]
+    blind = replace(calm, audit=dict(results.audit) | {"images_with_group": 0, "images_dropped": 3})
+    assert caveats(blind)[0].startswith("No image has a group of its own") and "3 images" in caveats(blind)[1]
+    assert verdict(blind).endswith("the audit found no leak of copies, and without groups it could find no other.")
     few = dict(sure) | {"ece": 0.1, "ece_if_calibrated": 0.15, "val_auc_mean": 0.7}
     said = " ".join(caveats(replace(calm, recipes={"good": few})))
     assert "too few to judge its calibration: ECE 0.100, good ones reach 0.150" in said

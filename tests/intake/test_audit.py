@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from conftest import Tiny, make_tiny, picture
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from ffdi.evaluation.headline import OF_AUDIT, of_audit
 from ffdi.intake import audit as audit_module
@@ -20,10 +20,13 @@ from ffdi.intake.audit import (
     FINDING_COLUMNS,
     SOURCE_OVERLAP,
     Finding,
+    advise,
     find_leaks,
     findings_table,
     leaks_among,
+    settings_that_join,
     summarise,
+    what_it_could_know,
 )
 from ffdi.intake.copies import Copies
 from ffdi.intake.images import perceptual_hash
@@ -111,6 +114,7 @@ def test_an_embedding_duplicate_across_a_border(clean: pd.DataFrame) -> None:
 
 
 def test_each_of_a_parted_cluster_is_named(clean: pd.DataFrame) -> None:
+    clean.loc[6, "label"] = 1
     for row, bits in ((1, 0b0), (6, 0b1), (7, 0b11), (11, 0b111)):  # a chain; 6 and 7 are in one fold
         clean.loc[row, "phash"] = f"{bits:016x}{'5' * 16}"
     found = leaks(clean, "perceptual_duplicate_across_border", phash_bits=1)
@@ -145,8 +149,11 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 def test_an_augmented_copy_across_a_border(clean: pd.DataFrame, copies: Callable[..., Any]) -> None:
     (found,) = leaks(clean, "augmented_copy_across_border", sketches=copies((1, 11), (4, 6)))  # 4 and 6 are in one fold
     assert (found.path_a, found.path_b, found.detail) == ("1.jpg", "11.jpg", "test | fold 1")
-    clean.loc[11, "phash"] = clean["phash"][1]  # what the hash sees is not searched for again
-    assert len(leaks(clean, "perceptual_duplicate_across_border", sketches=copies((1, 11)))) == 1
+    assert leaks(clean, "", sketches=copies((1, 11)), search_copies=False) == []
+    clean.loc[11, "phash"] = clean["phash"][1]  # what the hash sees and pixels confirm is not searched for again
+    sketches = copies((1, 11))
+    sketches[11] = sketches[1]
+    assert len(leaks(clean, "perceptual_duplicate_across_border", sketches=sketches)) == 1
 
 
 def test_one_picture_under_two_labels(clean: pd.DataFrame, copies: Callable[..., Any]) -> None:
@@ -170,12 +177,128 @@ def test_a_photo_and_its_forgery_on_two_sides_warn_and_stop_nothing(
     assert leaks_among(found) == []
     out = summarise(found, clean, {})
     assert (out["leaks"], out["source_overlap"], out["source_overlap_test_share"]) == (0, 2, 0.5)
-    assert out["warnings"] == 1
+    assert out["warnings"] == 2  # and no image has a group of its own
 
 
 def test_labels_that_look_turned_round_are_a_leak(clean: pd.DataFrame) -> None:
-    (found,) = leaks(clean, "inverted_labels", inverted="thumbnail tells the opposite")
+    (found,) = leaks(clean, "inverted_labels", inverted=["thumbnail tells the opposite"])
     assert found == Finding("inverted_labels", "", "", "thumbnail tells the opposite")
+
+
+def smooth(seed: int) -> Any:
+    """A sketch with enough in it to be told from every other."""
+    coarse = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8))
+    return np.asarray(coarse.resize((64, 64), Image.Resampling.BICUBIC))
+
+
+def test_what_only_hashes_alike_is_no_leak(clean: pd.DataFrame) -> None:
+    clean.loc[[1, 11], "phash"] = clean["phash"][1]
+    sketches = np.stack([smooth(i) for i in range(12)])
+    assert len(leaks(clean, "perceptual_duplicate_across_border")) == 1  # unseen, it would be one
+    assert leaks(clean, "", sketches=sketches) == []
+    for shown in (sketches[1, :, ::-1], np.clip(sketches[1] * 2.5, 0, 255)):  # mirrored; overexposed
+        sketches[11] = shown
+        assert len(leaks(clean, "perceptual_duplicate_across_border", sketches=sketches, search_copies=False)) == 1
+
+
+def test_a_stranger_between_two_copies_neither_hides_them_nor_is_accused(clean: pd.DataFrame) -> None:
+    """By their hashes 1 and 11 are nearer to the stranger 7 than to each other, so the forest links them by way of it."""
+    for row, bits in ((1, 0b0), (7, 0b1), (11, 0b11)):
+        clean.loc[row, "phash"] = f"{bits:016x}{'5' * 16}"
+    sketches = np.stack([smooth(i) for i in range(12)])
+    sketches[11] = sketches[1]
+    assert {f.path_b for f in leaks(clean, "perceptual_duplicate_across_border", phash_bits=2)} == {"7.jpg", "11.jpg"}
+    (found,) = leaks(clean, "perceptual_duplicate_across_border", phash_bits=2, sketches=sketches)
+    assert (found.path_a, found.path_b) == ("1.jpg", "11.jpg")
+
+
+@pytest.mark.parametrize("search", ["perceptual", "augmented", "embedding"])
+def test_a_photo_and_its_forgery_are_a_warning_whichever_search_finds_them(
+    clean: pd.DataFrame, copies: Callable[..., Any], search: str
+) -> None:
+    sketches = np.stack([smooth(i) for i in range(12)])
+    options: dict[str, Any] = {}
+    copies(*[(0, 11)] * (search == "augmented"))
+    if search == "perceptual":
+        clean.loc[11, "phash"] = clean["phash"][0]
+        sketches[11] = sketches[0]
+        sketches[11, :9, :9] = 255 - sketches[0, :9, :9]  # edited: alike, but not in each block
+    if search == "embedding":
+        embeddings = np.eye(12)
+        embeddings[11, 0] = 3.0
+        options = {"embeddings": embeddings, "min_cosine": 0.9}
+    (found,) = leaks(clean, SOURCE_OVERLAP, sketches=sketches, **options)
+    assert (found.path_a, found.path_b, found.detail) == ("0.jpg", "11.jpg", "test | fold 1")
+    assert leaks_among([found]) == [] and found.found_by[0].startswith(search)
+
+
+def test_a_forgery_between_two_photos_hides_no_leak(clean: pd.DataFrame) -> None:
+    """A photo (test) and its copy (fold 1) are each nearest to the forgery (fold 0)."""
+    hashed = clean.copy()
+    hashed.loc[[0, 5, 10], "phash"] = clean["phash"][0]
+    sketches = np.stack([smooth(i) for i in range(12)])
+    sketches[[5, 10]] = sketches[0]
+    sketches[[5, 10], :7, :7] = 255 - sketches[0, :7, :7]
+    sketches[10, 57:, 57:] = 255 - sketches[0, 57:, 57:]
+    found = find_leaks(hashed, phash_bits=0, sketches=sketches)
+    assert [(f.check, f.path_a, f.path_b) for f in leaks_among(found)] == [
+        ("perceptual_duplicate_across_border", "0.jpg", "10.jpg")
+    ]
+    embeddings = np.eye(12)
+    embeddings[5], embeddings[10] = embeddings[0] + 0.1 * embeddings[5], embeddings[0] + 0.2 * embeddings[10]
+    found = find_leaks(clean, phash_bits=0, embeddings=embeddings, min_cosine=0.9)
+    assert [(f.check, f.path_a, f.path_b) for f in found] == [
+        ("embedding_duplicate_across_border", "0.jpg", "10.jpg"),
+        (SOURCE_OVERLAP, "0.jpg", "5.jpg"),
+    ]
+
+
+def test_a_pair_is_one_leak_however_many_checks_find_it(clean: pd.DataFrame, copies: Callable[..., Any]) -> None:
+    clean.loc[[1, 11], "group"] = clean.loc[[1, 11], "intake_group"] = "anna"
+    clean.loc[11, "image_id"] = "id01"
+    clean.loc[11, "phash"] = clean["phash"][1]
+    sketches = copies()
+    sketches[11] = sketches[1]
+    (found,) = find_leaks(clean, phash_bits=6, sketches=sketches)
+    assert found.check == "group_across_border"
+    assert found.detail == (
+        "test | fold 1: anna; also exact_duplicate_across_border, perceptual_duplicate_across_border"
+    )
+    out = summarise([found], clean, {})
+    assert out["leaks"] == 1 and [out[check] for check in CHECKS[:4]] == [1, 1, 1, 0]
+
+
+def test_every_membership_is_audited(clean: pd.DataFrame) -> None:
+    clean["intake_group"] = ["000", "000|003", *[""] * 4, "003", "005", *[""] * 4]
+    (found,) = leaks(clean, "group_across_border")  # the second source of row 1, in fold 0
+    assert (found.path_a, found.path_b, found.detail) == ("1.jpg", "6.jpg", "test | fold 0: 003")
+
+
+def test_advice_names_only_what_would_change_something(clean: pd.DataFrame) -> None:
+    rows = clean.assign(given_split=["test"] * 4 + ["train"] * 8)
+    split, audit = ({"phash_bits": 6, "find_copies": False, "use_embedding": False} for _ in range(2))
+    joins = settings_that_join(split, audit)
+    assert joins == {CHECKS[3]: "split.find_copies: true", CHECKS[4]: "split.use_embedding: true"}
+    everything = {"phash_bits": 4, "find_copies": True, "use_embedding": True}
+    assert settings_that_join(everything, audit) == {CHECKS[2]: "split.phash_bits: 6"}
+    found = [
+        Finding(CHECKS[3], f"{a}.jpg", f"{b}.jpg", "", (CHECKS[3],), (CHECKS[3],)) for a, b in ((0, 4), (1, 5), (6, 9))
+    ]
+    own = "the data's own split parts 2 of them: leave out one image of each, or split.use_given: false draws another"
+    assert advise(found, rows, joins=joins, use_given=True) == f"split.find_copies: true would join 1 of them; {own}"
+    assert advise(found, rows, joins=joins, use_given=False) == "split.find_copies: true would join 3 of them"
+    assert advise(found, rows, joins={}, use_given=True) == own
+    assert advise(found, rows, joins={}, use_given=False) == ""  # it is all on already
+
+
+def test_no_leak_says_what_it_could_know(clean: pd.DataFrame) -> None:
+    out = summarise([], clean, {})
+    assert (out["images_with_group"], out["warnings"]) == (0, 1)
+    assert what_it_could_know(out).startswith("but no image has a group of its own")
+    named = clean.assign(intake_group=["anna", *[""] * 11], group=["anna", "alone", *clean["group"][2:]])
+    out = summarise([], named, {})
+    assert (out["images_with_group"], out["groups_of_one"], out["warnings"]) == (1, 2, 0)
+    assert what_it_could_know(out) == "1 images have a group of their own, 2 groups have one image"
 
 
 def test_a_label_conflict_names_one_path_of_each_label(clean: pd.DataFrame) -> None:
@@ -197,12 +320,16 @@ def test_a_test_set_of_one_class_is_no_leak(clean: pd.DataFrame) -> None:
 
 def test_summary_and_table(clean: pd.DataFrame) -> None:
     clean.loc[11, "group"] = "g0"
+    clean["intake_group"] = ["g0", *clean["group"][1:11], ""]
     found = leaks(clean, "group_across_border")
-    out = summarise(found, clean, {"probe": 0.5})
+    out = summarise(found, clean, {"probe": 0.5}, dropped=3)
     assert out == {"leaks": 1} | dict.fromkeys(CHECKS, 0) | {"group_across_border": 1, "probe": 0.5} | {
         "images": 12,
         "fakes": 6,
         "groups": 6,
+        "groups_of_one": 1,
+        "images_with_group": 11,
+        "images_dropped": 3,
         "test_images": 4,
         "source_overlap": 0,
         "source_overlap_test_share": 0.0,
@@ -220,6 +347,7 @@ def test_shortcuts_are_counted_and_the_worst_named(clean: pd.DataFrame) -> None:
     """One interval lies above .55, another probe has the higher AUC, and one was not run."""
     probes = {"probe_thumbnail_auc": 0.7, "probe_thumbnail_auc_low": 0.6, "probe_thumbnail_auc_high": 0.8}
     probes |= {"probe_size_auc": 0.72, "probe_size_auc_low": 0.5, "probe_size_auc_high": 0.9}
+    clean["intake_group"] = clean["group"]
     out = summarise([], clean, probes | {"probe_nearest_neighbour_auc": None, "probe_nearest_neighbour_auc_low": None})
     assert of_audit(out) == {"leaks": 0, "warnings": 1, "worst_probe": "size", "worst_probe_auc": 0.72}
 
@@ -280,6 +408,23 @@ def test_the_stage_passes_a_clean_set_and_stops_a_leak(tmp_path: Path) -> None:
 
     done = audit(tmp_path, data, fail="false")  # on the user's own word
     assert done.exit_code == 0 and (out / "audit.ok").exists()
+
+
+def test_the_stage_says_what_no_leak_is_worth_and_looks_at_no_dropped_image(tmp_path: Path) -> None:
+    data = make_tiny(tmp_path, count=24, groups=8, folds=2, size=32)
+    done = audit(tmp_path, data)
+    assert done.stderr.strip().endswith(
+        "0 leaks in 24 images and 8 groups; 24 images have a group of their own, 0 groups have one image"
+    )
+    write_table(data.images_file, data.images.assign(group=""))
+    folds = pd.read_csv(data.folds_file, dtype=str, keep_default_na=False)
+    folds.loc[0, ["role", "fold"]] = "dropped", ""
+    write_table(data.folds_file, folds)
+    done = audit(tmp_path, data)
+    assert "0 leaks in 23 images and 8 groups; but no image has a group of its own" in done.stderr
+    metrics = json.loads((tmp_path / "out" / "details" / "audit.json").read_text())
+    assert (metrics["images"], metrics["images_dropped"], metrics["images_with_group"]) == (23, 1, 0)
+    assert metrics["warnings"] >= 1
 
 
 def test_the_stage_leaves_no_ok_when_tables_do_not_fit(tmp_path: Path, tiny: Tiny) -> None:

@@ -291,6 +291,12 @@ def test_groups_that_share_a_cluster_become_one() -> None:
     assert join_groups(["1", "b"], ["2", "1"]) == ["1", "b"]
 
 
+def test_an_image_of_several_groups_joins_them() -> None:
+    assert join_groups(["000|003", "003|005", "007", "005", ""], list("12345")) == ["000", "000", "007", "000", ""]
+    # Near-duplicates chain on: 007 is near a picture of 003.
+    assert join_groups(["000|003", "003", "007"], ["1", "2", "2"]) == ["000", "000", "000"]
+
+
 rows = st.lists(st.tuples(st.sampled_from(["", "", "p", "q", "r", "s"]), st.sampled_from("abcdef")), max_size=14)
 
 

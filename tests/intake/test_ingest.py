@@ -163,6 +163,46 @@ def test_the_same_bytes_in_conflict_are_an_error(tmp_path: Path, column: str, va
         run(listed, tmp_path)
 
 
+def test_every_image_in_conflict_is_counted_and_listed(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    write_pictures(root, 8, groups=4, size=32)
+    rows = [f"{i:04d}.jpg,{i % 2},train\n" for i in range(8)]
+    for i in range(3):  # three exact copies across the given split, one of them under another label too
+        (root / f"copy{i}.jpg").write_bytes((root / f"{i:04d}.jpg").read_bytes())
+        rows.append(f"copy{i}.jpg,{i % 2 if i else 1},test\n")
+    (root / "labels.csv").write_text("path,label,split\n" + "".join(rows))
+    (tmp_path / "params.yaml").write_text(PARAMS.format(root=root, max_rejected=0))
+    images, rejected = tmp_path / "images.csv", tmp_path / "rejected.csv"
+    done = CliRunner().invoke(
+        runpy.run_path(str(STAGES / "ingest.py"))["main"],
+        ["--params", str(tmp_path / "params.yaml"), "--out", str(images), "--rejected", str(rejected)],
+    )
+    assert done.exit_code == 1 and not images.exists()
+    last = done.stderr.strip().splitlines()[-1]
+    assert "two labels: 0000.jpg (label 0) and copy0.jpg (label 1); 1 such images in all" in last
+    assert "3 such images in all" in last and last.endswith(f"; all are in {rejected}")
+    listed = pd.read_csv(rejected)
+    assert list(listed.columns) == ["path", "reason"]
+    splits = listed[listed["reason"].str.contains("two given splits")]
+    assert list(splits["path"]) == ["0000.jpg", "0001.jpg", "0002.jpg", "copy0.jpg", "copy1.jpg", "copy2.jpg"]
+    assert list(splits["reason"])[1] == (
+        "the same image under two given splits: 0001.jpg (given_split train) and copy1.jpg (given_split test)"
+    )
+    assert list(listed["path"][listed["reason"].str.contains("two labels")]) == ["0000.jpg", "copy0.jpg"]
+
+
+def test_a_forgery_that_is_listed_twice_is_of_all_its_people_and_makes_none_one(tmp_path: Path) -> None:
+    for name, seed in (("a.jpg", 0), ("b.jpg", 0), ("c.jpg", 1), ("d.jpg", 2)):
+        picture(seed).save(tmp_path / name)
+    listed = listing(("a.jpg", 1), ("b.jpg", 1), ("c.jpg", 0), ("d.jpg", 0))
+    intake = run(listed.assign(group=["000|003", "000|005", "003", "005"]), tmp_path)
+    assert dict(zip(intake.images["path"], intake.images["group"], strict=True)) == {
+        "a.jpg": "000|003|005",
+        "c.jpg": "003",
+        "d.jpg": "005",
+    }
+
+
 def test_bytes_do_not_depend_on_workers_or_order(tmp_path: Path) -> None:
     write_pictures(tmp_path / "p", 24, groups=6, size=32)
     listed = read_layout(tmp_path / "p", Layout("csv")).rows

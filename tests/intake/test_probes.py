@@ -24,9 +24,11 @@ from ffdi.intake.probes import (
     fact_features,
     file_facts,
     inverted_labels,
+    inverted_sides,
     probe_shortcuts,
     warnings,
 )
+from ffdi.intake.tables import sides
 
 
 def probe(rows: pd.DataFrame, seen: Path | Examined, **changes: Any) -> dict[str, Any]:
@@ -388,6 +390,54 @@ def test_labels_turned_round_are_seen(strength: float, seed: int) -> None:
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 def test_right_labels_are_left_alone(strength: float, seed: int) -> None:
     assert inverted(*two_splits(strength, False, seed=seed)) == ""
+
+
+def on_sides(rows: pd.DataFrame, turned: str = "") -> pd.DataFrame:
+    """Drawn: three eighths are test, the rest are three folds; the labels of one side are turned round."""
+    test, number = rows["given_split"] == "test", np.arange(len(rows))
+    drawn = rows.assign(role=np.where(test, "test", "train"), fold=np.where(test, -1, number % 3), given_split="")
+    return drawn.assign(label=np.where(sides(drawn) == turned, 1 - rows["label"], rows["label"]))
+
+
+def turned_sides(rows: pd.DataFrame, examined: Examined) -> list[str]:
+    return inverted_sides(rows, examined, resamples=200, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("turned", ["test", "fold 1"])
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+def test_a_side_that_is_turned_round_is_named(strength: float, turned: str, seed: int) -> None:
+    rows, examined = two_splits(strength, False, seed=seed, count=400)
+    assert inverted(on_sides(rows, turned), examined) == ""  # no split is given
+    (says,) = turned_sides(on_sides(rows, turned), examined)
+    assert says.startswith("file facts tells fake at AUC ") and says.endswith(f" from there to {turned}")
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("strength", [0.0, 0.6, 1.0])
+def test_sides_of_right_labels_are_left_alone(strength: float, seed: int) -> None:
+    rows, examined = two_splits(strength, False, seed=seed)
+    assert turned_sides(on_sides(rows), examined) == []
+
+
+def test_where_labels_are_right_a_side_costs_one_fit_for_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, examined = two_splits(1.0, False)
+    fits, make = [], probes._model
+    monkeypatch.setattr(probes, "_model", lambda: fits.append(1) or make())
+    monkeypatch.setattr(probes, "cross_validated_scores", None)  # to look closely is an error now
+    bright = Examined(
+        examined.facts,
+        examined.thumbnails // 2 + 99 * on_sides(rows)["label"].to_numpy(np.uint8)[:, None],
+        examined.sketches,
+    )
+    assert turned_sides(on_sides(rows), bright) == [] and len(fits) == 2 * 4
+
+
+def test_a_side_of_one_class_turns_nothing_round() -> None:
+    rows, examined = two_splits(1.0, False)
+    turned = on_sides(rows, "fold 1")
+    assert turned_sides(turned, examined) != []
+    assert turned_sides(turned.assign(label=np.where(sides(turned) == "fold 1", 1, turned["label"])), examined) == []
 
 
 @pytest.mark.parametrize("turned", [False, True])

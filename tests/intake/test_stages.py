@@ -108,7 +108,7 @@ def test_a_copy_is_joined_or_stops_the_audit(work: Path) -> None:
     (work / "params.yaml").write_text(PARAMS.format(root=work / "faces", find_copies="false"))
     said = run("audit", "--findings", "found.csv", "--ok", "audit.ok", cwd=work, code=1)
     last = said.strip().splitlines()[-1]
-    assert "augmented_copy_across_border" in last and last.endswith("split.find_copies would join copies")
+    assert "augmented_copy_across_border" in last and last.endswith("; split.find_copies: true would join 1 of them")
     found = pd.read_csv(work / "found.csv")
     assert {"Fake/x_g99.jpg", "Fake/pic 3_g1.jpg"} == {*found["path_a"], *found["path_b"]}
     assert not (work / "audit.ok").exists()
