@@ -130,12 +130,12 @@ def _has_plugin(name: str) -> bool:
     """Whether the plugin of a format that Pillow does not read is here, and loaded."""
     try:
         if name == "HEIF":
-            from pillow_heif import HeifImagePlugin as plugin
+            import pillow_heif.HeifImagePlugin
         else:
-            import pillow_jxl as plugin
+            import pillow_jxl  # noqa: F401
     except ImportError:
         return False
-    return plugin is not None and name in Image.OPEN
+    return name in Image.OPEN
 
 
 def _decoded(data: bytes, max_pixels: int, heard: bool) -> Image.Image:
