@@ -130,7 +130,7 @@ def _has_plugin(name: str) -> bool:
     """Whether the plugin of a format that Pillow does not read is here, and loaded."""
     try:
         if name == "HEIF":
-            import pillow_heif.HeifImagePlugin
+            import pillow_heif.HeifImagePlugin  # noqa: F401
         else:
             import pillow_jxl  # noqa: F401
     except ImportError:
