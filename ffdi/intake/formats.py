@@ -89,15 +89,15 @@ def _boxed(data: bytes) -> str:
 
 
 def jxl_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of a JPEG XL as its first bits say; (0, 0) where they are not there.
+    """(width, height) of a JPEG XL as its first bits say; UnreadableImage where they are not there.
 
     Its plugin says so too, but only when it has decoded all of it.
     """
-    box = max(data.find(b"jxlc", 0, 4096), data.find(b"jxlp", 0, 4096))
-    start = data.find(_JXL, max(box, 0)) + len(_JXL)
+    box = max(data.find(b"jxlc"), data.find(b"jxlp"), 0)
+    start = data.find(_JXL, box) + len(_JXL)
     bits = _Bits(int.from_bytes(data[start : start + 12], "little"))
-    if len(data) < start + 12:
-        return 0, 0
+    if start < len(_JXL) or len(data) < start + 2:
+        raise UnreadableImage("damaged: a JPEG XL without a picture")
     small = bits.take(1)
 
     def length() -> int:

@@ -15,7 +15,6 @@ import io
 import stat
 import warnings
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +129,10 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
 def _has_plugin(name: str) -> bool:
     """Whether the plugin of a format that Pillow does not read is here, and loaded."""
     try:
-        for module in {"HEIF": ("pillow_heif", "pillow_heif.HeifImagePlugin"), "JXL": ("pillow_jxl",)}[name]:
-            import_module(module)
+        if name == "HEIF":
+            import pillow_heif.HeifImagePlugin  # noqa: F401
+        else:
+            import pillow_jxl  # noqa: F401
     except ImportError:
         return False
     return name in Image.OPEN
