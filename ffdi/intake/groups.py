@@ -78,10 +78,29 @@ def add_groups(
             raise InputError(
                 f"data.group: {pattern} names no group in any of {len(rows)} paths, such as {paths[rows[0]]}"
             )
+    said = _second_sources([out[row] for row in rows], [paths[row] for row in rows])
     missed = [paths[row] for row in rows if not out[row]]
     if not missed:
-        return out, []
+        return out, said
     line = f"data.group names no group in {len(missed)} of {len(rows)} paths, such as {', '.join(missed[:_EXAMPLES])}"
     if len(missed) > max_ungrouped * len(rows):
         raise InputError(f"{line}: more than data.max_ungrouped = {max_ungrouped:g}")
-    return out, [line]
+    return out, [*said, line]
+
+
+def _second_sources(cells: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """A line to say where a folder or file is called after an image's group and another one, as 000_001: a forgery of both?"""
+    known = {cell for cell in cells if cell}
+    found = []
+    for cell, path in zip(cells, paths, strict=True):
+        if not cell or SEPARATOR in cell:
+            continue
+        for part in path.split("/"):
+            words = re.split(r"[^0-9A-Za-z]+", part)
+            if cell in words and (other := next((w for w in words if w != cell and w in known), "")):
+                found.append(f"{path} ({cell}, and {other})")
+                break
+    if not found:
+        return []
+    cure = "if both are sources, data.group must name both: (?P<group2>...)"
+    return [f"{len(found)} of {len(cells)} paths name a second group, such as {', '.join(found[:_EXAMPLES])}: {cure}"]

@@ -456,6 +456,16 @@ def test_a_path_names_several_groups(tmp_path: Path) -> None:
         assert dict(zip(rows["path"], rows["group"], strict=True)) == due
 
 
+def test_a_second_source_that_the_pattern_leaves_out_is_said(tmp_path: Path) -> None:
+    touch(tmp_path, "real/000/000.png", "real/001/001.png", "fake/000_001/001.png", "fake/001_777/000.png")
+    one = r"/(?P<group>\d{3})(_\d{3})?/"
+    (line,) = read_layout(tmp_path, Layout("imagefolder", group=one)).said
+    # 777 is nobody's; a frame's number stands in a part of its own.
+    assert line.startswith("1 of 4 paths name a second group, such as fake/000_001/001.png (000, and 001): ")
+    both = r"/(?P<group>\d{3})(_(?P<group2>\d{3}))?/"
+    assert read_layout(tmp_path, Layout("imagefolder", group=both)).said == []
+
+
 def test_a_cell_of_the_column_group_holds_several(tmp_path: Path) -> None:
     rows, _ = read(table(tmp_path, "path,label,group\na.jpg,1,b | a|b\nb.jpg,0,|\nc.jpg,0,b\n"), "csv")
     assert list(rows["group"]) == ["a|b", "", "b"]
