@@ -119,15 +119,12 @@ def _joining(rows: Sequence[tuple[str, str]], most: float) -> set[tuple[str, str
         return name
 
     out = set()
-    for (cell, split), images in sorted(
-        count.items(), key=lambda item: (len(split_names(item[0][0])) > 1, -item[1], item)
-    ):
+    singles_first = sorted(count.items(), key=lambda item: (len(split_names(item[0][0])) > 1, -item[1], item))
+    for (cell, split), images in singles_first:
         names = split_names(cell)
         tops = sorted({top(name) for name in names})
-        total, held = (
-            sum(size[t] for t in tops) + images,
-            set[str]().union({split} - {""}, *(splits.get(t, set()) for t in tops)),
-        )
+        total = sum(size[t] for t in tops) + images
+        held = set[str]().union({split} - {""}, *(splits.get(t, set()) for t in tops))
         if len(names) > 1 and (total > most or len(held) > 1):
             continue
         for t in tops:
