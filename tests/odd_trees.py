@@ -1,0 +1,209 @@
+"""What lies in folders as people have them, and what becomes of each: the tests' list, and two tables of docs/data.md.
+
+`python tests/odd_trees.py` writes the tables anew.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from odd_files import DOCS, encoded, jpeg
+from PIL import Image
+
+BEGIN, NAMES, END = (
+    "<!-- from tests/odd_trees.py -->",
+    "<!-- names from tests/odd_trees.py -->",
+    "<!-- end of trees -->",
+)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A kind of thing on disk: `given` and `becomes` are its row.
+
+    `plant` puts it beside real/a.jpg and fake/b.jpg, which are read in any case. Of what it planted, `read` and
+    `rejected` are paths, `skipped` are (path, reason). With `listed`, lines of a label file, the layout is csv.
+    """
+
+    given: str
+    becomes: str
+    plant: Callable[[Path], None]
+    read: Sequence[str] = ()
+    rejected: Sequence[str] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    listed: Callable[[Path], Sequence[str]] | None = None
+
+
+def files(*paths: str) -> Callable[[Path], None]:
+    """Pictures at these paths, no two alike, whatever their suffix."""
+
+    def plant(root: Path) -> None:
+        for path in paths:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            picture = Image.fromarray(np.random.default_rng(list(path.encode())).integers(0, 255, (8, 8, 3), np.uint8))
+            (root / path).write_bytes(jpeg(picture))
+
+    return plant
+
+
+def link(path: str, target: str, *paths: str) -> Callable[[Path], None]:
+    """A link at `path`, and pictures at `paths`."""
+
+    def plant(root: Path) -> None:
+        files(*paths)(root)
+        (root / path).symlink_to(target)
+
+    return plant
+
+
+def odd_things(root: Path) -> None:
+    files("fake/more.zip", "fake/clip.mp4")(root)
+    os.mkfifo(root / "fake" / "pipe.jpg")
+    (root / "fake" / "none").mkdir()
+
+
+def mask(root: Path) -> None:
+    halves = Image.fromarray(np.repeat(np.uint8([0, 255]), 128).reshape(16, 16))
+    (root / "fake" / "m.png").write_bytes(encoded("PNG", halves))
+
+
+TREES = [
+    Tree(
+        "a file with an image's suffix, in any case: `.jpg .jpeg .jpe .jfif .mpo .png .webp .bmp .gif .tif .tiff .ppm "
+        ".pgm .jp2 .avif .heic .heif .jxl`",
+        "an image: read, or rejected with a reason",
+        files("fake/c.JPG", "fake/d.jfif", "fake/e.mpo"),
+        read=("fake/c.JPG", "fake/d.jfif", "fake/e.mpo"),
+    ),
+    Tree(
+        "another suffix, such as `.jpg_large` or `.jpg?w=800`, or none",
+        "passed over; the three commonest are said",
+        files("fake/c.jpg_large", "fake/d.jpg?w=800", "fake/e"),
+        skipped={
+            "fake/c.jpg_large": "suffix .jpg_large",
+            "fake/d.jpg?w=800": "suffix .jpg?w=800",
+            "fake/e": "no suffix",
+        },
+    ),
+    Tree(
+        "hidden files and folders; `.DS_Store`, `Thumbs.db`, `desktop.ini`, `._*`, `__MACOSX`, `@eaDir` and their like",
+        "passed over, file by file",
+        files("fake/.c.jpg", ".git/d.jpg", "fake/Thumbs.db", "__MACOSX/fake/b.jpg"),
+        skipped={
+            "fake/.c.jpg": "hidden",
+            ".git/d.jpg": "hidden",
+            "fake/Thumbs.db": "system file",
+            "__MACOSX/fake/b.jpg": "system file",
+        },
+    ),
+    Tree(
+        "an archive (each is named) or a video inside; what is no regular file; an empty folder",
+        "passed over",
+        odd_things,
+        skipped={
+            "fake/more.zip": "archive",
+            "fake/clip.mp4": "video",
+            "fake/pipe.jpg": "no regular file",
+            "fake/none/": "empty folder",
+        },
+    ),
+    Tree(
+        "folders of masks, landmarks, keypoints, heat maps, segmentations and thumbnails (layout `imagefolder`)",
+        "passed over: `12 images in folders called masks`. `data.exclude` has other patterns of folder names; `[]` takes "
+        "all",
+        files("fake/masks/c.png", "fake/0/Landmarks/d.jpg"),
+        skipped={
+            "fake/masks/c.png": "in a folder called masks",
+            "fake/0/Landmarks/d.jpg": "in a folder called Landmarks",
+        },
+    ),
+    Tree("a picture of nothing but two grey levels", "rejected: a mask", mask, rejected=("fake/m.png",)),
+    Tree(
+        "a link to a file inside the root", "read", link("fake/c.jpg", "../.d/c.jpg", ".d/c.jpg"), read=("fake/c.jpg",)
+    ),
+    Tree(
+        "a link to a folder inside the root",
+        "followed where the folder is not read anyway, as one in a hidden folder is not; else passed over as a twin or "
+        "a loop",
+        link("fake/more", "../.d", ".d/c.jpg"),
+        read=("fake/more/c.jpg",),
+    ),
+    Tree(
+        "a link that leads out of the root, or to nothing",
+        "passed over; a label file that names one is an error",
+        link("fake/c.jpg", "/etc/hostname"),
+        skipped={"fake/c.jpg": "link that leads out"},
+    ),
+    Tree(
+        "an image that the label file does not list",
+        "passed over, and counted on its own; the label file is in the list too",
+        files("fake/c.jpg"),
+        skipped={"fake/c.jpg": "not listed in labels.csv", "labels.csv": "table of labels"},
+        listed=lambda root: (),
+    ),
+]
+
+NFC, NFD = (unicodedata.normalize(form, "fake/josé.jpg") for form in ("NFC", "NFD"))
+SPELLINGS = [
+    Tree("Unicode in another normal form, as a Mac's", "read", files(NFD), read=(NFD,), listed=lambda root: (NFC,)),
+    Tree("backslashes", "read", files("fake/0/c.jpg"), read=("fake/0/c.jpg",), listed=lambda root: (r"fake\0\c.jpg",)),
+    Tree(
+        "`./`, doubled slashes",
+        "read",
+        files("fake/c.jpg"),
+        read=("fake/c.jpg",),
+        listed=lambda root: ("./fake//c.jpg",),
+    ),
+    Tree(
+        "an absolute path below the root",
+        "read",
+        files("fake/c.jpg"),
+        read=("fake/c.jpg",),
+        listed=lambda root: (f"{root}/fake/c.jpg",),
+    ),
+    Tree(
+        "another case, of the suffix or of all",
+        "read, unless the file is another row's",
+        files("fake/c.JPG"),
+        read=("fake/c.JPG",),
+        listed=lambda root: ("fake/c.jpg",),
+    ),
+    Tree(
+        "no suffix, or another image's",
+        "read, unless the file is another row's",
+        files("fake/c.jpg", "fake/d.jpg"),
+        read=("fake/c.jpg", "fake/d.jpg"),
+        listed=lambda root: ("fake/c", "fake/d.png"),
+    ),
+    Tree(
+        "a name that two files fit, or none",
+        "rejected, with the closest name on disk",
+        files("fake/c.jpg", "fake/c.png"),
+        rejected=("fake/c", "fake/cc.jpg"),
+        skipped={"fake/c.jpg": "not listed in labels.csv", "fake/c.png": "not listed in labels.csv"},
+        listed=lambda root: ("fake/c", "fake/cc.jpg"),
+    ),
+]
+
+
+def in_docs(text: str) -> str:
+    """docs/data.md with the tables between their marks."""
+    for begin, heads, trees in (
+        (BEGIN, "| on disk | becomes |", TREES),
+        (NAMES, "| the listed name has | becomes |", SPELLINGS),
+    ):
+        before, rest = text.split(f"{begin}\n")
+        rows = [f"| {tree.given} | {tree.becomes} |" for tree in trees]
+        text = "\n".join((f"{before}{begin}", heads, "| --- | --- |", *rows, END)) + rest.split(END, 1)[1]
+    return text
+
+
+if __name__ == "__main__":
+    DOCS.write_text(in_docs(DOCS.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.stdout.write(f"{DOCS}: {len(TREES) + len(SPELLINGS)} rows\n")
