@@ -111,7 +111,7 @@ class Speed:
         """Reading, decoding, resizing and rendering the views, on every core."""
 
         b = self.prefix.backbone
-        decoder = Decoder(b, max_pixels=MAX_PIXELS)
+        decoder = Decoder(b, max_pixels=MAX_PIXELS, heard=True)
 
         def one(rows: list[tuple[str, int]]) -> int:
             return len(view_images(rows, self.files, root=self.root, backbone=b, decoder=decoder))

@@ -207,7 +207,7 @@ def speed_of_extraction(bench: Bench) -> Rows:
     for name, share in zip(bench.networks[:2], (1, 1) if bench.quick else (1, 2), strict=True):
         small = table.head(len(table) // share)
         prefix = lab.prefix(name)
-        decoder = Decoder(prefix.backbone, max_pixels=MAX_PIXELS)
+        decoder = Decoder(prefix.backbone, max_pixels=MAX_PIXELS, heard=True)
         rows = plan_rows(list(small["image_id"]), list(small["role"]), prefix.backbone.view_count)
         blocks = [rows[at : at + 32] for at in range(0, len(rows), 32)]
         started = time.perf_counter()

@@ -72,7 +72,7 @@ def main() -> None:
     plan = plan_rows(list(rows["image_id"]), list(rows["role"]), backbone.view_count)
     files = image_files(rows)
     limits = {"root": root, "max_pixels": params.data.max_pixels}
-    decoder = Decoder(backbone, max_pixels=params.data.max_pixels)
+    decoder = Decoder(backbone, max_pixels=params.data.max_pixels, heard=True)
 
     def prefix() -> Prefix:
         return load_prefix(backbone, chosen.weights)
