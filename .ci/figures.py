@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ffdi.evaluation.below_chance import keys_below
 from ffdi.evaluation.headline import NOT_RECIPES
 from ffdi.metrics import FPR_POINTS, class_metrics, roc_points
 
@@ -130,7 +131,10 @@ def _of_file(rule: _Rule) -> Iterator[str]:
     old, new = rule.old, rule.new
     for key in sorted(set(old) | set(new)):
         base = key.removesuffix("_reason")
-        if key not in old or key not in new:
+        if key.startswith("below_chance"):  # follows from intervals of the same file, each of which has its own rule
+            if not (_marked(old) and _marked(new)):
+                yield f"{key}: recorded {old.get(key)!r}, now {new.get(key)!r}"
+        elif key not in old or key not in new:
             if not (key.endswith("_reason") and rule.may_be_null(base)):
                 yield f"{key}: only in one of the two"
         elif old[key] != new[key]:
@@ -140,6 +144,12 @@ def _of_file(rule: _Rule) -> Iterator[str]:
                     yield f"{key}: recorded {old[key]:.6g}, now {new[key]:.6g}; may be {low:.6g} to {high:.6g}"
             elif not (rule.may_turn(key) or (None in (old[key], new[key]) and rule.may_be_null(key))):
                 yield f"{key}: recorded {old[key]!r}, now {new[key]!r}"
+
+
+def _marked(metrics: Metrics) -> bool:
+    """Whether a file says of its AUCs below chance what its own intervals say."""
+    found = keys_below(dict(metrics))
+    return metrics.get("below_chance") == len(found) and metrics.get("below_chance_at", "") == ", ".join(found)
 
 
 @dataclass(frozen=True)
@@ -276,8 +286,10 @@ class _Rule:
         if whole is None:
             return None
         table = self.made.scores[self.name]
-        if key.startswith("val_auc"):
+        if validated := re.match(r"val_auc|fold_(\d+)_val_auc", key):
             oof = self.made.oof.get(self.name)
+            if oof is not None and "fold" in oof and (fold := validated[1]):
+                oof = oof[oof["fold"] == int(fold)]
             return None if oof is None else _sample(oof, "score", ELSEWHERE * whole.reach)
         for column in table.columns[3:]:
             if column.startswith("fold_"):

@@ -147,6 +147,23 @@ def test_ranks_differ_by_pairs_that_are_close(made: Figures) -> None:
     assert differs(made, auc=0.49) == ["one: auc: recorded 0.49, now 1; may be 0.5 to 1.5"]
 
 
+def test_a_fold_is_ranked_by_its_own_validation_images(made: Figures) -> None:
+    """Each fold has four pairs, of which two may change places; both folds together would have sixteen."""
+    folds = pd.DataFrame({"fold": [0] * 4 + [1] * 4, "label": [0, 0, 1, 1] * 2, "score": [0.1, 0.2, 0.8, 0.9] * 2})
+    made.oof["one"] = folds  # type: ignore[index]
+    made.metrics["one"]["fold_1_val_auc"] = 1.0  # type: ignore[index]
+    assert differs(made, fold_1_val_auc=0.5) == []
+    assert differs(made, fold_1_val_auc=0.49) == ["one: fold_1_val_auc: recorded 0.49, now 1; may be 0.5 to 1.5"]
+
+
+def test_what_lies_below_chance_follows_from_the_intervals(made: Figures) -> None:
+    below = {"auc": 0.4, "auc_low": 0.3, "auc_high": 0.499, "below_chance": 1, "below_chance_at": "auc"}
+    made.metrics["one"].update(below)  # type: ignore[attr-defined]
+    assert differs(made, auc_high=0.501, below_chance=0, below_chance_at=...) == []
+    for wrong in ({"below_chance": 2}, {"below_chance_at": "fold_0_auc"}, {"below_chance": ...}):
+        assert differs(made, **wrong), wrong
+
+
 def test_ranks_of_many_images_differ_by_a_hundredth() -> None:
     """No pair of 100 reals and 100 fakes is close, and one of them is a ten thousandth."""
     scores = pd.DataFrame({"image_id": [f"{i:03}" for i in range(200)], "label": [0] * 100 + [1] * 100})
