@@ -1,8 +1,8 @@
 """What else says which class an image is of: words in its path and in other columns, compared with the labels.
 
 Tables in which 1 means real are public and well known. A source of evidence counts only where it can tell: it names
-both classes, or the rows have one label only. So neither the folder deepfakes/ above everything nor a column that names
-what a fake was made of contradicts anything.
+both classes, or the rows have one label only, or folders name one class and hold all rows of one label and no other. So
+neither the folder deepfakes/ above everything nor a column that names what a fake was made of contradicts anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TRUTHS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no
 _MOST_WORDS = 4  # of a cell: a longer text is no name of a class
 _EXAMPLES = 3
 _NAMES = ("real", "fake")
-_FILE_NAMES = "the file names"
+_FOLDERS, _FILE_NAMES = "the folder names", "the file names"
 _Named = Sequence[int | None]  # for each row the class that a source names, if it does
 
 
@@ -48,13 +48,15 @@ def check_labels(rows: Labelled) -> list[str]:
     Raises InputError, with counts and three examples, where labels contradict the evidence and the user has not said
     what they mean. File names stop only where most of them contradict, for fakes may bear the name of their source.
     """
+    in_table = rows.inner is rows.paths  # not where a class folder gave the label: below one all names are possible
     told: list[str] = []
     stops = turned = False
     examples: list[str] = []
     for source, named in _sources(rows):
         wrong = [i for i, (n, label) in enumerate(zip(named, rows.labels, strict=True)) if n is not None and n != label]
         known = len(named) - list(named).count(None)
-        if not wrong or not _can_tell(named, rows.labels):
+        telling = _can_tell(named, rows.labels) or (source == _FOLDERS and in_table and _parts(named, rows.labels))
+        if not wrong or not telling:
             continue
         told.append(f"{source} in {len(wrong)} row{'s' * (len(wrong) != 1)} ({known - len(wrong)} agree)")
         most = 2 * len(wrong) > known
@@ -80,7 +82,7 @@ def check_labels(rows: Labelled) -> list[str]:
 
 def _sources(rows: Labelled) -> Iterator[tuple[str, _Named]]:
     folders = _folder_classes(rows.inner)
-    yield "the folder names", folders
+    yield _FOLDERS, folders
     stems = (path.rpartition("/")[2].rpartition(".")[0] for path in rows.inner)
     yield _FILE_NAMES, [class_of(s) if named is None else None for s, named in zip(stems, folders, strict=True)]
     for header, column in rows.columns.items():
@@ -90,6 +92,12 @@ def _sources(rows: Labelled) -> Iterator[tuple[str, _Named]]:
 
 def _can_tell(named: _Named, labels: Sequence[int]) -> bool:
     return set(named) >= {0, 1} or len(set(labels)) == 1
+
+
+def _parts(named: _Named, labels: Sequence[int]) -> bool:
+    """Whether all rows of one label are named and none of the other: celeba_real/ beside stylegan/."""
+    pairs = set(zip((n is not None for n in named), labels, strict=True))
+    return len(pairs) == 2 and len({label for _, label in pairs}) == 2 and len({is_named for is_named, _ in pairs}) == 2
 
 
 def _folder_classes(paths: Sequence[str]) -> list[int | None]:

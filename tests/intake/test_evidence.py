@@ -55,6 +55,9 @@ TURNED = [
     ("path,label,real", [("{}.jpg", "1,1"), ("{}.png", "0,0")]),
     # below a class folder stand both the source and the fake: what names the same in a whole path counts
     ("path,label", [("fake/original/{}.jpg", 0), ("fake/resized/{}.jpg", 0), ("real/original/{}.jpg", 1)]),
+    # one class alone is named, by the folders of one label alone
+    ("path,label", [("celeba_real/{}.jpg", 1), ("stylegan/{}.jpg", 0)]),
+    ("path,label", [("a/deepfakes/{}.jpg", 0), ("a/celebs/{}.jpg", 1), ("b/celebs/{}.jpg", 1)]),
     # one label only
     ("path,label", [("real/{}.jpg", 1)]),
     ("path,label,class", [("{}.jpg", "0,fake")]),
@@ -86,6 +89,7 @@ NO_CONTRADICTION = [
     ("path,label", [("deepfakes/real/{}.jpg", 0), ("deepfakes/fake/{}.jpg", 1)]),
     ("path,label", [("deepfakes/celebs/{}.jpg", 0), ("deepfakes/real/{}.jpg", 0), ("deepfakes/fake/{}.jpg", 1)]),
     ("path,label", [("real-vs-fake/train/real/{}.jpg", 0), ("real-vs-fake/train/fake/{}.jpg", 1)]),
+    ("path,label", [("from_real/{}.jpg", 1), ("gan/{}.jpg", 1), ("celebs/{}.jpg", 0)]),  # a folder of some fakes
     ("path,label", [("x/real_{}_fake.jpg", 1), ("x/real_{}.jpg", 0)]),  # two words
     ("path,label", [("a/real_{}.jpg", 1), ("b/real_{}.jpg", 0)]),  # a fake is called as its source
     ("path,label", [("fake/real_{}.jpg", 1), ("fake/fake_{}.jpg", 1), ("real/real_{}.jpg", 0)]),  # folders tell
@@ -165,6 +169,7 @@ def test_what_stands_below_a_class_folder_is_compared_with_it(tmp_path: Path, pa
         ("fake/real_1.jpg", "real/real_1.jpg"),
         ("manipulated_sequences/Deepfakes/c23/a.jpg", "original_sequences/youtube/c23/a.jpg"),
         ("train/fake/real_1_fake.jpg", "train/real/1.jpg"),
+        ("fake/original/a.jpg", "real/photos/a.jpg"),  # what the fakes were made of
     ],
 )
 def test_class_folders_with_other_words_below_them(tmp_path: Path, paths: tuple[str, ...]) -> None:
