@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from ffdi.intake.duplicates import HashIndex, Pairs, components, spanning_forest
 from ffdi.intake.images import open_image, read_image
@@ -37,6 +37,8 @@ _SIDES = (0.975, 0.95, 0.925, 0.9, 0.875, 0.85, 0.825, 0.8)
 _STEP = 0.025  # between crops, of the image's side
 _ANGLES = tuple(angle for angle in range(-20, 21, 2) if angle)
 _EXPOSURES = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0)  # beyond white: clipping is what a hash does not bear
+_BLURS = (1.5, 2.0, 3.0, 4.0, 6.0)  # radii, in pixels of a sketch
+_DETAIL = 1.25  # so much more than a blurred one another may have
 _RESAMPLING = Image.Resampling.LANCZOS
 
 
@@ -196,14 +198,34 @@ def _normal(small: Array) -> Array:
 
 
 def _one_photo_turned(one: Array, other: Array) -> bool:
-    """Whether one, rotated, turned, overexposed or equalised, correlates with the other or its mirror image."""
+    """Whether one, rotated, turned, overexposed, equalised or blurred, correlates with the other or its mirror image."""
 
     def reaches(a: Array, b: Array) -> bool:
-        turned = _normal(_small(np.stack(_turned(a))))
+        turned = _normal(_small(np.concatenate([np.stack(_turned(a)), *_as_blurred_as(a, b)])))
         seen = _normal(_small(np.stack([b, b[:, ::-1]])))
         return bool((turned @ seen.T).max() >= CORRELATION)
 
     return reaches(one, other) or reaches(other, one)
+
+
+def _as_blurred_as(sharp: Array, soft: Array) -> Iterator[Array]:
+    """(1, 64, 64) each: the first picture blurred, as long as it has no less detail than the second.
+
+    Two sharp strangers are so never compared blurred, where many a face is like another.
+    """
+    wanted = _detail(soft)
+    for radius in _BLURS:
+        blurred = np.asarray(Image.fromarray(sharp).filter(ImageFilter.GaussianBlur(radius)))
+        if _DETAIL * _detail(blurred) < wanted:
+            return
+        yield blurred[None]
+
+
+def _detail(picture: Array) -> float:
+    """The root mean square of steps between neighbours, in standard deviations of the picture."""
+    wide = picture.astype(np.float64)
+    steps = np.concatenate([np.diff(wide, axis=0).ravel(), np.diff(wide, axis=1).ravel()])
+    return float(np.sqrt((steps * steps).mean()) / max(float(wide.std()), 1e-6))
 
 
 def variant_hashes(sketched: Array) -> Array:

@@ -186,7 +186,7 @@ COPIES: dict[str, tuple[Change, tuple[float, ...], tuple[float, float]]] = {
     "blurred, radius in 256ths": (
         lambda p, s, d: p.filter(ImageFilter.GaussianBlur(s * p.width / 256)),
         (1, 2, 4, 8, 16),
-        (1, 4),
+        (1, 16),
     ),
     "equalised": (lambda p, s, d: ImageOps.equalize(p), (1.0,), (1.0, 1.0)),
     "rotated, degrees": (
