@@ -6,7 +6,6 @@ import io
 import os
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ffdi.errors import FfdiError, InputError
+from ffdi.errors import FfdiError, InputError, printable
 from ffdi.files import write_json
 
 if TYPE_CHECKING:
@@ -73,17 +72,7 @@ def stopwatch(name: str, folder: Path) -> Iterator[dict[str, float]]:
 
 def say(line: str) -> None:
     """One line for the user, on stderr, where progress bars are too."""
-    click.echo(escaped(line), err=True)
-
-
-def escaped(text: str) -> str:
-    """Text for a terminal: what a file's name could do there, by control characters, is written as escapes."""
-    return text if text.isprintable() else "".join(map(_escaped, text))
-
-
-def _escaped(character: str) -> str:
-    acts = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
-    return character.encode("unicode_escape", "surrogatepass").decode() if acts else character
+    click.echo(printable(line), err=True)
 
 
 def _tell(name: str, line: str) -> None:
@@ -169,7 +158,7 @@ def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
     if sys.stdout.errors == "strict" and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for a name that is no UTF-8, or that stdout cannot spell
     table = csv.writer(CsvLines(sys.stdout), lineterminator=CsvLines.END)
-    shown = escaped if sys.stdout.isatty() else str
+    shown = printable if sys.stdout.isatty() else str
     table.writerow(["path", "score", "verdict"])
     unreadable = 0
     for file, score in scores:
@@ -210,11 +199,11 @@ def submit(list_file: Path, root: Path, out: Path, max_rejected: float, model: P
 
     from ffdi.files import replacing
     from ffdi.intake.ingest import DISK_FAULT, WRONG_NAMES
-    from ffdi.intake.label_files import known_labels, read_list
+    from ffdi.intake.label_files import read_list
     from ffdi.intake.names import find_files
     from ffdi.intake.tables import CsvLines
 
-    listed, known = read_list(list_file, root), known_labels(list_file)
+    listed, known = read_list(list_file, root)
     files, names = find_files(root, [file for _, file in listed])
     for line in names.said() if names else ():
         say(f"submit: {line}")

@@ -1,5 +1,7 @@
 """What can be wrong with a user's input. Every message is one line: place, bad value, rule."""
 
+import unicodedata
+
 
 class FfdiError(Exception):
     """Something the user can mend; stages print it on one line and exit with 1."""
@@ -39,5 +41,10 @@ def one_line(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with what would break a line, or cannot be printed, as escapes: names of files may hold anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """The text with what would break a line or act on a terminal as escapes: names of files may hold anything."""
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    acts = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return character.encode("unicode_escape", "surrogatepass").decode() if acts else character

@@ -21,8 +21,8 @@ import torch
 from click.testing import CliRunner, Result
 from conftest import Tiny, Trained, picture
 
-from ffdi.cli import bar, escaped, main, stage_command, stopwatch
-from ffdi.errors import InputError
+from ffdi.cli import bar, main, stage_command, stopwatch
+from ffdi.errors import InputError, printable
 from ffdi.features.store import FeatureStore
 from ffdi.intake.ingest import DISK_FAULT
 from ffdi.tails import bundle as bundle_module
@@ -311,7 +311,7 @@ def test_predict_writes_any_name(encoding: str | None, trained: Trained, tmp_pat
 
 
 def test_a_name_cannot_act_on_the_terminal(tmp_path: Path) -> None:
-    assert escaped("a\x1b[31m\rb\u202e\udce9 ä\u3000人\n") == "a\\x1b[31m\\rb\\u202e\\udce9 ä\u3000人\\n"
+    assert printable("a\x1b[31m\rb\u202e\udce9 ä\u3000人\n") == "a\\x1b[31m\\rb\\u202e\\udce9 ä\u3000人\\n"
     (tmp_path / "x\x1b[31m\n.txt").touch()
     done = CliRunner().invoke(main, ["predict", "--model", "none", str(tmp_path)])
     assert done.stderr.splitlines() == [

@@ -13,12 +13,9 @@ TURNED = "the whole interval lies below .5"
 
 def mark(metrics: Metrics) -> Metrics:
     """`metrics` with `below_chance`, how many AUCs lie below chance, and where there are any, `below_chance_at`: their keys."""
-    kept: Metrics = {key: value for key, value in metrics.items() if not key.startswith("below_chance")}
-    found = keys_below(kept)
-    kept["below_chance"] = len(found)
-    if found:
-        kept["below_chance_at"] = ", ".join(found)
-    return kept
+    found = keys_below(metrics)
+    where: Metrics = {"below_chance_at": ", ".join(found)} if found else {}
+    return metrics | {"below_chance": len(found)} | where
 
 
 def explain(metrics: Metrics) -> list[str]:

@@ -63,7 +63,7 @@ def cross_evaluate(
     recipe = str(bundle.facts["recipe"]["name"])
     about: Metrics = {"recipe": recipe, "tested_on": tested_on, "n_seen": int(seen.sum())}
     about["model_sha256"] = str(bundle.facts["facts_sha256"])
-    return Away(about | judged.metrics, judged.plots["scores"], images[seen])
+    return Away(below_chance.mark(about | judged.metrics), judged.plots["scores"], images[seen])
 
 
 def cross_metrics(found: Sequence[Metrics]) -> Metrics:

@@ -61,8 +61,8 @@ def evaluate(
     """Score the test rows of `rows` (images.csv joined with folds.csv) once, with the bundle's frozen threshold.
 
     `perturbed` has the features of the same test rows by level of perturbed_features, `oof` is the bundle's oof.csv;
-    `timed` is told the seconds that all tails took for `images` test images, which are no part of the metrics. Raises InputError when there are
-    no test rows, ShardError when the shards are of other features.
+    `timed` is told the seconds that all tails took for `images` test images, which are no part of the metrics. Raises
+    InputError when there are no test rows, ShardError when the shards are of other features.
     """
     bundle.refuse_other_features(store.spec)
     test = test_rows(rows)
@@ -153,7 +153,7 @@ def judge(
     attributes = by_attribute(test, scores, **options)
     metrics |= attribute_metrics(test, attributes)
     plots = _plots(test, scores, by_fold, bundle.threshold) | {"folds": alone, "attributes": attributes}
-    return Evaluation(below_chance.mark(explain_nulls(metrics, "one class, or one group, in the test set")), plots)
+    return Evaluation(explain_nulls(metrics, "one class, or one group, in the test set"), plots)
 
 
 _FIGURES = ["auc", "auc_low", "auc_high", "accuracy"]

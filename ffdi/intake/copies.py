@@ -173,7 +173,7 @@ def one_photo_pairs(alike: Pairs, label: Array, side: Array, sketches: Array) ->
     ]
     near = np.concatenate([near, np.array(turned, np.int64).reshape(-1, 3)])
     same = label[near[:, 0]] == label[near[:, 1]]
-    found = [spanning_forest(near[kept], len(label)) for kept in (same, ~same)]
+    found = [spanning_forest([near[kept]], len(label)) for kept in (same, ~same)]
     return np.concatenate([alike[~mixed[alike[:, 0]]], *found])
 
 

@@ -120,16 +120,14 @@ def perceptual_pairs(phash: Sequence[str], bits: int) -> Pairs:
         return np.concatenate(found)
 
     blocks = ordered_map(search, range(0, len(distinct), _QUERIES), cpu_count())
-    return _forest(chain([twins], blocks), len(hashes))
+    return spanning_forest(chain([twins], blocks), len(hashes))
 
 
-def spanning_forest(edges: Array, count: int) -> Pairs:
-    """The pairs of a minimum spanning forest of (first, second, distance 0..64) rows among `count`, sorted."""
-    return _forest([edges], count)
+def spanning_forest(blocks: Iterable[Array], count: int) -> Pairs:
+    """The pairs of a minimum spanning forest of (first, second, distance 0..64) rows among `count`, sorted.
 
-
-def _forest(blocks: Iterable[Array], count: int) -> Pairs:
-    """A minimum spanning forest of (first, second, distance) rows, thinned as they come so that memory is bounded."""
+    The rows are thinned as their blocks come, so that memory is bounded.
+    """
     waiting: list[Array] = []
     for block in blocks:
         waiting.append(block)

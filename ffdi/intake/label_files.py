@@ -24,26 +24,21 @@ class LabelFile:
         return InputError(f"{self.file}: row {self.lines[row]}: {problem}")
 
 
-def read_list(file: Path, root: Path) -> list[tuple[str, Path]]:
-    """(name as listed, the file below root that it means) of every row, in order, whether or not the file exists.
+def read_list(file: Path, root: Path) -> tuple[list[tuple[str, Path]], tuple[str, list[int]] | None]:
+    """(name as listed, the file below root that it means) of every row, in order, whether or not the file exists; and
+    (the column, the label of every row) where the list has true labels, 0 and 1 both among them, else None.
 
-    `file` is a table with a column img_name, all others ignored, or a list of file names without a header: its first
-    line is the name of an image. Raises InputError naming file, row and rule, above all for a path out of root.
+    `file` is a table with a column img_name, all others but target and label ignored, or a list of file names without a
+    header: its first line is the name of an image. Raises InputError naming file, row and rule, above all for a path out
+    of root.
     """
     if not root.is_dir():
         raise InputError(f"{root}: is no folder")
     table = read_label_file(file, ("img_name",), headless=True)
     paths = inside(root, "", table, "img_name")
-    return [(name, root / path) for name, path in zip(table.columns["img_name"], paths, strict=True)]
-
-
-def known_labels(file: Path) -> tuple[str, list[int]] | None:
-    """(the column, the label of every row) of a list that has true labels, 0 and 1 both among them; else None."""
-    columns = read_label_file(file, ("img_name",), headless=True).columns
-    for name in ("target", "label"):
-        if set(column := columns.get(name, [])) == {"0", "1"}:
-            return name, [int(label) for label in column]
-    return None
+    listed = [(name, root / path) for name, path in zip(table.columns["img_name"], paths, strict=True)]
+    known = next((name for name in ("target", "label") if set(table.columns.get(name, ())) == {"0", "1"}), None)
+    return listed, None if known is None else (known, [int(label) for label in table.columns[known]])
 
 
 def read_label_file(file: Path, required: tuple[str, ...], *, headless: bool = False, hint: str = "") -> LabelFile:

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -188,13 +188,16 @@ class _Told:
     def __init__(
         self, rows: pd.DataFrame, examined: Examined, embeddings: Array | None, resamples: int, seed: int
     ) -> None:
-        rows = rows.iloc[:MOST_PROBED]
-        self.label, self.group = rows["label"].to_numpy(), rows["group"].to_numpy(str)
+        self.rows, self.examined, self.embeddings = rows.iloc[:MOST_PROBED], examined, embeddings
+        self.label, self.group = self.rows["label"].to_numpy(), self.rows["group"].to_numpy(str)
         self.drawn = {"resamples": resamples, "seed": seed}
-        features = _features(rows, examined)
-        self.kinds = {name: features[name] for name in ("file_facts", "thumbnail")}
-        if embeddings is not None:
-            self.kinds["embedding"] = embeddings[:MOST_PROBED]
+
+    @cached_property
+    def kinds(self) -> dict[str, Array]:
+        """A matrix for each kind; made where there are two sides to compare."""
+        features = _features(self.rows, self.examined)
+        kinds = {name: features[name] for name in ("file_facts", "thumbnail")}
+        return kinds if self.embeddings is None else kinds | {"embedding": self.embeddings[:MOST_PROBED]}
 
     def has_classes(self, *parts: Array) -> bool:
         return min(len(np.unique(self.label[part])) for part in parts) == 2
