@@ -25,13 +25,13 @@ from extraction import machine, write_page
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ffdi.cli import bar
 from ffdi.features.extract import extract, load_prefix
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import fetch_weights, load_network
 from ffdi.intake.tables import read_images
 from ffdi.parallel import cpu_count, keep_freed_memory
 from ffdi.params import read_params
+from ffdi.stagekit.console import console
 from ffdi.tails.augment import augmentation
 from ffdi.tails.batches import CPU, Streamed, load_table
 from ffdi.tails.heads import TailFactory
@@ -159,7 +159,7 @@ def rates(chosen: argparse.Namespace, name: str, ways: tuple[str, ...]) -> list[
         command += ["--only", name, way]
         return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
-    rounds = bar(f"bench {name}", "rounds")(range(chosen.rounds), chosen.rounds)
+    rounds = console(f"bench {name}").progress(range(chosen.rounds), chosen.rounds, unit="rounds")
     return [tuple(rate(way) for way in ways) for _ in rounds]
 
 

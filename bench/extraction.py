@@ -30,7 +30,6 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from ffdi.cli import bar
 from ffdi.features.decoders import Decoder
 from ffdi.features.extract import Prefix, extract, image_files, load_prefix, plan_rows, view_images
 from ffdi.features.shards import COMPRESSIONS, Shard, read_index, write_shard
@@ -39,6 +38,7 @@ from ffdi.files import human_bytes
 from ffdi.intake.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_images, write_table
 from ffdi.parallel import cpu_count, ordered_map
 from ffdi.params import read_params
+from ffdi.stagekit.console import console
 
 MAX_PIXELS = 50_000_000
 PEER = """The peer works as the reproduced notebooks do: torchvision's transforms on one image at a time, the prefix in eager
@@ -149,7 +149,10 @@ def speed_table(params_file: Path, images_file: Path, weights: Path, runs: int) 
         prefix = load_prefix(backbone, weights / f"{name}.safetensors")
         speed = Speed(images.head(int(share * len(images))), params.root(), prefix)
         ways = (speed.peer, speed.peer_in_eval_mode, speed.ours, speed.prefix_alone, speed.decode_alone)
-        rates = [[in_fresh_folder(way) for way in ways] for _ in bar(f"bench {name}", "rounds")(range(runs), runs)]
+        rates = [
+            [in_fresh_folder(way) for way in ways]
+            for _ in console(f"bench {name}").progress(range(runs), runs, unit="rounds")
+        ]
         peer, mended, ours, alone, decode = (statistics.median(side) for side in zip(*rates, strict=True))
         over = [statistics.median(one[2] / one[way] for one in rates) for way in (0, 1, 3)]
         size = speed.bytes_a_view
@@ -232,7 +235,7 @@ def increment_table(weights: Path, count: int, runs: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         data = Synthetic(Path(folder), count, pixels=224, size=224, views=2, weights=weights)
         data.run(1, Path(folder) / "warm")  # exports the graph
-        for number in bar("bench increment", "rounds")(range(runs), runs):
+        for number in console("bench increment").progress(range(runs), runs, unit="rounds"):
             whole, grown = Path(folder) / f"whole{number}", Path(folder) / f"grown{number}"
             one.append(data.run(1, Path(folder) / f"one{number}"))
             full.append(data.run(count, whole))
@@ -263,7 +266,7 @@ def scale_table(weights: Path, counts: list[int], runs: int) -> Iterator[str]:
         data = Synthetic(Path(folder), max(counts), pixels=64, size=64, views=0, weights=weights)
         data.run(1, Path(folder) / "warm")
         rounds = []
-        for number in bar("bench scale", "rounds")(range(runs), runs):
+        for number in console("bench scale").progress(range(runs), runs, unit="rounds"):
             rounds.append([data.run(count, Path(folder) / f"{number}-{count}") for count in counts])
             for count in counts:
                 shutil.rmtree(Path(folder) / f"{number}-{count}")

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ffdi.cli import bar
 from ffdi.features import extract as extraction
 from ffdi.features.decoders import Decoder
 from ffdi.features.extract import Prefix, compute_rows, image_files, load_prefix, plan_rows, view_images
@@ -30,6 +29,7 @@ from ffdi.intake.tables import join, read_folds, read_images
 from ffdi.metrics import auc
 from ffdi.parallel import cpu_count
 from ffdi.params import read_params
+from ffdi.stagekit.console import console
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.heads import TailFactory
 from ffdi.tails.train import cross_validate, predict_logits
@@ -122,7 +122,7 @@ def main() -> None:
         train, test = rows[rows["role"] == "train"], rows[rows["role"] == "test"]
         known, unseen = table(train, backbone.view_count + 1), table(test, 1)
         results[name] = []
-        for seed in bar(f"lossy {name}", "seeds")(range(chosen.seeds), chosen.seeds):
+        for seed in console(f"lossy {name}").progress(range(chosen.seeds), chosen.seeds, unit="seeds"):
             own = replace(training, seed=seed)
             fold, fitted = next(
                 iter(cross_validate(factory.fresh, known, list(train["fold"]), own, run_folds=1, device=CPU).items())

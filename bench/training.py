@@ -23,11 +23,11 @@ from extraction import machine, write_page
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ffdi.cli import bar
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
 from ffdi.parallel import cpu_count, keep_freed_memory
 from ffdi.params import Params, read_params
+from ffdi.stagekit.console import console
 from ffdi.tails.batches import CPU, FeatureTable, Streamed
 from ffdi.tails.checkpoint import Checkpoints
 from ffdi.tails.heads import Tail, TailFactory
@@ -137,7 +137,7 @@ def speed_table(chosen: argparse.Namespace) -> Iterator[str]:
     yield "| recipe | batch | peer | ffdi | / peer | streamed, a tenth in memory | / in memory |"
     yield "| --- |" + " ---: |" * 6
     for name in RECIPES:
-        rounds = bar(f"bench {name}", "rounds")(range(chosen.rounds), chosen.rounds)
+        rounds = console(f"bench {name}").progress(range(chosen.rounds), chosen.rounds, unit="rounds")
         rates = [[rate(chosen, name, way) for way in WAYS] for _ in rounds]
         peer, ours, streamed = (statistics.median(side) for side in zip(*rates, strict=True))
         faster = statistics.median(one[1] / one[0] for one in rates)

@@ -7,6 +7,7 @@ weights (B, N), how often each row was drawn, to (B,) values; NaN where it is un
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,16 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Statistic = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn: how many resamples, from which seed."""
+
+    resamples: int
+    seed: int = 0
+
+
 _BLOCK = 200_000  # weights that are drawn together: what a core's cache holds
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
-from ffdi.cli import bar, say, stage_command
 from ffdi.errors import LeakError
 from ffdi.params import read_params
+from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import console, say
 
 
-@stage_command
+@stage_command()
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--root", type=click.Path(path_type=Path))
 @click.option("--weights", type=click.Path(path_type=Path))
@@ -54,7 +55,7 @@ def main(
     images = read_images(images_file)
     folds = read_folds(folds_file)
     rows = join(images, folds)
-    examined = examine(rows, root, max_pixels=pixels, progress=partial(bar("audit"), total=len(rows)))
+    examined = examine(rows, root, max_pixels=pixels, progress=partial(console("audit").progress, total=len(rows)))
     embeddings = None
     if audit.use_embedding:
         from ffdi.features.extract import embed, load_prefix
@@ -66,7 +67,7 @@ def main(
             root=root,
             prefix=prefix,
             max_pixels=pixels,
-            progress=bar("audit embeddings"),
+            progress=console("audit embeddings").progress,
             say=lambda line: say(f"audit: {line}"),
         )
     drawn = {"resamples": params.evaluate.bootstrap, "seed": params.seed, "embeddings": embeddings}
@@ -79,7 +80,7 @@ def main(
         embeddings=embeddings,
         min_cosine=audit.min_cosine,
         inverted=[turned] if turned else inverted_sides(rows, examined, **drawn),
-        progress=partial(bar("audit search", "blocks"), total=-(-len(rows) // 64)),
+        progress=partial(console("audit search").progress, unit="blocks", total=-(-len(rows) // 64)),
     )
     leaks, probes = leaks_among(findings), probe_shortcuts(rows, examined, **drawn)
     summary = summarise(findings, rows, probes, dropped=int((folds["role"] == "dropped").sum()))

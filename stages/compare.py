@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from ffdi.cli import say, stage_command
 from ffdi.params import read_params
+from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import say
 
 
-@stage_command
+@stage_command()
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--folds", "folds_file", type=click.Path(path_type=Path), default=Path("data/folds.csv"))
 @click.option("--plots", type=click.Path(path_type=Path), default=Path("metrics/plots"))

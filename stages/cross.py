@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
-from ffdi.cli import bar, said, say, stage_command
 from ffdi.params import read_params
+from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import console, say
 
 
-@stage_command
+@stage_command()
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--models", type=click.Path(path_type=Path), default=Path("data/models"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("metrics/cross.json"))
@@ -22,7 +23,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
 
     from ffdi.evaluation.below_chance import explain
     from ffdi.evaluation.cross import cross_evaluate, cross_metrics
-    from ffdi.evaluation.headline import of_pairs, write_metrics
+    from ffdi.evaluation.headline import of_pairs, one_line, write_metrics
     from ffdi.features.devices import device_line, set_up_device
     from ffdi.files import replacing_folder, write_json
     from ffdi.intake.ingest import ingest
@@ -47,7 +48,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
                 max_pixels=data.max_pixels,
                 max_rejected=data.max_rejected,
                 closest=listing.names.closest,
-                progress=partial(bar(f"ingest {name}"), total=len(listing.rows)),
+                progress=partial(console(f"ingest {name}").progress, total=len(listing.rows)),
             )
             write_table(made / f"{name}-images.csv", intake.images)
             write_table(made / f"{name}-rejected.csv", intake.rejected)
@@ -65,7 +66,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
                     seed=params.seed,
                     max_pixels=data.max_pixels,
                     device=device,
-                    progress=bar(f"{recipe} on {name}"),
+                    progress=console(f"{recipe} on {name}").progress,
                     say=lambda line: say(f"cross: {line}"),
                 )
                 write_json(made / f"{recipe}-on-{name}.json", away.metrics)
@@ -75,7 +76,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
                 for line in explain(away.metrics):
                     say(f"cross {recipe}: WARNING: {line}")
                 left_out = f"{len(away.seen)} known from the training and left out"
-                say(f"cross {recipe} on {name}: {said(away.metrics)}; {left_out}")
+                say(f"cross {recipe} on {name}: {one_line(away.metrics)}; {left_out}")
     write_metrics(cross_metrics(found), out, details, headline=of_pairs)
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from ffdi.cli import stage_command
 from ffdi.demo.dataset import FAMILY, POSTED, QUALITY, write_demo
 from ffdi.params import read_params
+from ffdi.stagekit.command import stage_command
 
 
-@stage_command
+@stage_command()
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("data/demo"))
 @click.option(

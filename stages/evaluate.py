@@ -1,14 +1,17 @@
 """Score the test set once with a trained recipe."""
 
+from functools import partial
 from pathlib import Path
 
 import click
 
-from ffdi.cli import bar, said, say, stage_command, stopwatch
 from ffdi.params import read_params
+from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import console, say
+from ffdi.stagekit.stopwatch import stopwatch
 
 
-@stage_command
+@stage_command()
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--root", type=click.Path(path_type=Path))
 @click.option("--recipe", "name", required=True)
@@ -40,7 +43,7 @@ def main(
 
     from ffdi.evaluation.below_chance import explain
     from ffdi.evaluation.evaluate import evaluate, test_rows
-    from ffdi.evaluation.headline import of_recipe, write_metrics
+    from ffdi.evaluation.headline import of_recipe, one_line, write_metrics
     from ffdi.evaluation.robustness import perturbed_features
     from ffdi.features.devices import device_line, set_up_device
     from ffdi.features.store import FeatureStore
@@ -69,7 +72,7 @@ def main(
             shard_rows=params.extract.shard_rows,
             workers=None if workers == "auto" else workers,
             max_pixels=params.data.max_pixels,
-            progress=bar(f"evaluate {name}", "levels"),
+            progress=partial(console(f"evaluate {name}").progress, unit="levels"),
             say=lambda line: say(f"evaluate {name}: {line}"),
         )
     with stopwatch(f"evaluate-{name}", model.parent.parent / "timings") as times:
@@ -90,7 +93,7 @@ def main(
         result.write_plots(plots)
     for line in explain(result.metrics):
         say(f"evaluate {name}: WARNING: {line}")
-    say(f"evaluate {name}: {said(result.metrics)}")
+    say(f"evaluate {name}: {one_line(result.metrics)}")
 
 
 if __name__ == "__main__":

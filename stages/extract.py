@@ -1,14 +1,17 @@
 """Run a frozen prefix over every image once and cache its feature maps."""
 
+from functools import partial
 from pathlib import Path
 
 import click
 
-from ffdi.cli import bar, say, stage_command, stopwatch
 from ffdi.params import read_params
+from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import console, say
+from ffdi.stagekit.stopwatch import stopwatch
 
 
-@stage_command
+@stage_command()
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--root", type=click.Path(path_type=Path))
 @click.option("--backbone", "name", required=True)
@@ -50,7 +53,7 @@ def main(
             max_pixels=params.data.max_pixels,
             compression=params.extract.compression,
             say=lambda line: say(f"extract {name}: {line}"),
-            progress=bar(f"extract {name}", "views"),
+            progress=partial(console(f"extract {name}").progress, unit="views"),
         )
         times.update(done.seconds | {"computed": done.computed})
     say(f"extract {name}: {done.computed} rows computed, {done.reused} reused")

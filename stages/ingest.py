@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
-from ffdi.cli import bar, say, stage_command
 from ffdi.errors import InputError
 from ffdi.params import read_params
+from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import console, say
 
 
-@stage_command
+@stage_command()
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--root", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("data/images.csv"))
@@ -37,7 +38,7 @@ def main(params_file: Path, root: Path | None, out: Path, rejected: Path, skippe
             max_pixels=data.max_pixels,
             max_rejected=data.max_rejected,
             closest=listing.names.closest,
-            progress=partial(bar("ingest"), total=len(listing.rows)),
+            progress=partial(console("ingest").progress, total=len(listing.rows)),
         )
     except ConflictError as error:
         write_table(rejected, error.listed)

@@ -1,17 +1,19 @@
 """Make the reproduced systems' mistakes on purpose, one more a rung, and measure each."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
 
-from ffdi.cli import bar, say, stage_command
 from ffdi.errors import ParamsError
 from ffdi.features.spec import INPUT
 from ffdi.params import read_params
+from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import console, say
 
 
-@stage_command
+@stage_command()
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--root", type=click.Path(path_type=Path))
 @click.option("--images", "images_file", type=click.Path(path_type=Path), default=Path("data/images.csv"))
@@ -71,7 +73,7 @@ def main(
             resamples=params.evaluate.bootstrap,
             max_pixels=params.data.max_pixels,
             device=device,
-            progress=bar("ladder", "views"),
+            progress=partial(console("ladder").progress, unit="views"),
             say=lambda line: say(f"ladder: {line}"),
         )
     write_metrics(metrics, out, details, headline=of_ladder)

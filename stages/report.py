@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from ffdi.cli import say, stage_command
 from ffdi.params import read_params
+from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import say
 
 
-@stage_command
+@stage_command()
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--root", type=click.Path(path_type=Path))
 @click.option("--images", "images_file", type=click.Path(path_type=Path), default=Path("data/images.csv"))

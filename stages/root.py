@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from ffdi.cli import stage_command
 from ffdi.errors import FfdiError, InputError
 from ffdi.params import read_params, resolve_path
+from ffdi.stagekit.command import stage_command
 
 
-@stage_command
+@stage_command()
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("data/root"))
 def main(params_file: Path, out: Path) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
-from ffdi.cli import bar, say, stage_command
 from ffdi.params import read_params
+from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import console, say
 
 
-@stage_command
+@stage_command()
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--root", type=click.Path(path_type=Path))
 @click.option("--weights", type=click.Path(path_type=Path))
@@ -37,10 +38,10 @@ def main(
     if split.find_copies:
         from ffdi.intake.copies import find_copies, read_sketches
 
-        progress = partial(bar("split copies"), total=len(images))
+        progress = partial(console("split copies").progress, total=len(images))
         sketches = read_sketches(params.root(root), list(images["path"]), max_pixels=pixels, progress=progress)
         held = held_together(pairs, ids, groups)
-        blocks = partial(bar("split search", "blocks"), total=-(-len(images) // 64))
+        blocks = partial(console("split search").progress, unit="blocks", total=-(-len(images) // 64))
         copies = find_copies(sketches, lambda one, other: held[one] != held[other], progress=blocks).pairs
         say(f"split: {len(copies)} more pairs that are crops, turns, exposures or edits of one picture")
         pairs = np.concatenate([pairs, copies])
@@ -53,7 +54,7 @@ def main(
             root=params.root(root),
             prefix=prefix,
             max_pixels=pixels,
-            progress=bar("split"),
+            progress=console("split").progress,
             say=lambda line: say(f"split: {line}"),
         )
         near = embedding_pairs(found, split.min_cosine, held_together(pairs, ids, groups))

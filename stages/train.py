@@ -9,12 +9,14 @@ from typing import Any
 
 import click
 
-from ffdi.cli import say, stage_command, stopwatch
 from ffdi.errors import FfdiError
 from ffdi.params import read_params
+from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import say
+from ffdi.stagekit.stopwatch import stopwatch
 
 
-@stage_command
+@stage_command()
 @click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
 @click.option("--recipe", "name", required=True)
 @click.option("--images", "images_file", type=click.Path(path_type=Path), default=Path("data/images.csv"))

@@ -21,10 +21,13 @@ import torch
 from click.testing import CliRunner, Result
 from conftest import Tiny, Trained, picture
 
-from ffdi.cli import bar, main, stage_command, stopwatch
+from ffdi.commands.main import main
 from ffdi.errors import InputError, printable
 from ffdi.features.store import FeatureStore
 from ffdi.intake.ingest import DISK_FAULT
+from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import console
+from ffdi.stagekit.stopwatch import stopwatch
 from ffdi.tails import bundle as bundle_module
 from ffdi.tails import predict as predict_module
 from ffdi.tails.batches import load_table
@@ -42,8 +45,7 @@ def _own_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@stage_command
-@click.option("--wrong", is_flag=True)
+@stage_command(click.option("--wrong", is_flag=True))
 def stage(wrong: bool) -> None:
     """A stage."""
     if wrong:
@@ -68,12 +70,12 @@ def test_every_stage_says_its_options() -> None:
 
 def test_stages_start_without_torch() -> None:
     """Start-up is paid at every stage: --help, ingest and params must not load torch."""
-    code = "import sys, ffdi.cli, ffdi.params, ffdi.intake.ingest; sys.exit('torch' in sys.modules)"
+    code = "import sys, ffdi.commands.main, ffdi.params, ffdi.intake.ingest; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_bar_hands_everything_on() -> None:
-    assert list(bar("stage")(iter([1, 2, 3]), 3)) == [1, 2, 3]
+def test_progress_hands_everything_on() -> None:
+    assert list(console("stage").progress(iter([1, 2, 3]), 3)) == [1, 2, 3]
 
 
 def test_stopwatch_writes_seconds(tmp_path: Path) -> None:
@@ -300,7 +302,14 @@ def test_predict_writes_any_name(encoding: str | None, trained: Trained, tmp_pat
     environment = os.environ | ({"PYTHONIOENCODING": encoding} if encoding else {})
     if encoding is None:  # no UTF-8 anywhere
         environment |= {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    command = [sys.executable, "-c", "from ffdi.cli import main; main()", "predict", "--model", str(trained.model)]
+    command = [
+        sys.executable,
+        "-c",
+        "from ffdi.commands.main import main; main()",
+        "predict",
+        "--model",
+        str(trained.model),
+    ]
     done = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     rows = list(csv.reader(io.StringIO(done.stdout.decode(errors="surrogateescape"), newline=""), strict=True))[1:]

@@ -50,3 +50,16 @@ def write_metrics(
     """
     write_json(details or out.parent / "details" / out.name, metrics)
     write_json(out, headline(metrics))
+
+
+def one_line(metrics: Metrics) -> str:
+    """The figures of an evaluation on one line."""
+    m = metrics
+    if m["auc"] is None:
+        return f"no AUC ({m['auc_reason']}); accuracy {m['accuracy']:.3f} on {m['n_test']} images"
+    auc, accuracy = (
+        f"{m[key]:.3f} "
+        + ("without interval" if m[f"{key}_low"] is None else f"[{m[f'{key}_low']:.3f}, {m[f'{key}_high']:.3f}]")
+        for key in ("auc", "accuracy")
+    )
+    return f"test AUC {auc}, accuracy {accuracy}, {m['n_test']} images"

@@ -15,6 +15,7 @@ import io
 import stat
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ RGB = npt.NDArray[np.uint8]
 # 1 read profiles as sRGB, 12-bit and min-is-white TIFF as 16-bit grey, and 16-bit transparency as none.
 DECODE_POLICY = "pillow-rgb-2"
 RESIZE_POLICY = "pillow-square-bilinear-1"
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Where the images of a data set are: the paths of images.csv start at `root`. Larger ones are refused."""
+
+    root: Path
+    max_pixels: int = 50_000_000
+
 
 # Pillow's bomb warning among others: max_pixels is the rule. Not catch_warnings, which threads undo for each other.
 warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -19,7 +19,7 @@ from conftest import Tiny, Trained, picture, tiny_backbone
 from PIL import Image
 from ruamel.yaml import YAML
 
-from ffdi.cli import main
+from ffdi.commands.main import main
 from ffdi.errors import FfdiError, InputError
 from ffdi.evaluation.cross import cross_evaluate, score_files, seen_before, whole_groups
 from ffdi.features.extract import load_prefix

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from ffdi.cli import main
+from ffdi.commands.main import main
 from ffdi.errors import FfdiError, InputError
 from ffdi.evaluation.diff import COLUMNS, LINES, Change, changes, commit_of, diff_lines, read_revision, read_workspace
 from ffdi.files import write_json

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from conftest import Tiny, Trained, tiny_backbone, tiny_training
 from fake_cuda import FakeCuda, faking
 
-from ffdi.cli import main
+from ffdi.commands.main import main
 from ffdi.errors import ShardError
 from ffdi.evaluation.cross import score_files
 from ffdi.evaluation.evaluate import Evaluation, evaluate, state_hash

@@ -1,0 +1,1 @@
+"""The `ffdi` command: a file per command."""

@@ -1,0 +1,86 @@
+"""ffdi evaluate: a model on another data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ffdi.commands.scoring import scoring_options
+from ffdi.errors import InputError
+from ffdi.stagekit.command import OneLineErrors
+from ffdi.stagekit.console import console, say
+
+
+@click.command(cls=OneLineErrors)
+@click.option("--images", "images_file", required=True, type=click.Path(path_type=Path), help="an images.csv")
+@click.option("--folds", "folds_file", type=click.Path(path_type=Path), help="its folds.csv: judge its test rows alone")
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="the folder that its paths start from")
+@click.option("--name", help="what to call this data set  [default: the name of --root]")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: metrics/cross/MODEL-on-NAME.json]"
+)
+@click.option(
+    "--phash-bits", default=6, show_default=True, type=click.IntRange(0, 32), help="how unlike near-duplicates may be"
+)
+@click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(min=100), help="resamples")
+@click.option("--seed", default=0, show_default=True, help="of the resampling")
+@scoring_options
+def evaluate(
+    images_file: Path,
+    folds_file: Path | None,
+    root: Path,
+    name: str | None,
+    out: Path | None,
+    phash_bits: int,
+    bootstrap: int,
+    seed: int,
+    model: Path,
+    max_pixels: int,
+) -> None:
+    """Judge a model on another data set, with its frozen threshold; the report shows what metrics/cross has.
+
+    Images that the model was trained on, and near-duplicates of them, are named and left out.
+    """
+    import torch
+
+    from ffdi.evaluation.below_chance import explain
+    from ffdi.evaluation.cross import cross_evaluate
+    from ffdi.evaluation.evaluate import test_rows
+    from ffdi.evaluation.headline import one_line
+    from ffdi.features.devices import set_up_device
+    from ffdi.files import replacing, write_json
+    from ffdi.intake.tables import join, read_folds, read_images
+    from ffdi.parallel import cpu_count, keep_freed_memory
+    from ffdi.tails.bundle import load_bundle
+
+    torch.set_num_threads(cpu_count())
+    keep_freed_memory()
+    if not root.is_dir():
+        raise InputError(f"{root}: is no folder")
+    images = read_images(images_file)
+    if folds_file:
+        images = test_rows(join(images, read_folds(folds_file)))
+    bundle, name = load_bundle(model), name or root.resolve().name
+    out = out or Path("metrics/cross") / f"{model.resolve().name}-on-{name}.json"
+    with replacing(out) as temporary:  # opened first: who may not write there learns it before all is scored
+        away = cross_evaluate(
+            bundle,
+            images,
+            root=root,
+            tested_on=name,
+            phash_bits=phash_bits,
+            resamples=bootstrap,
+            seed=seed,
+            max_pixels=max_pixels,
+            device=set_up_device("auto"),
+            progress=console(f"evaluate on {name}").progress,
+            say=console(f"evaluate on {name}").say,
+        )
+        write_json(temporary, metrics := away.metrics)
+    for path in away.seen["path"]:
+        say(f"{str(path)!r}: left out: the model was trained on it or on a near-duplicate")
+    for line in explain(metrics):
+        say(f"WARNING: {line}")
+    say(f"{metrics['trained_on']} -> {name}: {one_line(metrics)}; {metrics['n_seen']} images left out")
+    say(f"{out}")

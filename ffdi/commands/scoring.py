@@ -1,0 +1,39 @@
+"""What the commands that score images share: the options --model and --max-pixels, and the scoring itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ffdi.stagekit.console import console
+
+if TYPE_CHECKING:
+    from ffdi.tails.bundle import Bundle
+
+
+def scoring_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--model and --max-pixels."""
+    command = click.option("--max-pixels", default=50_000_000, show_default=True)(command)
+    model = click.Path(path_type=Path)
+    return click.option("--model", required=True, type=model, help="a folder such as data/models/NAME")(command)
+
+
+def score_images(
+    model: Path, files: Sequence[Path], max_pixels: int
+) -> tuple[Bundle, Iterator[tuple[Path, float | str]]]:
+    """The bundle, and (file, P(fake) or the reason why it cannot be read) in the order of `files`."""
+    import torch
+
+    from ffdi.features.devices import set_up_device
+    from ffdi.parallel import cpu_count, keep_freed_memory
+    from ffdi.tails.bundle import load_bundle
+    from ffdi.tails.predict import predict_files
+
+    torch.set_num_threads(cpu_count())
+    keep_freed_memory()
+    bundle = load_bundle(model)
+    say = console(click.get_current_context().info_name or "ffdi").say
+    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_device("auto"), say=say)

@@ -1,0 +1,37 @@
+"""How the library reports to its user: one-line messages and progress. It never prints by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
+Say = Callable[[str], None]
+
+
+class Progress(Protocol):
+    """Yield `items` unchanged while a display counts them up to `total`. An array counts as its number of rows.
+
+    `phase` tells the parts of one piece of work apart, such as `search`.
+    """
+
+    def __call__(
+        self, items: Iterable[Item], total: int, *, unit: str = "images", phase: str = ""
+    ) -> Iterable[Item]: ...
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def _unseen(items: Iterable[Item], total: int, *, unit: str = "images", phase: str = "") -> Iterable[Item]:
+    return items
+
+
+@dataclass(frozen=True)
+class Console:
+    """Where a long piece of work says what it does. By default it is silent: `Console()`."""
+
+    say: Say = _silent
+    progress: Progress = _unseen

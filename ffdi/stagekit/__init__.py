@@ -1,0 +1,1 @@
+"""What the stage scripts share: options, one-line errors, messages, progress, stopwatch."""

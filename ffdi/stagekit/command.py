@@ -1,0 +1,48 @@
+"""How every program of the project starts and ends: UTF-8 file names, errors on one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ffdi.errors import FfdiError
+from ffdi.stagekit.console import say
+
+# Before torch loads OpenMP: threads that spin while they wait cost another busy process, or a noisy machine, several
+# times the speed (4x was measured on 2 shared cores).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+class InUtf8(click.Command):
+    """A program whose file names are UTF-8 in every locale, as in its tables. Python can only be told when it starts."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if sys.getfilesystemencoding() != "utf-8":
+            os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+        return super().__call__(*args, **kwargs)
+
+
+class OneLineErrors(InUtf8):
+    """A command that prints a FfdiError as one line on stderr and exits with 1. click's own usage errors exit with 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FfdiError as error:
+            say(f"{ctx.info_name}: {error}")
+            sys.exit(1)
+
+
+def stage_command(*options: Callable[[Any], Any]) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a function the command line of a stage, with these options (see options.py) in this order."""
+
+    def make(function: Callable[..., None]) -> click.Command:
+        for option in reversed(options):
+            function = option(function)
+        return click.command(cls=OneLineErrors)(function)
+
+    return make

@@ -1,0 +1,30 @@
+"""Messages and progress bars on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+from ffdi.console import Console, Item
+from ffdi.errors import printable
+
+
+def say(line: str) -> None:
+    """One line for the user, on stderr, where the progress bars are too."""
+    click.echo(printable(line), err=True)
+
+
+def console(name: str) -> Console:
+    """A console whose lines and progress bars start with `name`, such as "extract mobilenet_v2"."""
+
+    def progress(items: Iterable[Item], total: int, *, unit: str = "images", phase: str = "") -> Iterable[Item]:
+        from tqdm import tqdm
+
+        described = f"{name} {phase}".strip()
+        with tqdm(desc=described, total=total, unit=f" {unit}", mininterval=0.5, dynamic_ncols=True) as shown:
+            for item in items:
+                yield item
+                shown.update(len(item) if getattr(item, "ndim", 0) > 1 else 1)  # type: ignore[arg-type]
+
+    return Console(say=lambda line: say(f"{name}: {line}"), progress=progress)

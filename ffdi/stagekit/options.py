@@ -1,0 +1,32 @@
+"""The options that stage scripts share. Every path is an option, with the path of dvc.yaml as its default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Option = Callable[[Any], Any]
+
+
+def path(flag: str, parameter: str | None = None, default: str | None = None, help: str | None = None) -> Option:
+    """A path option. `parameter` is the name of the function's argument, by default that of the flag."""
+    names = (flag, parameter) if parameter else (flag,)
+    kind: Any = click.Path(path_type=Path)
+    return click.option(*names, type=kind, default=Path(default) if default else None, help=help)
+
+
+def name(flag: str) -> Option:
+    """A required name, such as that of a backbone; the function's argument is `name`."""
+    return click.option(flag, "name", required=True)
+
+
+PARAMS = path("--params", "params_file", "params.yaml")
+ROOT = path("--root", help="the folder or archive of images  [default: data.root of params]")
+IMAGES = path("--images", "images_file", "data/images.csv")
+FOLDS = path("--folds", "folds_file", "data/folds.csv")
+WEIGHTS = path("--weights", help="[default: data/weights/BACKBONE.safetensors]")
+DETAILS = path("--details", help="[default: details/ beside --out]")
+TIMINGS = path("--timings", default="data/timings", help="where the stage's seconds are written")
