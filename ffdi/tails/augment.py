@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ffdi.errors import ParamsError, one_line
-from ffdi.tails.batched import blur_each, crop_each, noise_each, on_cpu
+from ffdi.tails.augment_on_gpu import blur_each, crop_each, noise_each, on_cpu
 from ffdi.tails.batches import one_thread
 
 Change = Callable[[Tensor], Tensor]
@@ -23,7 +23,7 @@ _PLACES = (0.0, 2.0, 4.0)  # of red, green and blue on the colour circle, in six
 
 
 def augmentation(operations: Sequence[dict[str, Any]]) -> Change:
-    """The operations of operations.py, resolved, in their order, each on the samples that its `p` draws.
+    """The operations of augment_operations.py, resolved, in their order, each on the samples that its `p` draws.
 
     A batch is (B, 3, H, W) uint8 images; flips also take maps (B, C, H, W) of any dtype. It is changed in place.
     """

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ffdi.errors import ParamsError
 from ffdi.tails.augment import augmentation, mixing, shift_hue
-from ffdi.tails.operations import OPTIONS, resolve_augment
+from ffdi.tails.augment_operations import OPTIONS, resolve_augment
 
 
 def augment(*entries: str | dict[str, Any]) -> Callable[[Tensor], Tensor]:

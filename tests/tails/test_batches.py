@@ -18,8 +18,8 @@ from ffdi.features.spec import Spec
 from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
 from ffdi.tails.augment import augmentation
+from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable, Streamed, load_table, one_thread
-from ffdi.tails.operations import resolve_augment
 
 
 def table(views: list[int]) -> FeatureTable:

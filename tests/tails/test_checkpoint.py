@@ -14,10 +14,10 @@ import torch
 from conftest import tiny_training
 from torch import Tensor, nn
 
+from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, training_key
 from ffdi.tails.heads import Tail
-from ffdi.tails.operations import resolve_augment
 from ffdi.tails.train import Optimizer, Schedule, Training, cross_validate
 
 CPU = torch.device("cpu")

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from ffdi.errors import FfdiError
 from ffdi.metrics import auc
 from ffdi.tails import train as training_module
+from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Epoch, Fit, Running
 from ffdi.tails.heads import Tail
-from ffdi.tails.operations import resolve_augment
 from ffdi.tails.train import (
     Optimizer,
     Schedule,

@@ -22,10 +22,10 @@ from ffdi.features.store import FeatureStore
 from ffdi.tails import checkpoint
 from ffdi.tails import train as training_module
 from ffdi.tails.augment import augmentation
+from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable, Streamed, load_table
 from ffdi.tails.checkpoint import Checkpoints, Fit
 from ffdi.tails.heads import HeadSpec, TailFactory
-from ffdi.tails.operations import resolve_augment
 from ffdi.tails.train import Optimizer, cross_validate
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
