@@ -25,7 +25,7 @@ from plants import COPIES, LITE0, MAX_PIXELS, DataSet, by_class, jpeg, plant_cop
 
 from ffdi.demo.dataset import write_demo
 from ffdi.features.extract import embed, load_prefix
-from ffdi.features.spec import Backbone
+from ffdi.features.feature_spec import Backbone
 from ffdi.intake.audit import find_leaks
 
 DOCS = Path(__file__).parents[1] / "docs" / "audit.md"

@@ -22,8 +22,8 @@ import torch
 from ffdi.features import extract as extraction
 from ffdi.features.decoders import Decoder
 from ffdi.features.extract import Prefix, compute_rows, image_files, load_prefix, plan_rows, view_images
+from ffdi.features.feature_spec import Features, Row
 from ffdi.features.quantised import as_stored
-from ffdi.features.spec import Features, Row
 from ffdi.features.weights import load_network
 from ffdi.intake.tables import join, read_folds, read_images
 from ffdi.metrics import auc

@@ -32,7 +32,7 @@ def main(
     params = read_params(params_file)
     backbone = params.backbone(name)
     from ffdi.features.extract import extract, load_prefix
-    from ffdi.features.synthetic import with_synthesised
+    from ffdi.features.self_blending import with_synthesised
     from ffdi.intake.tables import join, read_folds, read_images
 
     rows = join(read_images(images_file), read_folds(folds_file))

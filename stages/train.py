@@ -44,8 +44,8 @@ def main(
     from tqdm import tqdm
 
     from ffdi.features.devices import device_facts, device_line, repeating, set_up_device
+    from ffdi.features.self_blending import with_synthesised
     from ffdi.features.store import FeatureStore
-    from ffdi.features.synthetic import with_synthesised
     from ffdi.features.weights import load_network
     from ffdi.files import sole_writer
     from ffdi.intake.tables import join, read_folds, read_images, write_table

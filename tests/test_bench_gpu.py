@@ -19,7 +19,7 @@ import torch
 import torchvision.io
 from fake_cuda import faking
 
-from ffdi.features.backbones import FrozenPrefix
+from ffdi.features.networks import FrozenPrefix
 
 BENCH = Path(__file__).parents[1] / "bench"
 SECTIONS = [  # the slow ones train, and start processes

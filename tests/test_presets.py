@@ -14,8 +14,8 @@ from ruamel.yaml import YAML
 from torch import nn
 from torchvision import models, transforms
 
-from ffdi.features.backbones import FrozenPrefix, build_network, without_classifier
 from ffdi.features.cuts import cut_network
+from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
 from ffdi.params import read_params
 from ffdi.tails.heads import TailFactory
 from ffdi.tails.train import Optimizer

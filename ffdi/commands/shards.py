@@ -41,7 +41,7 @@ def ls(folder: Path) -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 def export(folder: Path, out: Path) -> None:
     """Write each shard of FOLDER as an npz file in OUT: features, image_id and view."""
-    from ffdi.features.dataset import export_npz
+    from ffdi.features.shard_dataset import export_npz
 
     for file in export_npz(folder, out):
         click.echo(file)

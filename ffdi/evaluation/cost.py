@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ffdi.features.spec import Spec
+from ffdi.features.feature_spec import Spec
 from ffdi.metrics import Metrics
 from ffdi.tails.bundle import Bundle
 

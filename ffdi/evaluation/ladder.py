@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from ffdi.bootstrap import auc_interval, seeds_interval
-from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.decoders import Decoder
 from ffdi.features.devices import precision_on
 from ffdi.features.extract import Files, Prefix, compute_rows, image_files, plan_rows, view_images
-from ffdi.features.spec import Features
+from ffdi.features.feature_spec import Features
+from ffdi.features.networks import FrozenPrefix
 from ffdi.metrics import Metrics, auc, explain_nulls
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import sigmoid

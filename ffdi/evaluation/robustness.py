@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ffdi.features.extract import Prefix, extract
-from ffdi.features.spec import Spec
+from ffdi.features.feature_spec import Spec
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import parse_level
 from ffdi.tails.bundle import Bundle, prefix_of

@@ -18,20 +18,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from ffdi.errors import FfdiError, InputError, ShardError
-from ffdi.features import generations
+from ffdi.features import shard_set
 from ffdi.features.decoders import NVJPEG_POLICY, Decoder
 from ffdi.features.engines.local import run_tasks
+from ffdi.features.feature_spec import INPUT, Backbone, Features, Provenance, Row, Spec, read_provenance
 from ffdi.features.runtimes import Runtime, cached_graph, open_runtime, runtime_line, runtime_name
+from ffdi.features.self_blending import synthesise
 from ffdi.features.shards import read_index, refuse_nonfinite
-from ffdi.features.spec import INPUT, Backbone, Features, Provenance, Row, Spec, read_provenance
-from ffdi.features.synthetic import synthesise
 from ffdi.features.views import RENDERING, render
 from ffdi.files import human_bytes, sha256_file, sole_writer
 from ffdi.intake.images import DECODE_POLICY, RESIZE_POLICY, UnreadableImage, read_bytes, to_array
 from ffdi.parallel import Parts
 
 if TYPE_CHECKING:  # a run with nothing to do, or with its graph exported, does without torch
-    from ffdi.features.backbones import FrozenPrefix
+    from ffdi.features.networks import FrozenPrefix
 
 Say = Callable[[str], None]
 Files = Mapping[str, tuple[str, str]]  # image_id -> (path, image_id of the real image that it is a fake of, or "")
@@ -129,8 +129,8 @@ def _known_shape(spec: Spec, folder: Path | None) -> tuple[int, ...]:
 
 
 def _load(backbone: Backbone, weights: Path) -> FrozenPrefix:
-    from ffdi.features.backbones import FrozenPrefix, without_classifier
     from ffdi.features.cuts import cut_network
+    from ffdi.features.networks import FrozenPrefix, without_classifier
     from ffdi.features.weights import load_network
 
     network = load_network(backbone.network, weights)[0]
@@ -171,7 +171,7 @@ def extract(
     files = image_files(images)
     source = {"weights": prefix.provenance.source, "pretrained": prefix.provenance.pretrained}
     provenance: dict[str, Any] = source | {"weights_sha256": prefix.spec.weights_sha256}
-    goal = generations.Goal(prefix.spec, plan, shard_rows, provenance, compression)
+    goal = shard_set.Goal(prefix.spec, plan, shard_rows, provenance, compression)
     parts, runtimes, decoders = Parts(), list[Runtime](), list[Decoder]()
 
     def compute(missing: Sequence[Row]) -> Generator[Features, None, None]:
@@ -198,7 +198,7 @@ def extract(
         shape = "x".join(str(n) for n in prefix.spec.shape)
         say(f"{len(plan)} rows of {shape} {prefix.spec.dtype}: {human_bytes(total)} on disk")
         reserve, started = partial(_refuse_small_disk, out), time.perf_counter()
-        reused, computed = generations.build(out, goal, compute, made_by=made_by, reserve=reserve, finite=True)
+        reused, computed = shard_set.build(out, goal, compute, made_by=made_by, reserve=reserve, finite=True)
         seconds = {"start": 0.0} | parts.seconds
         waited = seconds.pop("wait", 0.0)
         seconds["work"] = time.perf_counter() - started - seconds["start"]

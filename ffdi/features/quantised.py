@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ffdi.features.spec import Features
+from ffdi.features.feature_spec import Features
 
 Codes = npt.NDArray[np.int8]
 Scales = npt.NDArray[np.float32]

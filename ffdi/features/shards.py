@@ -18,8 +18,8 @@ import h5py
 import numpy as np
 
 from ffdi.errors import ShardError, one_line
+from ffdi.features.feature_spec import FORMAT_VERSION, Features, Keys, Row, Spec, key_rows, row_keys
 from ffdi.features.quantised import Scales, quantise, restore
-from ffdi.features.spec import FORMAT_VERSION, Features, Keys, Row, Spec, key_rows, row_keys
 from ffdi.files import replacing, sha256_file, write_json
 from ffdi.parallel import cpu_count, ordered_map
 

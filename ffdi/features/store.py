@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ffdi.errors import ShardError
+from ffdi.features.feature_spec import Features, Keys, Row, key_rows, row_keys
 from ffdi.features.shards import Shard, read_index, unharmed
-from ffdi.features.spec import Features, Keys, Row, key_rows, row_keys
 
 _KEPT_OPEN = 256  # files; a process may usually have 1024
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ffdi.errors import WeightsError, one_line
-from ffdi.features.backbones import build_network
-from ffdi.features.spec import Provenance, read_provenance
+from ffdi.features.feature_spec import Provenance, read_provenance
+from ffdi.features.networks import build_network
 from ffdi.files import replacing, sha256_file
 
 State = dict[str, Tensor]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ffdi.features.spec import Row
+from ffdi.features.feature_spec import Row
 from ffdi.features.store import FeatureStore
 from ffdi.files import human_bytes
 from ffdi.parallel import memory_limit, ordered_map

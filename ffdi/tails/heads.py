@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ffdi.errors import ParamsError
-from ffdi.features.backbones import without_classifier
 from ffdi.features.cuts import cut_network
-from ffdi.features.spec import INPUT, Backbone
+from ffdi.features.feature_spec import INPUT, Backbone
+from ffdi.features.networks import without_classifier
 
 CLASSES = 2  # real, fake
 

@@ -15,9 +15,9 @@ import torch
 from ffdi.errors import FfdiError
 from ffdi.features.decoders import Decoder
 from ffdi.features.devices import device_line
+from ffdi.features.feature_spec import Backbone, Features
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import Runtime, open_runtime, runtime_line, runtime_name
-from ffdi.features.spec import Backbone, Features
 from ffdi.intake.images import RGB, UnreadableImage, read_bytes, to_array
 from ffdi.parallel import ordered_map, tasks_ahead, worker_count
 from ffdi.tails.batches import FeatureTable

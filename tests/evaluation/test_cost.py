@@ -12,9 +12,9 @@ from torch import nn
 
 from ffdi.evaluation.cost import cost
 from ffdi.evaluation.evaluate import state_hash
-from ffdi.features.backbones import FrozenPrefix, build_network, without_classifier
 from ffdi.features.cuts import cut_network
-from ffdi.features.spec import Spec
+from ffdi.features.feature_spec import Spec
+from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
 from ffdi.features.store import FeatureStore
 from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.heads import HeadSpec, Tail, TailFactory, TransformerHead

@@ -22,9 +22,9 @@ from ffdi.evaluation.explain import grad_cam
 from ffdi.evaluation.ladder import climb
 from ffdi.evaluation.robustness import perturbed_features
 from ffdi.features import runtimes
-from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.extract import extract, load_prefix
-from ffdi.features.spec import Spec
+from ffdi.features.feature_spec import Spec
+from ffdi.features.networks import FrozenPrefix
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
 from ffdi.tails.batches import load_table

@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from ffdi.errors import ParamsError
-from ffdi.features.backbones import FrozenPrefix, build_network, without_classifier
 from ffdi.features.cuts import Cut, cut_network, list_cuts
+from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
 
 # network, cut, image size (224 where the network allows no other), shape of one crossing tensor
 CUTS = [

@@ -25,7 +25,7 @@ from ffdi.features import decoders
 from ffdi.features import extract as extraction
 from ffdi.features.decoders import Decoded, Decoder
 from ffdi.features.extract import compute_rows, extract, image_files, load_prefix, view_images
-from ffdi.features.spec import Backbone
+from ffdi.features.feature_spec import Backbone
 from ffdi.features.store import FeatureStore
 from ffdi.intake.images import UnreadableImage, open_image, resize
 

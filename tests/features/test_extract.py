@@ -24,12 +24,12 @@ from fake_cuda import FakeCuda, faking
 from ffdi.errors import FfdiError, InputError, LockedError, ShardError
 from ffdi.features import extract as extraction
 from ffdi.features import runtimes
-from ffdi.features.backbones import FrozenPrefix
 from ffdi.features.extract import Extraction, Prefix, embed, extract, load_prefix, plan_rows
+from ffdi.features.feature_spec import Backbone
+from ffdi.features.networks import FrozenPrefix
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import InBatches, Runtime
 from ffdi.features.shards import read_index
-from ffdi.features.spec import Backbone
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import render
 from ffdi.intake.images import open_image, to_array

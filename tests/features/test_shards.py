@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffdi.errors import FfdiError, ShardError
+from ffdi.features.feature_spec import Row, Spec
 from ffdi.features.quantised import as_stored
 from ffdi.features.shards import COMPRESSIONS, Index, Shard, Stored, read_index, shard_name, write_shard
-from ffdi.features.spec import Row, Spec
 from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ffdi.errors import WeightsError
-from ffdi.features.backbones import FrozenPrefix, build_network
 from ffdi.features.cuts import cut_network
+from ffdi.features.networks import FrozenPrefix, build_network
 from ffdi.features.weights import Provenance, fetch_weights, has_folded_batchnorm, load_network, read_provenance
 
 RESNET = "torchvision:resnet18"

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffdi.errors import ParamsError, ShardError
+from ffdi.features.feature_spec import Spec
 from ffdi.features.shards import Index, write_shard
-from ffdi.features.spec import Spec
 from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
 from ffdi.tails.augment import augmentation

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ffdi.errors import ParamsError
-from ffdi.features.backbones import build_network, without_classifier
 from ffdi.features.cuts import cut_network
-from ffdi.features.spec import Backbone
+from ffdi.features.feature_spec import Backbone
+from ffdi.features.networks import build_network, without_classifier
 from ffdi.tails.heads import HeadSpec, TailFactory, TransformerHead
 
 NETWORK = "torchvision:resnet18"

@@ -20,7 +20,7 @@ from odd_files import encoded
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features.decoders import Decoder
 from ffdi.features.extract import load_prefix
-from ffdi.features.spec import Backbone
+from ffdi.features.feature_spec import Backbone
 from ffdi.features.weights import load_network
 from ffdi.tails import predict as predict_module
 from ffdi.tails.batches import FeatureTable

@@ -16,8 +16,8 @@ from conftest import HERE, Tiny, Trained, tiny_backbone, tiny_training
 from fake_cuda import FakeCuda, OnCuda, faking
 
 from ffdi.errors import FfdiError, ParamsError
-from ffdi.features.backbones import build_network
 from ffdi.features.devices import set_up_device
+from ffdi.features.networks import build_network
 from ffdi.features.store import FeatureStore
 from ffdi.tails import checkpoint
 from ffdi.tails import train as training_module

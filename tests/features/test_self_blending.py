@@ -13,9 +13,9 @@ from conftest import Tiny, picture
 from ffdi.demo.forgeries import REGIONS, self_blend
 from ffdi.errors import InputError
 from ffdi.features.extract import Extraction, extract, load_prefix
-from ffdi.features.spec import Backbone
+from ffdi.features.feature_spec import Backbone
+from ffdi.features.self_blending import synthesise, with_synthesised
 from ffdi.features.store import FeatureStore
-from ffdi.features.synthetic import synthesise, with_synthesised
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from conftest import Trained
 from torch.utils.data import DataLoader
 
 from ffdi.errors import ShardError
-from ffdi.features.dataset import ShardDataset, export_npz
+from ffdi.features.shard_dataset import ShardDataset, export_npz
 from ffdi.features.store import FeatureStore
 
 

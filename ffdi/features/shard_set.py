@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ffdi.errors import ShardError
+from ffdi.features.feature_spec import Features, Keys, Row, Spec, row_keys
 from ffdi.features.shards import INDEX, Index, Shard, Stored, read_index, shard_name, unharmed, write_shard
-from ffdi.features.spec import Features, Keys, Row, Spec, row_keys
 from ffdi.files import canonical_json, sha256_file, synced
 
 Compute = Callable[[Sequence[Row]], Generator[Features, None, None]]

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffdi.errors import FfdiError, ShardError
-from ffdi.features import generations
-from ffdi.features.generations import Goal, build
+from ffdi.features import shard_set
+from ffdi.features.feature_spec import Features, Row, Spec
+from ffdi.features.shard_set import Goal, build
 from ffdi.features.shards import read_index
-from ffdi.features.spec import Features, Row, Spec
 from ffdi.features.store import FeatureStore
 
 SPEC = Spec("tiny", "torchvision:x", "layer4", "ab" * 32, 64, (2, 2, 2), "float16", {"mean": [0.5]})
@@ -177,7 +177,7 @@ def test_rows_of_a_killed_run_outlive_a_change_of_the_plan(tmp_path: Path) -> No
 @pytest.mark.parametrize("survive", range(6))
 def test_a_swap_that_was_cut_off_is_finished(survive: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path / "f", PLAN[:16])
-    calls, replace_file, swapping = [0], os.replace, generations._finish_swap
+    calls, replace_file, swapping = [0], os.replace, shard_set._finish_swap
 
     def cut_off(source: Any, target: Any) -> None:
         if calls[0] == survive:
@@ -191,7 +191,7 @@ def test_a_swap_that_was_cut_off_is_finished(survive: int, tmp_path: Path, monke
             swapping(folder, following)
 
     with monkeypatch.context() as patch:
-        patch.setattr(generations, "_finish_swap", swap)
+        patch.setattr(shard_set, "_finish_swap", swap)
         with pytest.raises(Killed):
             run(tmp_path / "f")
     with pytest.raises(ShardError):  # never a mixture that looks whole

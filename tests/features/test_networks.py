@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from ffdi.errors import ParamsError
-from ffdi.features.backbones import FrozenPrefix, build_network, without_classifier
 from ffdi.features.cuts import cut_network
+from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ffdi.errors import ShardError
-from ffdi.features.spec import Features, Row
+from ffdi.features.feature_spec import Features, Row
 from ffdi.features.store import FeatureStore
 from ffdi.files import replacing
 
