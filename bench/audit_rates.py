@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "intake"))
 from plants import COPIES, LITE0, MAX_PIXELS, DataSet, by_class, jpeg, plant_copy, with_given_splits
 
 from ffdi.demo.dataset import write_demo
+from ffdi.features.backbone import Backbone
 from ffdi.features.extract import embed, load_prefix
-from ffdi.features.feature_spec import Backbone
 from ffdi.intake.audit import find_leaks
 
 DOCS = Path(__file__).parents[1] / "docs" / "audit.md"

@@ -28,10 +28,10 @@ from PIL import Image
 
 from ffdi.evaluation.evaluate import evaluate, test_rows
 from ffdi.evaluation.robustness import perturbed_features
+from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoder
 from ffdi.features.devices import set_up_device
 from ffdi.features.extract import Extraction, Prefix, extract, load_prefix
-from ffdi.features.feature_spec import Backbone
 from ffdi.features.runtimes import InBatches, Runtime
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import resolve_policy

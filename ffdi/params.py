@@ -20,7 +20,7 @@ from ffdi.intake.layouts import READ_BY_ALL, READS, Layout
 from ffdi.tails.augment_operations import resolve_augment
 
 if TYPE_CHECKING:  # they load torch, which half of the stages do without
-    from ffdi.features.feature_spec import Backbone as BackboneSpec
+    from ffdi.features.backbone import Backbone as BackboneSpec
     from ffdi.tails.heads import HeadSpec
     from ffdi.tails.train import Training
 
@@ -350,7 +350,7 @@ class Params(Section):
 
     def backbone(self, name: str) -> BackboneSpec:
         """The backbone `name` as the library takes it; ParamsError lists the valid names."""
-        from ffdi.features.feature_spec import Backbone as BackboneSpec
+        from ffdi.features.backbone import Backbone as BackboneSpec
 
         fields = _pick("backbone", name, self.backbones).model_dump()
         views = fields.pop("views")

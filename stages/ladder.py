@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ffdi.errors import ParamsError
-from ffdi.features.feature_spec import INPUT
+from ffdi.features.backbone import INPUT
 from ffdi.params import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console, say

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ffdi.features.feature_spec import Backbone
+from ffdi.features.backbone import Backbone
 from ffdi.features.views import resolve_policy
 
 if TYPE_CHECKING:

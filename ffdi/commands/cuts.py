@@ -17,8 +17,8 @@ def cuts(network: str, image_size: int, dtype: str) -> None:
     A cut is the module that the tail begins with. Its tensor is kept per image and view; the share of FLOPs is that of
     the frozen prefix, which is computed once.
     """
+    from ffdi.features.backbone import INPUT
     from ffdi.features.cuts import Cut, list_cuts
-    from ffdi.features.feature_spec import INPUT
     from ffdi.features.networks import build_network, without_classifier
     from ffdi.files import human_bytes
 

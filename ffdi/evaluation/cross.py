@@ -14,8 +14,9 @@ import torch
 from ffdi.errors import InputError
 from ffdi.evaluation import below_chance
 from ffdi.evaluation.evaluate import judge
+from ffdi.features.backbone import INPUT
 from ffdi.features.extract import compute_rows, image_files
-from ffdi.features.feature_spec import INPUT, Features
+from ffdi.features.feature_spec import Features
 from ffdi.features.quantised import as_stored
 from ffdi.intake.duplicates import components, join_groups, perceptual_pairs
 from ffdi.metrics import Metrics, explain_nulls

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ffdi.features.feature_spec import INPUT
+from ffdi.features.backbone import INPUT
 from ffdi.tails.bundle import Bundle
 
 

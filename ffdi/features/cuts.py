@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ffdi.errors import ParamsError, one_line
-from ffdi.features.feature_spec import INPUT
+from ffdi.features.backbone import INPUT
 
 
 @dataclass(frozen=True)

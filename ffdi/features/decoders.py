@@ -21,8 +21,8 @@ import numpy as np
 from PIL import Image
 
 from ffdi.errors import FfdiError, one_line
+from ffdi.features.backbone import Backbone
 from ffdi.features.devices import set_up_device
-from ffdi.features.feature_spec import Backbone
 from ffdi.features.runtimes import runtime_name
 from ffdi.intake.colour import is_srgb
 from ffdi.intake.images import DECODE_POLICY, RGB, UnreadableImage, open_header, open_image, orientation, resize

@@ -19,9 +19,10 @@ import pandas as pd
 
 from ffdi.errors import FfdiError, InputError, ShardError
 from ffdi.features import shard_set
+from ffdi.features.backbone import INPUT, Backbone
 from ffdi.features.decoders import NVJPEG_POLICY, Decoder
 from ffdi.features.engines.local import run_tasks
-from ffdi.features.feature_spec import INPUT, Backbone, Features, Provenance, Row, Spec, read_provenance
+from ffdi.features.feature_spec import Features, Provenance, Row, Spec, read_provenance
 from ffdi.features.runtimes import Runtime, cached_graph, open_runtime, runtime_line, runtime_name
 from ffdi.features.self_blending import synthesise
 from ffdi.features.shards import read_index, refuse_nonfinite

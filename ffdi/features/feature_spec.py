@@ -1,4 +1,4 @@
-"""What decides a feature: the backbone of params.yaml, and the spec with its fingerprint that every shard carries.
+"""What a row of features is: its key, and the spec with its fingerprint that every shard carries.
 
 Loads no torch, so that a run with nothing to do is over before torch would be loaded.
 """
@@ -19,7 +19,6 @@ from ffdi.errors import WeightsError
 from ffdi.files import canonical_json
 
 FORMAT_VERSION = 2
-INPUT = "input"  # the cut of an empty prefix
 Row = tuple[str, int]  # (image_id, view)
 Features = npt.NDArray[Any]
 Keys = npt.NDArray[np.bytes_]  # one S33 each: the bytes of the image_id, then the view; they sort as rows do
@@ -34,35 +33,6 @@ def key_rows(keys: Keys) -> list[Row]:
     """The rows of keys."""
     raw = keys.view(np.uint8).reshape(-1, 33)
     return [(bytes(row[:32]).hex(), int(row[32])) for row in raw]
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """All that decides a feature but the weights' bytes; the fields are those of params.yaml."""
-
-    name: str
-    network: str
-    weights: str
-    cut: str
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    view_count: int
-    view_policy: tuple[dict[str, Any], ...]
-    view_seed: int
-    dtype: str
-    runtime: str
-    precision: str
-    compile: bool = False
-    decoder: str = "pillow"
-    memory_format: str = "contiguous"
-
-    def facts(self) -> dict[str, Any]:
-        """Its fields, without what came later and stands at what it was before."""
-        fields = asdict(self)
-        if self.memory_format == "contiguous":
-            del fields["memory_format"]
-        return fields
 
 
 @dataclass(frozen=True)

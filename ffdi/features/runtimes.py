@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffdi.errors import ParamsError, ShardError
+from ffdi.features.backbone import Backbone
 from ffdi.features.batching import Features, Images, InBatches, Say
 from ffdi.features.devices import device_facts, device_line, has_cuda, repeating, set_up_device
-from ffdi.features.feature_spec import Backbone
 from ffdi.files import cache_folders, canonical_json, in_cache, replacing, write_json
 
 if TYPE_CHECKING:  # with the graph exported, ONNX Runtime needs no torch, whose import takes seconds

@@ -21,9 +21,10 @@ import torch
 from torch import nn
 
 from ffdi.errors import BundleError, FfdiError, ShardError, one_line
+from ffdi.features.backbone import INPUT, Backbone
 from ffdi.features.cuts import cut_network
 from ffdi.features.extract import Prefix
-from ffdi.features.feature_spec import INPUT, Backbone, Provenance, Spec
+from ffdi.features.feature_spec import Provenance, Spec
 from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
 from ffdi.files import canonical_json, replacing, sha256_file, write_json
 from ffdi.intake.tables import read_table, write_table

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ffdi.errors import ParamsError
+from ffdi.features.backbone import INPUT, Backbone
 from ffdi.features.cuts import cut_network
-from ffdi.features.feature_spec import INPUT, Backbone
 from ffdi.features.networks import without_classifier
 
 CLASSES = 2  # real, fake

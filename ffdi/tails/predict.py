@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from ffdi.errors import FfdiError
+from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoder
 from ffdi.features.devices import device_line
-from ffdi.features.feature_spec import Backbone, Features
+from ffdi.features.feature_spec import Features
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import Runtime, open_runtime, runtime_line, runtime_name
 from ffdi.intake.images import RGB, UnreadableImage, read_bytes, to_array

@@ -23,9 +23,9 @@ from PIL import Image
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features import decoders
 from ffdi.features import extract as extraction
+from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoded, Decoder
 from ffdi.features.extract import compute_rows, extract, image_files, load_prefix, view_images
-from ffdi.features.feature_spec import Backbone
 from ffdi.features.store import FeatureStore
 from ffdi.intake.images import UnreadableImage, open_image, resize
 

@@ -24,8 +24,8 @@ from fake_cuda import FakeCuda, faking
 from ffdi.errors import FfdiError, InputError, LockedError, ShardError
 from ffdi.features import extract as extraction
 from ffdi.features import runtimes
+from ffdi.features.backbone import Backbone
 from ffdi.features.extract import Extraction, Prefix, embed, extract, load_prefix, plan_rows
-from ffdi.features.feature_spec import Backbone
 from ffdi.features.networks import FrozenPrefix
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import InBatches, Runtime

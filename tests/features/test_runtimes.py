@@ -22,9 +22,9 @@ from fake_cuda import FakeCuda
 from ffdi import files
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features import runtimes
+from ffdi.features.backbone import Backbone
 from ffdi.features.devices import has_cuda
 from ffdi.features.extract import Prefix, load_prefix
-from ffdi.features.feature_spec import Backbone
 from ffdi.features.networks import FrozenPrefix
 from ffdi.features.runtimes import InBatches, Runtime, cached_graph, open_runtime, runtime_name
 from ffdi.params import read_params

@@ -12,8 +12,8 @@ from conftest import Tiny, picture
 
 from ffdi.demo.forgeries import REGIONS, self_blend
 from ffdi.errors import InputError
+from ffdi.features.backbone import Backbone
 from ffdi.features.extract import Extraction, extract, load_prefix
-from ffdi.features.feature_spec import Backbone
 from ffdi.features.self_blending import synthesise, with_synthesised
 from ffdi.features.store import FeatureStore
 

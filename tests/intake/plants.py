@@ -16,7 +16,7 @@ from numpy.random import Generator
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from ffdi.bootstrap import auc_interval
-from ffdi.features.feature_spec import Backbone
+from ffdi.features.backbone import Backbone
 from ffdi.intake.audit import CHECKS, Finding, find_leaks
 from ffdi.intake.copies import find_copies, read_sketches, sketch
 from ffdi.intake.duplicates import perceptual_pairs

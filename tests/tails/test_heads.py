@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ffdi.errors import ParamsError
+from ffdi.features.backbone import Backbone
 from ffdi.features.cuts import cut_network
-from ffdi.features.feature_spec import Backbone
 from ffdi.features.networks import build_network, without_classifier
 from ffdi.tails.heads import HeadSpec, TailFactory, TransformerHead
 

@@ -18,9 +18,9 @@ from conftest import Tiny, picture
 from odd_files import encoded
 
 from ffdi.errors import FfdiError, ParamsError
+from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoder
 from ffdi.features.extract import load_prefix
-from ffdi.features.feature_spec import Backbone
 from ffdi.features.weights import load_network
 from ffdi.tails import predict as predict_module
 from ffdi.tails.batches import FeatureTable
