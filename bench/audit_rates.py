@@ -25,7 +25,7 @@ from plants import COPIES, LITE0, MAX_PIXELS, DataSet, by_class, jpeg, plant_cop
 
 from ffdi.demo.dataset import write_demo
 from ffdi.features.backbone import Backbone
-from ffdi.features.extract import embed, load_prefix
+from ffdi.features.extract import embed, load_extractor
 from ffdi.intake.audit import find_leaks
 
 DOCS = Path(__file__).parents[1] / "docs" / "audit.md"
@@ -39,7 +39,7 @@ Rates = dict[tuple[str, float], dict[str, float]]
 def planted_rates(data: DataSet, weights: Path, victims: int) -> tuple[Rates, int]:
     """(share found by each way, for each kind and strength; clean pairs named) over SEEDS draws."""
     trials = [(kind, float(s)) for kind, (_, strengths, _) in COPIES.items() for s in strengths] * victims
-    prefix = load_prefix(Backbone(**LITE0), weights)
+    prefix = load_extractor(Backbone(**LITE0), weights)
     hits: Counter[tuple[str, float, str]] = Counter()
     alarms = 0
     for seed in range(SEEDS):

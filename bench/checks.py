@@ -31,7 +31,7 @@ from ffdi.evaluation.robustness import perturbed_features
 from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoder
 from ffdi.features.devices import set_up_device
-from ffdi.features.extract import Extraction, Prefix, extract, load_prefix
+from ffdi.features.extract import ExtractionSummary, Extractor, extract, load_extractor
 from ffdi.features.runtimes import InBatches, Runtime
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import resolve_policy
@@ -129,15 +129,15 @@ class Lab:
             fetch_weights(NETWORKS[name][0], "random", file, base=Path())
         return file
 
-    def prefix(self, name: str, **changes: Any) -> Prefix:
-        return load_prefix(self.backbone(name, **changes), self.weights(name))
+    def prefix(self, name: str, **changes: Any) -> Extractor:
+        return load_extractor(self.backbone(name, **changes), self.weights(name))
 
     def pictures(self, name: str, count: int) -> npt.NDArray[np.uint8]:
         """(count, S, S, 3) random pixels as the backbone takes them."""
         size = self.backbone(name).image_size
         return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
-    def extract(self, name: str, out: Path, say: Say = quiet, **changes: Any) -> Extraction:
+    def extract(self, name: str, out: Path, say: Say = quiet, **changes: Any) -> ExtractionSummary:
         """Stage extract's work on all images."""
         rows = self.rows()
         options: dict[str, Any] = {"shard_rows": 4096, "workers": None, "max_pixels": MAX_PIXELS, "say": say}

@@ -25,7 +25,7 @@ from extraction import machine, write_page
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ffdi.features.extract import extract, load_prefix
+from ffdi.features.extract import extract, load_extractor
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import fetch_weights, load_network
 from ffdi.intake.tables import read_images
@@ -59,7 +59,7 @@ class Speed:
             self.images,
             ["train"] * len(self.images),
             root=root,
-            prefix=load_prefix(self.backbone, self.weights),
+            prefix=load_extractor(self.backbone, self.weights),
             out=self.shards,
             shard_rows=4096,
             workers=None,

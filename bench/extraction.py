@@ -31,7 +31,7 @@ from PIL import Image
 from torchvision import transforms
 
 from ffdi.features.decoders import Decoder
-from ffdi.features.extract import Prefix, extract, image_files, load_prefix, plan_rows, view_images
+from ffdi.features.extract import Extractor, extract, image_files, load_extractor, plan_rows, view_images
 from ffdi.features.shards import COMPRESSIONS, Shard, read_index, write_shard
 from ffdi.features.store import FeatureStore
 from ffdi.files import human_bytes
@@ -51,7 +51,7 @@ NETWORKS = {"mobilenet_v2": 1.0, "wide_resnet50_2": 0.2}  # backbone of params: 
 class Speed:
     """Rates of one backbone on the same images; each method takes an empty folder and gives views per second."""
 
-    def __init__(self, images: pd.DataFrame, root: Path, prefix: Prefix) -> None:
+    def __init__(self, images: pd.DataFrame, root: Path, prefix: Extractor) -> None:
         self.images, self.root, self.prefix = images, root, prefix
         self.files = image_files(images)
         self.runtime = prefix.open()  # the graph is exported once: start-up
@@ -121,7 +121,7 @@ class Speed:
         return views / (time.perf_counter() - started)
 
 
-def run_extract(images: pd.DataFrame, root: Path, prefix: Prefix, out: Path, **options: Any) -> Any:
+def run_extract(images: pd.DataFrame, root: Path, prefix: Extractor, out: Path, **options: Any) -> Any:
     """All images as train images, in this process."""
     return extract(
         images,
@@ -146,7 +146,7 @@ def speed_table(params_file: Path, images_file: Path, weights: Path, runs: int) 
     yield "| --- |" + " ---: |" * (len(columns) + 2)
     for name, share in NETWORKS.items():
         backbone = replace(params.backbone(name), view_count=2)
-        prefix = load_prefix(backbone, weights / f"{name}.safetensors")
+        prefix = load_extractor(backbone, weights / f"{name}.safetensors")
         speed = Speed(images.head(int(share * len(images))), params.root(), prefix)
         ways = (speed.peer, speed.peer_in_eval_mode, speed.ours, speed.prefix_alone, speed.decode_alone)
         rates = [

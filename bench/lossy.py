@@ -21,7 +21,7 @@ import torch
 
 from ffdi.features import extract as extraction
 from ffdi.features.decoders import Decoder
-from ffdi.features.extract import Prefix, compute_rows, image_files, load_prefix, plan_rows, view_images
+from ffdi.features.extract import Extractor, compute_rows, image_files, load_extractor, plan_rows, view_images
 from ffdi.features.feature_spec import Features, Row
 from ffdi.features.quantised import as_stored
 from ffdi.features.weights import load_network
@@ -37,7 +37,9 @@ from ffdi.tails.train import cross_validate, predict_logits
 CPU = torch.device("cpu")
 
 
-def in_precision(prefix: Prefix, dtype: torch.dtype, pixels: Callable[[list[Row]], Any], rows: list[Row]) -> Features:
+def in_precision(
+    prefix: Extractor, dtype: torch.dtype, pixels: Callable[[list[Row]], Any], rows: list[Row]
+) -> Features:
     """The prefix as a GPU computes it in `dtype`: parameters and every module's output rounded, sums in float32."""
     assert prefix.module is not None
     module = prefix.module
@@ -74,8 +76,8 @@ def main() -> None:
     limits = {"root": root, "max_pixels": params.data.max_pixels}
     decoder = Decoder(backbone, max_pixels=params.data.max_pixels, heard=True)
 
-    def prefix() -> Prefix:
-        return load_prefix(backbone, chosen.weights)
+    def prefix() -> Extractor:
+        return load_extractor(backbone, chosen.weights)
 
     def pixels(some: list[Row]) -> np.ndarray:
         return view_images(some, files, root=root, backbone=backbone, decoder=decoder)

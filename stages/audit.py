@@ -58,10 +58,10 @@ def main(
     examined = examine(rows, root, max_pixels=pixels, progress=partial(console("audit").progress, total=len(rows)))
     embeddings = None
     if audit.use_embedding:
-        from ffdi.features.extract import embed, load_prefix
+        from ffdi.features.extract import embed, load_extractor
 
         name = params.split.embedding
-        prefix = load_prefix(params.backbone(name), weights or params.weights_file(name))
+        prefix = load_extractor(params.backbone(name), weights or params.weights_file(name))
         embeddings = embed(
             rows,
             root=root,

@@ -31,7 +31,7 @@ def main(
     """Run a frozen prefix over every image once and cache its feature maps."""
     params = read_params(params_file)
     backbone = params.backbone(name)
-    from ffdi.features.extract import extract, load_prefix
+    from ffdi.features.extract import extract, load_extractor
     from ffdi.features.self_blending import with_synthesised
     from ffdi.intake.tables import join, read_folds, read_images
 
@@ -46,7 +46,7 @@ def main(
             rows,
             list(rows["role"]),
             root=params.root(root),
-            prefix=load_prefix(backbone, weights or params.weights_file(name), known=out),
+            prefix=load_extractor(backbone, weights or params.weights_file(name), known=out),
             out=out,
             shard_rows=params.extract.shard_rows,
             workers=None if workers == "auto" else workers,

@@ -46,7 +46,7 @@ def main(
     from ffdi.evaluation.headline import of_ladder, write_metrics
     from ffdi.evaluation.ladder import RUNGS, climb
     from ffdi.features.devices import device_line, repeating, set_up_device
-    from ffdi.features.extract import load_prefix
+    from ffdi.features.extract import load_extractor
     from ffdi.features.weights import load_network
     from ffdi.intake.tables import join, read_folds, read_images, write_table
     from ffdi.parallel import cpu_count, keep_freed_memory
@@ -56,7 +56,7 @@ def main(
     keep_freed_memory()
     device = set_up_device(params.train.device)
     weights = weights or params.weights_file(recipe.backbone)
-    prefix = load_prefix(backbone, weights)
+    prefix = load_extractor(backbone, weights)
     line, own = device_line(params.train.device), prefix.device_line
     say(f"ladder: {line}" if own == line else f"ladder: {line}; extraction: {own}")
     factory = TailFactory(load_network(backbone.network, weights)[0], backbone, recipe.head_spec(), prefix.spec.shape)

@@ -46,9 +46,9 @@ def main(
         say(f"split: {len(copies)} more pairs that are crops, turns, exposures or edits of one picture")
         pairs = np.concatenate([pairs, copies])
     if split.use_embedding:
-        from ffdi.features.extract import embed, load_prefix
+        from ffdi.features.extract import embed, load_extractor
 
-        prefix = load_prefix(params.backbone(split.embedding), weights or params.weights_file(split.embedding))
+        prefix = load_extractor(params.backbone(split.embedding), weights or params.weights_file(split.embedding))
         found = embed(
             images,
             root=params.root(root),

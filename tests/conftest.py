@@ -213,7 +213,7 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     """Extracted, cross-validated (3 folds, 8 epochs) and bundled, all through the library."""
     import torch
 
-    from ffdi.features.extract import extract, load_prefix
+    from ffdi.features.extract import extract, load_extractor
     from ffdi.features.store import FeatureStore
     from ffdi.features.weights import load_network
     from ffdi.tails.batches import load_table
@@ -227,7 +227,7 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
         tiny.rows,
         list(tiny.rows["role"]),
         root=tiny.root,
-        prefix=load_prefix(spec, weights),
+        prefix=load_extractor(spec, weights),
         out=folder / "features",
         shard_rows=32,
         workers=2,

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ffdi.features.feature_spec import Spec
+from ffdi.features.feature_spec import FeatureSpec
 from ffdi.metrics import Metrics
 from ffdi.tails.bundle import Bundle
 
 
-def cost(bundle: Bundle, spec: Spec) -> Metrics:
+def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
     """Parameters and FLOPs (two for a multiplication with an addition) of prefix and of one tail, and bytes of a feature.
 
     `flops_per_image` is what it takes to judge one image: the prefix once, and the tail of every fold. `bytes_per_image`

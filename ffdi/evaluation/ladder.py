@@ -22,7 +22,7 @@ from torch import nn
 from ffdi.bootstrap import auc_interval, seeds_interval
 from ffdi.features.decoders import Decoder
 from ffdi.features.devices import precision_on
-from ffdi.features.extract import Files, Prefix, compute_rows, image_files, plan_rows, view_images
+from ffdi.features.extract import Extractor, Files, compute_rows, image_files, plan_rows, view_images
 from ffdi.features.feature_spec import Features
 from ffdi.features.networks import FrozenPrefix
 from ffdi.metrics import Metrics, auc, explain_nulls
@@ -65,7 +65,7 @@ def climb(
     rows: pd.DataFrame,
     *,
     root: Path,
-    prefix: Prefix,
+    prefix: Extractor,
     fresh_tail: FreshTail,
     training: Training,
     folds: int,
@@ -286,7 +286,7 @@ def _views_as_images(table: FeatureTable, folds: int, seed: int) -> tuple[Featur
 def _extract(
     rows: pd.DataFrame,
     root: Path,
-    prefix: Prefix,
+    prefix: Extractor,
     max_pixels: int,
     progress: Progress,
     say: Callable[[str], None],
@@ -316,7 +316,7 @@ def _extract(
 
 
 def _in_train_mode(
-    prefix: Prefix,
+    prefix: Extractor,
     plan: Sequence[tuple[str, int]],
     files: Files,
     root: Path,

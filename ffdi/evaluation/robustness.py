@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ffdi.features.extract import Prefix, extract
-from ffdi.features.feature_spec import Spec
+from ffdi.features.extract import Extractor, extract
+from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import parse_level
 from ffdi.tails.bundle import Bundle, prefix_of
@@ -17,7 +17,7 @@ from ffdi.tails.bundle import Bundle, prefix_of
 VIEW = 1  # the view that is perturbed; view 0 is clean in every shard
 
 
-def perturbed_prefix(prefix: Prefix, level: str) -> Prefix:
+def perturbed_prefix(prefix: Extractor, level: str) -> Extractor:
     """The same prefix on views that have one perturbation, drawn from the image alone where it is random."""
     policy = parse_level(level)[2]
     views = {"views": [dict(operation) for operation in policy], "view_seed": 0}
@@ -30,7 +30,7 @@ def perturbed_prefix(prefix: Prefix, level: str) -> Prefix:
 
 def perturbed_features(
     bundle: Bundle,
-    spec: Spec,
+    spec: FeatureSpec,
     test: pd.DataFrame,
     levels: Sequence[str],
     *,

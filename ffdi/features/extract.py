@@ -22,7 +22,7 @@ from ffdi.features import shard_set
 from ffdi.features.backbone import INPUT, Backbone
 from ffdi.features.decoders import NVJPEG_POLICY, Decoder
 from ffdi.features.engines.local import run_tasks
-from ffdi.features.feature_spec import Features, Provenance, Row, Spec, read_provenance
+from ffdi.features.feature_spec import Features, FeatureSpec, Provenance, Row, read_provenance
 from ffdi.features.runtimes import Runtime, cached_graph, open_runtime, runtime_line, runtime_name
 from ffdi.features.self_blending import synthesise
 from ffdi.features.shards import read_index, refuse_nonfinite
@@ -41,7 +41,7 @@ _SPARE_BYTES = 1 << 26  # of computed features while a shard is synced and hashe
 
 
 @dataclass(frozen=True)
-class Extraction:
+class ExtractionSummary:
     """What a run did: rows in all, reused and computed, the bytes of their features, and where the time went.
 
     `seconds` by part: `start` opens the runtime and `work` is the wall clock after it; of that `decode`, `views` and
@@ -56,11 +56,11 @@ class Extraction:
 
 
 @dataclass(frozen=True)
-class Prefix:
+class Extractor:
     """A backbone made ready: what its rows are (`spec`), whence its weights (`provenance`), and how to compute it."""
 
     backbone: Backbone
-    spec: Spec
+    spec: FeatureSpec
     provenance: Provenance
     load: Callable[[], FrozenPrefix]  # once
 
@@ -91,7 +91,7 @@ class Prefix:
         return runtime_line(self.spec.policy.get("runtime") or runtime_name(self.backbone))
 
 
-def load_prefix(backbone: Backbone, weights: Path, known: Path | None = None) -> Prefix:
+def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None) -> Extractor:
     """The prefix of a backbone with the weights of a file.
 
     The network itself is loaded only where the shape of its features is known neither from the shards in `known`, of
@@ -112,15 +112,15 @@ def load_prefix(backbone: Backbone, weights: Path, known: Path | None = None) ->
         "precision": b.precision if computed else "none",
     }
     shape: tuple[int, ...] = () if computed else (3, b.image_size, b.image_size)
-    spec = Spec(b.name, b.network, b.cut, sha256, b.image_size, shape, b.dtype if computed else "uint8", policy)
+    spec = FeatureSpec(b.name, b.network, b.cut, sha256, b.image_size, shape, b.dtype if computed else "uint8", policy)
     load = cache(partial(_load, b, weights))
     if computed and not (shape := _known_shape(spec, known)):
         graph = cached_graph(b, sha256) if policy["runtime"] == "onnxruntime-cpu" else None
         shape = graph.shape if graph else load().feature_shape(b.image_size)
-    return Prefix(b, replace(spec, shape=shape), provenance, load)
+    return Extractor(b, replace(spec, shape=shape), provenance, load)
 
 
-def _known_shape(spec: Spec, folder: Path | None) -> tuple[int, ...]:
+def _known_shape(spec: FeatureSpec, folder: Path | None) -> tuple[int, ...]:
     """The shape in the index of `folder`, if its spec is `spec` in all else."""
     try:
         there = read_index(folder).spec if folder else spec
@@ -151,7 +151,7 @@ def extract(
     roles: Sequence[str],
     *,
     root: Path,
-    prefix: Prefix,
+    prefix: Extractor,
     out: Path,
     shard_rows: int,
     workers: int | None,
@@ -160,7 +160,7 @@ def extract(
     compression: str = "none",
     progress: Progress = lambda blocks, total: blocks,
     warn: Say | None = None,
-) -> Extraction:
+) -> ExtractionSummary:
     """Bring `out` to hold the features of every image of images.csv, reusing each row whose fingerprint is unchanged.
 
     `roles` (see plan_rows) stand in the order of `images`, which may have the fakes of with_synthesised. Raises
@@ -206,7 +206,7 @@ def extract(
         seconds["write"] = seconds["work"] - waited
     for line in filter(None, (decoder.fallbacks() for decoder in decoders)):
         (warn or say)(line)
-    return Extraction(len(plan), reused, computed, total, seconds)
+    return ExtractionSummary(len(plan), reused, computed, total, seconds)
 
 
 def image_files(images: pd.DataFrame) -> Files:
@@ -220,7 +220,7 @@ def compute_rows(
     files: Files,
     *,
     root: Path,
-    prefix: Prefix,
+    prefix: Extractor,
     workers: int | None,
     max_pixels: int,
     say: Say = lambda line: None,
@@ -240,7 +240,7 @@ def _computed(
     rows: Sequence[Row],
     reader: Callable[..., npt.NDArray[np.uint8]],
     runtime: Runtime,
-    spec: Spec,
+    spec: FeatureSpec,
     *,
     workers: int | None,
     parts: Parts | None = None,
@@ -306,7 +306,7 @@ def embed(
     images: pd.DataFrame,
     *,
     root: Path,
-    prefix: Prefix,
+    prefix: Extractor,
     max_pixels: int,
     progress: Progress = lambda b, t: b,
     say: Say = lambda line: None,

@@ -36,7 +36,7 @@ def key_rows(keys: Keys) -> list[Row]:
 
 
 @dataclass(frozen=True)
-class Spec:
+class FeatureSpec:
     """What every row of a set of shards is: shape, dtype and all that decides a feature.
 
     `policy` holds the decode, resize, normalisation, view and runtime settings.

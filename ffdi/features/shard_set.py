@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ffdi.errors import ShardError
-from ffdi.features.feature_spec import Features, Keys, Row, Spec, row_keys
+from ffdi.features.feature_spec import Features, FeatureSpec, Keys, Row, row_keys
 from ffdi.features.shards import INDEX, Index, Shard, Stored, read_index, shard_name, unharmed, write_shard
 from ffdi.files import canonical_json, sha256_file, synced
 
@@ -32,7 +32,7 @@ Facts = Mapping[str, Any]
 class Goal:
     """What a folder is to hold: rows of `spec` in shards of `shard_rows`, and what its index says of them."""
 
-    spec: Spec
+    spec: FeatureSpec
     plan: Sequence[Row]
     shard_rows: int
     provenance: Facts
@@ -106,7 +106,7 @@ def _sealed(file: Path) -> str:
     return sha256_file(synced(file))
 
 
-def _index_of(folder: Path, spec: Spec) -> Index | None:
+def _index_of(folder: Path, spec: FeatureSpec) -> Index | None:
     """The index of the present generation, where its features are those that are asked for."""
     try:
         index = read_index(folder)
@@ -115,7 +115,7 @@ def _index_of(folder: Path, spec: Spec) -> Index | None:
     return index if index.spec == spec else None
 
 
-def _sound_shards(folder: Path, index: Index | None, spec: Spec) -> dict[Path, Keys]:
+def _sound_shards(folder: Path, index: Index | None, spec: FeatureSpec) -> dict[Path, Keys]:
     """The unharmed shards of the present generation with their rows; without an index, those that read without error."""
     if index is None:
         return {file: keys for file in _shard_files(folder) if len(keys := _rows(file, spec, read=True))}
@@ -164,7 +164,9 @@ def _find(rows: Sequence[Row], sources: Sequence[Keys]) -> tuple[Places, Places]
     return np.where(found, number, -1), np.where(found, flat - starts[number], -1)
 
 
-def _pieces(place: Places, at: Places, files: Sequence[Path], spec: Spec, fresh: _Fresh) -> Iterator[Features | Stored]:
+def _pieces(
+    place: Places, at: Places, files: Sequence[Path], spec: FeatureSpec, fresh: _Fresh
+) -> Iterator[Features | Stored]:
     """Each row from the old shard that has it, else from `fresh`, whose runs of rows stay blocks: h5py is slow by row."""
     held: tuple[int, Shard] | None = None
     row = 0
@@ -228,7 +230,7 @@ def _shard_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*shard-*.h5"))
 
 
-def _rows(file: Path, spec: Spec, compression: str | None = None, *, read: bool = False) -> Keys:
+def _rows(file: Path, spec: FeatureSpec, compression: str | None = None, *, read: bool = False) -> Keys:
     """The rows of a shard of this spec; none when it is damaged, of other features, or compressed in another way.
 
     `read` looks at every checksum, where no index vouches for the bytes.

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from ffdi.errors import ShardError, one_line
-from ffdi.features.feature_spec import FORMAT_VERSION, Features, Keys, Row, Spec, key_rows, row_keys
+from ffdi.features.feature_spec import FORMAT_VERSION, Features, FeatureSpec, Keys, Row, key_rows, row_keys
 from ffdi.features.quantised import Scales, quantise, restore
 from ffdi.files import replacing, sha256_file, write_json
 from ffdi.parallel import cpu_count, ordered_map
@@ -41,7 +41,7 @@ def shard_name(number: int) -> str:
 
 def write_shard(
     file: Path,
-    spec: Spec,
+    spec: FeatureSpec,
     rows: Sequence[Row],
     pieces: Iterable[Features | Stored],
     compression: str = "none",
@@ -160,7 +160,7 @@ _BITSHUFFLE = 32008  # its number among HDF5's registered filters
 class Shard:
     """One open shard, its schema checked against `spec` before a feature is read. Use as a context manager."""
 
-    def __init__(self, file: Path, spec: Spec) -> None:
+    def __init__(self, file: Path, spec: FeatureSpec) -> None:
         self.file, self._spec = file, spec
         try:
             self._h5 = h5py.File(file, "r", locking=False)  # a shard is whole and stays: NFS may have no locks
@@ -210,7 +210,7 @@ class Shard:
         except _H5_ERRORS as error:
             raise ShardError(f"{self.file}: damaged features ({one_line(error)}): run extract again") from error
 
-    def _check(self, spec: Spec) -> Keys:
+    def _check(self, spec: FeatureSpec) -> Keys:
         for key, wanted in spec.attributes().items():
             found = self._h5.attrs.get(key)
             if found is None or type(wanted)(found) != wanted:
@@ -257,7 +257,7 @@ class Index:
     `made_by` holds a mapping for each runtime (its name, versions, batch) that computed rows of this set.
     """
 
-    spec: Spec
+    spec: FeatureSpec
     provenance: Mapping[str, Any]
     shards: tuple[Mapping[str, Any], ...]  # name, rows, sha256
     compression: str = "none"
@@ -281,7 +281,7 @@ def read_index(folder: Path) -> Index:
             raise ShardError(
                 f"{folder / INDEX}: format {raw['format_version']}, not {FORMAT_VERSION}: run extract again"
             )
-        spec = Spec(**(raw["spec"] | {"shape": tuple(raw["spec"]["shape"])}))
+        spec = FeatureSpec(**(raw["spec"] | {"shape": tuple(raw["spec"]["shape"])}))
         index = Index(spec, raw["provenance"], tuple(raw["shards"]), raw["compression"], tuple(raw["made_by"]))
     except FileNotFoundError:
         raise ShardError(f"{folder / INDEX}: missing: run the extract stage first") from None

@@ -23,8 +23,8 @@ from torch import nn
 from ffdi.errors import BundleError, FfdiError, ShardError, one_line
 from ffdi.features.backbone import INPUT, Backbone
 from ffdi.features.cuts import cut_network
-from ffdi.features.extract import Prefix
-from ffdi.features.feature_spec import Provenance, Spec
+from ffdi.features.extract import Extractor
+from ffdi.features.feature_spec import FeatureSpec, Provenance
 from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
 from ffdi.files import canonical_json, replacing, sha256_file, write_json
 from ffdi.intake.tables import read_table, write_table
@@ -74,7 +74,7 @@ class Bundle:
         """Calibrated P(fake), the mean over the folds."""
         return mean_score(self.fold_scores(table, device))
 
-    def refuse_other_features(self, spec: Spec) -> None:
+    def refuse_other_features(self, spec: FeatureSpec) -> None:
         """ShardError when shards are not those that the tails were trained on."""
         if spec.fingerprint != self.facts["fingerprint"]:
             raise ShardError(
@@ -121,7 +121,7 @@ def save_bundle(
     backbone: Backbone,
     head: HeadSpec,
     recipe: Mapping[str, Any],
-    spec: Spec,
+    spec: FeatureSpec,
     provenance: Mapping[str, Any],
 ) -> None:
     """Write the bundle, bundle.json last; files of a former one are deleted.
@@ -228,7 +228,7 @@ def read_oof(folder: Path) -> pd.DataFrame:
     return typed
 
 
-def prefix_of(bundle: Bundle) -> Prefix:
+def prefix_of(bundle: Bundle) -> Extractor:
     """The bundle's prefix, for the extraction engine."""
     b, provenance = bundle.backbone, bundle.facts["provenance"]
 
@@ -237,8 +237,8 @@ def prefix_of(bundle: Bundle) -> Prefix:
         return bundle.prefix
 
     sha256, dtype = provenance["weights_sha256"], "uint8" if b.cut == INPUT else b.dtype
-    spec = Spec(b.name, b.network, b.cut, sha256, b.image_size, tuple(bundle.facts["shape"]), dtype, {})
-    return Prefix(b, spec, Provenance(b.network, provenance["weights"], provenance["pretrained"]), module)
+    spec = FeatureSpec(b.name, b.network, b.cut, sha256, b.image_size, tuple(bundle.facts["shape"]), dtype, {})
+    return Extractor(b, spec, Provenance(b.network, provenance["weights"], provenance["pretrained"]), module)
 
 
 def _state(file: Path) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from torch import nn
 from ffdi.evaluation.cost import cost
 from ffdi.evaluation.evaluate import state_hash
 from ffdi.features.cuts import cut_network
-from ffdi.features.feature_spec import Spec
+from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
 from ffdi.features.store import FeatureStore
 from ffdi.tails.bundle import Bundle, load_bundle
@@ -29,8 +29,8 @@ def bundle_of(prefix: nn.Module | None, tails: list[Tail], **backbone: Any) -> B
     return Bundle(tiny_backbone(**backbone), frozen, dict(enumerate(tails)), 0.5, 1.0, 0.5, seen, {})
 
 
-def spec_of(shape: tuple[int, ...], dtype: str) -> Spec:
-    return Spec("tiny", "torchvision:mobilenet_v2", "features.16", "ab", 8, shape, dtype, {})
+def spec_of(shape: tuple[int, ...], dtype: str) -> FeatureSpec:
+    return FeatureSpec("tiny", "torchvision:mobilenet_v2", "features.16", "ab", 8, shape, dtype, {})
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float16", 128), ("float32", 256), ("int8", 64 + 4 * 4)])

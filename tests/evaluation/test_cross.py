@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ffdi.commands.main import main
 from ffdi.errors import FfdiError, InputError
 from ffdi.evaluation.cross import cross_evaluate, score_files, seen_before, whole_groups
-from ffdi.features.extract import load_prefix
+from ffdi.features.extract import load_extractor
 from ffdi.features.weights import load_network
 from ffdi.files import write_json
 from ffdi.intake.ingest import ingest
@@ -94,7 +94,7 @@ def test_scores_are_those_of_predict(trained: Trained, away: Path) -> None:
 @pytest.mark.parametrize("changes", [{"cut": "input"}, {"dtype": "int8"}])
 def test_scores_are_those_of_predict_whatever_the_features(changes: dict[str, Any], weights: Path, away: Path) -> None:
     backbone = tiny_backbone(**changes)
-    prefix = load_prefix(backbone, weights)
+    prefix = load_extractor(backbone, weights)
     network = load_network(backbone.network, weights)[0]
     fresh = TailFactory(network, backbone, HeadSpec("mlp", (16,), 0.2, 1, 1, 1), prefix.spec.shape).fresh
     source = {"weights_sha256": prefix.spec.weights_sha256, "weights": "random", "pretrained": False}

@@ -22,8 +22,8 @@ from ffdi.evaluation.explain import grad_cam
 from ffdi.evaluation.ladder import climb
 from ffdi.evaluation.robustness import perturbed_features
 from ffdi.features import runtimes
-from ffdi.features.extract import extract, load_prefix
-from ffdi.features.feature_spec import Spec
+from ffdi.features.extract import extract, load_extractor
+from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.networks import FrozenPrefix
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
@@ -50,7 +50,7 @@ def test_features(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFa
         key = f"{runtime}-{changes}"
         if key not in made:
             made[key] = tmp_path_factory.mktemp("features") / "f"
-            prefix = load_prefix(tiny_backbone(runtime=runtime, **changes), weights)
+            prefix = load_extractor(tiny_backbone(runtime=runtime, **changes), weights)
             test = tiny.rows[tiny.rows["role"] == "test"]
             extract(
                 test, list(test["role"]), root=tiny.root, prefix=prefix, out=made[key], say=lambda line: None, **LIMITS
@@ -60,7 +60,7 @@ def test_features(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFa
     return make
 
 
-def bundle_of(trained: Trained, spec: Spec, **changes: Any) -> Bundle:
+def bundle_of(trained: Trained, spec: FeatureSpec, **changes: Any) -> Bundle:
     """The trained bundle as if it had been trained on features of `spec`."""
     bundle = load_bundle(trained.model)
     backbone = replace(bundle.backbone, **changes)
@@ -136,7 +136,7 @@ def test_the_whole_ladder_on_cuda(tiny: Tiny, weights: Path) -> None:
 
     def climbed(device: torch.device) -> dict[str, Any]:
         backbone = tiny_backbone(runtime="torch", cut="features.18")
-        prefix = load_prefix(backbone, weights)
+        prefix = load_extractor(backbone, weights)
         assert prefix.spec.policy["runtime"] == ("torch-cpu" if device == CPU else "torch-cuda-contiguous")
         factory = TailFactory(network, backbone, HeadSpec("linear", (), 0.0, 1, 1, 1), prefix.spec.shape)
         metrics, _ = climb(

@@ -18,7 +18,7 @@ from conftest import Tiny, Trained, tiny_backbone, tiny_training
 
 from ffdi.evaluation import ladder as ladder_module
 from ffdi.evaluation.ladder import RUNGS, _first_half, climb
-from ffdi.features.extract import load_prefix
+from ffdi.features.extract import load_extractor
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
 from ffdi.files import write_json
@@ -52,7 +52,7 @@ def climbed(
     return climb(
         tiny.rows if rows is None else rows,
         root=tiny.root,
-        prefix=load_prefix(tiny_backbone(**backbone), weights),
+        prefix=load_extractor(tiny_backbone(**backbone), weights),
         fresh_tail=factory(weights).fresh,
         training=replace(TRAINING, epochs=epochs),
         folds=2,

@@ -25,7 +25,7 @@ from ffdi.features import decoders
 from ffdi.features import extract as extraction
 from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoded, Decoder
-from ffdi.features.extract import compute_rows, extract, image_files, load_prefix, view_images
+from ffdi.features.extract import compute_rows, extract, image_files, load_extractor, view_images
 from ffdi.features.store import FeatureStore
 from ffdi.intake.images import UnreadableImage, open_image, resize
 
@@ -321,8 +321,8 @@ def test_an_extraction_without_a_prefix_is_refused_without_cuda_too(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for cut in ("features.16", "input"):
         with pytest.raises(ParamsError, match="decoder: nvjpeg needs runtime torch on CUDA; here it is torch on the"):
-            load_prefix(backbone(decoder="nvjpeg", cut=cut), weights)
-    assert load_prefix(backbone(cut="input"), weights).spec.policy["decode"] == "pillow-rgb-2"
+            load_extractor(backbone(decoder="nvjpeg", cut=cut), weights)
+    assert load_extractor(backbone(cut="input"), weights).spec.policy["decode"] == "pillow-rgb-2"
 
 
 def test_an_extraction_says_what_pillow_decoded_and_stores_it_so(
@@ -336,7 +336,7 @@ def test_an_extraction_says_what_pillow_decoded_and_stores_it_so(
     said: list[str] = []
 
     def features(decoder: str, out: Path) -> Any:
-        prefix = load_prefix(backbone(cut="input", decoder=decoder, view_count=0), weights)
+        prefix = load_extractor(backbone(cut="input", decoder=decoder, view_count=0), weights)
         options: dict[str, Any] = {"shard_rows": 7, "workers": 2, "max_pixels": 10**6, "say": said.append}
         extract(rows, list(rows["role"]), root=tiny.root, prefix=prefix, out=out, **options)
         return FeatureStore(out)
@@ -353,7 +353,7 @@ def test_an_extraction_says_what_pillow_decoded_and_stores_it_so(
         [(rows["image_id"].iloc[4], 0)],
         image_files(rows),
         root=tiny.root,
-        prefix=load_prefix(backbone(cut="input", decoder="nvjpeg"), weights),
+        prefix=load_extractor(backbone(cut="input", decoder="nvjpeg"), weights),
         workers=1,
         max_pixels=10**6,
         say=said.append,

@@ -25,7 +25,7 @@ from ffdi.errors import FfdiError, InputError, LockedError, ShardError
 from ffdi.features import extract as extraction
 from ffdi.features import runtimes
 from ffdi.features.backbone import Backbone
-from ffdi.features.extract import Extraction, Prefix, embed, extract, load_prefix, plan_rows
+from ffdi.features.extract import ExtractionSummary, Extractor, embed, extract, load_extractor, plan_rows
 from ffdi.features.networks import FrozenPrefix
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import InBatches, Runtime
@@ -40,13 +40,13 @@ Make = Callable[..., Backbone]
 
 
 @pytest.fixture
-def run(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> Callable[..., Extraction]:
+def run(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> Callable[..., ExtractionSummary]:
     """run(rows, view_count=1, ...): extract `rows` of the tiny set into tmp_path/f; backbone options as named."""
 
-    def go(rows: pd.DataFrame | None = None, **options: Any) -> Extraction:
+    def go(rows: pd.DataFrame | None = None, **options: Any) -> ExtractionSummary:
         rows = tiny.rows.head(12) if rows is None else rows
         root, out = options.pop("root", tiny.root), options.pop("out", tmp_path / "f")
-        load = options.pop("load", load_prefix)
+        load = options.pop("load", load_extractor)
         workers, progress = options.pop("workers", 2), options.pop("progress", lambda blocks, total: blocks)
         warn = options.pop("warn", None)
         return extract(
@@ -75,7 +75,7 @@ def test_the_plan_is_sorted_and_has_the_clean_view_alone_of_test_images() -> Non
 
 
 def test_a_row_is_the_prefix_of_its_view(
-    run: Callable[..., Extraction], tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path
+    run: Callable[..., ExtractionSummary], tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path
 ) -> None:
     run()
     store = FeatureStore(tmp_path / "f")
@@ -83,7 +83,7 @@ def test_a_row_is_the_prefix_of_its_view(
     assert store.spec.shape == (160, 2, 2) and store.spec.dtype == "float16"
     assert store.index.provenance["weights"] == "random" and store.index.provenance["pretrained"] is False
     spec = backbone()
-    prefix = load_prefix(spec, weights).module
+    prefix = load_extractor(spec, weights).module
     assert prefix is not None
     for row in tiny.rows.head(12).itertuples():
         image = open_image((tiny.root / row.path).read_bytes(), max_pixels=10**6)
@@ -95,7 +95,7 @@ def test_a_row_is_the_prefix_of_its_view(
             assert np.array_equal(store.read([(row.image_id, view)]), due)
 
 
-def test_cut_input_stores_the_pixels(run: Callable[..., Extraction], tiny: Tiny, tmp_path: Path) -> None:
+def test_cut_input_stores_the_pixels(run: Callable[..., ExtractionSummary], tiny: Tiny, tmp_path: Path) -> None:
     run(cut="input")
     store = FeatureStore(tmp_path / "f")
     assert store.spec.shape == (3, 64, 64) and store.spec.dtype == "uint8"
@@ -104,7 +104,7 @@ def test_cut_input_stores_the_pixels(run: Callable[..., Extraction], tiny: Tiny,
     assert np.array_equal(store.read([(row["image_id"], 0)])[0], to_array(image).transpose(2, 0, 1))
 
 
-def test_int8_features_are_those_of_float16_rounded(run: Callable[..., Extraction], tmp_path: Path) -> None:
+def test_int8_features_are_those_of_float16_rounded(run: Callable[..., ExtractionSummary], tmp_path: Path) -> None:
     run(out=tmp_path / "half")
     run(out=tmp_path / "byte", dtype="int8")
     half, byte = FeatureStore(tmp_path / "half"), FeatureStore(tmp_path / "byte")
@@ -114,7 +114,7 @@ def test_int8_features_are_those_of_float16_rounded(run: Callable[..., Extractio
 
 
 def test_extraction_leaves_the_prefix_as_it_was(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> None:
-    prefix = load_prefix(backbone(), weights)
+    prefix = load_extractor(backbone(), weights)
     assert prefix.module is not None
     before = {k: v.clone() for k, v in prefix.module.state_dict().items()}
     rows = tiny.rows.head(6)
@@ -135,7 +135,7 @@ def test_extraction_leaves_the_prefix_as_it_was(tiny: Tiny, backbone: Make, weig
 
 
 def test_the_bytes_do_not_depend_on_workers_nor_on_the_other_images(
-    run: Callable[..., Extraction], tiny: Tiny, tmp_path: Path
+    run: Callable[..., ExtractionSummary], tiny: Tiny, tmp_path: Path
 ) -> None:
     run(workers=1, out=tmp_path / "one")
     run(workers=4, out=tmp_path / "four")
@@ -165,7 +165,7 @@ def test_only_missing_rows_are_computed(
     then: tuple[int, str, int],
     reused: int,
     computed: int,
-    run: Callable[..., Extraction],
+    run: Callable[..., ExtractionSummary],
     tiny: Tiny,
     tmp_path: Path,
 ) -> None:
@@ -183,14 +183,14 @@ def test_only_missing_rows_are_computed(
     ids=lambda change: next(iter(change)),
 )
 def test_a_param_that_changes_features_rebuilds_them_all(
-    change: dict[str, Any], run: Callable[..., Extraction]
+    change: dict[str, Any], run: Callable[..., ExtractionSummary]
 ) -> None:
     total = run().rows
     assert run().computed == 0
     assert run(**change).computed == total
 
 
-def test_progress_sees_every_missing_row(run: Callable[..., Extraction]) -> None:
+def test_progress_sees_every_missing_row(run: Callable[..., ExtractionSummary]) -> None:
     seen: list[int] = []
 
     def progress(blocks: Any, total: int) -> Any:
@@ -208,19 +208,21 @@ def own(tmp_path: Path) -> Tiny:
     return make_tiny(tmp_path / "own", count=12, groups=6, folds=2)
 
 
-def test_an_image_that_changed_since_ingest_is_an_error_naming_it(run: Callable[..., Extraction], own: Tiny) -> None:
+def test_an_image_that_changed_since_ingest_is_an_error_naming_it(
+    run: Callable[..., ExtractionSummary], own: Tiny
+) -> None:
     picture(99).save(own.root / "0003.jpg")
     with pytest.raises(InputError, match=r"0003\.jpg: changed since it was ingested"):
         run(own.rows, root=own.root)
 
 
-def test_an_image_that_is_gone_is_an_error_naming_it(run: Callable[..., Extraction], own: Tiny) -> None:
+def test_an_image_that_is_gone_is_an_error_naming_it(run: Callable[..., ExtractionSummary], own: Tiny) -> None:
     (own.root / "0003.jpg").unlink()
     with pytest.raises(InputError, match=r"0003\.jpg: cannot be read: No such file"):
         run(own.rows, root=own.root)
 
 
-def test_the_time_by_part_is_told(run: Callable[..., Extraction]) -> None:
+def test_the_time_by_part_is_told(run: Callable[..., ExtractionSummary]) -> None:
     seconds = run().seconds
     assert set(seconds) == {"start", "decode", "views", "prefix", "write", "work"}
     assert all(spent > 0 for spent in seconds.values())
@@ -247,7 +249,7 @@ def test_an_image_of_more_views_than_a_batch_is_a_task_of_its_own() -> None:
 
 
 def test_extracting_on_cuda_gives_the_rows_of_the_cpu(
-    no_cuda: None, run: Callable[..., Extraction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    no_cuda: None, run: Callable[..., ExtractionSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a machine without the GPU neither reuses them nor takes them for its own."""
     monkeypatch.setattr(runtimes, "CUDA_BATCH", 8)
@@ -262,7 +264,7 @@ def test_extracting_on_cuda_gives_the_rows_of_the_cpu(
 
 
 def test_every_batch_that_computed_rows_stands_in_the_index(
-    run: Callable[..., Extraction], fake_cuda: FakeCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., ExtractionSummary], fake_cuda: FakeCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtimes, "CUDA_BATCH", 8)
     true_forward, calls = FrozenPrefix.forward, [0]
@@ -282,7 +284,7 @@ def test_every_batch_that_computed_rows_stands_in_the_index(
 
 
 def test_a_feature_that_is_not_finite_is_refused_by_the_worker(
-    run: Callable[..., Extraction], monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., ExtractionSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one writer was kept from its shard by it; the error names the image all the same."""
     threads: list[str] = []
@@ -300,7 +302,7 @@ def test_a_feature_that_is_not_finite_is_refused_by_the_worker(
 
 
 def test_out_of_memory_on_a_device_is_said_and_stands_in_the_index(
-    run: Callable[..., Extraction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., ExtractionSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def small_device(
         spec: Backbone, sha256: str, load: Callable[[], Any], say: Callable[[str], None], name: str
@@ -324,9 +326,9 @@ def test_out_of_memory_on_a_device_is_said_and_stands_in_the_index(
     np.testing.assert_allclose(small, usual, atol=2e-2)
 
 
-def test_features_that_overflow_float16_name_their_image(run: Callable[..., Extraction], tmp_path: Path) -> None:
-    def loud(backbone: Backbone, weights: Path) -> Prefix:
-        prefix = load_prefix(backbone, weights)
+def test_features_that_overflow_float16_name_their_image(run: Callable[..., ExtractionSummary], tmp_path: Path) -> None:
+    def loud(backbone: Backbone, weights: Path) -> Extractor:
+        prefix = load_extractor(backbone, weights)
         assert prefix.module is not None
         [m for m in prefix.module.modules() if isinstance(m, torch.nn.BatchNorm2d)][-1].weight.data *= 1e8
         return prefix
@@ -337,7 +339,7 @@ def test_features_that_overflow_float16_name_their_image(run: Callable[..., Extr
 
 
 def test_a_disk_that_is_too_small_is_refused_before_the_first_image(
-    run: Callable[..., Extraction], monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., ExtractionSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 20_000, 20_000))
     monkeypatch.setattr(extraction, "compute_rows", lambda *a, **k: pytest.fail("an image was read"))
@@ -346,14 +348,14 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_image(
 
 
 def test_nothing_is_asked_of_the_disk_when_nothing_is_missing(
-    run: Callable[..., Extraction], monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., ExtractionSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 0))
     assert run().computed == 0
 
 
-def test_a_second_writer_is_refused_naming_the_first(run: Callable[..., Extraction], tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_naming_the_first(run: Callable[..., ExtractionSummary], tmp_path: Path) -> None:
     hold = (
         "import sys, pathlib, ffdi.files as f\n"
         "with f.sole_writer(pathlib.Path(sys.argv[1])):\n"
@@ -373,11 +375,11 @@ def test_a_second_writer_is_refused_naming_the_first(run: Callable[..., Extracti
 
 
 def test_embed_is_the_mean_over_the_map_of_view_0(
-    run: Callable[..., Extraction], tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path
+    run: Callable[..., ExtractionSummary], tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path
 ) -> None:
     run()
     rows = tiny.rows.head(12)
-    embedded = embed(rows, root=tiny.root, prefix=load_prefix(backbone(), weights), max_pixels=10**6)
+    embedded = embed(rows, root=tiny.root, prefix=load_extractor(backbone(), weights), max_pixels=10**6)
     stored = FeatureStore(tmp_path / "f").read([(i, 0) for i in rows["image_id"]])
     assert embedded.shape == (12, 160)
     np.testing.assert_allclose(embedded, stored.astype(np.float32).mean(axis=(2, 3)), rtol=1e-6)
@@ -431,7 +433,7 @@ def test_a_stage_killed_while_it_writes_ends_after_a_rerun_in_the_bytes_of_an_un
         tiny.rows,
         list(tiny.rows["role"]),
         root=tiny.root,
-        prefix=load_prefix(replace(read.backbone("tiny"), name="tiny"), weights),
+        prefix=load_extractor(replace(read.backbone("tiny"), name="tiny"), weights),
         out=unbroken,
         shard_rows=16,
         workers=2,

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from conftest import Tiny, make_tiny
 
-from ffdi.features.extract import Extraction, extract, load_prefix
+from ffdi.features.extract import ExtractionSummary, extract, load_extractor
 from ffdi.params import read_params
 
 STAGE = Path(__file__).parents[2] / "stages" / "extract.py"
@@ -58,17 +58,17 @@ class Bench:
         command += ["--weights", str(self.weights)]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c)
 
-    def finish(self, out: Path) -> Extraction:
+    def finish(self, out: Path) -> ExtractionSummary:
         """The same in this process."""
         return unbroken(self.tiny.rows, self.tiny.root, self.params, self.weights, out)
 
 
-def unbroken(rows: pd.DataFrame, root: Path, params: Path, weights: Path, out: Path) -> Extraction:
+def unbroken(rows: pd.DataFrame, root: Path, params: Path, weights: Path, out: Path) -> ExtractionSummary:
     return extract(
         rows,
         list(rows["role"]),
         root=root,
-        prefix=load_prefix(read_params(params).backbone("pixels"), weights),
+        prefix=load_extractor(read_params(params).backbone("pixels"), weights),
         out=out,
         shard_rows=SHARD_ROWS,
         workers=2,

@@ -24,7 +24,7 @@ from ffdi.errors import FfdiError, ParamsError
 from ffdi.features import runtimes
 from ffdi.features.backbone import Backbone
 from ffdi.features.devices import has_cuda
-from ffdi.features.extract import Prefix, load_prefix
+from ffdi.features.extract import Extractor, load_extractor
 from ffdi.features.networks import FrozenPrefix
 from ffdi.features.runtimes import InBatches, Runtime, cached_graph, open_runtime, runtime_name
 from ffdi.params import read_params
@@ -34,8 +34,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint
 
 
 @pytest.fixture
-def prefix(backbone: Callable[..., Backbone], weights: Path) -> Callable[[str], Prefix]:
-    return lambda runtime: load_prefix(backbone(runtime=runtime), weights)
+def prefix(backbone: Callable[..., Backbone], weights: Path) -> Callable[[str], Extractor]:
+    return lambda runtime: load_extractor(backbone(runtime=runtime), weights)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def _no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def test_onnxruntime_agrees_with_torch(prefix: Callable[[str], Prefix]) -> None:
+def test_onnxruntime_agrees_with_torch(prefix: Callable[[str], Extractor]) -> None:
     eager = prefix("torch").open().run(IMAGES)
     fast = prefix("onnxruntime").open().run(IMAGES)
     assert eager.shape == fast.shape == (6, 160, 2, 2)
@@ -53,7 +53,7 @@ def test_onnxruntime_agrees_with_torch(prefix: Callable[[str], Prefix]) -> None:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_feature_does_not_depend_on_its_batch(runtime: str, prefix: Callable[[str], Prefix]) -> None:
+def test_a_feature_does_not_depend_on_its_batch(runtime: str, prefix: Callable[[str], Extractor]) -> None:
     run = prefix(runtime).open().run
     together = run(IMAGES)
     for at in range(len(IMAGES)):
@@ -61,7 +61,7 @@ def test_a_feature_does_not_depend_on_its_batch(runtime: str, prefix: Callable[[
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_the_bytes_do_not_depend_on_the_number_of_threads(runtime: str, prefix: Callable[[str], Prefix]) -> None:
+def test_the_bytes_do_not_depend_on_the_number_of_threads(runtime: str, prefix: Callable[[str], Extractor]) -> None:
     run = prefix(runtime).open().run
     one = run(IMAGES)
     many = np.repeat(IMAGES, 4, axis=0)
@@ -70,7 +70,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(runtime: str, prefix: 
     assert np.concatenate(parts).tobytes() == np.repeat(one, 4, axis=0).tobytes()
 
 
-def test_running_changes_no_parameter_and_no_buffer(prefix: Callable[[str], Prefix]) -> None:
+def test_running_changes_no_parameter_and_no_buffer(prefix: Callable[[str], Extractor]) -> None:
     made = prefix("torch")
     assert made.module is not None
     before = {k: v.clone() for k, v in made.module.state_dict().items()}
@@ -277,7 +277,7 @@ def test_a_runtime_moves_a_copy_and_leaves_the_prefix(
     """The ladder and the bundle have the same prefix, and give it images of the CPU or hash its float32."""
     monkeypatch.setattr(runtimes, "CUDA_BATCH", 4)
     for precision in ("float32", "bfloat16", "tf32"):
-        made = load_prefix(tiny_backbone(runtime="auto", precision=precision, dtype="float32"), weights)
+        made = load_extractor(tiny_backbone(runtime="auto", precision=precision, dtype="float32"), weights)
         assert made.module is not None
         before = {k: v.clone() for k, v in made.module.state_dict().items()}
         found = made.open().run(IMAGES)
@@ -304,7 +304,7 @@ def test_a_prefix_in_tf32_says_so_and_computes_so(
     monkeypatch.setattr(FrozenPrefix, "forward", forward)
     fingerprints = set()
     for precision in ("float32", "tf32"):
-        made = load_prefix(tiny_backbone(runtime="auto", precision=precision), weights)
+        made = load_extractor(tiny_backbone(runtime="auto", precision=precision), weights)
         fingerprints.add(made.spec.fingerprint)
         runtime = made.open()
         allowed.clear()
@@ -328,7 +328,7 @@ def test_the_memory_format_is_asked_for_and_known(
     monkeypatch.setattr(FrozenPrefix, "forward", forward)
     fingerprints = set()
     for layout in ("contiguous", "channels_last"):
-        made = load_prefix(tiny_backbone(runtime="auto", memory_format=layout), weights)
+        made = load_extractor(tiny_backbone(runtime="auto", memory_format=layout), weights)
         made.open()
         fingerprints.add(made.spec.fingerprint)
         assert formats.pop() == (layout == "channels_last")
@@ -336,7 +336,7 @@ def test_the_memory_format_is_asked_for_and_known(
 
 
 def test_where_the_prefix_runs_is_said(fake_cuda: FakeCuda, weights: Path) -> None:
-    lines = [load_prefix(tiny_backbone(runtime=r), weights).device_line for r in ("auto", "onnxruntime")]
+    lines = [load_extractor(tiny_backbone(runtime=r), weights).device_line for r in ("auto", "onnxruntime")]
     assert lines == [
         "cuda: NVIDIA Fake, driver 570.86.15",
         "cpu: runtime onnxruntime is asked for (not used: NVIDIA Fake, driver 570.86.15)",
@@ -376,7 +376,7 @@ def graph(backbone: Callable[..., Backbone], weights: Path) -> Open:
         spec = backbone(**({"cut": "features.2", "image_size": 32, "runtime": "onnxruntime"} | changes))
 
         def load() -> FrozenPrefix:
-            module = load_prefix(replace(spec, runtime="torch"), weights).module
+            module = load_extractor(replace(spec, runtime="torch"), weights).module
             assert module is not None
             return module
 
@@ -434,7 +434,7 @@ def test_two_backbones_never_share_a_graph(
     """The cache key names everything that changes the graph: here the normalisation alone differs."""
     images = IMAGES[:1, :32, :32]
     dark, light = (
-        load_prefix(backbone(runtime="onnxruntime", cut="features.2", image_size=32, mean=(mean,) * 3), weights)
+        load_extractor(backbone(runtime="onnxruntime", cut="features.2", image_size=32, mean=(mean,) * 3), weights)
         for mean in (0.1, 0.9)
     )
     assert not np.allclose(dark.open().run(images), light.open().run(images))
@@ -444,10 +444,10 @@ def test_two_backbones_never_share_a_graph(
 WITHOUT_TORCH = """
 import sys
 from pathlib import Path
-from ffdi.features.extract import load_prefix
+from ffdi.features.extract import load_extractor
 from ffdi.params import read_params
 
-prefix = load_prefix(read_params(Path(sys.argv[1])).backbone("tiny"), Path(sys.argv[2]))
+prefix = load_extractor(read_params(Path(sys.argv[1])).backbone("tiny"), Path(sys.argv[2]))
 prefix.open().run(__import__("numpy").zeros((2, 32, 32, 3), "uint8"))
 sys.exit("torch was loaded" if "torch" in sys.modules else 0)
 """
@@ -465,7 +465,7 @@ def test_once_exported_a_prefix_runs_without_torch(exports: list[int], weights: 
     params = tmp_path / "params.yaml"
     params.write_text(PARAMS)
     spec = read_params(params).backbone("tiny")
-    load_prefix(spec, weights).open()
+    load_extractor(spec, weights).open()
     assert exports == [32]
     command = [sys.executable, "-c", WITHOUT_TORCH, str(params), str(weights)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ from conftest import Tiny, picture
 from ffdi.demo.forgeries import REGIONS, self_blend
 from ffdi.errors import InputError
 from ffdi.features.backbone import Backbone
-from ffdi.features.extract import Extraction, extract, load_prefix
+from ffdi.features.extract import ExtractionSummary, extract, load_extractor
 from ffdi.features.self_blending import synthesise, with_synthesised
 from ffdi.features.store import FeatureStore
 
@@ -83,13 +83,15 @@ def test_self_blending_stays_in_range_and_takes_every_region(monkeypatch: pytest
 
 
 @pytest.fixture
-def run(tiny: Tiny, weights: Path, tmp_path: Path, backbone: Callable[..., Backbone]) -> Callable[..., Extraction]:
-    def run(rows: pd.DataFrame, root: Path = tiny.root, **changes: object) -> Extraction:
+def run(
+    tiny: Tiny, weights: Path, tmp_path: Path, backbone: Callable[..., Backbone]
+) -> Callable[..., ExtractionSummary]:
+    def run(rows: pd.DataFrame, root: Path = tiny.root, **changes: object) -> ExtractionSummary:
         return extract(
             rows,
             list(rows["role"]),
             root=root,
-            prefix=load_prefix(backbone(**changes), weights),
+            prefix=load_extractor(backbone(**changes), weights),
             out=tmp_path / "features",
             shard_rows=32,
             workers=2,
@@ -101,7 +103,7 @@ def run(tiny: Tiny, weights: Path, tmp_path: Path, backbone: Callable[..., Backb
 
 
 def test_their_features_are_added_to_what_is_there(
-    tiny: Tiny, whole: pd.DataFrame, run: Callable[..., Extraction], tmp_path: Path
+    tiny: Tiny, whole: pd.DataFrame, run: Callable[..., ExtractionSummary], tmp_path: Path
 ) -> None:
     first = run(tiny.rows)
     kept = FeatureStore(tmp_path / "features")
@@ -118,7 +120,7 @@ def test_their_features_are_added_to_what_is_there(
 
 
 def test_cached_images_are_the_fakes(
-    whole: pd.DataFrame, run: Callable[..., Extraction], tiny: Tiny, tmp_path: Path
+    whole: pd.DataFrame, run: Callable[..., ExtractionSummary], tiny: Tiny, tmp_path: Path
 ) -> None:
     from PIL import Image
 
@@ -129,7 +131,9 @@ def test_cached_images_are_the_fakes(
     assert (stored.transpose(1, 2, 0) == np.asarray(synthesise(source, one["image_id"]))).all()
 
 
-def test_a_source_that_changed_is_refused(whole: pd.DataFrame, run: Callable[..., Extraction], tmp_path: Path) -> None:
+def test_a_source_that_changed_is_refused(
+    whole: pd.DataFrame, run: Callable[..., ExtractionSummary], tmp_path: Path
+) -> None:
     rows = whole.copy()
     rows.loc[rows["source"] != "", "source"] = "0" * 64
     with pytest.raises(InputError, match="changed since it was ingested"):

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from ffdi.errors import FfdiError, ShardError
 from ffdi.features import shard_set
-from ffdi.features.feature_spec import Features, Row, Spec
+from ffdi.features.feature_spec import Features, FeatureSpec, Row
 from ffdi.features.shard_set import Goal, build
 from ffdi.features.shards import read_index
 from ffdi.features.store import FeatureStore
 
-SPEC = Spec("tiny", "torchvision:x", "layer4", "ab" * 32, 64, (2, 2, 2), "float16", {"mean": [0.5]})
+SPEC = FeatureSpec("tiny", "torchvision:x", "layer4", "ab" * 32, 64, (2, 2, 2), "float16", {"mean": [0.5]})
 IDS = sorted(hashlib.sha256(bytes([i])).hexdigest() for i in range(12))
 PLAN: list[Row] = [(image, view) for image in IDS for view in (0, 1)]
 SHARD_ROWS = 5
@@ -34,7 +34,7 @@ class Killed(BaseException):
 class Computer:
     """Features that only their row and spec decide; counts what it computed; dies after `fuse` rows."""
 
-    def __init__(self, spec: Spec = SPEC, fuse: int | None = None, error: BaseException | None = None) -> None:
+    def __init__(self, spec: FeatureSpec = SPEC, fuse: int | None = None, error: BaseException | None = None) -> None:
         self.spec, self.fuse, self.error = spec, fuse, error or Killed()
         self.rows: list[Row] = []
 
@@ -46,12 +46,12 @@ class Computer:
             yield np.stack([feature(self.spec, row) for row in missing[at : at + 2]])
 
 
-def feature(spec: Spec, row: Row) -> Features:
+def feature(spec: FeatureSpec, row: Row) -> Features:
     digest = hashlib.sha256(f"{spec.fingerprint}{row}".encode()).digest()
     return np.frombuffer(digest[:8], np.uint8).astype(np.float16).reshape(2, 2, 2)
 
 
-def run(folder: Path, plan: Sequence[Row] = PLAN, spec: Spec = SPEC, **options: Any) -> Computer:
+def run(folder: Path, plan: Sequence[Row] = PLAN, spec: FeatureSpec = SPEC, **options: Any) -> Computer:
     computer = Computer(spec, options.pop("fuse", None), options.pop("error", None))
     goal = Goal(
         spec, plan, options.pop("shard_rows", SHARD_ROWS), {"weights": "random"}, options.pop("compression", "none")
@@ -64,7 +64,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def from_nothing(tmp: Path, plan: Sequence[Row] = PLAN, spec: Spec = SPEC) -> dict[str, bytes]:
+def from_nothing(tmp: Path, plan: Sequence[Row] = PLAN, spec: FeatureSpec = SPEC) -> dict[str, bytes]:
     run(tmp / "from-nothing", plan, spec)
     return contents(tmp / "from-nothing")
 

@@ -21,13 +21,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffdi.errors import FfdiError, ShardError
-from ffdi.features.feature_spec import Row, Spec
+from ffdi.features.feature_spec import FeatureSpec, Row
 from ffdi.features.quantised import as_stored
 from ffdi.features.shards import COMPRESSIONS, Index, Shard, Stored, read_index, shard_name, write_shard
 from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
 
-SPEC = Spec("tiny", "torchvision:mobilenet_v2", "features.16", "ab" * 32, 64, (2, 3, 3), "float16", {"mean": [0.5]})
+SPEC = FeatureSpec(
+    "tiny", "torchvision:mobilenet_v2", "features.16", "ab" * 32, 64, (2, 3, 3), "float16", {"mean": [0.5]}
+)
 ROWS: list[Row] = sorted((hashlib.sha256(bytes([i])).hexdigest(), view) for i in range(5) for view in (0, 1))
 FEATURES = np.random.default_rng(0).normal(size=(10, 2, 3, 3)).astype(np.float16)
 

@@ -57,7 +57,7 @@ class DataSet:
     @classmethod
     def read(cls, root: Path, layout: str, folder: Path) -> DataSet:
         """Ingested, split with all that finds copies, examined, and embedded by the offline ImageNet weights."""
-        from ffdi.features.extract import embed, load_prefix
+        from ffdi.features.extract import embed, load_extractor
         from ffdi.features.weights import fetch_weights
 
         listed = read_layout(root, Layout(layout)).rows
@@ -71,7 +71,7 @@ class DataSet:
         backbone = Backbone(**LITE0)
         weights = folder / "efficientnet_lite0.safetensors"
         fetch_weights(backbone.network, backbone.weights, weights, base=Path())
-        embeddings = embed(rows, root=root, prefix=load_prefix(backbone, weights), max_pixels=MAX_PIXELS)
+        embeddings = embed(rows, root=root, prefix=load_extractor(backbone, weights), max_pixels=MAX_PIXELS)
         return cls(root, rows, examine(rows, root, max_pixels=MAX_PIXELS), embeddings)
 
     def picture(self, row: int) -> Picture:

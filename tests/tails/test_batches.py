@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffdi.errors import ParamsError, ShardError
-from ffdi.features.feature_spec import Spec
+from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.shards import Index, write_shard
 from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
@@ -107,7 +107,7 @@ IDS = sorted(hashlib.sha256(bytes([i])).hexdigest() for i in range(4))
 @pytest.fixture
 def store(tmp_path: Path) -> FeatureStore:
     """Four images of 1, 2, 2 and 2 views; a feature is 100 * image + view."""
-    spec = Spec("tiny", "n", "c", "ab" * 32, 8, (2, 1, 1), "float16", {})
+    spec = FeatureSpec("tiny", "n", "c", "ab" * 32, 8, (2, 1, 1), "float16", {})
     rows = [(image, v) for n, image in enumerate(IDS) for v in range(1 if n == 0 else 2)]
     features = np.array([100 * IDS.index(i) + v for i, v in rows], np.float16)
     write_shard(tmp_path / "shard-00000.h5", spec, rows, [features.repeat(2).reshape(-1, 2, 1, 1)])

@@ -19,7 +19,7 @@ from conftest import Tiny, Trained, picture
 from torch import nn
 
 from ffdi.errors import BundleError, ShardError
-from ffdi.features.extract import load_prefix
+from ffdi.features.extract import load_extractor
 from ffdi.features.store import FeatureStore
 from ffdi.metrics import best_threshold, fit_temperature
 from ffdi.tails import bundle as bundle_module
@@ -92,7 +92,7 @@ def test_a_loaded_bundle_is_in_eval_mode_and_frozen(trained: Trained) -> None:
 def test_the_bundles_prefix_is_the_one_that_extracted(
     trained: Trained, weights: Path, backbone: Callable[..., Any]
 ) -> None:
-    bundle, made = load_bundle(trained.model), load_prefix(backbone(), weights)
+    bundle, made = load_bundle(trained.model), load_extractor(backbone(), weights)
     assert bundle.prefix is not None and made.module is not None and bundle.backbone == made.backbone
     image = torch.from_numpy(np.array(picture(5)))[None]
     with torch.inference_mode():

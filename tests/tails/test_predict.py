@@ -20,7 +20,7 @@ from odd_files import encoded
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoder
-from ffdi.features.extract import load_prefix
+from ffdi.features.extract import load_extractor
 from ffdi.features.weights import load_network
 from ffdi.tails import predict as predict_module
 from ffdi.tails.batches import FeatureTable
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 def untrained(backbone: Backbone, weights: Path) -> Bundle:
     """Two fresh tails behind a backbone's prefix."""
-    prefix = load_prefix(backbone, weights)
+    prefix = load_extractor(backbone, weights)
     head = HeadSpec("mlp", (16,), 0.2, 1, 1, 1)
     network = load_network(backbone.network, weights)[0]
     factory = TailFactory(network, backbone, head, prefix.spec.shape)
