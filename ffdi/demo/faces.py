@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from ffdi.demo.features import draw_skin
+from ffdi.demo.face_parts import draw_skin
 from ffdi.demo.fields import Field, blur, bump, resize, step
 from ffdi.demo.hair import draw_hair, draw_strands, hair_depth, hair_width
 from ffdi.demo.people import Identity, Shot
