@@ -36,7 +36,7 @@ from ffdi.features.runtimes import InBatches, Runtime
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import resolve_policy
 from ffdi.features.weights import fetch_weights, load_network
-from ffdi.intake.images import UnreadableImage, read_bytes
+from ffdi.intake.decoding.images import UnreadableImage, read_bytes
 from ffdi.intake.tables import read_table, write_table
 from ffdi.metrics import Metrics
 from ffdi.params import read_params

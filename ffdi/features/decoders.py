@@ -24,9 +24,17 @@ from ffdi.errors import FfdiError, one_line
 from ffdi.features.backbone import Backbone
 from ffdi.features.devices import set_up_device
 from ffdi.features.runtimes import runtime_name
-from ffdi.intake.colour import is_srgb
-from ffdi.intake.images import DECODE_POLICY, RGB, UnreadableImage, open_header, open_image, orientation, resize
-from ffdi.intake.jpegs import refuse_many_scans, refuse_unfinished
+from ffdi.intake.decoding.colour import is_srgb
+from ffdi.intake.decoding.images import (
+    DECODE_POLICY,
+    RGB,
+    UnreadableImage,
+    open_header,
+    open_image,
+    orientation,
+    resize,
+)
+from ffdi.intake.decoding.jpegs import refuse_many_scans, refuse_unfinished
 
 # 1 took Pillow for whatever failed on the GPU, and its threads could write into each other's memory.
 NVJPEG_POLICY = f"nvjpeg-2, else {DECODE_POLICY}"

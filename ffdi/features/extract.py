@@ -28,7 +28,7 @@ from ffdi.features.self_blending import synthesise
 from ffdi.features.shards import read_index, refuse_nonfinite
 from ffdi.features.views import RENDERING, render
 from ffdi.files import human_bytes, sha256_file, sole_writer
-from ffdi.intake.images import DECODE_POLICY, RESIZE_POLICY, UnreadableImage, read_bytes, to_array
+from ffdi.intake.decoding.images import DECODE_POLICY, RESIZE_POLICY, UnreadableImage, read_bytes, to_array
 from ffdi.parallel import Parts
 
 if TYPE_CHECKING:  # a run with nothing to do, or with its graph exported, does without torch

@@ -17,7 +17,7 @@ from numpy.random import Generator, default_rng
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from ffdi.errors import ParamsError
-from ffdi.intake.images import open_header, resize
+from ffdi.intake.decoding.images import open_header, resize
 
 RENDERING = "pillow-views-1"  # in every fingerprint: whoever changes an operation here changes the name
 Operation = dict[str, Any]

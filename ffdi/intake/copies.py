@@ -19,8 +19,8 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image, ImageFilter, ImageOps
 
+from ffdi.intake.decoding.images import open_image, read_image
 from ffdi.intake.duplicates import HashIndex, Pairs, components, spanning_forest
-from ffdi.intake.images import open_image, read_image
 from ffdi.parallel import cpu_count, ordered_map
 
 Array = npt.NDArray[Any]

@@ -11,9 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ffdi.errors import InputError
-from ffdi.intake.duplicates import join_groups
-from ffdi.intake.groups import join_names, single_names, split_names
-from ffdi.intake.images import (
+from ffdi.intake.decoding.images import (
     UnreadableImage,
     is_two_tone,
     open_header,
@@ -21,6 +19,8 @@ from ffdi.intake.images import (
     perceptual_hash,
     read_bytes,
 )
+from ffdi.intake.duplicates import join_groups
+from ffdi.intake.groups import join_names, single_names, split_names
 from ffdi.intake.tables import IMAGE_COLUMNS
 from ffdi.parallel import cpu_count, ordered_map
 

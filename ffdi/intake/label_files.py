@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ffdi.errors import InputError
-from ffdi.intake.formats import SUFFIXES
+from ffdi.intake.decoding.formats import SUFFIXES
 
 
 @dataclass(frozen=True)

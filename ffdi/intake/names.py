@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from ffdi.intake.formats import SUFFIXES
+from ffdi.intake.decoding.formats import SUFFIXES
 from ffdi.intake.walk import Tree, walk
 
 _NEIGHBOURS = 25  # names before and after, in their order, among which the closest is looked for

@@ -20,8 +20,8 @@ import pandas as pd
 
 from ffdi.bootstrap import auc_interval
 from ffdi.intake.copies import sketch
+from ffdi.intake.decoding.images import open_header, open_image, read_image, to_array
 from ffdi.intake.folds import drawn_order
-from ffdi.intake.images import open_header, open_image, read_image, to_array
 from ffdi.intake.tables import sides
 from ffdi.metrics import Metrics, auc, explain_nulls
 from ffdi.parallel import cpu_count, ordered_map

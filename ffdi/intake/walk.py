@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ffdi.errors import InputError
-from ffdi.intake.formats import SUFFIXES
+from ffdi.intake.decoding.formats import SUFFIXES
 
 _SYSTEM_FILES = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}  # beside ._*, a Mac's twins
 _SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}

@@ -19,7 +19,7 @@ from ffdi.features.devices import device_line
 from ffdi.features.feature_spec import Features
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import Runtime, open_runtime, runtime_line, runtime_name
-from ffdi.intake.images import RGB, UnreadableImage, read_bytes, to_array
+from ffdi.intake.decoding.images import RGB, UnreadableImage, read_bytes, to_array
 from ffdi.parallel import ordered_map, tasks_ahead, worker_count
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import BATCH, Bundle

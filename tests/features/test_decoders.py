@@ -27,7 +27,7 @@ from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoded, Decoder
 from ffdi.features.extract import compute_rows, extract, image_files, load_extractor, view_images
 from ffdi.features.store import FeatureStore
-from ffdi.intake.images import UnreadableImage, open_image, resize
+from ffdi.intake.decoding.images import UnreadableImage, open_image, resize
 
 Make = Callable[..., Backbone]
 

@@ -32,7 +32,7 @@ from ffdi.features.runtimes import InBatches, Runtime
 from ffdi.features.shards import read_index
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import render
-from ffdi.intake.images import open_image, to_array
+from ffdi.intake.decoding.images import open_image, to_array
 from ffdi.params import read_params
 
 STAGE = Path(__file__).parents[2] / "stages" / "extract.py"

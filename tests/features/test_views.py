@@ -15,7 +15,7 @@ from PIL import Image
 
 from ffdi.errors import ParamsError
 from ffdi.features.views import PRESETS, render, resolve_policy
-from ffdi.intake.images import resize
+from ffdi.intake.decoding.images import resize
 
 ALL = (
     "hflip",

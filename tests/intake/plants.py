@@ -19,9 +19,9 @@ from ffdi.bootstrap import auc_interval
 from ffdi.features.backbone import Backbone
 from ffdi.intake.audit import CHECKS, Finding, find_leaks
 from ffdi.intake.copies import find_copies, read_sketches, sketch
+from ffdi.intake.decoding.images import open_image, perceptual_hash, read_bytes, to_array
 from ffdi.intake.duplicates import perceptual_pairs
 from ffdi.intake.folds import assign_folds
-from ffdi.intake.images import open_image, perceptual_hash, read_bytes, to_array
 from ffdi.intake.ingest import ingest
 from ffdi.intake.layouts import Layout, read_layout
 from ffdi.intake.probes import (

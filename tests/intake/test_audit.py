@@ -29,7 +29,7 @@ from ffdi.intake.audit import (
     what_it_could_know,
 )
 from ffdi.intake.copies import Copies
-from ffdi.intake.images import perceptual_hash
+from ffdi.intake.decoding.images import perceptual_hash
 from ffdi.intake.tables import tables_digest, write_table
 
 AUDIT = Path(__file__).parents[2] / "stages" / "audit.py"

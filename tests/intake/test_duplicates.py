@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
 from ffdi.intake import duplicates
+from ffdi.intake.decoding.images import perceptual_hash
 from ffdi.intake.duplicates import (
     HashIndex,
     component_names,
@@ -24,7 +25,6 @@ from ffdi.intake.duplicates import (
     parse_hashes,
     perceptual_pairs,
 )
-from ffdi.intake.images import perceptual_hash
 
 NO_PAIRS = np.empty((0, 2), np.int64)
 

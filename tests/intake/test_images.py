@@ -15,8 +15,8 @@ from conftest import picture
 from odd_files import ADOBE, DISPLAY_P3, SRGB, SRGB_PRIMARIES, gamma, grey_profile, profile, srgb_formula, srgb_table
 from PIL import Image, ImageDraw, ImageFile, ImageFilter, ImageOps
 
-from ffdi.intake.colour import is_srgb, to_srgb
-from ffdi.intake.images import (
+from ffdi.intake.decoding.colour import is_srgb, to_srgb
+from ffdi.intake.decoding.images import (
     UnreadableImage,
     is_two_tone,
     open_image,

@@ -18,7 +18,7 @@ from conftest import picture, write_pictures
 from PIL import Image
 
 from ffdi.errors import InputError
-from ffdi.intake.images import open_image, perceptual_hash
+from ffdi.intake.decoding.images import open_image, perceptual_hash
 from ffdi.intake.ingest import Intake, ingest
 from ffdi.intake.layouts import Layout, read_layout
 from ffdi.intake.tables import IMAGE_COLUMNS, write_table

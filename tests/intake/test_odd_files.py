@@ -14,8 +14,8 @@ from conftest import HERE
 from odd_files import DOCS, FILES, Odd, encoded, in_docs, jpeg, many_scans, png_with, scene
 from PIL import Image
 
-from ffdi.intake.formats import FORMATS, SUFFIXES, format_of
-from ffdi.intake.images import UnreadableImage, open_header, open_image
+from ffdi.intake.decoding.formats import FORMATS, SUFFIXES, format_of
+from ffdi.intake.decoding.images import UnreadableImage, open_header, open_image
 from ffdi.intake.ingest import ingest
 from ffdi.intake.probes import file_facts
 
@@ -112,7 +112,7 @@ def test_no_program_is_started_and_no_other_plugin_loaded(tmp_path: Path) -> Non
     (tmp_path / "whole.png").write_bytes(encoded("PNG"))
     code = """
 import sys
-from ffdi.intake.images import UnreadableImage, open_image
+from ffdi.intake.decoding.images import UnreadableImage, open_image
 for name in ("whole.png", "photo.jpg"):
     try:
         open_image(open(name, "rb").read(), max_pixels=10**6)
@@ -133,7 +133,7 @@ print(*sorted(name for name in sys.modules if name.startswith("PIL.") and name.e
 def test_every_file_is_opened_in_one_place() -> None:
     opening = [file.name for file in (HERE / "ffdi").rglob("*.py") if "Image.open(" in file.read_text(encoding="utf-8")]
     assert opening == ["images.py"]
-    assert (HERE / "ffdi/intake/images.py").read_text(encoding="utf-8").count("Image.open(") == 1
+    assert (HERE / "ffdi/intake/decoding/images.py").read_text(encoding="utf-8").count("Image.open(") == 1
 
 
 def test_a_format_is_told_by_the_bytes_alone() -> None:

@@ -29,8 +29,8 @@ from plants import (
 from ffdi.demo.dataset import write_demo
 from ffdi.errors import InputError
 from ffdi.intake.audit import SOURCE_OVERLAP, find_leaks
+from ffdi.intake.decoding.images import read_bytes
 from ffdi.intake.folds import assign_folds
-from ffdi.intake.images import read_bytes
 from ffdi.intake.ingest import ingest
 from ffdi.intake.tables import sides
 

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from ffdi.intake.formats import UnreadableImage
+from ffdi.intake.decoding.formats import UnreadableImage
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")

@@ -39,11 +39,11 @@ from PIL import (
 )
 
 from ffdi.errors import InputError
-from ffdi.intake.colour import to_srgb
-from ffdi.intake.formats import FORMATS, NOT_PILLOWS, format_of, jxl_size
-from ffdi.intake.formats import UnreadableImage as UnreadableImage
-from ffdi.intake.jpegs import jpegs_of_tiff, refuse_many_scans, refuse_unfinished
-from ffdi.intake.pngs import has_wide_transparent_colour, refuse_wrong_checksums, without_side_data
+from ffdi.intake.decoding.colour import to_srgb
+from ffdi.intake.decoding.formats import FORMATS, NOT_PILLOWS, format_of, jxl_size
+from ffdi.intake.decoding.formats import UnreadableImage as UnreadableImage
+from ffdi.intake.decoding.jpegs import jpegs_of_tiff, refuse_many_scans, refuse_unfinished
+from ffdi.intake.decoding.pngs import has_wide_transparent_colour, refuse_wrong_checksums, without_side_data
 
 RGB = npt.NDArray[np.uint8]
 # 1 read profiles as sRGB, 12-bit and min-is-white TIFF as 16-bit grey, and 16-bit transparency as none.

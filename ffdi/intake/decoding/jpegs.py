@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from ffdi.intake.formats import UnreadableImage
+from ffdi.intake.decoding.formats import UnreadableImage
 
 # libjpeg's own scripts have 10 scans, 18 for four components; mozjpeg tries 64 and keeps a dozen. Each is a walk over all
 # of the picture, however few its bytes.

@@ -1,0 +1,1 @@
+"""Bytes -> RGB pixels: the one decode policy, and what each format needs beside Pillow."""
