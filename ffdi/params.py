@@ -16,7 +16,7 @@ from ffdi.errors import ParamsError
 from ffdi.features.views import parse_level, resolve_policy
 from ffdi.intake.archives import unpacked
 from ffdi.intake.groups import group_names
-from ffdi.intake.layouts import READ_BY_ALL, READS, Layout
+from ffdi.intake.listing.layouts import READ_BY_ALL, READS, Layout
 from ffdi.tails.augment_operations import resolve_augment
 
 if TYPE_CHECKING:  # they load torch, which half of the stages do without

@@ -27,8 +27,8 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     from ffdi.features.devices import device_line, set_up_device
     from ffdi.files import replacing_folder, write_json
     from ffdi.intake.ingest import ingest
-    from ffdi.intake.labels import class_lines
-    from ffdi.intake.layouts import read_layout
+    from ffdi.intake.listing.labels import class_lines
+    from ffdi.intake.listing.layouts import read_layout
     from ffdi.intake.tables import skipped_table, write_table
     from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle

@@ -21,10 +21,10 @@ def main(params_file: Path, root: Path | None, out: Path, rejected: Path, skippe
     """Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
     params = read_params(params_file)
     from ffdi.intake.ingest import ConflictError, ingest
-    from ffdi.intake.labels import class_lines
-    from ffdi.intake.layouts import read_layout
+    from ffdi.intake.listing.labels import class_lines
+    from ffdi.intake.listing.layouts import read_layout
+    from ffdi.intake.listing.walk import NOT_LISTED, passed_over
     from ffdi.intake.tables import skipped_table, write_table
-    from ffdi.intake.walk import NOT_LISTED, passed_over
 
     data, root = params.data, params.root(root)
     listing = read_layout(root, data.as_layout())

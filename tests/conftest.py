@@ -96,7 +96,7 @@ def make_tiny(folder: Path, *, count: int = 48, groups: int = 12, folds: int = 3
     from ffdi.intake.duplicates import perceptual_pairs
     from ffdi.intake.folds import assign_folds
     from ffdi.intake.ingest import ingest
-    from ffdi.intake.layouts import Layout, read_layout
+    from ffdi.intake.listing.layouts import Layout, read_layout
     from ffdi.intake.tables import join, read_folds, read_images, write_table
 
     root = folder / "pictures"

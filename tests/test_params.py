@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from ffdi import params as params_module
 from ffdi.errors import ParamsError
-from ffdi.intake.layouts import READ_BY_ALL, READS
+from ffdi.intake.listing.layouts import READ_BY_ALL, READS
 from ffdi.params import RESERVED_NAMES, Data, Foreign, main_checkout, read_params, resolve_path
 
 COMMITTED = Path(__file__).parents[1] / "params.yaml"

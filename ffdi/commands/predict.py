@@ -24,8 +24,8 @@ def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
     An unreadable image gets an empty score and the reason, and makes the exit code 1, as a folder without any image does.
     What a folder has beside images is counted on stderr.
     """
+    from ffdi.intake.listing.walk import passed_over, walk
     from ffdi.intake.tables import CsvLines
-    from ffdi.intake.walk import passed_over, walk
 
     files: list[Path] = []
     empty: list[str] = []

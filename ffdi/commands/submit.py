@@ -42,8 +42,8 @@ def submit(list_file: Path, root: Path, out: Path, max_rejected: float, model: P
     """
     from ffdi.files import replacing
     from ffdi.intake.ingest import DISK_FAULT, WRONG_NAMES
-    from ffdi.intake.label_files import read_list
-    from ffdi.intake.names import find_files
+    from ffdi.intake.listing.label_files import read_list
+    from ffdi.intake.listing.names import find_files
     from ffdi.intake.tables import CsvLines
 
     listed, known = read_list(list_file, root)

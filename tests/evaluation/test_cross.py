@@ -26,7 +26,7 @@ from ffdi.features.extract import load_extractor
 from ffdi.features.weights import load_network
 from ffdi.files import write_json
 from ffdi.intake.ingest import ingest
-from ffdi.intake.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import Layout, read_layout
 from ffdi.intake.tables import read_images, write_table
 from ffdi.metrics import Metrics, auc
 from ffdi.tails.bundle import Bundle, load_bundle, mean_score

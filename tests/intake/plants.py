@@ -23,7 +23,7 @@ from ffdi.intake.decoding.images import open_image, perceptual_hash, read_bytes,
 from ffdi.intake.duplicates import perceptual_pairs
 from ffdi.intake.folds import assign_folds
 from ffdi.intake.ingest import ingest
-from ffdi.intake.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import Layout, read_layout
 from ffdi.intake.probes import (
     WARN_ABOVE,
     Examined,

@@ -22,7 +22,7 @@ from ffdi import files
 from ffdi.errors import FfdiError, InputError
 from ffdi.intake import archives
 from ffdi.intake.archives import unpacked
-from ffdi.intake.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import Layout, read_layout
 
 FACES = {"faces/real/a.jpg": b"a", "faces/fake/ä 人, 'b'.jpg": b"b" * 5000, "faces/fake/deep/c.jpg": b""}
 TARS = {"faces.tar": "", "faces.tar.gz": "gz", "faces.tar.bz2": "bz2", "faces.tar.xz": "xz"}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ffdi.intake.archives import unpacked
 from ffdi.intake.ingest import Intake, ingest
-from ffdi.intake.layouts import Layout, Listing, read_layout
+from ffdi.intake.listing.layouts import Layout, Listing, read_layout
 
 LAYOUTS = ("imagefolder", "csv", "multi_ffdi")
 ODD_NAMES = (

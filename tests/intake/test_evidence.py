@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ffdi.errors import InputError
-from ffdi.intake.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import Layout, read_layout
 
 
 def csv(root: Path, rows: Iterable[str], header: str = "path,label", name: str = "labels.csv") -> Path:

@@ -20,7 +20,7 @@ from PIL import Image
 from ffdi.errors import InputError
 from ffdi.intake.decoding.images import open_image, perceptual_hash
 from ffdi.intake.ingest import Intake, ingest
-from ffdi.intake.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import Layout, read_layout
 from ffdi.intake.tables import IMAGE_COLUMNS, write_table
 
 STAGES = Path(__file__).parents[2] / "stages"

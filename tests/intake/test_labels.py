@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from ffdi.errors import InputError, ParamsError
-from ffdi.intake.labels import CLASSES, WORDS, Classes, class_lines, class_of, classes_line
-from ffdi.intake.layouts import Layout, Listing, read_layout
+from ffdi.intake.listing.labels import CLASSES, WORDS, Classes, class_lines, class_of, classes_line
+from ffdi.intake.listing.layouts import Layout, Listing, read_layout
 from ffdi.params import read_params
 
 

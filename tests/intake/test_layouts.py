@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from ffdi.errors import InputError
-from ffdi.intake.label_files import read_list
-from ffdi.intake.labels import CLASSES
-from ffdi.intake.layouts import Layout, Listing, read_layout
-from ffdi.intake.walk import NOT_LISTED, TABLE, TWIN, walk
+from ffdi.intake.listing.label_files import read_list
+from ffdi.intake.listing.labels import CLASSES
+from ffdi.intake.listing.layouts import Layout, Listing, read_layout
+from ffdi.intake.listing.walk import NOT_LISTED, TABLE, TWIN, walk
 
 
 def read(root: Path, layout: str, **changes: Any) -> tuple[pd.DataFrame, int]:

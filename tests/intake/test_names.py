@@ -5,9 +5,9 @@ from unicodedata import normalize
 
 import pytest
 
-from ffdi.intake.layouts import Layout, read_layout
-from ffdi.intake.names import Names, find_files
-from ffdi.intake.walk import walk
+from ffdi.intake.listing.layouts import Layout, read_layout
+from ffdi.intake.listing.names import Names, find_files
+from ffdi.intake.listing.walk import walk
 
 
 def names(root: Path, *files: str) -> Names:

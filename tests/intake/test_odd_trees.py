@@ -6,7 +6,7 @@ import pytest
 from odd_trees import DOCS, SPELLINGS, TREES, Tree, files, in_docs
 
 from ffdi.intake.ingest import ingest
-from ffdi.intake.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import Layout, read_layout
 
 
 @pytest.mark.parametrize("tree", [*TREES, *SPELLINGS], ids=lambda tree: tree.given[:40])

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ffdi.errors import InputError
-from ffdi.intake.layouts import Layout, read_layout
-from ffdi.intake.walk import (
+from ffdi.intake.listing.layouts import Layout, read_layout
+from ffdi.intake.listing.walk import (
     ARCHIVE,
     DANGLING,
     EMPTY,

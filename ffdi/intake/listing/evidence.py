@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ffdi.errors import InputError, printable
-from ffdi.intake.labels import CLASSES, class_of, classes_line, words_of
+from ffdi.intake.listing.labels import CLASSES, class_of, classes_line, words_of
 
 # Names of a collection, and columns of what somebody said of an image, are no evidence of what it is.
 _COLLECTION = {"dataset", "datasets", "database", "corpus", "benchmark", "challenge", "detection", "detector"}

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ffdi.intake.decoding.formats import SUFFIXES
-from ffdi.intake.walk import Tree, walk
+from ffdi.intake.listing.walk import Tree, walk
 
 _NEIGHBOURS = 25  # names before and after, in their order, among which the closest is looked for
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 import pandas as pd
 
 from ffdi.errors import InputError, printable
-from ffdi.intake.label_files import LabelFile
+from ffdi.intake.listing.label_files import LabelFile
 
 # What the class folders of public data sets are called.
 _REAL = (

@@ -21,12 +21,12 @@ import pandas as pd
 
 from ffdi.errors import InputError
 from ffdi.intake.archives import beside
-from ffdi.intake.evidence import Labelled, check_labels
 from ffdi.intake.groups import add_groups, join_names, split_names
-from ffdi.intake.label_files import LabelFile, inside, read_label_file
-from ffdi.intake.labels import Classes, classes_line, labels_of
-from ffdi.intake.names import Names
-from ffdi.intake.walk import BESIDE, BEYOND_LIMIT, NOT_LISTED, TABLE, Tree, passed_over, walk
+from ffdi.intake.listing.evidence import Labelled, check_labels
+from ffdi.intake.listing.label_files import LabelFile, inside, read_label_file
+from ffdi.intake.listing.labels import Classes, classes_line, labels_of
+from ffdi.intake.listing.names import Names
+from ffdi.intake.listing.walk import BESIDE, BEYOND_LIMIT, NOT_LISTED, TABLE, Tree, passed_over, walk
 
 SPLIT_NAMES = {"": "", "train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation"), "val")
