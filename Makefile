@@ -5,14 +5,21 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
 export UV_SYSTEM_CERTS := true
 
-.PHONY: repro test lint bench bench-gpu check-repro record offline-plots lock
+.PHONY: repro test test-long lint bench bench-gpu check-repro record offline-plots lock
 
 repro: $(VENV)/installed
 	dvc repro
 	@echo && cat data/report/verdict.txt && echo "The page: data/report/index.html"
 
+# A process a core; the tests of a file stay together, for they share what its fixtures make.
+PYTEST := pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/installed
-	pytest
+	$(PYTEST)
+
+# What takes long by its nature: hundreds of kills, thousands of damaged files, the presets trained whole. For a release.
+test-long: $(VENV)/installed
+	$(PYTEST) -m long
 
 lint: $(VENV)/installed
 	ruff format --check .

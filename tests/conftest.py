@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import workers  # before the others: it takes this worker's cores
+
+# isort: split
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from workers import pytest_collection_modifyitems, pytest_xdist_auto_num_workers  # noqa: F401 - hooks of pytest
 
 from ffdi.features.backbone import Backbone
 from ffdi.features.views import resolve_policy
@@ -32,7 +33,10 @@ REAL = HERE.parent / "shared"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real: needs the real faces and weights, which are no part of the project")
-    config.addinivalue_line("markers", "slow: runs the whole pipeline")
+    config.addinivalue_line("markers", "slow: takes many seconds; files of slow tests come first")
+    config.addinivalue_line(
+        "markers", "long: for make test-long alone; a shorter test of make test sees the same faults"
+    )
     config.addinivalue_line("markers", "cuda: needs a GPU, and skips where there is none")
 
 
@@ -46,7 +50,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    os.environ["FFDI_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["FFDI_CACHE"] = str(workers.made_once(tmp_path_factory, "cache", lambda folder: None))
 
 
 @pytest.fixture(scope="session")
@@ -264,45 +268,6 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
 
     save(folder / "model")
     return Trained(folder / "features", folder / "model", save)
-
-
-class Project:
-    """A checkout of its own in a temporary folder, driven by its commands."""
-
-    def __init__(self, folder: Path, params: dict[str, Any]) -> None:
-        from ruamel.yaml import YAML
-
-        self.folder = folder
-        for name in ("ffdi", "stages", ".dvc/plots"):
-            shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
-            shutil.copy(HERE / name, folder / name)
-        with open(folder / "params.yaml", "w") as file:
-            YAML(typ="safe", pure=True).dump(params, file)
-        bin_folder = str(Path(sys.executable).parent)
-        self.environment = os.environ | {
-            "PATH": bin_folder + os.pathsep + os.environ["PATH"],
-            "PYTHONPATH": str(folder),
-            "FFDI_CACHE": str(folder.parent / "cache"),
-            **{
-                f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-            },
-        }
-
-    def run(self, *command: str, check: bool = True) -> str:
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        assert not check or done.returncode == 0, done.stdout[-4000:]
-        return done.stdout
-
-    def commit(self, message: str) -> None:
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-q", "-m", message)
-
-    def metrics(self, name: str, folder: str = "metrics/details") -> dict[str, object]:
-        loaded: dict[str, object] = json.loads((self.folder / folder / f"{name}.json").read_text())
-        return loaded
 
 
 @pytest.fixture

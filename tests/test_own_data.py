@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from conftest import Project, picture
+from conftest import picture
+from project import Project
 from ruamel.yaml import YAML
 
 from ffdi.files import sha256_file

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from conftest import Project
+from project import Project
 from ruamel.yaml import YAML
 
 from ffdi.demo.dataset import plan_demo

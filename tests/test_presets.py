@@ -9,7 +9,8 @@ import h5py
 import pandas as pd
 import pytest
 import torch
-from conftest import Project, lay_out_multi_ffdi, picture
+from conftest import lay_out_multi_ffdi, picture
+from project import Project
 from ruamel.yaml import YAML
 from torch import nn
 from torchvision import models, transforms

@@ -1,0 +1,58 @@
+"""How the suite shares a machine: a worker a core, each with cores of its own, the longest files first.
+
+conftest imports this module before torch and numpy: both count the cores when they are imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ffdi.files import locked
+from ffdi.parallel import cpu_count, memory_limit
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, ...; none in a run without workers
+WORKER_BYTES = 3 << 30  # what a worker and the stages that it starts hold
+
+
+def take_cores() -> None:
+    """Bind this worker to its share of the cores, so that torch, the stages and their threads do not wait for others'."""
+    if not WORKER or not hasattr(os, "sched_setaffinity"):
+        return
+    cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    share = max(1, len(cores) // workers)
+    first = int(WORKER.removeprefix("gw")) * share % len(cores)
+    os.sched_setaffinity(0, cores[first : first + share])
+
+
+take_cores()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: a worker a core, as far as the memory goes. xdist itself would count physical cores."""
+    memory = min(memory_limit(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return max(1, min(cpu_count(), int(memory // WORKER_BYTES)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the most slow tests come first: a worker that began one last would keep the others waiting."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """The folder that the first worker to ask has filled by `make`; the other workers of the run read it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if WORKER else base) / name
+    finished = folder / ".finished"
+    with locked(folder.with_name(f"{name}.lock"), wait=True):
+        if not finished.exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            finished.touch()
+    return folder
