@@ -29,7 +29,8 @@ from ffdi.features.extract import extract, load_extractor
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import fetch_weights, load_network
 from ffdi.intake.tables import read_images
-from ffdi.parallel import cpu_count, keep_freed_memory
+from ffdi.memory import keep_freed_memory
+from ffdi.parallel import cpu_count
 from ffdi.params import read_params
 from ffdi.stagekit.console import console
 from ffdi.tails.augment import augmentation

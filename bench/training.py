@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
-from ffdi.parallel import cpu_count, keep_freed_memory
+from ffdi.memory import keep_freed_memory
+from ffdi.parallel import cpu_count
 from ffdi.params import Params, read_params
 from ffdi.stagekit.console import console
 from ffdi.tails.batches import CPU, FeatureTable, Streamed

@@ -19,23 +19,19 @@ from ffdi.stagekit.console import console, say
 def main(params_file: Path, models: Path, out: Path, details: Path | None, folder: Path) -> None:
     """Judge trained recipes on other data sets."""
     params = read_params(params_file)
-    import torch
 
     from ffdi.evaluation.below_chance import explain
     from ffdi.evaluation.cross import cross_evaluate, cross_metrics
     from ffdi.evaluation.headline import of_pairs, one_line, write_metrics
-    from ffdi.features.devices import device_line, set_up_device
+    from ffdi.features.devices import device_line, set_up_torch
     from ffdi.files import replacing_folder, write_json
     from ffdi.intake.ingest import ingest
     from ffdi.intake.listing.labels import class_lines
     from ffdi.intake.listing.layouts import read_layout
     from ffdi.intake.tables import skipped_table, write_table
-    from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle
 
-    torch.set_num_threads(cpu_count())
-    keep_freed_memory()
-    device = set_up_device(params.train.device)
+    device = set_up_torch(params.train.device)
     say(f"cross: {device_line(params.train.device)}")
     found = []
     with replacing_folder(folder) as made:

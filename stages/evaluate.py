@@ -39,21 +39,17 @@ def main(
     """Score the test set once with a trained recipe."""
     params = read_params(params_file)
     recipe = params.recipe(name)
-    import torch
 
     from ffdi.evaluation.below_chance import explain
     from ffdi.evaluation.evaluate import evaluate, test_rows
     from ffdi.evaluation.headline import of_recipe, one_line, write_metrics
     from ffdi.evaluation.robustness import perturbed_features
-    from ffdi.features.devices import device_line, set_up_device
+    from ffdi.features.devices import device_line, set_up_torch
     from ffdi.features.store import FeatureStore
     from ffdi.intake.tables import join, read_folds, read_images
-    from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle, read_oof
 
-    torch.set_num_threads(cpu_count())
-    keep_freed_memory()
-    device = set_up_device(params.train.device)
+    device = set_up_torch(params.train.device)
     say(f"evaluate {name}: {device_line(params.train.device)}")
     model = model or Path(f"data/models/{name}")
     bundle = load_bundle(model)

@@ -41,20 +41,16 @@ def main(
         raise ParamsError(
             f"ladder.recipe: {ladder.recipe} has cut: input, and so no extraction to get wrong: name a recipe that has a cut"
         )
-    import torch
 
     from ffdi.evaluation.headline import of_ladder, write_metrics
     from ffdi.evaluation.ladder import RUNGS, climb
-    from ffdi.features.devices import device_line, repeating, set_up_device
+    from ffdi.features.devices import device_line, repeating, set_up_torch
     from ffdi.features.extract import load_extractor
     from ffdi.features.weights import load_network
     from ffdi.intake.tables import join, read_folds, read_images, write_table
-    from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.heads import TailFactory
 
-    torch.set_num_threads(cpu_count())
-    keep_freed_memory()
-    device = set_up_device(params.train.device)
+    device = set_up_torch(params.train.device)
     weights = weights or params.weights_file(recipe.backbone)
     prefix = load_extractor(backbone, weights)
     line, own = device_line(params.train.device), prefix.device_line

@@ -40,25 +40,21 @@ def main(
     recipe = params.recipe(name)
     out = out or Path(f"data/models/{name}")
     import pandas as pd
-    import torch
     from tqdm import tqdm
 
-    from ffdi.features.devices import device_facts, device_line, repeating, set_up_device
+    from ffdi.features.devices import device_facts, device_line, repeating, set_up_torch
     from ffdi.features.self_blending import with_synthesised
     from ffdi.features.store import FeatureStore
     from ffdi.features.weights import load_network
     from ffdi.files import sole_writer
     from ffdi.intake.tables import join, read_folds, read_images, write_table
-    from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.batches import load_table
     from ffdi.tails.bundle import out_of_fold, save_bundle
     from ffdi.tails.checkpoint import Checkpoints, Epoch, training_key
     from ffdi.tails.heads import TailFactory
     from ffdi.tails.train import cross_validate
 
-    torch.set_num_threads(cpu_count())
-    keep_freed_memory()
-    device = set_up_device(params.train.device)
+    device = set_up_torch(params.train.device)
     say(f"train {name}: {device_line(params.train.device)}")
     store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"), keep_open=True)
     backbone = params.backbone(recipe.backbone)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ffdi.features.engines.local import run_tasks
-from ffdi.parallel import cpu_count, memory_limit, ordered_map, tasks_ahead, worker_count
+from ffdi.memory import memory_limit
+from ffdi.parallel import cpu_count, ordered_map, tasks_ahead, worker_count
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -68,7 +69,7 @@ def test_freed_memory_is_kept_for_the_next_allocation() -> None:
     code = """
 import resource, sys
 import numpy as np
-from ffdi.parallel import keep_freed_memory
+from ffdi.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt

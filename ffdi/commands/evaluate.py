@@ -42,20 +42,16 @@ def evaluate(
 
     Images that the model was trained on, and near-duplicates of them, are named and left out.
     """
-    import torch
 
     from ffdi.evaluation.below_chance import explain
     from ffdi.evaluation.cross import cross_evaluate
     from ffdi.evaluation.evaluate import test_rows
     from ffdi.evaluation.headline import one_line
-    from ffdi.features.devices import set_up_device
+    from ffdi.features.devices import set_up_torch
     from ffdi.files import replacing, write_json
     from ffdi.intake.tables import join, read_folds, read_images
-    from ffdi.parallel import cpu_count, keep_freed_memory
     from ffdi.tails.bundle import load_bundle
 
-    torch.set_num_threads(cpu_count())
-    keep_freed_memory()
     if not root.is_dir():
         raise InputError(f"{root}: is no folder")
     images = read_images(images_file)
@@ -73,7 +69,7 @@ def evaluate(
             resamples=bootstrap,
             seed=seed,
             max_pixels=max_pixels,
-            device=set_up_device("auto"),
+            device=set_up_torch(),
             progress=console(f"evaluate on {name}").progress,
             say=console(f"evaluate on {name}").say,
         )

@@ -25,15 +25,11 @@ def score_images(
     model: Path, files: Sequence[Path], max_pixels: int
 ) -> tuple[Bundle, Iterator[tuple[Path, float | str]]]:
     """The bundle, and (file, P(fake) or the reason why it cannot be read) in the order of `files`."""
-    import torch
 
-    from ffdi.features.devices import set_up_device
-    from ffdi.parallel import cpu_count, keep_freed_memory
+    from ffdi.features.devices import set_up_torch
     from ffdi.tails.bundle import load_bundle
     from ffdi.tails.predict import predict_files
 
-    torch.set_num_threads(cpu_count())
-    keep_freed_memory()
     bundle = load_bundle(model)
     say = console(click.get_current_context().info_name or "ffdi").say
-    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_device("auto"), say=say)
+    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_torch(), say=say)

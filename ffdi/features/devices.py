@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffdi.errors import FfdiError, ParamsError
+from ffdi.memory import keep_freed_memory
+from ffdi.parallel import cpu_count
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +36,18 @@ def has_cuda() -> bool:
     with warnings.catch_warnings():  # of a driver that is too old: device_line says it
         warnings.simplefilter("ignore")
         return torch.cuda.is_available()
+
+
+def set_up_torch(device: str = "auto") -> torch.device:
+    """Set up this process for training and scoring: as many threads as processors, freed memory kept, and the device.
+
+    `device` is `auto`, `cpu` or `cuda`; see set_up_device.
+    """
+    import torch
+
+    torch.set_num_threads(cpu_count())
+    keep_freed_memory()
+    return set_up_device(device)
 
 
 def set_up_device(wanted: str = "auto") -> torch.device:

@@ -29,7 +29,7 @@ from ffdi.features.shards import read_index, refuse_nonfinite
 from ffdi.features.views import RENDERING, render
 from ffdi.files import human_bytes, sha256_file, sole_writer
 from ffdi.intake.decoding.images import DECODE_POLICY, RESIZE_POLICY, UnreadableImage, read_bytes, to_array
-from ffdi.parallel import Parts
+from ffdi.timing import PartTimer
 
 if TYPE_CHECKING:  # a run with nothing to do, or with its graph exported, does without torch
     from ffdi.features.networks import FrozenPrefix
@@ -173,7 +173,7 @@ def extract(
     source = {"weights": prefix.provenance.source, "pretrained": prefix.provenance.pretrained}
     provenance: dict[str, Any] = source | {"weights_sha256": prefix.spec.weights_sha256}
     goal = shard_set.Goal(prefix.spec, plan, shard_rows, provenance, compression)
-    parts, runtimes, decoders = Parts(), list[Runtime](), list[Decoder]()
+    parts, runtimes, decoders = PartTimer(), list[Runtime](), list[Decoder]()
 
     def compute(missing: Sequence[Row]) -> Generator[Features, None, None]:
         (warn or say)(prefix.device_line)
@@ -243,7 +243,7 @@ def _computed(
     spec: FeatureSpec,
     *,
     workers: int | None,
-    parts: Parts | None = None,
+    parts: PartTimer | None = None,
 ) -> Iterator[Features]:
     """Workers read, render and run the prefix; what they are ahead of the consumer is bounded in bytes."""
 
@@ -268,13 +268,13 @@ def view_images(
     root: Path,
     backbone: Backbone,
     decoder: Decoder,
-    parts: Parts | None = None,
+    parts: PartTimer | None = None,
 ) -> npt.NDArray[np.uint8]:
     """(N, S, S, 3) uint8 views of `rows`; consecutive rows of one image decode it once.
 
     Raises InputError when a file is no longer the one that was ingested.
     """
-    b, parts = backbone, parts or Parts()
+    b, parts = backbone, parts or PartTimer()
 
     def read_same(path: str, image_id: str) -> bytes:
         data = read_bytes(root, path)

@@ -14,7 +14,8 @@ from torch import Tensor
 from ffdi.features.feature_spec import Row
 from ffdi.features.store import FeatureStore
 from ffdi.files import human_bytes
-from ffdi.parallel import memory_limit, ordered_map
+from ffdi.memory import memory_limit
+from ffdi.parallel import ordered_map
 
 CPU = torch.device("cpu")
 _BLOCK = 256  # rows of a stream that are read together
