@@ -1,6 +1,5 @@
 """Prove that nothing leaks, or fail; measure the data's own shortcuts."""
 
-from functools import partial
 from pathlib import Path
 
 import click
@@ -46,7 +45,8 @@ def main(
         summarise,
         what_it_could_know,
     )
-    from ffdi.intake.probes import examine, inverted_labels, inverted_sides, probe_shortcuts, warnings
+    from ffdi.intake.decoding.images import ImageSource
+    from ffdi.intake.probes import inverted_labels, inverted_sides, probe_shortcuts, read_probe_inputs, warnings
     from ffdi.intake.tables import join, read_folds, read_images, tables_digest, write_table
 
     audit, root, pixels = params.audit, params.root(root), params.data.max_pixels
@@ -55,7 +55,7 @@ def main(
     images = read_images(images_file)
     folds = read_folds(folds_file)
     rows = join(images, folds)
-    examined = examine(rows, root, max_pixels=pixels, progress=partial(console("audit").progress, total=len(rows)))
+    inputs = read_probe_inputs(rows, ImageSource(root, pixels), console("audit"))
     embeddings = None
     if audit.use_embedding:
         from ffdi.features.extract import embed, load_extractor
@@ -71,18 +71,18 @@ def main(
             say=lambda line: say(f"audit: {line}"),
         )
     drawn = {"resamples": params.evaluate.bootstrap, "seed": params.seed, "embeddings": embeddings}
-    turned = inverted_labels(rows, examined, **drawn)
+    turned = inverted_labels(rows, inputs, **drawn)
     findings = find_leaks(
         rows,
         phash_bits=audit.phash_bits,
-        sketches=examined.sketches,
+        sketches=inputs.sketches,
         search_copies=audit.find_copies,
         embeddings=embeddings,
         min_cosine=audit.min_cosine,
-        inverted=[turned] if turned else inverted_sides(rows, examined, **drawn),
-        progress=partial(console("audit search").progress, unit="blocks", total=-(-len(rows) // 64)),
+        inverted=[turned] if turned else inverted_sides(rows, inputs, **drawn),
+        console=console("audit"),
     )
-    leaks, probes = leaks_among(findings), probe_shortcuts(rows, examined, **drawn)
+    leaks, probes = leaks_among(findings), probe_shortcuts(rows, inputs, **drawn)
     summary = summarise(findings, rows, probes, dropped=int((folds["role"] == "dropped").sum()))
     write_metrics(summary, out, details, headline=of_audit)
     if findings_file:

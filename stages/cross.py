@@ -1,10 +1,10 @@
 """Judge trained recipes on other data sets."""
 
-from functools import partial
 from pathlib import Path
 
 import click
 
+from ffdi.console import Console
 from ffdi.params import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console, say
@@ -25,10 +25,9 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     from ffdi.evaluation.headline import of_pairs, one_line, write_metrics
     from ffdi.features.devices import device_line, set_up_torch
     from ffdi.files import replacing_folder, write_json
-    from ffdi.intake.ingest import ingest
-    from ffdi.intake.listing.labels import class_lines
-    from ffdi.intake.listing.layouts import read_layout
-    from ffdi.intake.tables import skipped_table, write_table
+    from ffdi.intake.decoding.images import ImageSource
+    from ffdi.intake.ingest import IntakeFiles, ingest_data_set
+    from ffdi.intake.tables import write_table
     from ffdi.tails.bundle import load_bundle
 
     device = set_up_torch(params.train.device)
@@ -37,24 +36,17 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     with replacing_folder(folder) as made:
         for name, data in params.evaluate.cross.items():
             root = data.folder()
-            listing = read_layout(root, data.as_layout())
-            intake = ingest(
-                listing.rows,
-                root,
-                max_pixels=data.max_pixels,
-                max_rejected=data.max_rejected,
-                closest=listing.names.closest,
-                progress=partial(console(f"ingest {name}").progress, total=len(listing.rows)),
+            files = IntakeFiles(*(made / f"{name}-{table}.csv" for table in ("images", "rejected", "skipped")))
+            reporter = Console(console(f"cross: {name}").say, console(f"ingest {name}").progress)
+            ingested = ingest_data_set(
+                ImageSource(root, data.max_pixels), data.as_layout(), data.max_rejected, files, reporter
             )
-            write_table(made / f"{name}-images.csv", intake.images)
-            write_table(made / f"{name}-rejected.csv", intake.rejected)
-            write_table(made / f"{name}-skipped.csv", skipped_table(listing.skipped))
-            for line in (*listing.said, *class_lines(intake.images, listing.called)):
-                say(f"cross: {name}: {line}")
+            for line in ingested.class_lines():
+                reporter.say(line)
             for recipe in data.recipes:
                 away = cross_evaluate(
                     load_bundle(models / recipe),
-                    intake.images,
+                    ingested.intake.images,
                     root=root,
                     tested_on=name,
                     phash_bits=params.audit.phash_bits,

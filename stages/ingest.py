@@ -1,60 +1,36 @@
 """Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
 
-from functools import partial
 from pathlib import Path
-
-import click
 
 from ffdi.errors import InputError
 from ffdi.params import read_params
 from ffdi.stagekit.command import stage_command
-from ffdi.stagekit.console import console, say
+from ffdi.stagekit.console import console
+from ffdi.stagekit.options import PARAMS, ROOT, path
 
 
-@stage_command()
-@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
-@click.option("--root", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("data/images.csv"))
-@click.option("--rejected", type=click.Path(path_type=Path), default=Path("data/rejected.csv"))
-@click.option("--skipped", type=click.Path(path_type=Path), help="[default: skipped.csv beside --out]")
+@stage_command(
+    PARAMS,
+    ROOT,
+    path("--out", default="data/images.csv"),
+    path("--rejected", default="data/rejected.csv"),
+    path("--skipped", help="[default: skipped.csv beside --out]"),
+)
 def main(params_file: Path, root: Path | None, out: Path, rejected: Path, skipped: Path | None) -> None:
     """Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
     params = read_params(params_file)
-    from ffdi.intake.ingest import ConflictError, ingest
-    from ffdi.intake.listing.labels import class_lines
-    from ffdi.intake.listing.layouts import read_layout
-    from ffdi.intake.listing.walk import NOT_LISTED, passed_over
-    from ffdi.intake.tables import skipped_table, write_table
+    from ffdi.intake.decoding.images import ImageSource
+    from ffdi.intake.ingest import ConflictError, IntakeFiles, ingest_data_set
 
-    data, root = params.data, params.root(root)
-    listing = read_layout(root, data.as_layout())
-    for line in listing.said:
-        say(f"ingest: {line}")
-    write_table(skipped or out.with_name("skipped.csv"), skipped_table(listing.skipped))
+    data, stage = params.data, console("ingest")
+    source = ImageSource(params.root(root), data.max_pixels)
+    files = IntakeFiles(out, rejected, skipped or out.with_name("skipped.csv"))
     try:
-        intake = ingest(
-            listing.rows,
-            root,
-            max_pixels=data.max_pixels,
-            max_rejected=data.max_rejected,
-            closest=listing.names.closest,
-            progress=partial(console("ingest").progress, total=len(listing.rows)),
-        )
+        ingested = ingest_data_set(source, data.as_layout(), data.max_rejected, files, stage)
     except ConflictError as error:
-        write_table(rejected, error.listed)
         raise InputError(f"{error}; all are in {rejected}") from None
-    write_table(out, intake.images)
-    write_table(rejected, intake.rejected)
-    unlisted = sum(reason.startswith(NOT_LISTED) for _, reason in listing.skipped)
-    over = ", ".join(passed_over(listing.skipped))
-    fakes = int(intake.images["label"].sum())
-    say(
-        f"ingest: {len(intake.images)} images ({fakes} fake), {intake.duplicates} listed twice and merged, "
-        f"{len(intake.rejected)} rejected, {unlisted} on disk but not listed"
-        + (f"; passed over: {over}" if over else "")
-    )
-    for line in class_lines(intake.images, listing.called):
-        say(f"ingest: {line}")
+    for line in (ingested.summary(), *ingested.class_lines()):
+        stage.say(line)
 
 
 if __name__ == "__main__":

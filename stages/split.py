@@ -1,6 +1,5 @@
 """Draw the test set and the folds, by groups that near-duplicates have joined."""
 
-from functools import partial
 from pathlib import Path
 
 import click
@@ -24,6 +23,7 @@ def main(
     params = read_params(params_file)
     import numpy as np
 
+    from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.duplicates import embedding_pairs, held_together, perceptual_pairs
     from ffdi.intake.folds import assign_folds, balance_table, describe_clusters
     from ffdi.intake.groups import single_names
@@ -38,11 +38,10 @@ def main(
     if split.find_copies:
         from ffdi.intake.copies import find_copies, read_sketches
 
-        progress = partial(console("split copies").progress, total=len(images))
-        sketches = read_sketches(params.root(root), list(images["path"]), max_pixels=pixels, progress=progress)
+        source = ImageSource(params.root(root), pixels)
+        sketches = read_sketches(source, list(images["path"]), console("split"))
         held = held_together(pairs, ids, groups)
-        blocks = partial(console("split search").progress, unit="blocks", total=-(-len(images) // 64))
-        copies = find_copies(sketches, lambda one, other: held[one] != held[other], progress=blocks).pairs
+        copies = find_copies(sketches, lambda one, other: held[one] != held[other], console("split")).pairs
         say(f"split: {len(copies)} more pairs that are crops, turns, exposures or edits of one picture")
         pairs = np.concatenate([pairs, copies])
     if split.use_embedding:

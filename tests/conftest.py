@@ -97,6 +97,7 @@ def write_pictures(root: Path, count: int, *, groups: int, size: int = 64) -> No
 
 def make_tiny(folder: Path, *, count: int = 48, groups: int = 12, folds: int = 3, size: int = 64) -> Tiny:
     """Pictures -> ingest -> split, all through the library."""
+    from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.duplicates import perceptual_pairs
     from ffdi.intake.folds import assign_folds
     from ffdi.intake.ingest import ingest
@@ -106,7 +107,7 @@ def make_tiny(folder: Path, *, count: int = 48, groups: int = 12, folds: int = 3
     root = folder / "pictures"
     write_pictures(root, count, groups=groups, size=size)
     listed = read_layout(root, Layout("csv")).rows
-    images = ingest(listed, root, max_pixels=10**6, max_rejected=0.0).images
+    images = ingest(listed, ImageSource(root, 10**6)).images
     table = assign_folds(
         images,
         perceptual_pairs(list(images["phash"]), 2),

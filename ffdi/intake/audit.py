@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ffdi.intake.copies import Progress, find_copies, one_photo_pairs, same_picture
+from ffdi.console import Console
+from ffdi.intake.copies import find_copies, one_photo_pairs, same_picture
 from ffdi.intake.duplicates import Pairs, components, embedding_pairs, perceptual_pairs
 from ffdi.intake.groups import memberships
 from ffdi.intake.probes import PROBES, shortcuts
@@ -71,7 +72,7 @@ def find_leaks(
     embeddings: Array | None = None,
     min_cosine: float = 1.0,
     inverted: Sequence[str] = (),
-    progress: Progress = lambda blocks: blocks,
+    console: Console = Console(),
 ) -> list[Finding]:
     """Images that must not be parted and are, in the order of CHECKS; `rows` is images.csv joined with folds.csv.
 
@@ -95,9 +96,7 @@ def find_leaks(
     two_labels = [(alike[other], CHECKS[2])]
     if sketches is not None and search_copies:
         place, known = np.unique(side, return_inverse=True)[1], components(alike, len(rows))
-        copies = find_copies(
-            sketches, lambda a, b: (place[a] != place[b]) & (known[a] != known[b]), progress=progress
-        ).pairs
+        copies = find_copies(sketches, lambda a, b: (place[a] != place[b]) & (known[a] != known[b]), console).pairs
         forged = label[copies[:, 0]] != label[copies[:, 1]]
         hits += _across(copies[~forged], side, CHECKS[3])
         two_labels.append((copies[forged], CHECKS[3]))

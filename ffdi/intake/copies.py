@@ -8,10 +8,9 @@ found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,12 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image, ImageFilter, ImageOps
 
-from ffdi.intake.decoding.images import open_image, read_image
+from ffdi.console import Console
+from ffdi.intake.decoding.images import ImageSource, read_image
 from ffdi.intake.duplicates import HashIndex, Pairs, components, spanning_forest
 from ffdi.parallel import cpu_count, ordered_map
 
 Array = npt.NDArray[Any]
-Progress = Callable[[Iterator[Any]], Iterable[Any]]
 
 SKETCH = 64  # pixels across; grey
 CORRELATION = 0.9  # of aligned pictures; of real faces all 87 pairs above it are of one photo, strangers reach .874
@@ -55,27 +54,24 @@ def sketch(image: Image.Image) -> Array:
     return np.asarray(image.convert("L").resize((SKETCH, SKETCH), _RESAMPLING))
 
 
-def read_sketches(
-    root: Path, paths: Sequence[str], *, max_pixels: int, progress: Progress = lambda results: results
-) -> Array:
+def read_sketches(source: ImageSource, paths: Sequence[str], console: Console = Console()) -> Array:
     """(N, 64, 64) uint8 of the images at `paths`; InputError names one that cannot be read."""
 
     def one(path: str) -> Array:
-        return sketch(read_image(root, path, partial(open_image, max_pixels=max_pixels, heard=True))[1])[None]
+        return sketch(read_image(source, path)[1])[None]
 
-    return np.concatenate(list(progress(ordered_map(one, paths, cpu_count()))))
+    results = ordered_map(one, paths, cpu_count())
+    return np.concatenate(list(console.progress(results, len(paths), phase="copies")))
 
 
 def find_copies(
     sketches: Array,
     wanted: Callable[[Array, Array], Array],
-    *,
-    progress: Progress = lambda blocks: blocks,
+    console: Console = Console(),
 ) -> Copies:
     """Pairs of `sketches` (N, 64, 64) uint8 that show one photo, of those alone that are `wanted`.
 
     `wanted(rows, others)` -> (M,) bool leaves out what is known already: each pair that is not costs .3 ms.
-    `progress` sees a block of 64 images at a time.
     """
     if not len(sketches):
         return Copies(np.empty((0, 2), np.int64), np.empty(0))
@@ -97,7 +93,9 @@ def find_copies(
         found = found[np.lexsort((found[:, 1], found[:, 3], other[kept], found[:, 0]))]
         return _confirmed(found[_rank_in_pair(found[:, 0] * count + found[:, 2] % count) < _TRIED], sketches)
 
-    blocks = progress(ordered_map(examine, range(0, count, _IMAGES), cpu_count()))
+    starts = range(0, count, _IMAGES)
+    results = ordered_map(examine, starts, cpu_count())
+    blocks = console.progress(results, len(starts), unit="blocks", phase="search")
     found = np.array([row for block in blocks for row in block], np.float64).reshape(-1, 3)
     pairs = np.sort(found[:, :2].astype(np.int64), axis=1)
     best = np.lexsort((-found[:, 2], pairs[:, 1], pairs[:, 0]))

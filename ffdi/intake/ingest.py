@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
+from ffdi.console import Console
 from ffdi.errors import InputError
 from ffdi.intake.decoding.images import (
+    ImageSource,
     UnreadableImage,
     is_two_tone,
     open_header,
@@ -21,20 +25,59 @@ from ffdi.intake.decoding.images import (
 )
 from ffdi.intake.duplicates import join_groups
 from ffdi.intake.groups import join_names, single_names, split_names
-from ffdi.intake.tables import IMAGE_COLUMNS
+from ffdi.intake.listing.labels import class_lines
+from ffdi.intake.listing.layouts import Layout, Listing, read_layout
+from ffdi.intake.listing.walk import NOT_LISTED, passed_over
+from ffdi.intake.tables import IMAGE_COLUMNS, skipped_table, write_table
 from ffdi.parallel import cpu_count, ordered_map
 
-DISK_FAULT = 100  # so many unreadable images in a row are no fault of theirs: the disk's, or that of all names
+DISK_FAULT = 100  # so many unreadable images in a row are not the files' fault: the disk or the listed names are wrong
 WRONG_NAMES = "the listed names are not those of the files"
 
 
 @dataclass(frozen=True)
 class Intake:
-    """What ingest made: `images` has images.csv's columns sorted by image_id, `rejected` has path and reason."""
+    """What ingest made: `images` has images.csv's columns sorted by image_id, `rejected` has path and reason.
+
+    `duplicates` counts the rows that were merged into another row of the same bytes.
+    """
 
     images: pd.DataFrame
     rejected: pd.DataFrame
     duplicates: int
+
+
+@dataclass(frozen=True)
+class IntakeFiles:
+    """Where the three tables of an ingested data set are written."""
+
+    images: Path
+    rejected: Path
+    skipped: Path
+
+
+@dataclass(frozen=True)
+class IngestedDataSet:
+    """A data set that was listed and ingested."""
+
+    listing: Listing
+    intake: Intake
+
+    def summary(self) -> str:
+        """One line: how many images, and what was merged, rejected or passed over."""
+        skipped = self.listing.skipped
+        unlisted = sum(reason.startswith(NOT_LISTED) for _, reason in skipped)
+        over = ", ".join(passed_over(skipped))
+        fakes = int(self.intake.images["label"].sum())
+        return (
+            f"{len(self.intake.images)} images ({fakes} fake), {self.intake.duplicates} listed twice and merged, "
+            f"{len(self.intake.rejected)} rejected, {unlisted} on disk but not listed"
+            + (f"; passed over: {over}" if over else "")
+        )
+
+    def class_lines(self) -> list[str]:
+        """What the data set calls each class, with counts and examples."""
+        return class_lines(self.intake.images, self.listing.called)
 
 
 class ConflictError(InputError):
@@ -45,72 +88,116 @@ class ConflictError(InputError):
         self.listed = listed
 
 
+class _Description(NamedTuple):
+    """The columns of images.csv that the file itself decides."""
+
+    image_id: str
+    width: int
+    height: int
+    format: str
+    phash: str
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """A file that is rejected; `is_missing` where nothing of that name is on disk."""
+
+    path: str
+    reason: str
+    is_missing: bool
+
+
+def ingest_data_set(
+    source: ImageSource, layout: Layout, max_rejected: float, files: IntakeFiles, console: Console = Console()
+) -> IngestedDataSet:
+    """List the images of a data set, describe each of them and write the tables.
+
+    `files.skipped` is written before the first image is read. Raises as read_layout and ingest do; before a
+    ConflictError, `files.rejected` is written with the conflicting rows.
+    """
+    listing = read_layout(source.root, layout)
+    for line in listing.said:
+        console.say(line)
+    write_table(files.skipped, skipped_table(listing.skipped))
+    try:
+        intake = ingest(listing.rows, source, max_rejected=max_rejected, closest=listing.names.closest, console=console)
+    except ConflictError as error:
+        write_table(files.rejected, error.listed)
+        raise
+    write_table(files.images, intake.images)
+    write_table(files.rejected, intake.rejected)
+    return IngestedDataSet(listing, intake)
+
+
 def ingest(
     listed: pd.DataFrame,
-    root: Path,
+    source: ImageSource,
     *,
-    max_pixels: int,
-    max_rejected: float,
+    max_rejected: float = 0.0,
     workers: int | None = None,
     closest: Callable[[str], str | None] = lambda path: None,
-    progress: Callable[[Iterator[object]], Iterable[object]] = lambda results: results,
+    console: Console = Console(),
 ) -> Intake:
     """Decode every listed image fully and describe it.
 
     The same bytes listed twice are merged and counted, their groups joined. Raises ConflictError when they carry two
-    labels or stand in two given splits, InputError when more than `max_rejected` of the files are unreadable, or when
-    100 in a row are. `closest` gives the name on disk that is most like a listed one that is not there.
+    labels or stand in two given splits, InputError when more than the share `max_rejected` of the files is unreadable,
+    or when 100 in a row are. `closest` gives the name on disk that is most like a listed one that is not there.
     """
-    missing: set[str] = set()
-
-    def examine(path: str) -> tuple[str, int, int, str, str] | str:
-        try:
-            data = read_bytes(root, path)
-            image = open_image(data, max_pixels=max_pixels)
-            if is_two_tone(image):
-                raise UnreadableImage("nothing but two grey levels: a mask")
-        except UnreadableImage as error:
-            if os.path.lexists(root / path):
-                return str(error)
-            missing.add(path)
-            like = closest(path)
-            return f"{error}; the closest name is {like!r}" if like else str(error)
-        identity = hashlib.sha256(data).hexdigest()
-        return identity, image.width, image.height, open_header(data).format or "", perceptual_hash(image)
-
-    facts: list[tuple[str, int, int, str, str]] = []
-    readable: list[int] = []
-    rejected: list[tuple[str, str]] = []
-    in_a_row = 0
-    results = ordered_map(examine, listed["path"], workers or cpu_count())
-    for row, (path, fact) in enumerate(zip(listed["path"], progress(results), strict=True)):
-        in_a_row = in_a_row + 1 if isinstance(fact, str) else 0
-        if isinstance(fact, str):
-            rejected.append((path, fact))
-            if in_a_row == DISK_FAULT:
-                last = f"{DISK_FAULT} unreadable images in a row, the last {root / path}: {fact}"
-                names_differ = missing.issuperset(name for name, _ in rejected[-DISK_FAULT:])
-                raise InputError(f"{last}: {WRONG_NAMES if names_differ else 'check the disk'}")
-        elif isinstance(fact, tuple):
-            facts.append(fact)
-            readable.append(row)
+    describe = partial(_describe, source=source, closest=closest)
+    results = ordered_map(describe, listed["path"], workers or cpu_count())
+    readable, rejected = _sorted_out(console.progress(results, len(listed)), source.root)
     if len(rejected) > max_rejected * len(listed):
-        path, reason = rejected[0]
+        first = rejected[0]
         raise InputError(
             f"{len(rejected)} of {len(listed)} images are unreadable, more than data.max_rejected = {max_rejected:g}; "
-            f"the first is {path}: {reason}"
+            f"the first is {first.path}: {first.reason}"
         )
-    described = listed.join(pd.DataFrame(facts, columns=_FACTS, index=readable), how="inner")
-    merged, duplicates = _merge(described)
+    columns = pd.DataFrame(list(readable.values()), columns=list(_Description._fields), index=list(readable))
+    merged, duplicates = _merge(listed.join(columns, how="inner"))
     attributes = [c for c in listed.columns if c.startswith("attr_")]
     return Intake(
         images=merged[[*IMAGE_COLUMNS, *attributes]],
-        rejected=pd.DataFrame(sorted(rejected), columns=["path", "reason"]),
+        rejected=pd.DataFrame(sorted((one.path, one.reason) for one in rejected), columns=["path", "reason"]),
         duplicates=duplicates,
     )
 
 
-_FACTS = ["image_id", "width", "height", "format", "phash"]
+def _describe(path: str, source: ImageSource, closest: Callable[[str], str | None]) -> _Description | _Unreadable:
+    try:
+        data = read_bytes(source.root, path)
+        image = open_image(data, max_pixels=source.max_pixels)
+        if is_two_tone(image):
+            raise UnreadableImage("nothing but two grey levels: a mask")
+    except UnreadableImage as error:
+        if os.path.lexists(source.root / path):
+            return _Unreadable(path, str(error), is_missing=False)
+        like = closest(path)
+        reason = f"{error}; the closest name is {like!r}" if like else str(error)
+        return _Unreadable(path, reason, is_missing=True)
+    identity = hashlib.sha256(data).hexdigest()
+    return _Description(identity, image.width, image.height, open_header(data).format or "", perceptual_hash(image))
+
+
+def _sorted_out(
+    results: Iterable[_Description | _Unreadable], root: Path
+) -> tuple[dict[int, _Description], list[_Unreadable]]:
+    """(row number -> description, unreadable files in order); InputError for 100 unreadable ones in a row."""
+    readable: dict[int, _Description] = {}
+    rejected: list[_Unreadable] = []
+    in_a_row = 0
+    for row, result in enumerate(results):
+        if isinstance(result, _Description):
+            readable[row] = result
+            in_a_row = 0
+            continue
+        rejected.append(result)
+        in_a_row += 1
+        if in_a_row == DISK_FAULT:
+            last = f"{DISK_FAULT} unreadable images in a row, the last {root / result.path}: {result.reason}"
+            names_differ = all(one.is_missing for one in rejected[-DISK_FAULT:])
+            raise InputError(f"{last}: {WRONG_NAMES if names_differ else 'check the disk'}")
+    return readable, rejected
 
 
 def _merge(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -127,7 +214,7 @@ def _merge(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 def _refuse_conflicts(twins: pd.DataFrame) -> None:
     """`twins` are rows of the same bytes, sorted by image_id and path."""
-    said: list[str] = []
+    messages: list[str] = []
     listed: list[tuple[str, str]] = []
     for column, what in (("label", "labels"), ("given_split", "given splits")):
         parted = twins[twins.groupby("image_id")[column].transform("nunique") > 1]
@@ -138,9 +225,9 @@ def _refuse_conflicts(twins: pd.DataFrame) -> None:
             reasons.append(f"the same image under two {what}: {places}")
             listed += [(path, reasons[-1]) for path in rows["path"]]
         if reasons:
-            said.append(f"{reasons[0]}; {len(reasons)} such images in all")
-    if said:
-        raise ConflictError("; ".join(said), pd.DataFrame(sorted(listed), columns=["path", "reason"]))
+            messages.append(f"{reasons[0]}; {len(reasons)} such images in all")
+    if messages:
+        raise ConflictError("; ".join(messages), pd.DataFrame(sorted(listed), columns=["path", "reason"]))
 
 
 def _joined_names(rows: pd.DataFrame) -> list[str]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from ffdi.bootstrap import auc_interval
+from ffdi.console import Console
 from ffdi.intake.copies import sketch
-from ffdi.intake.decoding.images import open_header, open_image, read_image, to_array
+from ffdi.intake.decoding.images import ImageSource, open_header, read_image, to_array
 from ffdi.intake.folds import drawn_order
 from ffdi.intake.tables import sides
 from ffdi.metrics import Metrics, auc, explain_nulls
 from ffdi.parallel import cpu_count, ordered_map
 
 Array = npt.NDArray[Any]
-Progress = Callable[[Iterator[Any]], Iterable[Any]]
 FACTS = ("size", "dimensions", "encoding", "metadata", "name")
 PROBES = ("file_facts", *FACTS, "thumbnail", "nearest_neighbour")
 WARN_ABOVE = 0.55  # the low end of the interval
@@ -36,7 +35,7 @@ _COMMONEST = 20  # values of a fact that get an indicator of their own
 
 
 @dataclass(frozen=True)
-class Examined:
+class ProbeInputs:
     """What the audit keeps of N decoded images.
 
     `facts` has a row an image; `thumbnails` is (N, 192) uint8, 8x8 RGB; `sketches` (N, 64, 64) uint8.
@@ -47,17 +46,16 @@ class Examined:
     sketches: Array
 
 
-def examine(
-    rows: pd.DataFrame, root: Path, *, max_pixels: int, progress: Progress = lambda results: results
-) -> Examined:
+def read_probe_inputs(rows: pd.DataFrame, source: ImageSource, console: Console = Console()) -> ProbeInputs:
     """Read and decode each image of `rows` (images.csv) once; InputError names a file that cannot be read."""
 
     def one(path: str) -> tuple[dict[str, Any], Array, Array]:
-        data, image = read_image(root, path, partial(open_image, max_pixels=max_pixels, heard=True))
+        data, image = read_image(source, path)
         return file_facts(data), to_array(image.resize((8, 8))).ravel(), sketch(image)
 
-    facts, thumbnails, sketches = zip(*progress(ordered_map(one, rows["path"], cpu_count())), strict=True)
-    return Examined(pd.DataFrame(list(facts)), np.stack(thumbnails), np.stack(sketches))
+    results = ordered_map(one, rows["path"], cpu_count())
+    facts, thumbnails, sketches = zip(*console.progress(results, len(rows)), strict=True)
+    return ProbeInputs(pd.DataFrame(list(facts)), np.stack(thumbnails), np.stack(sketches))
 
 
 def file_facts(data: bytes) -> dict[str, Any]:
@@ -111,7 +109,7 @@ def _indicators(values: pd.Series) -> list[Array]:
 
 
 def probe_shortcuts(
-    rows: pd.DataFrame, examined: Examined, *, resamples: int, seed: int, embeddings: Array | None = None
+    rows: pd.DataFrame, inputs: ProbeInputs, *, resamples: int, seed: int, embeddings: Array | None = None
 ) -> Metrics:
     """AUC, cross-validated by group, of what needs no face; `rows` has label and group, `embeddings` is (N, D).
 
@@ -122,7 +120,7 @@ def probe_shortcuts(
     """
     rows, embeddings = rows.iloc[:MOST_PROBED], None if embeddings is None else embeddings[:MOST_PROBED]
     label, group = rows["label"].to_numpy(), rows["group"].to_numpy(str)
-    features = _features(rows, examined)
+    features = _features(rows, inputs)
     out: Metrics = {}
     for name in PROBES:
         if name != "nearest_neighbour":
@@ -139,15 +137,15 @@ def probe_shortcuts(
     return out
 
 
-def _features(rows: pd.DataFrame, examined: Examined) -> dict[str, Array]:
+def _features(rows: pd.DataFrame, inputs: ProbeInputs) -> dict[str, Array]:
     """A matrix for each of PROBES but the neighbours."""
-    facts = fact_features(rows, examined.facts.iloc[: len(rows)])
-    thumbnails = examined.thumbnails[: len(rows)] / 255.0
+    facts = fact_features(rows, inputs.facts.iloc[: len(rows)])
+    thumbnails = inputs.thumbnails[: len(rows)] / 255.0
     return {"file_facts": np.column_stack([facts[name] for name in FACTS]), **facts, "thumbnail": thumbnails}
 
 
 def inverted_labels(
-    rows: pd.DataFrame, examined: Examined, *, resamples: int, seed: int, embeddings: Array | None = None
+    rows: pd.DataFrame, inputs: ProbeInputs, *, resamples: int, seed: int, embeddings: Array | None = None
 ) -> str:
     """Why the labels of the two given splits look turned round, or "".
 
@@ -155,7 +153,7 @@ def inverted_labels(
     in the given test set: there its AUC's 95 % interval would lie below .5.
     """
     train, test = ((rows["given_split"] == side).to_numpy()[:MOST_PROBED] for side in ("train", "test"))
-    told = _Told(rows, examined, embeddings, resamples, seed)
+    told = _Told(rows, inputs, embeddings, resamples, seed)
     found = told.opposite(train, test)
     return (
         f"{found[0]} tells fake at AUC {found[1]:.3f} within train, at {found[2]:.3f} from train to test"
@@ -165,14 +163,14 @@ def inverted_labels(
 
 
 def inverted_sides(
-    rows: pd.DataFrame, examined: Examined, *, resamples: int, seed: int, embeddings: Array | None = None
+    rows: pd.DataFrame, inputs: ProbeInputs, *, resamples: int, seed: int, embeddings: Array | None = None
 ) -> list[str]:
     """Why the labels of the test set or of a fold look turned round, a line for each such side.
 
     As inverted_labels, of each side against all others. A side is looked at closely only where one fit on the others
     tells the opposite there, which keeps this at one fit for each side and kind of evidence where labels are right.
     """
-    told, side = _Told(rows, examined, embeddings, resamples, seed), sides(rows)[:MOST_PROBED]
+    told, side = _Told(rows, inputs, embeddings, resamples, seed), sides(rows)[:MOST_PROBED]
     out = []
     for name in np.unique(side):
         test = side == name
@@ -186,16 +184,16 @@ class _Told:
     """What tells fake from real in the first images: file facts, thumbnails, embeddings where there are some."""
 
     def __init__(
-        self, rows: pd.DataFrame, examined: Examined, embeddings: Array | None, resamples: int, seed: int
+        self, rows: pd.DataFrame, inputs: ProbeInputs, embeddings: Array | None, resamples: int, seed: int
     ) -> None:
-        self.rows, self.examined, self.embeddings = rows.iloc[:MOST_PROBED], examined, embeddings
+        self.rows, self.inputs, self.embeddings = rows.iloc[:MOST_PROBED], inputs, embeddings
         self.label, self.group = self.rows["label"].to_numpy(), self.rows["group"].to_numpy(str)
         self.drawn = {"resamples": resamples, "seed": seed}
 
     @cached_property
     def kinds(self) -> dict[str, Array]:
         """A matrix for each kind; made where there are two sides to compare."""
-        features = _features(self.rows, self.examined)
+        features = _features(self.rows, self.inputs)
         kinds = {name: features[name] for name in ("file_facts", "thumbnail")}
         return kinds if self.embeddings is None else kinds | {"embedding": self.embeddings[:MOST_PROBED]}
 

@@ -25,6 +25,7 @@ from ffdi.evaluation.cross import cross_evaluate, score_files, seen_before, whol
 from ffdi.features.extract import load_extractor
 from ffdi.features.weights import load_network
 from ffdi.files import write_json
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.ingest import ingest
 from ffdi.intake.listing.layouts import Layout, read_layout
 from ffdi.intake.tables import read_images, write_table
@@ -65,7 +66,7 @@ def away(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"{name},{number % 2},g{number // 2},{('', 'gan')[number % 2]}\n" for number, name in enumerate(names)
     ))  # fmt: skip
     listed = read_layout(root, Layout("csv")).rows
-    write_table(folder / "images.csv", ingest(listed, root, max_pixels=10**6, max_rejected=0.0).images)
+    write_table(folder / "images.csv", ingest(listed, ImageSource(root, 10**6)).images)
     return root
 
 

@@ -19,19 +19,19 @@ from ffdi.bootstrap import auc_interval
 from ffdi.features.backbone import Backbone
 from ffdi.intake.audit import CHECKS, Finding, find_leaks
 from ffdi.intake.copies import find_copies, read_sketches, sketch
-from ffdi.intake.decoding.images import open_image, perceptual_hash, read_bytes, to_array
+from ffdi.intake.decoding.images import ImageSource, open_image, perceptual_hash, read_bytes, to_array
 from ffdi.intake.duplicates import perceptual_pairs
 from ffdi.intake.folds import assign_folds
 from ffdi.intake.ingest import ingest
 from ffdi.intake.listing.layouts import Layout, read_layout
 from ffdi.intake.probes import (
     WARN_ABOVE,
-    Examined,
+    ProbeInputs,
     cross_validated_scores,
-    examine,
     fact_features,
     file_facts,
     inverted_labels,
+    read_probe_inputs,
 )
 from ffdi.intake.tables import join, sides
 
@@ -51,18 +51,19 @@ class DataSet:
 
     root: Path
     rows: pd.DataFrame
-    examined: Examined
+    inputs: ProbeInputs
     embeddings: npt.NDArray[Any] | None = None
 
     @classmethod
     def read(cls, root: Path, layout: str, folder: Path) -> DataSet:
-        """Ingested, split with all that finds copies, examined, and embedded by the offline ImageNet weights."""
+        """Ingested, split with all that finds copies, inputs, and embedded by the offline ImageNet weights."""
         from ffdi.features.extract import embed, load_extractor
         from ffdi.features.weights import fetch_weights
 
         listed = read_layout(root, Layout(layout)).rows
-        images = ingest(listed, root, max_pixels=MAX_PIXELS, max_rejected=0.0).images
-        sketches = read_sketches(root, list(images["path"]), max_pixels=MAX_PIXELS)
+        source = ImageSource(root, MAX_PIXELS)
+        images = ingest(listed, source).images
+        sketches = read_sketches(source, list(images["path"]))
         copies = find_copies(sketches, lambda one, other: one != other).pairs
         pairs = np.concatenate([perceptual_pairs(list(images["phash"]), 6), copies])
         drawn: dict[str, Any] = {"method": "stratified", "test_size": 0.2, "folds": 5, "stratify_by": None}
@@ -72,23 +73,23 @@ class DataSet:
         weights = folder / "efficientnet_lite0.safetensors"
         fetch_weights(backbone.network, backbone.weights, weights, base=Path())
         embeddings = embed(rows, root=root, prefix=load_extractor(backbone, weights), max_pixels=MAX_PIXELS)
-        return cls(root, rows, examine(rows, root, max_pixels=MAX_PIXELS), embeddings)
+        return cls(root, rows, read_probe_inputs(rows, source), embeddings)
 
     def picture(self, row: int) -> Picture:
         return open_image(read_bytes(self.root, self.rows["path"][row]), max_pixels=MAX_PIXELS)
 
     def leaks(self) -> list[Finding]:
-        return find_leaks(self.rows, phash_bits=6, sketches=self.examined.sketches)
+        return find_leaks(self.rows, phash_bits=6, sketches=self.inputs.sketches)
 
     def is_loud(self, family: str) -> bool:
         """Whether the probe of this family of file facts would warn."""
         label, group = self.rows["label"].to_numpy(), self.rows["group"].to_numpy(str)
-        scores = cross_validated_scores(fact_features(self.rows, self.examined.facts)[family], label, group)
+        scores = cross_validated_scores(fact_features(self.rows, self.inputs.facts)[family], label, group)
         assert scores is not None
         return auc_interval(label, scores, group, resamples=200, seed=0)[0] > WARN_ABOVE
 
     def inverted(self) -> str:
-        return inverted_labels(self.rows, self.examined, resamples=200, seed=0, embeddings=self.embeddings)
+        return inverted_labels(self.rows, self.inputs, resamples=200, seed=0, embeddings=self.embeddings)
 
     def with_images(self, added: list[Added]) -> DataSet:
         """A copy with more images."""
@@ -102,13 +103,13 @@ class DataSet:
             facts.append(file_facts(one.data))
             thumbnails.append(to_array(image.resize((8, 8))).ravel())
             sketches.append(sketch(image))
-        old = self.examined
-        examined = Examined(
+        old = self.inputs
+        inputs = ProbeInputs(
             pd.concat([old.facts, pd.DataFrame(facts)], ignore_index=True),
             np.concatenate([old.thumbnails, np.stack(thumbnails)]),
             np.concatenate([old.sketches, np.stack(sketches)]),
         )
-        return replace(self, rows=pd.concat([self.rows, pd.DataFrame(rows)], ignore_index=True), examined=examined)
+        return replace(self, rows=pd.concat([self.rows, pd.DataFrame(rows)], ignore_index=True), inputs=inputs)
 
 
 @dataclass(frozen=True)
@@ -250,12 +251,12 @@ def by_class(data: DataSet, draw: Generator, share: float) -> dict[str, DataSet]
     """For each family of file facts, the data set with this share of its fakes given away by it and by nothing else."""
     fakes = np.flatnonzero(data.rows["label"] == 1)
     marked = sorted(draw.choice(fakes, max(1, round(share * len(fakes))), replace=False))
-    own = set(data.examined.facts["tables"])  # a quality that the data have already gives nothing away
+    own = set(data.inputs.facts["tables"])  # a quality that the data have already gives nothing away
     other = [q for q in range(50, 96) if file_facts(jpeg(Image.new("RGB", (8, 8)), q))["tables"] not in own]
     quality, tag = int(draw.choice(other)), f"tool {draw.integers(1000)}"
     grown, more = 1 + draw.uniform(0.2, 0.6), int(draw.integers(2, 12))
     start = int(draw.integers(10**5, 10**6))
-    plain, facts = data.examined.facts, {}
+    plain, facts = data.inputs.facts, {}
     for name in ("encoding", "metadata", "size"):
         rows = []
         for row in marked:
@@ -278,7 +279,7 @@ def by_class(data: DataSet, draw: Generator, share: float) -> dict[str, DataSet]
     named = data.rows.assign(path=[f"img/{n:08d}.jpg" for n in draw.permutation(len(data.rows))])
     named.loc[marked, "path"] = [f"img/{start + n}_{tag[5:]}.jpg" for n in range(len(marked))]
     return {
-        **{name: replace(data, examined=replace(data.examined, facts=table)) for name, table in facts.items()},
+        **{name: replace(data, inputs=replace(data.inputs, facts=table)) for name, table in facts.items()},
         "dimensions": replace(data, rows=wider),
         "name": replace(data, rows=named),
     }

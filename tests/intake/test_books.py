@@ -14,6 +14,7 @@ from conftest import picture
 from PIL import Image
 
 from ffdi.intake.archives import unpacked
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.ingest import Intake, ingest
 from ffdi.intake.listing.layouts import Layout, Listing, read_layout
 
@@ -139,7 +140,7 @@ def test_the_books_of_random_trees_balance(tmp_path: Path, layout: str, seed: in
     way = tmp_path / "way"  # as data/root is a link
     way.symlink_to("root")
     listing = read_layout(way, Layout(layout, limit=9 if seed % 4 == 0 else None))
-    intake = ingest(listing.rows, way, max_pixels=10**6, max_rejected=1.0, workers=1, closest=listing.names.closest)
+    intake = ingest(listing.rows, ImageSource(way, 10**6), max_rejected=1.0, workers=1, closest=listing.names.closest)
     check_books(way, listing, intake)
 
 

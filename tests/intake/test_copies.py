@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from ffdi.console import Console
 from ffdi.errors import InputError
 from ffdi.intake import copies
 from ffdi.intake.copies import (
@@ -22,6 +23,7 @@ from ffdi.intake.copies import (
     sketch,
     variant_hashes,
 )
+from ffdi.intake.decoding.images import ImageSource
 
 Picture = Image.Image
 
@@ -218,12 +220,13 @@ def test_blocks_and_workers_do_not_show(
     monkeypatch.setattr(copies, "cpu_count", lambda: workers)
     seen = []
 
-    def progress(blocks: Iterator[Any]) -> Iterator[Any]:
+    def progress(blocks: Iterator[Any], total: int, *, unit: str = "images", phase: str = "") -> Iterator[Any]:
+        assert (total, unit, phase) == (-(-len(sketches) // images), "blocks", "search")
         for block in blocks:
             seen.append(block)
             yield block
 
-    out = find_copies(sketches, all_pairs, progress=progress)
+    out = find_copies(sketches, all_pairs, Console(progress=progress))
     assert (out.pairs == whole.pairs).all()
     assert out.correlation.tolist() == whole.correlation.tolist()
     assert len(seen) == -(-len(sketches) // images)
@@ -276,12 +279,13 @@ def test_sketches_are_read_in_order(tmp_path: Path) -> None:
     paths = [f"{seed}.png" for seed in (3, 0, 4, 1)]
     seen: list[Any] = []
 
-    def progress(results: Iterator[Any]) -> Iterator[Any]:
+    def progress(results: Iterator[Any], total: int, *, unit: str = "images", phase: str = "") -> Iterator[Any]:
+        assert (total, unit, phase) == (4, "images", "copies")
         for result in results:
             seen.append(result)
             yield result
 
-    out = read_sketches(tmp_path, paths, max_pixels=10**6, progress=progress)
+    out = read_sketches(ImageSource(tmp_path, 10**6), paths, Console(progress=progress))
     assert out.shape == (4, 64, 64) and out.dtype == np.uint8 and len(seen) == 4
     assert (out == np.stack([sketch(photo(seed)) for seed in (3, 0, 4, 1)])).all()
 
@@ -291,6 +295,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes((tmp_path / "whole.png").read_bytes()[:300])
     for name, says in (("gone.png", "cannot be read: No such file"), ("broken.png", "damaged")):
         with pytest.raises(InputError, match=rf"{tmp_path.name}/{name}: {says}"):
-            read_sketches(tmp_path, ["whole.png", name], max_pixels=10**6)
+            read_sketches(ImageSource(tmp_path, 10**6), ["whole.png", name])
     with pytest.raises(InputError, match=r"whole.png: 160x160 is more than data.max_pixels = 100"):
-        read_sketches(tmp_path, ["whole.png"], max_pixels=100)
+        read_sketches(ImageSource(tmp_path, 100), ["whole.png"])

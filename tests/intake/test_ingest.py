@@ -18,7 +18,7 @@ from conftest import picture, write_pictures
 from PIL import Image
 
 from ffdi.errors import InputError
-from ffdi.intake.decoding.images import open_image, perceptual_hash
+from ffdi.intake.decoding.images import ImageSource, open_image, perceptual_hash
 from ffdi.intake.ingest import Intake, ingest
 from ffdi.intake.listing.layouts import Layout, read_layout
 from ffdi.intake.tables import IMAGE_COLUMNS, write_table
@@ -31,7 +31,7 @@ def listing(*rows: tuple[str, int], group: str = "", given_split: str = "") -> p
 
 
 def run(listed: pd.DataFrame, root: Path, **changes: Any) -> Intake:
-    return ingest(listed, root, **({"max_pixels": 10**6, "max_rejected": 0.0} | changes))
+    return ingest(listed, ImageSource(root, changes.pop("max_pixels", 10**6)), **changes)
 
 
 def test_an_image_is_described_by_its_bytes(tmp_path: Path) -> None:

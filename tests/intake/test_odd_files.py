@@ -15,7 +15,7 @@ from odd_files import DOCS, FILES, Odd, encoded, in_docs, jpeg, many_scans, png_
 from PIL import Image
 
 from ffdi.intake.decoding.formats import FORMATS, SUFFIXES, format_of
-from ffdi.intake.decoding.images import UnreadableImage, open_header, open_image
+from ffdi.intake.decoding.images import ImageSource, UnreadableImage, open_header, open_image
 from ffdi.intake.ingest import ingest
 from ffdi.intake.probes import file_facts
 
@@ -52,7 +52,7 @@ def test_ingest_lists_each_as_read_or_rejected(tmp_path: Path) -> None:
     for i, odd in enumerate(here):
         (tmp_path / f"{i:02d}").write_bytes(odd.make())
     listed = pd.DataFrame({"path": [f"{i:02d}" for i in range(len(here))], "label": 0, "group": "", "given_split": ""})
-    found = ingest(listed, tmp_path, max_pixels=MAX_PIXELS, max_rejected=1)
+    found = ingest(listed, ImageSource(tmp_path, MAX_PIXELS), max_rejected=1)
     refused = {path: here[int(path)].reason for path, _ in found.rejected.itertuples(index=False)}
     assert set(refused) == {f"{i:02d}" for i, odd in enumerate(here) if odd.due is None}
     assert all(reason.startswith(refused[path]) for path, reason in found.rejected.itertuples(index=False))

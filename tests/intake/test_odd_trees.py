@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from odd_trees import DOCS, SPELLINGS, TREES, Tree, files, in_docs
 
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.ingest import ingest
 from ffdi.intake.listing.layouts import Layout, read_layout
 
@@ -19,7 +20,7 @@ def test_what_becomes_of_it(tree: Tree, tmp_path: Path) -> None:
         (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
         layout = Layout("csv")
     listing = read_layout(tmp_path, layout)
-    intake = ingest(listing.rows, tmp_path, max_pixels=10**6, max_rejected=1.0, closest=listing.names.closest)
+    intake = ingest(listing.rows, ImageSource(tmp_path, 10**6), max_rejected=1.0, closest=listing.names.closest)
     assert set(intake.images["path"]) == own | set(tree.read)
     assert set(intake.rejected["path"]) == set(tree.rejected)
     reasons = dict(listing.skipped)

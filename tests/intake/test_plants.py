@@ -29,7 +29,7 @@ from plants import (
 from ffdi.demo.dataset import write_demo
 from ffdi.errors import InputError
 from ffdi.intake.audit import SOURCE_OVERLAP, find_leaks
-from ffdi.intake.decoding.images import read_bytes
+from ffdi.intake.decoding.images import ImageSource, read_bytes
 from ffdi.intake.folds import assign_folds
 from ffdi.intake.ingest import ingest
 from ffdi.intake.tables import sides
@@ -99,7 +99,7 @@ def test_persons_videos_labels_and_forgeries(data: DataSet, seed: int) -> None:
         )
         for n in range(frames)
     ]
-    leaks = DataSet(data.root, named, data.examined).with_images(added).leaks()
+    leaks = DataSet(data.root, named, data.inputs).with_images(added).leaks()
     assert found(leaks, "person", ("group_across_border",))
     assert found(leaks, "conflict", ("label_conflict",))
     assert found(leaks, "forged", (SOURCE_OVERLAP, "perceptual_duplicate_across_border"))
@@ -133,11 +133,11 @@ def test_what_split_and_ingest_refuse(data: DataSet, seed: int) -> None:
         assign_folds(rows, np.empty((0, 2), np.int64), **drawn)  # type: ignore[arg-type]
 
     twice = data.rows.loc[[one, one], ["path", "label"]].assign(group="", given_split="")
-    merged = ingest(twice.reset_index(drop=True), data.root, max_pixels=10**8, max_rejected=0.0)
+    merged = ingest(twice.reset_index(drop=True), ImageSource(data.root, 10**8))
     assert (len(merged.images), merged.duplicates) == (1, 1)
     twice["label"] = [0, 1]
     with pytest.raises(InputError, match="the same image under two labels"):
-        ingest(twice.reset_index(drop=True), data.root, max_pixels=10**8, max_rejected=0.0)
+        ingest(twice.reset_index(drop=True), ImageSource(data.root, 10**8))
 
     place = str(draw.choice([s for s in np.unique(sides(data.rows)) if s != "test"]))
     alone = data.rows[(sides(data.rows) != place) | (data.rows["label"] == draw.integers(2))]

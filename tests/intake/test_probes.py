@@ -12,30 +12,32 @@ import pytest
 from conftest import picture
 from PIL import Image
 
+from ffdi.console import Console
 from ffdi.errors import InputError
 from ffdi.intake import probes
 from ffdi.intake.copies import sketch
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.probes import (
     FACTS,
     PROBES,
-    Examined,
+    ProbeInputs,
     cross_validated_scores,
-    examine,
     fact_features,
     file_facts,
     inverted_labels,
     inverted_sides,
     probe_shortcuts,
+    read_probe_inputs,
     warnings,
 )
 from ffdi.intake.tables import sides
 
 
-def probe(rows: pd.DataFrame, seen: Path | Examined, **changes: Any) -> dict[str, Any]:
-    """The probes of files on disk, or of what was examined."""
-    examined = examine(rows, seen, max_pixels=10**6) if isinstance(seen, Path) else seen
+def probe(rows: pd.DataFrame, seen: Path | ProbeInputs, **changes: Any) -> dict[str, Any]:
+    """The probes of files on disk, or of what was inputs."""
+    inputs = read_probe_inputs(rows, ImageSource(seen, 10**6)) if isinstance(seen, Path) else seen
     settings: dict[str, Any] = {"resamples": 100, "seed": 0}
-    return probe_shortcuts(rows, examined, **(settings | changes))
+    return probe_shortcuts(rows, inputs, **(settings | changes))
 
 
 def written(folder: Path, count: int, **file: Any) -> pd.DataFrame:
@@ -48,7 +50,7 @@ def written(folder: Path, count: int, **file: Any) -> pd.DataFrame:
     )
 
 
-def uniform(count: int, fakes: int | None = None) -> tuple[pd.DataFrame, Examined]:
+def uniform(count: int, fakes: int | None = None) -> tuple[pd.DataFrame, ProbeInputs]:
     """Images that are alike in every fact and pixel: a half is fake, or every so many; each is a group of its own."""
     label = np.arange(count) % (fakes or 2) == 0
     rows = pd.DataFrame({"path": [f"{i}/x.jpg" for i in range(count)], "label": label.astype(int)}).assign(
@@ -57,12 +59,12 @@ def uniform(count: int, fakes: int | None = None) -> tuple[pd.DataFrame, Examine
     facts = {"bytes": 5000, "tables": "ab", "coarseness": 7.3, "sampling": "2x2 1x1 1x1", "mode": "RGB"}
     facts |= {"progressive": 0, "exif_tags": 0, "software": "||", "marks": "jfif"}
     thumbnails, sketches = np.full((count, 192), 99, np.uint8), np.zeros((count, 64, 64), np.uint8)
-    return rows, Examined(pd.DataFrame([facts] * count), thumbnails, sketches)
+    return rows, ProbeInputs(pd.DataFrame([facts] * count), thumbnails, sketches)
 
 
-def changed(rows: pd.DataFrame, examined: Examined, label: Any, **values: Any) -> tuple[pd.DataFrame, Examined]:
+def changed(rows: pd.DataFrame, inputs: ProbeInputs, label: Any, **values: Any) -> tuple[pd.DataFrame, ProbeInputs]:
     """The fakes by `label` with other facts; a function makes the value from the number of the row."""
-    rows, facts = rows.copy(), examined.facts.copy()
+    rows, facts = rows.copy(), inputs.facts.copy()
     for column, value in values.items():
         table = rows if column in rows else facts
         old = table[column].tolist()
@@ -70,7 +72,7 @@ def changed(rows: pd.DataFrame, examined: Examined, label: Any, **values: Any) -
             (value(i) if callable(value) else value) if y else v
             for i, (y, v) in enumerate(zip(label, old, strict=True))
         ]
-    return rows, Examined(facts, examined.thumbnails, examined.sketches)
+    return rows, ProbeInputs(facts, inputs.thumbnails, inputs.sketches)
 
 
 def aucs(out: dict[str, Any]) -> dict[str, Any]:
@@ -98,8 +100,8 @@ SHORTCUTS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("family", "values"), SHORTCUTS)
 def test_each_family_finds_its_own_shortcut_and_no_other(family: str, values: dict[str, Any]) -> None:
-    rows, examined = uniform(40)
-    out = aucs(probe(*changed(rows, examined, rows["label"], **values)))
+    rows, inputs = uniform(40)
+    out = aucs(probe(*changed(rows, inputs, rows["label"], **values)))
     assert out == {name: 1.0 if name in (family, "file_facts") else 0.5 for name in PROBES[:-1]} | {
         "nearest_neighbour": None
     }
@@ -107,53 +109,53 @@ def test_each_family_finds_its_own_shortcut_and_no_other(family: str, values: di
 
 @pytest.mark.parametrize("fakes", [2, 3, 7])
 def test_what_is_the_same_everywhere_tells_nothing(fakes: int) -> None:
-    rows, examined = uniform(61, fakes)
-    out = probe(rows, examined)
+    rows, inputs = uniform(61, fakes)
+    out = probe(rows, inputs)
     assert set(aucs(out).values()) == {0.5, None}
     assert all(out[f"probe_{name}_auc_{end}"] == 0.5 for name in PROBES[:-1] for end in ("low", "high"))
 
 
 def test_a_number_in_the_name_is_a_shortcut_by_its_height() -> None:
-    rows, examined = uniform(40)
+    rows, inputs = uniform(40)
     rows["path"] = [f"{4000 + i if y else 1000 + i}.png" for i, y in enumerate(rows["label"])]
-    assert probe(rows, examined)["probe_name_auc"] == 1.0
+    assert probe(rows, inputs)["probe_name_auc"] == 1.0
     rows["path"] = [f"face/{1000 + i}.png" for i in range(40)]  # by turns: neither pattern nor height
-    assert probe(rows, examined)["probe_name_auc"] < 0.75
+    assert probe(rows, inputs)["probe_name_auc"] < 0.75
 
 
 def test_folders_endings_and_case_are_no_shortcut() -> None:
-    rows, examined = uniform(40)
+    rows, inputs = uniform(40)
     rows["path"] = [f"fake/a.b/{i:02d}_X.png" if i % 2 else f"{i:02d}_x.jpg" for i in range(40)]
     rows["label"] = [i % 2 for i in range(40)]
-    name = fact_features(rows, examined.facts)["name"]
+    name = fact_features(rows, inputs.facts)["name"]
     assert name.shape == (40, 4)  # length, digits, number, one pattern
     assert (name[:, :2] == [4, 2]).all() and (name[:, 2] == np.arange(40)).all() and (name[:, 3] == 1).all()
 
 
 def test_file_facts_are_all_facts_together() -> None:
-    rows, examined = uniform(60)
+    rows, inputs = uniform(60)
     # Each family gives away another fifth of the fakes.
     fakes = np.flatnonzero(rows["label"])
     for fifth, (_, values) in enumerate([SHORTCUTS[i] for i in (0, 1, 3, 9, 12)]):
-        rows, examined = changed(rows, examined, np.isin(np.arange(60), fakes[fifth::5]), **values)
-    out = aucs(probe(rows, examined))
+        rows, inputs = changed(rows, inputs, np.isin(np.arange(60), fakes[fifth::5]), **values)
+    out = aucs(probe(rows, inputs))
     assert all(0.5 < out[name] < 0.8 for name in FACTS) and out["file_facts"] == 1.0 and out["thumbnail"] == 0.5
-    facts = fact_features(rows, examined.facts)
+    facts = fact_features(rows, inputs.facts)
     assert tuple(facts) == FACTS and all(len(matrix) == 60 for matrix in facts.values())
 
 
 def test_only_the_commonest_values_are_told_apart() -> None:
-    rows, examined = uniform(60)
-    facts = examined.facts.assign(software=[f"tool {min(i // 2, 25)}" for i in range(60)])
+    rows, inputs = uniform(60)
+    facts = inputs.facts.assign(software=[f"tool {min(i // 2, 25)}" for i in range(60)])
     # 8 images of the last tool and two of each other: it and 19 of the others, besides the number of tags and one mark.
     metadata = fact_features(rows, facts)["metadata"]
     assert metadata.shape == (60, 22) and sorted(metadata.sum(axis=0)) == [0.0, *[2.0] * 19, 10.0, 60.0]
 
 
 def test_thumbnails_find_brightness_and_nothing_else_does() -> None:
-    rows, examined = uniform(40)
-    bright = Examined(
-        examined.facts, examined.thumbnails + 40 * rows["label"].to_numpy(np.uint8)[:, None], examined.sketches
+    rows, inputs = uniform(40)
+    bright = ProbeInputs(
+        inputs.facts, inputs.thumbnails + 40 * rows["label"].to_numpy(np.uint8)[:, None], inputs.sketches
     )
     assert aucs(probe(rows, bright)) == dict.fromkeys(PROBES, 0.5) | {"thumbnail": 1.0, "nearest_neighbour": None}
 
@@ -179,12 +181,12 @@ def test_probes_tell_a_shortcut_from_none(tmp_path: Path) -> None:
 
 def test_a_shortcut_that_marks_a_person_is_none() -> None:
     """Twelve persons of five images, each of one label, each with a file size of its own: nothing for a new person."""
-    rows, examined = uniform(60)
+    rows, inputs = uniform(60)
     rows["group"], rows["label"] = [f"g{i // 5:02d}" for i in range(60)], [i // 5 % 2 for i in range(60)]
     size = np.random.default_rng(2).permutation(12)[np.arange(60) // 5] * 100 + 5000
     tables = [f"table {i // 5}" for i in range(60)]
-    facts = examined.facts.assign(bytes=size, tables=tables)
-    out = probe(rows, Examined(facts, examined.thumbnails, examined.sketches))
+    facts = inputs.facts.assign(bytes=size, tables=tables)
+    out = probe(rows, ProbeInputs(facts, inputs.thumbnails, inputs.sketches))
     assert out["probe_encoding_auc"] < 0.75 and out["probe_encoding_auc_low"] < 0.55
 
 
@@ -220,8 +222,8 @@ def test_probes_that_cannot_be_judged_are_null_with_the_right_reason(tmp_path: P
 
 
 def test_the_neighbours_of_one_class_are_null() -> None:
-    rows, examined = uniform(12)
-    out = probe(rows.assign(label=0), examined, embeddings=np.eye(12))
+    rows, inputs = uniform(12)
+    out = probe(rows.assign(label=0), inputs, embeddings=np.eye(12))
     assert out["probe_nearest_neighbour_auc"] is None
     assert out["probe_nearest_neighbour_auc_reason"] == "undefined: too few groups or one class"
 
@@ -237,12 +239,13 @@ def test_examined_is_what_the_files_hold_in_the_order_of_the_rows(tmp_path: Path
     rows = written(tmp_path, 9).iloc[::-1]
     seen: list[Any] = []
 
-    def progress(results: Iterator[Any]) -> Iterator[Any]:
+    def progress(results: Iterator[Any], total: int, *, unit: str = "images", phase: str = "") -> Iterator[Any]:
+        assert (total, unit, phase) == (len(rows), "images", "")
         for result in results:
             seen.append(result)
             yield result
 
-    out = examine(rows, tmp_path, max_pixels=10**6, progress=progress)
+    out = read_probe_inputs(rows, ImageSource(tmp_path, 10**6), Console(progress=progress))
     assert len(seen) == len(out.facts) == 9
     assert out.thumbnails.shape == (9, 192) and out.thumbnails.dtype == np.uint8
     assert out.sketches.shape == (9, 64, 64) and out.sketches.dtype == np.uint8
@@ -253,19 +256,19 @@ def test_examined_is_what_the_files_hold_in_the_order_of_the_rows(tmp_path: Path
         assert (out.sketches[i] == sketch(image)).all()
         assert (out.thumbnails[i].reshape(8, 8, 3) == np.asarray(image.resize((8, 8)))).all()
     with pytest.raises(InputError, match=r"8\.jpg: 32x32 is more than data.max_pixels = 9"):
-        examine(rows, tmp_path, max_pixels=9)
+        read_probe_inputs(rows, ImageSource(tmp_path, 9))
 
 
 def test_of_very_many_images_the_first_are_probed(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, examined = uniform(60)
+    rows, inputs = uniform(60)
     rng = np.random.default_rng(0)
-    facts = examined.facts.assign(bytes=rng.integers(4000, 6000, 60), exif_tags=rng.integers(0, 5, 60))
+    facts = inputs.facts.assign(bytes=rng.integers(4000, 6000, 60), exif_tags=rng.integers(0, 5, 60))
     thumbnails = rng.integers(0, 256, (60, 192), dtype=np.uint8)
     embeddings = rng.normal(size=(60, 4))
     rows["given_split"] = ["train"] * 20 + ["test"] * 10 + ["train"] * 30
-    first = Examined(facts[:30], thumbnails[:30], examined.sketches[:30])
+    first = ProbeInputs(facts[:30], thumbnails[:30], inputs.sketches[:30])
     due = probe(rows[:30], first, embeddings=embeddings[:30])
-    whole = Examined(facts, thumbnails, examined.sketches)
+    whole = ProbeInputs(facts, thumbnails, inputs.sketches)
     assert probe(rows, whole, embeddings=embeddings) != due
     monkeypatch.setattr(probes, "MOST_PROBED", 30)
     assert probe(rows, whole, embeddings=embeddings) == due
@@ -355,35 +358,35 @@ def test_scores_need_two_groups_of_each_class(reals: int, fakes: int) -> None:
     assert scores is not None and scores[label == 1].min() > scores[label == 0].max()
 
 
-def two_splits(strength: float, turned: bool, *, seed: int = 0, count: int = 160) -> tuple[pd.DataFrame, Examined]:
+def two_splits(strength: float, turned: bool, *, seed: int = 0, count: int = 160) -> tuple[pd.DataFrame, ProbeInputs]:
     """A quantisation table of its own for this share of the fakes; three in eight images are given as test."""
-    rows, examined = uniform(count)
+    rows, inputs = uniform(count)
     rng = np.random.default_rng(seed)
     test = np.arange(count) % 8 < 3
     label = rng.integers(0, 2, count)
     marked = (label == 1) & (rng.random(count) < strength)
-    facts = examined.facts.assign(tables=np.where(marked, "cd", "ab"), bytes=rng.integers(4000, 6000, count))
+    facts = inputs.facts.assign(tables=np.where(marked, "cd", "ab"), bytes=rng.integers(4000, 6000, count))
     thumbnails = rng.integers(0, 256, (count, 192), dtype=np.uint8)
     rows = rows.assign(label=np.where(test & turned, 1 - label, label), given_split=np.where(test, "test", "train"))
-    return rows, Examined(facts, thumbnails, examined.sketches)
+    return rows, ProbeInputs(facts, thumbnails, inputs.sketches)
 
 
-def inverted(rows: pd.DataFrame, examined: Examined, **changes: Any) -> str:
+def inverted(rows: pd.DataFrame, inputs: ProbeInputs, **changes: Any) -> str:
     settings: dict[str, Any] = {"resamples": 200, "seed": 0}
-    return inverted_labels(rows, examined, **(settings | changes))
+    return inverted_labels(rows, inputs, **(settings | changes))
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 def test_labels_turned_round_are_seen(strength: float, seed: int) -> None:
-    rows, examined = two_splits(strength, True, seed=seed)
-    says = inverted(rows, examined)
+    rows, inputs = two_splits(strength, True, seed=seed)
+    says = inverted(rows, inputs)
     assert says.startswith("file facts tells fake at AUC 0.") or says.startswith("file facts tells fake at AUC 1.")
     within, across = (float(word) for word in says.replace(",", "").split() if word[0] in "01")
     assert within > 0.7 and across < 0.3 and says.endswith(" from train to test")
     # The other split turned round is the same to see.
     other = rows["given_split"].map({"test": "train", "train": "test"})
-    assert inverted(rows.assign(given_split=other), examined) != ""
+    assert inverted(rows.assign(given_split=other), inputs) != ""
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -399,63 +402,63 @@ def on_sides(rows: pd.DataFrame, turned: str = "") -> pd.DataFrame:
     return drawn.assign(label=np.where(sides(drawn) == turned, 1 - rows["label"], rows["label"]))
 
 
-def turned_sides(rows: pd.DataFrame, examined: Examined) -> list[str]:
-    return inverted_sides(rows, examined, resamples=200, seed=0)
+def turned_sides(rows: pd.DataFrame, inputs: ProbeInputs) -> list[str]:
+    return inverted_sides(rows, inputs, resamples=200, seed=0)
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("turned", ["test", "fold 1"])
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 def test_a_side_that_is_turned_round_is_named(strength: float, turned: str, seed: int) -> None:
-    rows, examined = two_splits(strength, False, seed=seed, count=400)
-    assert inverted(on_sides(rows, turned), examined) == ""  # no split is given
-    (says,) = turned_sides(on_sides(rows, turned), examined)
+    rows, inputs = two_splits(strength, False, seed=seed, count=400)
+    assert inverted(on_sides(rows, turned), inputs) == ""  # no split is given
+    (says,) = turned_sides(on_sides(rows, turned), inputs)
     assert says.startswith("file facts tells fake at AUC ") and says.endswith(f" from there to {turned}")
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("strength", [0.0, 0.6, 1.0])
 def test_sides_of_right_labels_are_left_alone(strength: float, seed: int) -> None:
-    rows, examined = two_splits(strength, False, seed=seed)
-    assert turned_sides(on_sides(rows), examined) == []
+    rows, inputs = two_splits(strength, False, seed=seed)
+    assert turned_sides(on_sides(rows), inputs) == []
 
 
 def test_where_labels_are_right_a_side_costs_one_fit_for_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, examined = two_splits(1.0, False)
+    rows, inputs = two_splits(1.0, False)
     fits, make = [], probes._model
     monkeypatch.setattr(probes, "_model", lambda: fits.append(1) or make())
     monkeypatch.setattr(probes, "cross_validated_scores", None)  # to look closely is an error now
-    bright = Examined(
-        examined.facts,
-        examined.thumbnails // 2 + 99 * on_sides(rows)["label"].to_numpy(np.uint8)[:, None],
-        examined.sketches,
+    bright = ProbeInputs(
+        inputs.facts,
+        inputs.thumbnails // 2 + 99 * on_sides(rows)["label"].to_numpy(np.uint8)[:, None],
+        inputs.sketches,
     )
     assert turned_sides(on_sides(rows), bright) == [] and len(fits) == 2 * 4
 
 
 def test_a_side_of_one_class_turns_nothing_round() -> None:
-    rows, examined = two_splits(1.0, False)
+    rows, inputs = two_splits(1.0, False)
     turned = on_sides(rows, "fold 1")
-    assert turned_sides(turned, examined) != []
-    assert turned_sides(turned.assign(label=np.where(sides(turned) == "fold 1", 1, turned["label"])), examined) == []
+    assert turned_sides(turned, inputs) != []
+    assert turned_sides(turned.assign(label=np.where(sides(turned) == "fold 1", 1, turned["label"])), inputs) == []
 
 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("seed", range(6))
 def test_noise_turns_nothing_round(seed: int, turned: bool) -> None:
-    rows, examined = two_splits(0.0, turned, seed=seed)
+    rows, inputs = two_splits(0.0, turned, seed=seed)
     embeddings = np.random.default_rng(seed).normal(size=(len(rows), 16))
-    assert inverted(rows, examined, embeddings=embeddings) == ""
+    assert inverted(rows, inputs, embeddings=embeddings) == ""
 
 
 def test_the_best_evidence_speaks() -> None:
-    rows, examined = two_splits(0.0, True)
+    rows, inputs = two_splits(0.0, True)
     right = np.where(rows["given_split"] == "test", 1 - rows["label"], rows["label"])
-    assert inverted(rows, examined) == ""
+    assert inverted(rows, inputs) == ""
     embeddings = right[:, None] + np.random.default_rng(0).normal(0, 0.3, (len(rows), 8))
-    assert inverted(rows, examined, embeddings=embeddings).startswith("embedding tells fake at AUC ")
-    thumbnails = np.where(right[:, None] == 1, examined.thumbnails // 2, examined.thumbnails).astype(np.uint8)
-    dark = Examined(examined.facts, thumbnails, examined.sketches)
+    assert inverted(rows, inputs, embeddings=embeddings).startswith("embedding tells fake at AUC ")
+    thumbnails = np.where(right[:, None] == 1, inputs.thumbnails // 2, inputs.thumbnails).astype(np.uint8)
+    dark = ProbeInputs(inputs.facts, thumbnails, inputs.sketches)
     assert inverted(rows, dark).startswith("thumbnail tells fake at AUC ")
     # Where one kind of evidence is turned round and the better one is not, labels are right.
     same = rows["label"].to_numpy()[:, None] + np.random.default_rng(1).normal(0, 0.01, (len(rows), 8))
@@ -474,33 +477,33 @@ def test_the_best_evidence_speaks() -> None:
     ],
 )
 def test_without_two_splits_of_two_classes_nothing_is_said(change: dict[str, Any]) -> None:
-    rows, examined = two_splits(1.0, True)
-    assert inverted(rows, examined) != ""
-    assert inverted(rows.assign(**change), examined) == ""
+    rows, inputs = two_splits(1.0, True)
+    assert inverted(rows, inputs) != ""
+    assert inverted(rows.assign(**change), inputs) == ""
 
 
 @pytest.mark.parametrize("side", ["train", "test"])
 def test_a_split_of_one_class_turns_nothing_round(side: str) -> None:
-    rows, examined = two_splits(1.0, True)
+    rows, inputs = two_splits(1.0, True)
     label = np.where(rows["given_split"] == side, 1, rows["label"])
-    assert inverted(rows.assign(label=label), examined) == ""
+    assert inverted(rows.assign(label=label), inputs) == ""
 
 
 def test_images_of_no_given_split_are_no_evidence() -> None:
-    rows, examined = two_splits(1.0, True)
-    due = inverted(rows, examined)
+    rows, inputs = two_splits(1.0, True)
+    due = inverted(rows, inputs)
     extra, more = two_splits(1.0, False, seed=9)
     both = pd.concat([rows, extra.assign(given_split="")], ignore_index=True)
-    facts = pd.concat([examined.facts, more.facts], ignore_index=True)
-    stacked = Examined(
+    facts = pd.concat([inputs.facts, more.facts], ignore_index=True)
+    stacked = ProbeInputs(
         facts,
-        np.concatenate([examined.thumbnails, more.thumbnails]),
-        np.concatenate([examined.sketches, more.sketches]),
+        np.concatenate([inputs.thumbnails, more.thumbnails]),
+        np.concatenate([inputs.sketches, more.sketches]),
     )
     assert inverted(both, stacked) == due != ""
 
 
 def test_train_with_one_group_of_a_class_says_nothing() -> None:
-    rows, examined = two_splits(1.0, True)
+    rows, inputs = two_splits(1.0, True)
     group = np.where((rows["label"] == 1) & (rows["given_split"] == "train"), "one person", rows["group"])
-    assert inverted(rows.assign(group=group), examined) == ""
+    assert inverted(rows.assign(group=group), inputs) == ""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import stat
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -275,13 +275,13 @@ def read_bytes(root: Path, path: str) -> bytes:
         raise UnreadableImage(f"cannot be read: {error.strerror}") from error
 
 
-def read_image(root: Path, path: str, decode: Callable[[bytes], Image.Image]) -> tuple[bytes, Image.Image]:
-    """(the file's bytes, what `decode` makes of them); InputError names a file that cannot be read."""
+def read_image(source: ImageSource, path: str) -> tuple[bytes, Image.Image]:
+    """(bytes, decoded RGB) of a file that ingest has accepted; InputError names one that can no longer be read."""
     try:
-        data = read_bytes(root, path)
-        return data, decode(data)
+        data = read_bytes(source.root, path)
+        return data, open_image(data, max_pixels=source.max_pixels, heard=True)
     except UnreadableImage as error:
-        raise InputError(f"{root / path}: {error}") from error
+        raise InputError(f"{source.root / path}: {error}") from error
 
 
 def perceptual_hash(image: Image.Image) -> str:
