@@ -1,4 +1,4 @@
-# make repro, make test: all that a newcomer types. Each builds .venv from requirements.lock first.
+# New here? Run make repro, then make test. Each builds .venv from requirements.lock first.
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -11,13 +11,13 @@ repro: $(VENV)/installed
 	dvc repro
 	@echo && cat data/report/verdict.txt && echo "The page: data/report/index.html"
 
-# A process a core; the tests of a file stay together, for they share what its fixtures make.
+# One process per core. The tests of a file run in one process, because they share its fixtures.
 PYTEST := pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/installed
 	$(PYTEST)
 
-# What takes long by its nature: hundreds of kills, thousands of damaged files, the presets trained whole. For a release.
+# Long tests, for a release: hundreds of kills, thousands of damaged files, the presets trained in full.
 test-long: $(VENV)/installed
 	$(PYTEST) -m long
 
@@ -32,14 +32,14 @@ bench: $(VENV)/installed
 	python bench/training.py
 	python bench/endtoend.py
 
-# Nine minutes on one GPU; also without dvc: PYTHONPATH=. python bench/gpu.py
+# Nine minutes on one GPU. To run it without dvc: PYTHONPATH=. python bench/gpu.py
 bench-gpu: $(VENV)/installed
 	python bench/gpu.py
 
 check-repro: $(VENV)/installed
 	python .ci/check_repro.py
 
-# A maintainer's step, before figures are committed: notes this machine's type, the test scores, and README's table.
+# For maintainers, before figures are committed: records this machine's type, the test scores and README's table.
 record: $(VENV)/installed
 	dvc repro
 	python .ci/check_repro.py --record
@@ -47,8 +47,8 @@ record: $(VENV)/installed
 offline-plots: $(VENV)/installed
 	python .dvc/plots/offline.py
 
-# uv and not pip installs the lock: it resolves nothing and takes the builds that PyPI has. Compiled once here, for where
-# PYTHONDONTWRITEBYTECODE is set every stage would compile torch anew: 10 s instead of 3.
+# uv installs the lock, not pip: it resolves nothing and takes the builds that PyPI has. Bytecode is compiled once here.
+# If PYTHONDONTWRITEBYTECODE is set, every stage would otherwise compile torch again: 10 s instead of 3.
 $(VENV)/installed: requirements.lock setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 14) else f"ffdi needs Python 3.10 to 3.14, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
