@@ -310,7 +310,7 @@ def train_bundle(lab: Lab, name: str, head: str, out: str, die_after: int = 0, *
     backbone, store = lab.backbone(name, **changes), FeatureStore(lab.features(name, **changes))
     rows = lab.rows()
     rows = rows[rows["role"] == "train"].set_index("image_id")
-    table = load_table(store, list(rows.index), list(rows["label"]), views=True, memory_gb=8, device=device)
+    table = load_table(store, list(rows.index), list(rows["label"]), views="all", memory_gb=8, device=device)
     network = load_network(backbone.network, lab.weights(name))[0]
     factory, epochs = TailFactory(network, backbone, HEADS[head], store.spec.shape), list[Epoch]()
 

@@ -34,7 +34,8 @@ from ffdi.parallel import cpu_count
 from ffdi.params import read_params
 from ffdi.stagekit.console import console
 from ffdi.tails.augment import augmentation
-from ffdi.tails.batches import CPU, Streamed, load_table
+from ffdi.tails.batches import CPU, load_table
+from ffdi.tails.feature_source import Streamed
 from ffdi.tails.heads import TailFactory
 from ffdi.tails.train import start, train_epoch
 
@@ -75,7 +76,7 @@ class Speed:
         shape = (3, self.backbone.image_size, self.backbone.image_size)
         self.tail = TailFactory(network, self.backbone, self.recipe.head_spec(), shape).fresh(0)
         store, ids = FeatureStore(self.shards, keep_open=True), list(self.images["image_id"])
-        self.table = load_table(store, ids, list(self.images["label"]), views=True, memory_gb=8)
+        self.table = load_table(store, ids, list(self.images["label"]), views="all", memory_gb=8)
         self.streamed = Streamed(store, [(i, 0) for i in ids], max(1, len(ids) // 30))
 
     def peer(self) -> float:

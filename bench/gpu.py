@@ -321,8 +321,7 @@ def speed_of_training(bench: Bench) -> Rows:
         fresh = TailFactory(network, prefix.backbone, described.head_spec(), prefix.spec.shape).fresh
         features = torch.rand(count, *prefix.spec.shape, generator=torch.Generator().manual_seed(0)).half()
         numbers = torch.arange(count)
-        ids = tuple(map(str, range(count)))
-        table = FeatureTable(ids, features.to(device), numbers, torch.ones_like(numbers), numbers % 2)
+        table = FeatureTable.of_features(features.to(device), numbers % 2)
         sides = table.of(numbers[:cut]), table.of(numbers[cut:])
         fit(fresh(0), *sides, training, fold=0, device=device)  # starts cuDNN
         longer = replace(training, epochs=1 if bench.quick else 5)

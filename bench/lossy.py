@@ -106,7 +106,6 @@ def main() -> None:
     factory = TailFactory(network, backbone, recipe.head_spec(), plain.shape[1:])
     training = recipe.training()
     training = replace(training, epochs=chosen.epochs or training.epochs)
-    first = {image_id: at for at, (image_id, view) in enumerate(plan) if view == 0}
     results: dict[str, list[float]] = {}
     print(f"| {chosen.recipe}, {len(rows)} images | features differ by | test AUC | sd over seeds | difference |")
     print("| --- | ---: | ---: | ---: | ---: |", flush=True)
@@ -114,15 +113,11 @@ def main() -> None:
         features = make()
         differ = float(np.linalg.norm((features - plain).astype(np.float64)) / np.linalg.norm(plain.astype(np.float64)))
 
-        def table(own: pd.DataFrame, views: int, features: Features = features) -> FeatureTable:
-            at = torch.tensor([first[i] for i in own["image_id"]])
-            labels = torch.tensor(own["label"].to_numpy(np.int64))
-            return FeatureTable(
-                tuple(own["image_id"]), torch.from_numpy(features), at, torch.full_like(at, views), labels
-            )
+        def table(own: pd.DataFrame, features: Features = features) -> FeatureTable:
+            return FeatureTable.of_rows(features, plan, list(own["image_id"]), list(own["label"]))
 
         train, test = rows[rows["role"] == "train"], rows[rows["role"] == "test"]
-        known, unseen = table(train, backbone.view_count + 1), table(test, 1)
+        known, unseen = table(train), table(test)
         results[name] = []
         for seed in console(f"lossy {name}").progress(range(chosen.seeds), chosen.seeds, unit="seeds"):
             own = replace(training, seed=seed)

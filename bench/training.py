@@ -29,8 +29,9 @@ from ffdi.memory import keep_freed_memory
 from ffdi.parallel import cpu_count
 from ffdi.params import Params, read_params
 from ffdi.stagekit.console import console
-from ffdi.tails.batches import CPU, FeatureTable, Streamed
+from ffdi.tails.batches import CPU, FeatureTable
 from ffdi.tails.checkpoint import Checkpoints
+from ffdi.tails.feature_source import Streamed
 from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.train import fit
 
@@ -65,10 +66,8 @@ class Speed:
         self.store = FeatureStore(features / name, keep_open=True)
         stored = self.store.rows
         self.rows = [stored[at % len(stored)] for at in range(IMAGES)]  # the demo is smaller: some come twice
-        count = torch.arange(IMAGES)
-        ids = tuple(str(at) for at in range(IMAGES))
-        kept = torch.from_numpy(self.store.read(self.rows))
-        self.table = FeatureTable(ids, kept, count, torch.ones_like(count), count % 2)
+        self.features = torch.from_numpy(self.store.read(self.rows))
+        self.table = FeatureTable.of_features(self.features, torch.arange(IMAGES) % 2)
         network = load_network(params.backbone(name).network, weights / f"{name}.safetensors")[0]
         self.fresh: Callable[[int], Tail] = TailFactory(
             network, params.backbone(name), recipe.head_spec(), self.store.spec.shape
@@ -81,7 +80,7 @@ class Speed:
 
     def streamed(self, folder: Path) -> float:
         """The same where a tenth of the features fit the memory."""
-        table = replace(self.table, features=Streamed(self.store, self.rows, IMAGES // 30))
+        table = replace(self.table, source=Streamed(self.store, self.rows, IMAGES // 30))
         return self._fit(table, folder)
 
     def _fit(self, table: FeatureTable, folder: Path) -> float:
@@ -102,7 +101,7 @@ class Speed:
     def peer(self, folder: Path) -> float:
         """The notebooks' way."""
         shape, t = self.store.spec.shape, self.training
-        files = Files(folder, self.table.features[self.table.first], self.table.labels)  # type: ignore[index]
+        files = Files(folder, self.features, self.table.labels)
         parts = torch.utils.data.random_split(files, [self.cut, IMAGES - self.cut])
         train, validation = DataLoader(parts[0], t.batch_size, shuffle=True), DataLoader(parts[1], 120, shuffle=True)
         tail = self.fresh(0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ffdi.console import Console
 from ffdi.errors import FfdiError
 from ffdi.params import read_params
 from ffdi.stagekit.command import stage_command
@@ -65,7 +66,13 @@ def main(
     memory_gb = params.train.memory_gb
     tell = partial(_tell, name)
     table = load_table(
-        store, list(rows.index), list(rows["label"]), views=True, memory_gb=memory_gb, device=device, say=tell
+        store,
+        list(rows.index),
+        list(rows["label"]),
+        views="all",
+        memory_gb=memory_gb,
+        device=device,
+        console=Console(say=tell),
     )
     network, _, digest = load_network(backbone.network, weights or params.weights_file(recipe.backbone))
     store.refuse_other_weights(digest)

@@ -241,7 +241,7 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     )
     store = FeatureStore(folder / "features")
     rows = tiny.rows[tiny.rows["role"] == "train"].set_index("image_id")
-    table = load_table(store, list(rows.index), list(rows["label"]), views=True, memory_gb=1)
+    table = load_table(store, list(rows.index), list(rows["label"]), views="all", memory_gb=1)
     network = load_network(spec.network, weights)[0]
     head = HeadSpec("mlp", (16,), 0.2, 1, 1, 1)
     factory = TailFactory(network, spec, head, store.spec.shape)

@@ -102,7 +102,7 @@ def test_a_run_that_computed_nothing_leaves_the_times_of_the_one_that_did(tmp_pa
 def test_predict_equals_the_scores_from_shards(trained: Trained, tiny: Tiny) -> None:
     bundle, store = load_bundle(trained.model), FeatureStore(trained.features)
     rows = tiny.rows.head(5)
-    table = load_table(store, list(rows["image_id"]), list(rows["label"]), views=False, memory_gb=1)
+    table = load_table(store, list(rows["image_id"]), list(rows["label"]), views=0, memory_gb=1)
     expected = bundle.scores(table, torch.device("cpu"))
     files = [str(tiny.root / path) for path in rows["path"]]
     result = CliRunner().invoke(main, ["predict", "--model", str(trained.model), *files])
@@ -165,7 +165,7 @@ def test_submit_equals_predict_and_the_scores_from_shards(trained: Trained, tiny
     assert result.exit_code == 0, result.output
     assert [name for name, _ in table_of(out)] == names
     scores = [score for _, score in table_of(out)]
-    table = load_table(store, list(rows["image_id"]), list(rows["label"]), views=False, memory_gb=1)
+    table = load_table(store, list(rows["image_id"]), list(rows["label"]), views=0, memory_gb=1)
     assert scores == pytest.approx(bundle.scores(table, torch.device("cpu")), abs=1e-6)
     files = [str(tiny.root / name) for name in names]
     predicted = CliRunner().invoke(main, ["predict", "--model", str(trained.model), *files]).stdout.splitlines()[1:]

@@ -115,9 +115,7 @@ def score_files(
     dtype = bundle.backbone.dtype if bundle.backbone.cut != INPUT else "uint8"
     parts: dict[int, list[Scores]] = {fold: [] for fold in bundle.tails}
     for batch in _batches(progress(blocks, len(rows))):
-        features = torch.from_numpy(as_stored(batch, dtype))
-        count, ones = torch.arange(len(batch)), torch.ones(len(batch), dtype=torch.int64)
-        table = FeatureTable(tuple(map(str, count.tolist())), features, count, ones, ones)
+        table = FeatureTable.of_features(as_stored(batch, dtype))
         for fold, scores in bundle.fold_scores(table, device).items():
             parts[fold].append(scores)
     return {fold: np.concatenate(own) for fold, own in parts.items()}

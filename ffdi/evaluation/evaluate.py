@@ -70,8 +70,7 @@ def evaluate(
     before = state_hash(bundle)
 
     def loaded(features: FeatureStore, view: int) -> FeatureTable:
-        options: dict[str, Any] = {"views": False, "memory_gb": memory_gb, "device": device, "view": view}
-        return load_table(features, ids, list(labels), **options)
+        return load_table(features, ids, list(labels), views=view, memory_gb=memory_gb, device=device)
 
     table, started = loaded(store, 0), time.perf_counter()
     by_fold = bundle.fold_scores(table, device)

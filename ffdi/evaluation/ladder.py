@@ -274,12 +274,8 @@ def _first_half(groups: npt.NDArray[np.str_], labels: npt.NDArray[np.int64]) -> 
 
 def _views_as_images(table: FeatureTable, folds: int, seed: int) -> tuple[FeatureTable, list[int]]:
     """Mistake: every view is an image of its own, and folds are drawn over views."""
-    image = torch.repeat_interleave(torch.arange(len(table)), table.views)
-    start = torch.cumsum(table.views, 0) - table.views
-    first = table.first[image] + torch.arange(len(image)) - start[image]
-    ids = tuple(table.image_ids[i] for i in image.tolist())
-    parted = FeatureTable(ids, table.features, first, torch.ones_like(first), table.labels[image])
-    place = np.random.default_rng(seed).permutation(np.arange(len(ids)) % folds)
+    parted = table.views_as_images()
+    place = np.random.default_rng(seed).permutation(np.arange(len(parted)) % folds)
     return parted, place.tolist()
 
 
@@ -299,20 +295,13 @@ def _extract(
         blocks = _in_train_mode(prefix, plan, files, root, max_pixels, careless_on)
     else:
         blocks = compute_rows(plan, files, root=root, prefix=prefix, workers=None, max_pixels=max_pixels, say=say)
-    features = torch.from_numpy(np.concatenate(list(progress(blocks, len(plan)))))
-    first = {image_id: at for at, (image_id, view) in enumerate(plan) if view == 0}
+    features = np.concatenate(list(progress(blocks, len(plan))))
 
-    def table(role: str, views: int) -> FeatureTable:
-        own = rows[rows["role"] == role]
-        return FeatureTable(
-            tuple(own["image_id"]),
-            features,
-            torch.tensor([first[i] for i in own["image_id"]]),
-            torch.full((len(own),), views),
-            torch.tensor(own["label"].to_numpy(np.int64)),
-        )
+    def table(role: str) -> FeatureTable:
+        images = rows[rows["role"] == role]
+        return FeatureTable.of_rows(features, plan, list(images["image_id"]), list(images["label"]))
 
-    return Extracted(table("train", prefix.backbone.view_count + 1), table("test", 1))
+    return Extracted(table("train"), table("test"))
 
 
 def _in_train_mode(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ffdi.errors import ParamsError, one_line
 from ffdi.tails.augment_on_gpu import blur_each, crop_each, noise_each, on_cpu
-from ffdi.tails.batches import one_thread
+from ffdi.tails.feature_source import one_thread
 
 Change = Callable[[Tensor], Tensor]
 _GREY = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision weighs them

@@ -3,83 +3,66 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ffdi.features.feature_spec import Row
+from ffdi.console import Console, Say
+from ffdi.features.feature_spec import Features, Row
 from ffdi.features.store import FeatureStore
 from ffdi.files import human_bytes
 from ffdi.memory import memory_limit
-from ffdi.parallel import ordered_map
+from ffdi.tails.feature_source import FeatureSource, InMemory, Streamed
 
 CPU = torch.device("cpu")
-_BLOCK = 256  # rows of a stream that are read together
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch's operations run on one thread: those on one image or row are so short that to wake a second thread for
-    each costs more than the work (gathering a batch took 6 times, jitter 4 times as long where threads sleep at rest)."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-class Streamed:
-    """Features that stay in their shards, for they exceed the memory: `rows` as a table counts them.
-
-    Batches are read ahead in windows of `size` rows; three of them are in memory at a time.
-    """
-
-    def __init__(self, store: FeatureStore, rows: Sequence[Row], size: int) -> None:
-        self.store, self.rows, self.size = store, rows, size
-
-    def order(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
-        """(N,) a shuffle of `rows` that reads well: blocks of neighbours in random order, shuffled window by window.
-
-        Neighbours are strangers already, for shards are sorted by the images' hashes.
-        """
-        blocks = list(torch.argsort(rows).split(_BLOCK))
-        shuffled = torch.cat([blocks[at] for at in torch.randperm(len(blocks), generator=generator).tolist()])
-        windows = shuffled.split(max(1, self.size // batch_size) * batch_size)
-        return torch.cat([window[torch.randperm(len(window), generator=generator)] for window in windows])
-
-    def batches(self, rows: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The features of each entry of `rows`, while a thread reads what comes next."""
-        windows: list[list[Tensor]] = []
-        for own in rows:
-            if not windows or sum(map(len, windows[-1])) + len(own) > self.size:
-                windows.append([])
-            windows[-1].append(own)
-
-        def read(window: list[Tensor]) -> Tensor:
-            return torch.from_numpy(self.store.read([self.rows[at] for own in window for at in own.tolist()]))
-
-        for window, features in zip(windows, ordered_map(read, windows, 1, waiting=1), strict=True):
-            yield from features.split([len(own) for own in window])
-
-
-@dataclass
+@dataclass(frozen=True)
 class FeatureTable:
-    """The features of some images, with their labels.
+    """The features of N images, with their labels.
 
-    `features` (R, C, H, W) as stored, in memory, on a GPU or still in the shards; `first` (N,) the row of each image's
-    view 0; `views` (N,) how many follow on from it, view 0 included; `labels` (N,) int64.
+    `source` holds the rows; `first` (N,) is the row of each image's first view, `views` (N,) the number of its views,
+    which follow each other; `labels` (N,) int64.
     """
 
     image_ids: tuple[str, ...]
-    features: Tensor | Streamed
+    source: FeatureSource
     first: Tensor
     views: Tensor
     labels: Tensor
+
+    @classmethod
+    def of_features(cls, features: Features | Tensor, labels: Tensor | None = None) -> FeatureTable:
+        """N images of one view each, from (N, C, H, W) features in memory; all labels are 1 when none are given."""
+        kept = features if isinstance(features, Tensor) else torch.from_numpy(features)
+        numbers = torch.arange(len(kept))
+        ids = tuple(map(str, numbers.tolist()))
+        ones = torch.ones_like(numbers)
+        return cls(ids, InMemory(kept), numbers, ones, ones if labels is None else labels)
+
+    @classmethod
+    def of_rows(
+        cls, features: Features, rows: Sequence[Row], image_ids: Sequence[str], labels: Sequence[int]
+    ) -> FeatureTable:
+        """Some of the images that the `rows` (image_id, view) of `features` are of, with all views that `rows` has.
+
+        The rows of an image follow each other, its view 0 first.
+        """
+        ids = [image_id for image_id, _ in rows]
+        starts = {image_id: at for at, image_id in reversed(list(enumerate(ids)))}
+        counts = dict(zip(*np.unique(ids, return_counts=True), strict=True))
+        return cls(
+            tuple(image_ids),
+            InMemory(torch.from_numpy(features)),
+            torch.tensor([starts[i] for i in image_ids]),
+            torch.tensor([int(counts[i]) for i in image_ids]),
+            torch.tensor(np.asarray(labels, dtype=np.int64)),
+        )
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -87,12 +70,13 @@ class FeatureTable:
     def of(self, positions: Tensor) -> FeatureTable:
         """The images at `positions`; the features are shared, not copied."""
         ids = tuple(self.image_ids[i] for i in positions.tolist())
-        return FeatureTable(ids, self.features, self.first[positions], self.views[positions], self.labels[positions])
+        return FeatureTable(ids, self.source, self.first[positions], self.views[positions], self.labels[positions])
 
-    def leave_device(self) -> None:
-        """Move the features to the CPU's memory; batches stay the same. Whoever holds this table lets the device's go."""
-        if isinstance(self.features, Tensor):
-            self.features = self.features.cpu()
+    def views_as_images(self) -> FeatureTable:
+        """Every view as an image of its own, under the image_id of its image: one of the mistakes of the ladder."""
+        image, row = self._every_view()
+        ids = tuple(self.image_ids[i] for i in image.tolist())
+        return FeatureTable(ids, self.source, row, torch.ones_like(row), self.labels[image])
 
     def clean(self, batch_size: int, device: torch.device = CPU) -> Iterator[tuple[Tensor, Tensor]]:
         """(features, labels) of view 0 in the table's order, on `device`."""
@@ -100,50 +84,41 @@ class FeatureTable:
         yield from self._batches(self.first, self.labels, sizes, device)
 
     def samples(self, views: str) -> int:
-        """How many an epoch of `shuffled` has."""
+        """The number of samples in an epoch of `shuffled`."""
         return int(self.views.sum()) if views == "all" else len(self)
 
     def shuffled(
         self, batch_size: int, views: str, generator: torch.Generator, device: torch.device = CPU
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of (features, labels) on `device`, in random order that `generator`, of the CPU, draws.
+        """One epoch of (features, labels) on `device`, in an order that `generator` (of the CPU) draws.
 
-        `sample`: one view of every image, drawn anew; `all`: every view of every image.
+        `views`: `sample` draws one view of every image; `all` takes every view of every image.
         """
         if views == "all":
-            image = torch.repeat_interleave(torch.arange(len(self)), self.views)
-            start = torch.cumsum(self.views, 0) - self.views
-            view = torch.arange(len(image)) - start[image]
+            image, rows = self._every_view()
         else:
             image = torch.arange(len(self))
-            view = (torch.rand(len(self), generator=generator) * self.views).long()
-        rows = self.first[image] + view
-        if isinstance(self.features, Streamed):
-            order = self.features.order(rows, batch_size, generator)
-        else:
-            order = torch.randperm(len(rows), generator=generator)
+            rows = self.first + (torch.rand(len(self), generator=generator) * self.views).long()
+        order = self.source.order(rows, batch_size, generator)
         batches = list(order.split(batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:  # train-mode BatchNorm cannot take a batch of one
             batches[-2:] = [torch.cat(batches[-2:])]
         order = torch.cat(batches) if batches else order
         yield from self._batches(rows[order], self.labels[image[order]], [len(at) for at in batches], device)
 
+    def _every_view(self) -> tuple[Tensor, Tensor]:
+        """(V,) the image and (V,) the row of every view, image by image."""
+        image = torch.repeat_interleave(torch.arange(len(self)), self.views)
+        start = torch.cumsum(self.views, 0) - self.views
+        return image, self.first[image] + torch.arange(len(image)) - start[image]
+
     def _batches(
         self, rows: Tensor, labels: Tensor, sizes: Sequence[int], device: torch.device
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of `sizes`; places and labels go to the device once, for a copy in every step would wait for it."""
-        given = labels.to(device).split(list(sizes))
-        if isinstance(self.features, Streamed):
-            features = self.features.batches(rows.split(list(sizes)))
-        else:
-            features = map(self._rows, rows.to(self.features.device).split(list(sizes)))
-        for batch, own in zip(features, given, strict=True):
-            yield batch.to(device, non_blocking=True), own
-
-    def _rows(self, at: Tensor) -> Tensor:
-        assert isinstance(self.features, Tensor)
-        with one_thread() if at.device.type == "cpu" else nullcontext():
-            return self.features.index_select(0, at)
+        """Batches of `sizes`. The labels go to the device once: a copy in every step would wait for it."""
+        by_batch = labels.to(device).split(list(sizes))
+        for features, batch_labels in zip(self.source.batches(rows, sizes), by_batch, strict=True):
+            yield features.to(device, non_blocking=True), batch_labels
 
 
 def load_table(
@@ -151,43 +126,40 @@ def load_table(
     image_ids: Sequence[str],
     labels: Sequence[int],
     *,
-    views: bool,
+    views: Literal["all"] | int,
     memory_gb: float,
     device: torch.device = CPU,
-    view: int = 0,
-    say: Callable[[str], None] = lambda line: None,
+    console: Console = Console(),
 ) -> FeatureTable:
-    """The features of `image_ids` (all views, or `view` alone): on `device` where they fit it, else in memory where they
-    fit `memory_gb` (and half of a container's memory), else streamed from their shards.
+    """The features of `image_ids`: all views, or the one of that number. They are put on `device` where they fit it,
+    else in memory where they fit `memory_gb` (and half of a container's memory), else they are streamed from their shards.
 
-    A GPU keeps a quarter of its free memory for the training. `say` is told where they are not on the device. Raises
+    A GPU keeps a quarter of its free memory for the training. `console` says where they are not on the device. Raises
     ShardError when an image has no features.
     """
-    counts = [max(1, len(store.views(i))) if views else 1 for i in image_ids]
-    rows = [(i, v + view) for i, n in zip(image_ids, counts, strict=True) for v in range(n)]
+    counts = [max(1, len(store.views(i))) if views == "all" else 1 for i in image_ids]
+    start = 0 if views == "all" else views
+    rows = [(i, start + v) for i, n in zip(image_ids, counts, strict=True) for v in range(n)]
     row_bytes = math.prod(store.spec.shape) * np.dtype(store.spec.reads_as).itemsize
-    features: Tensor | Streamed
+    source: FeatureSource
     size, most = len(rows) * row_bytes, min(memory_gb * 1e9, memory_limit() / 2)
     if size <= most:
-        features = _on_device(torch.from_numpy(store.read(rows)), device, say)
+        source = InMemory(_on_device(torch.from_numpy(store.read(rows)), device, console.say))
     else:
-        own = most == memory_gb * 1e9
-        why = f"train.memory_gb = {memory_gb:g}" if own else f"half of the container's memory ({human_bytes(most)})"
-        say(f"the features exceed {why}: read from the shards in every epoch")
+        by_params = most == memory_gb * 1e9
+        limit = (
+            f"train.memory_gb = {memory_gb:g}" if by_params else f"half of the container's memory ({human_bytes(most)})"
+        )
+        console.say(f"the features exceed {limit}: read from the shards in every epoch")
         store.refuse_missing(rows)
-        features = Streamed(store, rows, max(1, int(most / row_bytes / 3)))
+        source = Streamed(store, rows, max(1, int(most / row_bytes / 3)))
     views_of = torch.tensor(counts)
-    return FeatureTable(
-        tuple(image_ids),
-        features,
-        torch.cumsum(views_of, 0) - views_of,
-        views_of,
-        torch.tensor(np.asarray(labels, dtype=np.int64)),
-    )
+    first = torch.cumsum(views_of, 0) - views_of
+    return FeatureTable(tuple(image_ids), source, first, views_of, torch.tensor(np.asarray(labels, dtype=np.int64)))
 
 
-def _on_device(features: Tensor, device: torch.device, say: Callable[[str], None]) -> Tensor:
-    """The features on the device; where a GPU has not the room, on the CPU, which gives the same batches."""
+def _on_device(features: Tensor, device: torch.device, say: Say) -> Tensor:
+    """The features on the device; where a GPU has no room for them, on the CPU, which gives the same batches."""
     if device.type != "cuda":
         return features
     free = torch.cuda.mem_get_info(device)[0]

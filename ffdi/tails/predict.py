@@ -90,11 +90,7 @@ def _features(images: RGB, backbone: Backbone, runtime: Runtime | None) -> Featu
 
 
 def _scores(features: Features, bundle: Bundle, device: torch.device) -> list[float]:
-    count = torch.arange(len(features))
-    ones = torch.ones(len(features), dtype=torch.int64)
-    ids = tuple(str(i) for i in range(len(features)))
-    table = FeatureTable(ids, torch.from_numpy(features), count, ones, ones)
-    scores = bundle.scores(table, device)
+    scores = bundle.scores(FeatureTable.of_features(features), device)
     if not np.isfinite(scores).all():
         raise FfdiError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
     return [float(score) for score in scores]

@@ -235,9 +235,8 @@ def cross_validate(
         options: dict[str, Any] = {"fold": fold, "device": device, "checkpoints": checkpoints}
         options["on_epoch"] = _once(on_epoch)
         done = _fit_in_memory(fresh_tail, table.of(others), table.of(own), training, **options)
-        if done is None and isinstance(table.features, Tensor) and table.features.is_cuda:
+        if done is None and table.source.leave_gpu():
             say(f"fold {fold}: out of memory on {device}: the features leave it, batches are copied")
-            table.leave_device()
             torch.cuda.empty_cache()
             done = _fit_in_memory(fresh_tail, table.of(others), table.of(own), training, **options)
         if done is None:  # to halve the batch here would be another recipe

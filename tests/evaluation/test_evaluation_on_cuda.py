@@ -208,7 +208,7 @@ def test_explaining_after_a_score_on_cuda(trained: Trained, tiny: Tiny, fake_cud
     ids = list(tiny.rows[tiny.rows["role"] == "test"]["image_id"].head(2))
     features, bundle = torch.from_numpy(store.read([(i, 0) for i in ids])), load_bundle(trained.model)
     due = grad_cam(bundle, features, fake=fake)
-    bundle.scores(load_table(store, ids, [0, 1], views=False, memory_gb=1, device=CUDA), CUDA)
+    bundle.scores(load_table(store, ids, [0, 1], views=0, memory_gb=1, device=CUDA), CUDA)
     found = grad_cam(bundle, features, fake=fake)
     assert due is not None and found is not None and np.array_equal(due, found) and 0 < due.max() <= 1
 

@@ -94,8 +94,8 @@ def test_the_honest_rung_is_the_training_of_the_pipeline(
 ) -> None:
     store = FeatureStore(trained.features)
     train, test = (tiny.rows[tiny.rows["role"] == role] for role in ("train", "test"))
-    table = load_table(store, list(train["image_id"]), list(train["label"]), views=True, memory_gb=1)
-    held = load_table(store, list(test["image_id"]), list(test["label"]), views=False, memory_gb=1)
+    table = load_table(store, list(train["image_id"]), list(train["label"]), views="all", memory_gb=1)
+    held = load_table(store, list(test["image_id"]), list(test["label"]), views=0, memory_gb=1)
     folds = (train["fold"] % 2).to_numpy()
     make = factory(weights).fresh
     fits = cross_validate(make, table, list(folds), replace(TRAINING, views="all"), run_folds=None, device=CPU)
@@ -128,7 +128,7 @@ def test_the_upper_rungs_train_on_features_of_a_prefix_in_train_mode(
     monkeypatch.setattr(
         ladder_module,
         "_train_over_folds",
-        lambda tail, table, *rest: trained.append(table.features) or real(tail, table, *rest),
+        lambda tail, table, *rest: trained.append(table.source.features) or real(tail, table, *rest),
     )
     climbed(tiny, weights, epochs=1)
     assert torch.equal(trained[0], trained[1]) and not torch.allclose(trained[1], trained[2])

@@ -19,7 +19,8 @@ from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
 from ffdi.tails.augment import augmentation
 from ffdi.tails.augment_operations import resolve_augment
-from ffdi.tails.batches import FeatureTable, Streamed, load_table, one_thread
+from ffdi.tails.batches import FeatureTable, load_table
+from ffdi.tails.feature_source import InMemory, Streamed, one_thread
 
 
 def table(views: list[int]) -> FeatureTable:
@@ -28,7 +29,7 @@ def table(views: list[int]) -> FeatureTable:
     rows = [[i, v] for i, n in enumerate(views) for v in range(n)]
     return FeatureTable(
         tuple(f"i{n}" for n in range(len(views))),
-        torch.tensor(rows, dtype=torch.float16).view(-1, 2, 1, 1),
+        InMemory(torch.tensor(rows, dtype=torch.float16).view(-1, 2, 1, 1)),
         torch.cumsum(counts, 0) - counts,
         counts,
         torch.arange(len(views)) % 2,
@@ -117,20 +118,20 @@ def store(tmp_path: Path) -> FeatureStore:
 
 
 def test_a_table_holds_the_rows_of_its_images_in_the_order_asked(store: FeatureStore) -> None:
-    made = load_table(store, [IDS[2], IDS[0]], [1, 0], views=True, memory_gb=1)
-    assert made.features[:, 0, 0, 0].tolist() == [200, 201, 0]
+    made = load_table(store, [IDS[2], IDS[0]], [1, 0], views="all", memory_gb=1)
+    assert made.source.features[:, 0, 0, 0].tolist() == [200, 201, 0]
     assert (made.first.tolist(), made.views.tolist(), made.labels.tolist()) == ([0, 2], [2, 1], [1, 0])
-    clean = load_table(store, [IDS[2], IDS[0]], [1, 0], views=False, memory_gb=1)
-    assert clean.features[:, 0, 0, 0].tolist() == [200, 0] and clean.views.tolist() == [1, 1]
+    clean = load_table(store, [IDS[2], IDS[0]], [1, 0], views=0, memory_gb=1)
+    assert clean.source.features[:, 0, 0, 0].tolist() == [200, 0] and clean.views.tolist() == [1, 1]
 
 
 def test_an_image_without_features_is_an_error(store: FeatureStore) -> None:
     with pytest.raises(ShardError, match=f"no features of image {'0' * 64} view 0"):
-        load_table(store, [IDS[0], "0" * 64], [0, 1], views=True, memory_gb=1)
+        load_table(store, [IDS[0], "0" * 64], [0, 1], views="all", memory_gb=1)
 
 
 def test_features_within_the_memory_limit_are_read_once(store: FeatureStore) -> None:
-    assert isinstance(load_table(store, IDS, [0, 1, 0, 1], views=True, memory_gb=28e-9).features, torch.Tensor)
+    assert isinstance(load_table(store, IDS, [0, 1, 0, 1], views="all", memory_gb=28e-9).source, InMemory)
 
 
 # Features that exceed the memory
@@ -138,8 +139,8 @@ def test_features_within_the_memory_limit_are_read_once(store: FeatureStore) -> 
 
 def streamed(store: FeatureStore, ids: list[str] = IDS, rows: int = 6) -> FeatureTable:
     """`rows` of 4 bytes fit the memory, a third of them a window."""
-    made = load_table(store, ids, [0, 1, 0, 1][: len(ids)], views=True, memory_gb=4e-9 * rows)
-    assert isinstance(made.features, Streamed)
+    made = load_table(store, ids, [0, 1, 0, 1][: len(ids)], views="all", memory_gb=4e-9 * rows)
+    assert isinstance(made.source, Streamed)
     return made
 
 
@@ -197,7 +198,7 @@ def test_a_streams_order_is_a_shuffle_and_its_windows_are_bounded(
     order = stream.order(torch.arange(count), batch_size, torch.Generator().manual_seed(seed))
     assert sorted(order.tolist()) == list(range(count))
     batches = list(order.split(batch_size))
-    given = list(stream.batches(batches))
+    given = list(stream.batches(order, [len(batch) for batch in batches]))
     assert [b.tolist() for b in given] == [b.tolist() for b in batches]
     assert Numbers.largest <= max(size, batch_size)
 
@@ -213,7 +214,7 @@ def test_a_streams_window_comes_from_few_blocks() -> None:
 
 def test_a_stream_misses_no_row_silently(store: FeatureStore) -> None:
     with pytest.raises(ShardError, match=f"no features of image {'0' * 64} view 0"):
-        load_table(store, ["0" * 64, *IDS], [0, 0, 1, 0, 1], views=True, memory_gb=1e-9)
+        load_table(store, ["0" * 64, *IDS], [0, 0, 1, 0, 1], views="all", memory_gb=1e-9)
 
 
 def test_torch_has_its_threads_back_whatever_happens() -> None:

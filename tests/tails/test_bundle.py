@@ -26,6 +26,7 @@ from ffdi.tails import bundle as bundle_module
 from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.bundle import load_bundle, mean_score, out_of_fold, prefix_of, sigmoid
 from ffdi.tails.checkpoint import Fit
+from ffdi.tails.feature_source import InMemory
 
 CPU = torch.device("cpu")
 
@@ -44,7 +45,7 @@ def copied(trained: Trained, tmp_path: Path) -> Path:
 def train_table(trained: Trained, tiny: Tiny) -> FeatureTable:
     rows = tiny.rows[tiny.rows["role"] == "train"]
     store = FeatureStore(trained.features)
-    return load_table(store, list(rows["image_id"]), list(rows["label"]), views=True, memory_gb=1)
+    return load_table(store, list(rows["image_id"]), list(rows["label"]), views="all", memory_gb=1)
 
 
 def test_a_bundle_has_these_files_and_no_pickle(trained: Trained) -> None:
@@ -147,7 +148,7 @@ def test_threshold_and_temperature_come_from_out_of_fold_scores(trained: Trained
 def test_out_of_fold_puts_each_folds_logits_at_its_own_images() -> None:
     table = FeatureTable(
         ("b", "a", "d", "c"),
-        torch.zeros(4, 1, 1, 1),
+        InMemory(torch.zeros(4, 1, 1, 1)),
         torch.arange(4),
         torch.ones(4, dtype=torch.long),
         torch.tensor([1, 0, 0, 1]),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, training_key
+from ffdi.tails.feature_source import InMemory
 from ffdi.tails.heads import Tail
 from ffdi.tails.train import Optimizer, Schedule, Training, cross_validate
 
@@ -47,7 +48,9 @@ def make_table() -> FeatureTable:
     rng = np.random.default_rng(0)
     features = torch.tensor(rng.normal(size=(72, 4, 3, 3)), dtype=torch.float16)
     count = torch.arange(36)
-    return FeatureTable(tuple(f"i{n}" for n in range(36)), features, 2 * count, torch.full((36,), 2), count % 2)
+    return FeatureTable(
+        tuple(f"i{n}" for n in range(36)), InMemory(features), 2 * count, torch.full((36,), 2), count % 2
+    )
 
 
 def crossed(folder: Path, key: str = "k", training: Training = TRAINING, **options: Any) -> dict[int, Fit]:

@@ -112,8 +112,7 @@ def test_an_uncut_network_is_given_the_images_themselves(
     for seed, file in enumerate(files):
         picture(seed).save(file)
     images = torch.from_numpy(np.stack([np.array(picture(seed)) for seed in range(3)])).permute(0, 3, 1, 2)
-    ones = torch.ones(3, dtype=torch.int64)
-    expected = bundle.scores(FeatureTable(("a", "b", "c"), images.contiguous(), torch.arange(3), ones, ones), CPU)
+    expected = bundle.scores(FeatureTable.of_features(images.contiguous()), CPU)
     assert [score for _, score in scored(bundle, files)] == list(expected)
 
 

@@ -19,6 +19,7 @@ from ffdi.tails import train as training_module
 from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Epoch, Fit, Running
+from ffdi.tails.feature_source import InMemory
 from ffdi.tails.heads import Tail
 from ffdi.tails.train import (
     Optimizer,
@@ -55,7 +56,7 @@ def make_table(count: int = 36, views: int = 2, seed: int = 0) -> FeatureTable:
     features[:, :, 0] += 2.0 * labels[:, None, None, None]
     return FeatureTable(
         tuple(f"i{n}" for n in range(count)),
-        torch.tensor(features.reshape(-1, 4, 2, 2), dtype=torch.float16),
+        InMemory(torch.tensor(features.reshape(-1, 4, 2, 2), dtype=torch.float16)),
         torch.arange(count) * views,
         torch.full((count,), views),
         torch.tensor(labels),

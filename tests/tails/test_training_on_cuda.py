@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from conftest import HERE, Tiny, Trained, tiny_backbone, tiny_training
 from fake_cuda import FakeCuda, OnCuda, faking
 
+from ffdi.console import Console
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features.devices import set_up_device
 from ffdi.features.networks import build_network
@@ -23,8 +24,9 @@ from ffdi.tails import checkpoint
 from ffdi.tails import train as training_module
 from ffdi.tails.augment import augmentation
 from ffdi.tails.augment_operations import resolve_augment
-from ffdi.tails.batches import FeatureTable, Streamed, load_table
+from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.checkpoint import Checkpoints, Fit
+from ffdi.tails.feature_source import InMemory, Streamed
 from ffdi.tails.heads import HeadSpec, TailFactory
 from ffdi.tails.train import Optimizer, cross_validate
 
@@ -46,12 +48,14 @@ def made(place: tuple[str, str, tuple[int, ...]], head: HeadSpec) -> tuple[Calla
         drawn = torch.rand(24, *shape)
     features = (drawn * 255).to(torch.uint8) if cut == "input" else drawn.half()
     ids, first, views = tuple(f"{i:02d}" for i in range(12)), 2 * torch.arange(12), torch.full((12,), 2)
-    return factory.fresh, FeatureTable(ids, features, first, views, torch.arange(12) % 2)
+    return factory.fresh, FeatureTable(ids, InMemory(features), first, views, torch.arange(12) % 2)
 
 
 def on(device: torch.device, table: FeatureTable) -> FeatureTable:
-    assert isinstance(table.features, torch.Tensor)
-    return FeatureTable(table.image_ids, table.features.to(device), table.first, table.views, table.labels)
+    assert isinstance(table.source, InMemory)
+    return FeatureTable(
+        table.image_ids, InMemory(table.source.features.to(device)), table.first, table.views, table.labels
+    )
 
 
 def alike(one: dict[int, Fit], other: dict[int, Fit]) -> None:
@@ -136,13 +140,13 @@ def test_a_step_waits_for_no_copy(fake_cuda: FakeCuda) -> None:
 
 def test_a_table_that_leaves_no_room_stays_on_the_cpu(trained: Trained, tiny: Tiny, fake_cuda: FakeCuda) -> None:
     store, ids = FeatureStore(trained.features), list(tiny.rows["image_id"])
-    options: dict[str, Any] = {"views": True, "memory_gb": 1, "device": CUDA}
+    options: dict[str, Any] = {"views": "all", "memory_gb": 1, "device": CUDA}
     labels, said = list(tiny.rows["label"]), list[str]()
-    fits = load_table(store, ids, labels, say=said.append, **options)
-    assert isinstance(fits.features, OnCuda) and not said
-    fake_cuda.memory = fits.features.nbytes + 1000
-    kept = load_table(store, ids, labels, say=said.append, **options)
-    assert isinstance(kept.features, torch.Tensor) and not kept.features.is_cuda
+    fits = load_table(store, ids, labels, console=Console(said.append), **options)
+    assert isinstance(fits.source, InMemory) and isinstance(fits.source.features, OnCuda) and not said
+    fake_cuda.memory = fits.source.features.nbytes + 1000
+    kept = load_table(store, ids, labels, console=Console(said.append), **options)
+    assert isinstance(kept.source, InMemory) and not kept.source.features.is_cuda
     assert said == [
         "the features (108 kB) leave no room on the GPU (109 kB free): kept in the CPU's memory, batches are copied"
     ]
@@ -162,9 +166,11 @@ def test_a_table_that_only_seemed_to_fit_stays_on_the_cpu(
         return true_to(tensor, *rest, **options)
 
     monkeypatch.setattr(torch.Tensor, "to", full)
-    options: dict[str, Any] = {"views": True, "memory_gb": 1, "device": CUDA}
-    table = load_table(store, list(tiny.rows["image_id"]), list(tiny.rows["label"]), say=said.append, **options)
-    assert isinstance(table.features, torch.Tensor) and not table.features.is_cuda and len(said) == 1
+    options: dict[str, Any] = {"views": "all", "memory_gb": 1, "device": CUDA}
+    table = load_table(
+        store, list(tiny.rows["image_id"]), list(tiny.rows["label"]), console=Console(said.append), **options
+    )
+    assert isinstance(table.source, InMemory) and not table.source.features.is_cuda and len(said) == 1
 
 
 def test_a_training_without_memory_first_lets_the_features_go(
@@ -177,8 +183,8 @@ def test_a_training_without_memory_first_lets_the_features_go(
     true_epoch, always = training_module.train_epoch, [False]
 
     def short(run: Any, table: FeatureTable, *rest: Any) -> Any:
-        assert isinstance(table.features, torch.Tensor)
-        if always[0] or (table.features.is_cuda and len(run.history) == 2):
+        assert isinstance(table.source, InMemory)
+        if always[0] or (table.source.features.is_cuda and len(run.history) == 2):
             raise torch.OutOfMemoryError("out of memory")
         return true_epoch(run, table, *rest)
 
@@ -187,7 +193,7 @@ def test_a_training_without_memory_first_lets_the_features_go(
     options: dict[str, Any] = {"run_folds": 2, "device": CUDA, "say": said.append}
     options |= {"on_epoch": lambda e: told.append((e.fold, e.epoch)), "checkpoints": Checkpoints(tmp_path, "key")}
     found = cross_validate(fresh, given := on(CUDA, table), FOLDS, training, **options)
-    assert isinstance(given.features, torch.Tensor) and not given.features.is_cuda  # nobody keeps them there
+    assert isinstance(given.source, InMemory) and not given.source.features.is_cuda  # nobody keeps them there
     assert said == ["fold 0: out of memory on cuda: the features leave it, batches are copied"]
     assert told == [(fold, epoch) for fold in (0, 1) for epoch in range(3)] and fake_cuda.emptied == 1
     assert all(torch.equal(v, found[f].state[k]) for f, fitted in due.items() for k, v in fitted.state.items())
@@ -199,9 +205,9 @@ def test_a_training_without_memory_first_lets_the_features_go(
 def test_a_container_s_memory_bounds_the_table(trained: Trained, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     store, said = FeatureStore(trained.features), list[str]()
     monkeypatch.setattr("ffdi.tails.batches.memory_limit", lambda: 100_000)
-    options: dict[str, Any] = {"views": True, "memory_gb": 1, "say": said.append}
+    options: dict[str, Any] = {"views": "all", "memory_gb": 1, "console": Console(said.append)}
     table = load_table(store, list(tiny.rows["image_id"]), list(tiny.rows["label"]), **options)
-    assert isinstance(table.features, Streamed)
+    assert isinstance(table.source, Streamed)
     assert said == ["the features exceed half of the container's memory (50 kB): read from the shards in every epoch"]
 
 
