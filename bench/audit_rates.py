@@ -60,7 +60,7 @@ def planted_rates(data: DataSet, weights: Path, victims: int) -> tuple[Rates, in
         found = find_leaks(
             grown.rows,
             phash_bits=6,
-            sketches=grown.examined.sketches,
+            sketches=grown.inputs.sketches,
             embeddings=np.concatenate([data.embeddings, near]),
             min_cosine=MIN_COSINE,
         )

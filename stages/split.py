@@ -24,9 +24,11 @@ def main(
     import numpy as np
 
     from ffdi.intake.decoding.images import ImageSource
-    from ffdi.intake.duplicates import embedding_pairs, held_together, perceptual_pairs
     from ffdi.intake.folds import assign_folds, balance_table, describe_clusters
     from ffdi.intake.groups import single_names
+    from ffdi.intake.near_duplicates.clusters import held_together
+    from ffdi.intake.near_duplicates.embeddings import embedding_pairs
+    from ffdi.intake.near_duplicates.hashes import perceptual_pairs
     from ffdi.intake.tables import read_images, sides, write_table
     from ffdi.intake.wholes import describe_dropped, describe_wholes
 
@@ -36,7 +38,7 @@ def main(
     pairs = perceptual_pairs(list(images["phash"]), split.phash_bits)
     say(f"split: {len(pairs)} near-duplicate pairs by pHash within {split.phash_bits} bits")
     if split.find_copies:
-        from ffdi.intake.copies import find_copies, read_sketches
+        from ffdi.intake.near_duplicates.copies import find_copies, read_sketches
 
         source = ImageSource(params.root(root), pixels)
         sketches = read_sketches(source, list(images["path"]), console("split"))

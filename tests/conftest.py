@@ -98,10 +98,10 @@ def write_pictures(root: Path, count: int, *, groups: int, size: int = 64) -> No
 def make_tiny(folder: Path, *, count: int = 48, groups: int = 12, folds: int = 3, size: int = 64) -> Tiny:
     """Pictures -> ingest -> split, all through the library."""
     from ffdi.intake.decoding.images import ImageSource
-    from ffdi.intake.duplicates import perceptual_pairs
     from ffdi.intake.folds import assign_folds
     from ffdi.intake.ingest import ingest
     from ffdi.intake.listing.layouts import Layout, read_layout
+    from ffdi.intake.near_duplicates.hashes import perceptual_pairs
     from ffdi.intake.tables import join, read_folds, read_images, write_table
 
     root = folder / "pictures"

@@ -18,7 +18,8 @@ from ffdi.features.backbone import INPUT
 from ffdi.features.extract import compute_rows, image_files
 from ffdi.features.feature_spec import Features
 from ffdi.features.quantised import as_stored
-from ffdi.intake.duplicates import components, join_groups, perceptual_pairs
+from ffdi.intake.near_duplicates.clusters import components, join_groups
+from ffdi.intake.near_duplicates.hashes import perceptual_pairs
 from ffdi.metrics import Metrics, explain_nulls
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import BATCH, Bundle, prefix_of

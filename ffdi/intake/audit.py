@@ -12,9 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from ffdi.console import Console
-from ffdi.intake.copies import find_copies, one_photo_pairs, same_picture
-from ffdi.intake.duplicates import Pairs, components, embedding_pairs, perceptual_pairs
 from ffdi.intake.groups import memberships
+from ffdi.intake.near_duplicates.clusters import Pairs, components
+from ffdi.intake.near_duplicates.copies import find_copies
+from ffdi.intake.near_duplicates.embeddings import embedding_pairs
+from ffdi.intake.near_duplicates.hashes import perceptual_pairs
+from ffdi.intake.near_duplicates.one_photo import one_photo_pairs, same_picture
 from ffdi.intake.probes import PROBES, shortcuts
 from ffdi.intake.tables import sides
 from ffdi.metrics import Metrics, explain_nulls

@@ -12,8 +12,8 @@ import pandas as pd
 from scipy.sparse import coo_array
 
 from ffdi.errors import InputError
-from ffdi.intake.duplicates import Pairs, component_names, join_groups
 from ffdi.intake.groups import memberships, several
+from ffdi.intake.near_duplicates.clusters import Pairs, component_names, join_groups
 from ffdi.intake.tables import FOLD_COLUMNS, sides
 from ffdi.intake.wholes import DROPPED, TEST, explain_chain, links_without_chains, place_by_groups
 

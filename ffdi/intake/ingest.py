@@ -23,11 +23,11 @@ from ffdi.intake.decoding.images import (
     perceptual_hash,
     read_bytes,
 )
-from ffdi.intake.duplicates import join_groups
 from ffdi.intake.groups import join_names, single_names, split_names
 from ffdi.intake.listing.labels import class_lines
 from ffdi.intake.listing.layouts import Layout, Listing, read_layout
 from ffdi.intake.listing.walk import NOT_LISTED, passed_over
+from ffdi.intake.near_duplicates.clusters import join_groups
 from ffdi.intake.tables import IMAGE_COLUMNS, skipped_table, write_table
 from ffdi.parallel import cpu_count, ordered_map
 

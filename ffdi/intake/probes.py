@@ -19,9 +19,9 @@ import pandas as pd
 
 from ffdi.bootstrap import auc_interval
 from ffdi.console import Console
-from ffdi.intake.copies import sketch
 from ffdi.intake.decoding.images import ImageSource, open_header, read_image, to_array
 from ffdi.intake.folds import drawn_order
+from ffdi.intake.near_duplicates.variants import sketch
 from ffdi.intake.tables import sides
 from ffdi.metrics import Metrics, auc, explain_nulls
 from ffdi.parallel import cpu_count, ordered_map

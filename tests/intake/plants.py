@@ -18,12 +18,13 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from ffdi.bootstrap import auc_interval
 from ffdi.features.backbone import Backbone
 from ffdi.intake.audit import CHECKS, Finding, find_leaks
-from ffdi.intake.copies import find_copies, read_sketches, sketch
 from ffdi.intake.decoding.images import ImageSource, open_image, perceptual_hash, read_bytes, to_array
-from ffdi.intake.duplicates import perceptual_pairs
 from ffdi.intake.folds import assign_folds
 from ffdi.intake.ingest import ingest
 from ffdi.intake.listing.layouts import Layout, read_layout
+from ffdi.intake.near_duplicates.copies import find_copies, read_sketches
+from ffdi.intake.near_duplicates.hashes import perceptual_pairs
+from ffdi.intake.near_duplicates.variants import sketch
 from ffdi.intake.probes import (
     WARN_ABOVE,
     ProbeInputs,

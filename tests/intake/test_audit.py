@@ -28,8 +28,8 @@ from ffdi.intake.audit import (
     summarise,
     what_it_could_know,
 )
-from ffdi.intake.copies import Copies
 from ffdi.intake.decoding.images import perceptual_hash
+from ffdi.intake.near_duplicates.copies import Copies
 from ffdi.intake.tables import tables_digest, write_table
 
 AUDIT = Path(__file__).parents[2] / "stages" / "audit.py"

@@ -12,18 +12,11 @@ from PIL import Image, ImageOps
 
 from ffdi.console import Console
 from ffdi.errors import InputError
-from ffdi.intake import copies
-from ffdi.intake.copies import (
-    Copies,
-    correlation,
-    find_copies,
-    read_sketches,
-    render,
-    same_picture,
-    sketch,
-    variant_hashes,
-)
 from ffdi.intake.decoding.images import ImageSource
+from ffdi.intake.near_duplicates import copies
+from ffdi.intake.near_duplicates.copies import Copies, correlation, find_copies, read_sketches
+from ffdi.intake.near_duplicates.one_photo import same_picture
+from ffdi.intake.near_duplicates.variants import hash_small, render, sketch, variant_hashes
 
 Picture = Image.Image
 
@@ -115,7 +108,7 @@ def test_each_variant_is_rendered_as_it_is_hashed(seed: int) -> None:
     assert 300 < len(hashes) < 320 and len(set(hashes.tolist())) > 100 and hashes.dtype == np.uint64
     rendered = np.stack([render(made, variant) for variant in range(len(hashes))])
     assert rendered.shape[1:] == (32, 32)
-    assert (copies._hashes(rendered) == hashes).all()
+    assert (hash_small(rendered) == hashes).all()
 
 
 CHANGES: dict[str, Callable[[Picture], Picture]] = {

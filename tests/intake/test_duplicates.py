@@ -14,17 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from ffdi.intake import duplicates
 from ffdi.intake.decoding.images import perceptual_hash
-from ffdi.intake.duplicates import (
-    HashIndex,
-    component_names,
-    embedding_pairs,
-    held_together,
-    join_groups,
-    parse_hashes,
-    perceptual_pairs,
-)
+from ffdi.intake.near_duplicates import embeddings as by_embeddings
+from ffdi.intake.near_duplicates import forest, hashes
+from ffdi.intake.near_duplicates.clusters import component_names, held_together, join_groups
+from ffdi.intake.near_duplicates.embeddings import embedding_pairs
+from ffdi.intake.near_duplicates.hashes import HashIndex, parse_hashes, perceptual_pairs
 
 NO_PAIRS = np.empty((0, 2), np.int64)
 
@@ -186,8 +181,9 @@ def test_many_equal_hashes_are_no_more_pairs_than_images(bits: int) -> None:
 def test_thinning_parts_nothing(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     listed = planted(5, 300, 6)
     whole, distance = perceptual_pairs(listed, 6), distances(listed)
-    monkeypatch.setattr(duplicates, "_PAIRS", kept)
-    monkeypatch.setattr(duplicates, "_QUERIES", 11)
+    for module in (forest, hashes):
+        monkeypatch.setattr(module, "KEPT_PAIRS", kept)
+    monkeypatch.setattr(hashes, "_QUERIES", 11)
     found = perceptual_pairs(listed, 6)
     for within in range(7):
         due = components(distance <= within)
@@ -216,10 +212,10 @@ def test_blocks_and_workers_do_not_show(monkeypatch: pytest.MonkeyPatch, bits: i
     listed = planted(0, 60, bits)
     embeddings = np.random.default_rng(0).normal(size=(50, 3))
     whole = perceptual_pairs(listed, bits), embedding_pairs(embeddings, 0.9)
-    monkeypatch.setattr(duplicates, "_QUERIES", 7)
-    monkeypatch.setattr(duplicates, "_BLOCK_BYTES", 7 * 50 * 4)
+    monkeypatch.setattr(hashes, "_QUERIES", 7)
+    monkeypatch.setattr(by_embeddings, "_BLOCK_BYTES", 7 * 50 * 4)
     for workers in (1, 3):
-        monkeypatch.setattr(duplicates, "cpu_count", lambda workers=workers: workers)
+        monkeypatch.setattr(hashes, "cpu_count", lambda workers=workers: workers)
         parts = perceptual_pairs(listed, bits), embedding_pairs(embeddings, 0.9)
         assert all(len(found) > 5 and (found == other).all() for found, other in zip(whole, parts, strict=True))
 

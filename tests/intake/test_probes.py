@@ -15,8 +15,8 @@ from PIL import Image
 from ffdi.console import Console
 from ffdi.errors import InputError
 from ffdi.intake import probes
-from ffdi.intake.copies import sketch
 from ffdi.intake.decoding.images import ImageSource
+from ffdi.intake.near_duplicates.variants import sketch
 from ffdi.intake.probes import (
     FACTS,
     PROBES,
