@@ -1,8 +1,8 @@
 """A CUDA device for machines without one: `with FakeCuda()`, or the fixture `fake_cuda` of conftest.
 
-A tensor on it says `device cuda:0` and holds its numbers in the CPU's memory out of reach, so that whole flows run to
-their end with true figures. As on a GPU, an operation on tensors of two devices is an error, and so is `.numpy()`. (Under
-torch's FakeTensorMode there are no numbers: no loss, no figure, no epoch to choose; and autograd wants a driver.)
+A tensor on it has `device cuda:0` and keeps its numbers in CPU memory that the test cannot reach, so complete runs
+finish with real figures. As on a GPU, an operation on tensors of two devices is an error, and so is `.numpy()`. (torch's
+FakeTensorMode has no numbers, so no loss, no figure and no epoch to choose; and its autograd needs a driver.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Kinds of files as people have them, and what becomes of each: the tests' list, and the table of docs/data.md.
+"""Kinds of files as people have them, and what becomes of each: data of tests, and the table of docs/data.md.
 
-`python tests/odd_files.py` writes the table anew. A kind says how its bytes are made, what becomes of it, and for
-what is read which picture is due.
+`python tests/odd_files.py` rewrites the table. A kind says how its bytes are made and what becomes of it, and, if it is
+read, which picture is expected.
 """
 
 from __future__ import annotations

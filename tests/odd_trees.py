@@ -1,6 +1,6 @@
-"""What lies in folders as people have them, and what becomes of each: the tests' list, and two tables of docs/data.md.
+"""Contents of folders as people have them, and what becomes of each: data of tests, and two tables of docs/data.md.
 
-`python tests/odd_trees.py` writes the tables anew.
+`python tests/odd_trees.py` rewrites the tables.
 """
 
 from __future__ import annotations

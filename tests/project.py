@@ -1,4 +1,4 @@
-"""A checkout of its own that a test drives as a user does: by git, dvc and ffdi."""
+"""A separate checkout that a test drives as a user does: by git, dvc and ffdi."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bench/gpu.py, without a GPU: every section goes through, one that fails or hangs stops no other, and nothing is invented."""
+"""bench/gpu.py without a GPU: every section runs, one that fails or hangs stops no other, and no figure is invented."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The rule of check-repro: what another machine may change passes, and what it may not is seen.
+"""The rule of check-repro: it allows what another machine may change, and reports everything else.
 
-tests/reproducing has figures and scores that were made once, of the demo. `demo/recorded` and `demo/other` are one commit on
-two processors (AMD EPYC of family 26 and 25). `recipes` are its four recipes trained anew: as recorded, with the instructions
-of an older processor (AVX2), on one thread; and one of them with five defects.
+tests/reproducing has figures and scores of the demo that were made once. `demo/recorded` and `demo/other` are one commit on
+two processors (AMD EPYC of family 26 and 25). `recipes` has its four recipes trained again: as recorded, with the
+instructions of an older processor (AVX2), on one thread; and one of them with five defects.
 """
 
 from __future__ import annotations

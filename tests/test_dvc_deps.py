@@ -1,4 +1,4 @@
-"""A stage reruns when code changes that can change what it writes, and only then: dvc.yaml against the imports."""
+"""A stage reruns when code that can change its outputs changes, and only then: dvc.yaml against the imports."""
 
 from __future__ import annotations
 

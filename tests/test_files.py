@@ -1,4 +1,4 @@
-"""Outputs are whole or absent, and have one writer."""
+"""Outputs are complete or absent, and have one writer."""
 
 import errno
 import fcntl

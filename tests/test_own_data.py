@@ -1,4 +1,4 @@
-"""One's own images, which git ignores: DVC sees when one changes, and experiments in a copy of the checkout find them."""
+"""The user's images, which git ignores: DVC notices a change, and experiments in a copy of the checkout find them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""params.yaml: what is read, what is refused, and how it is said."""
+"""params.yaml: what is read, what is refused, and the error messages."""
 
 import copy
 import re

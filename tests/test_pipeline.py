@@ -1,4 +1,4 @@
-"""The DAG itself, as its users drive it: dvc repro, dvc exp run -S, dvc metrics, params, plots and dag."""
+"""The DAG, used as its users use it: dvc repro, dvc exp run -S, dvc metrics, params, plots and dag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The presets: the published systems, exact in architecture and settings, and run whole on tiny data."""
+"""The presets: the published systems, exact in architecture and settings, trained in full on tiny data."""
 
 from __future__ import annotations
 

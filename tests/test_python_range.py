@@ -1,4 +1,4 @@
-"""The Pythons that setup.cfg, the Makefile, README and CI name are the same."""
+"""setup.cfg, the Makefile, README and CI name the same Python versions."""
 
 import configparser
 import re

@@ -1,4 +1,4 @@
-"""What README and presets name is there. That README shows the committed figures is seen by check-repro."""
+"""Everything that README and presets name exists. check-repro checks that README shows the committed figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which forgeries are found: figures by attribute, by hand."""
+"""Figures by attribute against hand-worked ones: which kinds of forgery are recognised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An AUC whose whole interval lies below .5 is said as what it most likely is, wherever labels and scores meet."""
+"""An AUC whose whole interval is below .5 is reported with its most likely cause, wherever labels and scores meet."""
 
 from __future__ import annotations
 

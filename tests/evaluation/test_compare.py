@@ -1,4 +1,4 @@
-"""Which recipe is better: told only where the same test images show it, whatever the number of pairs."""
+"""Which recipe is better: reported only if the same test images show it, for any number of pairs."""
 
 from __future__ import annotations
 

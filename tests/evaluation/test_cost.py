@@ -1,4 +1,4 @@
-"""What a recipe costs, counted by hand and against published figures."""
+"""The cost of a recipe, counted by hand and against published figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle away from home: on files of another data set, without what it was trained on."""
+"""A bundle on another data set: scored from files, without the images it was trained on."""
 
 from __future__ import annotations
 

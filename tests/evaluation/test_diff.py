@@ -1,4 +1,4 @@
-"""What differs between two revisions, by hand-worked figures; and how it is read from git."""
+"""The differences between two revisions, against hand-worked figures, and how they are read from git."""
 
 from __future__ import annotations
 

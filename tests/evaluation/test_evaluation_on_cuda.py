@@ -1,4 +1,4 @@
-"""Evaluation with a sweep, ladder, predict, cross and explain on the fake device: they end, and as the CPU does."""
+"""Evaluation with a sweep, ladder, predict, cross and explain finish on the fake device, with the CPU's results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What DVC shows is short, and all of it stands in the details too."""
+"""The headline that DVC shows is short, and the details contain all of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ladder: the honest rung is the real training, every other rung is one more mistake."""
+"""The leak ladder: the honest rung is the real training, and every other rung adds one mistake."""
 
 from __future__ import annotations
 

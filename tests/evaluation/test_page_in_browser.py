@@ -1,6 +1,6 @@
-"""The page in a real browser: it renders, asks for nothing, sorts, fits a phone, is readable and runs no text of data.
+"""The page in a browser: it renders, loads nothing, sorts, fits a phone, is readable, and runs no text from the data.
 
-They skip where there is no Chromium or no playwright.
+The tests are skipped where there is no Chromium or no playwright.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Perturbed test images: each level is what it says, is computed once, and is judged by the frozen threshold."""
+"""Perturbed test images: each level does what its name says, is computed once, and uses the frozen threshold."""
 
 from __future__ import annotations
 

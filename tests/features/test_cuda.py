@@ -1,6 +1,6 @@
-"""What fakes cannot show: on a GPU features, trainings and sweeps repeat their bytes, and memory and streams hold.
+"""What a fake device cannot show: features, trainings and sweeps repeat their bytes; memory and streams work.
 
-The checks are those of `make bench-gpu`; on the CPU they run at the same size, so that their code is never rusty.
+The checks are those of `make bench-gpu`. They also run on the CPU, at the same size, so that their code stays tested.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which decoder an image gets, and that the GPU's path (run here by torchvision on the CPU) gives nearly its pixels."""
+"""Which decoder an image gets, and that the GPU's path (here torchvision on the CPU) gives almost the same pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One function sets a device up, and what it is can be said on one line."""
+"""One function sets up the device, and one line describes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images -> shards: what is stored, what is reused, and what a broken run leaves."""
+"""Images to shards: what is stored, what is reused, and what an interrupted run leaves."""
 
 from __future__ import annotations
 

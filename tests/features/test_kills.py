@@ -1,4 +1,4 @@
-"""Stage extract killed or interrupted at random moments: a rerun ends in the bytes of an unbroken run."""
+"""Stage extract is killed or interrupted at random moments; a rerun ends with the bytes of an uninterrupted run."""
 
 from __future__ import annotations
 

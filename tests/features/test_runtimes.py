@@ -1,4 +1,4 @@
-"""A runtime gives the prefix's features, whatever stands beside an image and however many threads work."""
+"""A runtime gives the prefix's features, whichever images share the batch and however many threads work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Self-blended fakes: made of real training images alone, on the side of their source, never validated on or scored."""
+"""Self-blended fakes: made of real training images only, kept on their side, never used for validation or test."""
 
 from __future__ import annotations
 

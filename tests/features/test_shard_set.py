@@ -1,4 +1,4 @@
-"""However a set of shards was changed or killed on the way, it ends in the bytes of a run from nothing."""
+"""However a set of shards was changed or killed before, it ends with the bytes of a run from nothing."""
 
 from __future__ import annotations
 

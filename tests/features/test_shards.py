@@ -1,4 +1,4 @@
-"""A shard is whole or refused: written atomically, checked against its spec, read by row."""
+"""A shard is complete or refused: written atomically, checked against its spec, read by row."""
 
 from __future__ import annotations
 

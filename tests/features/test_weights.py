@@ -1,4 +1,4 @@
-"""Every source becomes one verified safetensors file; nothing wrong gets in and nothing half-written stays."""
+"""Every source becomes one verified safetensors file; wrong content is refused and no partial file is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leaks and shortcuts, planted in a clean data set with a strength and victims of each seed's own drawing."""
+"""Plants leaks and shortcuts in a clean data set, with a strength and with images that each seed draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives become folders once; what is unsafe, damaged or too large leaves nothing behind."""
+"""An archive is unpacked once; an unsafe, damaged or too large one leaves nothing behind."""
 
 import bz2
 import gzip

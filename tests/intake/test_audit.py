@@ -1,4 +1,4 @@
-"""Every check finds its planted leak and nothing in a clean set; the stage lets nothing leaky through."""
+"""Every check finds its planted leak and nothing in a clean set; the stage stops the pipeline on a leak."""
 
 import json
 import runpy

@@ -1,4 +1,4 @@
-"""Copies of one photo are found whatever was done to them; pictures that are unlike are not."""
+"""Copies of one photo are found after any of the listed changes; different pictures are not reported."""
 
 import io
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Labels that contradict what stands beside them stop ingest; what only seems to contradict them does not."""
+"""Labels that contradict other evidence stop ingest; what only looks like a contradiction does not."""
 
 from collections.abc import Iterable
 from pathlib import Path

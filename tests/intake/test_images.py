@@ -1,4 +1,4 @@
-"""The decode policy, by pictures whose right pixels are known."""
+"""The decode policy, on pictures whose correct pixels are known."""
 
 import io
 import os

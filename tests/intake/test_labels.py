@@ -1,4 +1,4 @@
-"""The words that name a class, what a data set calls its classes, and the lines that say so."""
+"""The words that name a class, a data set's own names of its classes, and the lines that report them."""
 
 import re
 from pathlib import Path

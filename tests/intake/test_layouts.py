@@ -1,4 +1,4 @@
-"""A data set's own layout -> rows; what is wrong in a label file is said with its row."""
+"""A data set's own layout is read into rows; an error in a label file is reported with its row."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A listed name that is not on disk is read from the one file that it can mean, or shown the closest name."""
+"""A listed name that is not on disk is read from the only file that fits, or rejected with the closest name."""
 
 from pathlib import Path
 from unicodedata import normalize

@@ -1,4 +1,4 @@
-"""Every kind of odd_files.py through open_image and ingest, and docs/data.md's table of them; the formats not listed."""
+"""Every kind of odd_files.py in open_image and ingest, its table in docs/data.md, and formats that are not listed."""
 
 import importlib
 import os

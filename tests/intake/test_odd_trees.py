@@ -1,4 +1,4 @@
-"""Every kind of odd_trees.py through the walk, a layout and ingest, and docs/data.md's tables of them."""
+"""Every kind of odd_trees.py through the walk, a layout and ingest, and its tables in docs/data.md."""
 
 from pathlib import Path
 

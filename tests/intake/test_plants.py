@@ -1,6 +1,6 @@
-"""Leaks and shortcuts of 28 kinds, planted with another strength and other victims by every seed: each is found.
+"""Leaks and shortcuts of 28 kinds are all found. Every seed plants them at another strength and in other images.
 
-On the demo, and on real faces where they are at hand. Rates beyond the strengths drawn here: bench/audit_rates.py.
+On the demo, and on real faces where these are available. bench/audit_rates.py measures a wider range of strengths.
 """
 
 from __future__ import annotations

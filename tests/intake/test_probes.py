@@ -1,4 +1,4 @@
-"""A probe finds the shortcut that is there and no other; labels turned round are seen, right ones are left alone."""
+"""A probe finds the planted shortcut and no other; swapped labels are reported, correct ones are not."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The bare commands of ingest, split and audit, on data outside of the checkout and from another folder."""
+"""The commands of ingest, split and audit alone, on data outside the checkout and from another folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every file below a root is an image or skipped, with the reason; links are followed where that is certain."""
+"""Every file below a root is an image or skipped, with the reason; links are followed only when that is safe."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Images of several groups: what they chain, and a draw without them that parts no group."""
+"""Images of several groups: the groups they connect, and a draw without them that splits no group."""
 
 from typing import Any
 

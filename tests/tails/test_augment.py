@@ -1,4 +1,4 @@
-"""Augmentation on the batch: what each operation does, to how many samples, and with whose parameters."""
+"""Augmentation on the batch: what each operation does, to how many samples, with which sample's parameters."""
 
 from __future__ import annotations
 

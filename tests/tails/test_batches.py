@@ -1,4 +1,4 @@
-"""Rows of features -> batches: an image and its views are one entry."""
+"""Rows of features to batches: an image and its views are one entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle is what was trained, to the bit, or refused."""
+"""A loaded bundle equals what was trained, to the bit; a changed one is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interrupted training goes on to the same bytes, and from nothing that is not its own."""
+"""Interrupted training resumes to the same bytes, and only from a checkpoint of its own."""
 
 from __future__ import annotations
 

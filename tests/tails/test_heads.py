@@ -1,4 +1,4 @@
-"""The trainable part: shapes, seeds, and nothing shared between two tails."""
+"""The trainable part: shapes, seeds, and no state shared between two tails."""
 
 from __future__ import annotations
 

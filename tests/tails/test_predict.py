@@ -1,4 +1,4 @@
-"""Files are scored ahead of the caller by threads, with the scores of one thread that takes them one by one."""
+"""Threads score files ahead of the caller, with the same scores as one thread."""
 
 from __future__ import annotations
 

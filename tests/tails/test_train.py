@@ -1,4 +1,4 @@
-"""Training: fresh per fold, blind to its own fold and to the test set, deterministic, and changed by no evaluation."""
+"""Training: fresh for each fold, without its validation fold and test rows, deterministic, unchanged by evaluation."""
 
 from __future__ import annotations
 

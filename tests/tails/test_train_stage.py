@@ -1,4 +1,4 @@
-"""Stage train as DVC runs it: killed and run again, blind to the test set, and reading what does not fit the memory."""
+"""Stage train as DVC runs it: killed and run again, without test rows, and with features larger than memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training on the fake device: the bytes of the CPU where it computes as one, and what happens when memory is short."""
+"""Training on the fake device: the CPU's bytes where both compute alike, and what happens when memory is short."""
 
 from __future__ import annotations
 
