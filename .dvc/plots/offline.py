@@ -1,4 +1,4 @@
-"""Makes the pages of dvc plots carry the JavaScript that they otherwise fetch: make offline-plots."""
+"""Puts the JavaScript of dvc plots into its pages, which otherwise load it from the network: make offline-plots."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from dvc_render.html import PAGE_HTML
 
-HERE = Path(__file__).resolve().parents[1]  # .dvc, from where DVC reads the path below
+HERE = Path(__file__).resolve().parents[1]  # .dvc: DVC reads PAGE relative to it
 PAGE = "tmp/plots_page.html"
 
 
 def write(page: Path) -> None:
     vega = files("js_lib_vega_embed") / "static" / "js_lib_vega_embed" / "vega-embed-full.js"
-    # A script that is fetched brings its encoding along; here the page has to name it.
+    # A downloaded script names its own encoding; an embedded one needs the page to do so.
     head = f'<meta charset="utf-8">\n    <script>\n{vega.read_text(encoding="utf-8")}</script>'
     page.parent.mkdir(exist_ok=True)
     page.write_text(PAGE_HTML.replace("{scripts}", head), encoding="utf-8")
