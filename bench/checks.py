@@ -26,6 +26,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.evaluation.evaluate import evaluate, test_rows
 from ffdi.evaluation.robustness import perturbed_features
 from ffdi.features.backbone import Backbone
@@ -373,7 +374,7 @@ def evaluate_bundle(lab: Lab, name: str, model: str, **changes: Any) -> Metrics:
     options: dict[str, Any] = {"root": lab.root, "shard_rows": 4096, "workers": None, "max_pixels": MAX_PIXELS}
     out = Path(f"{model}-sweep")
     sweep = perturbed_features(bundle, store.spec, test_rows(rows), LEVELS, out=out, **options)
-    found = evaluate(bundle, store, rows, resamples=100, seed=0, memory_gb=8, device=device, perturbed=sweep)
+    found = evaluate(bundle, store, rows, bootstrap=Bootstrap(100), memory_gb=8, device=device, perturbed=sweep)
     return dict(found.metrics)
 
 

@@ -58,7 +58,7 @@ def mean_of(values: Array) -> Statistic:
 
 
 def resample(
-    groups: Array, statistics: Mapping[str, Statistic], *, resamples: int, seed: int
+    groups: Array, statistics: Mapping[str, Statistic], *, bootstrap: Bootstrap
 ) -> dict[str, npt.NDArray[np.float64]]:
     """(resamples,) values of each statistic. All see the same draws, so that they can be compared pair by pair.
 
@@ -66,12 +66,12 @@ def resample(
     """
     names, group = np.unique(groups, return_inverse=True)
     if len(names) < 2:
-        return {name: np.full(resamples, np.nan) for name in statistics}
-    rng = np.random.default_rng(seed)
+        return {name: np.full(bootstrap.resamples, np.nan) for name in statistics}
+    rng = np.random.default_rng(bootstrap.seed)
     size = max(1, _BLOCK // max(len(group), 1))
     drawn: dict[str, list[Array]] = {name: [] for name in statistics}
-    for start in range(0, resamples, size):
-        count = min(size, resamples - start)
+    for start in range(0, bootstrap.resamples, size):
+        count = min(size, bootstrap.resamples - start)
         chosen = rng.integers(len(names), size=(count, len(names))) + len(names) * np.arange(count)[:, None]
         times = np.bincount(chosen.ravel(), minlength=count * len(names)).reshape(count, len(names))
         weights = times[:, group].astype(np.float64)
@@ -96,21 +96,19 @@ def interval_around(
     return float(low), float(high)
 
 
-def auc_interval(labels: Array, scores: Array, groups: Array, *, resamples: int, seed: int) -> tuple[float, float]:
+def auc_interval(labels: Array, scores: Array, groups: Array, *, bootstrap: Bootstrap) -> tuple[float, float]:
     """95 % interval of the AUC; of the mean AUC when `scores` is (S, N), of S models."""
     statistics = {str(n): auc_of(labels, one) for n, one in enumerate(np.atleast_2d(scores))}
-    drawn = resample(groups, statistics, resamples=resamples, seed=seed)
+    drawn = resample(groups, statistics, bootstrap=bootstrap)
     whole = np.ones((1, len(labels)))
     estimate = float(np.mean([statistic(whole) for statistic in statistics.values()]))
     return interval_around(estimate, np.mean(list(drawn.values()), axis=0))
 
 
-def accuracy_interval(
-    labels: Array, predicted: Array, groups: Array, *, resamples: int, seed: int
-) -> tuple[float, float]:
+def accuracy_interval(labels: Array, predicted: Array, groups: Array, *, bootstrap: Bootstrap) -> tuple[float, float]:
     """95 % interval of the accuracy of `predicted` (N,) of 0/1."""
     hits = np.asarray(labels) == predicted
-    drawn = resample(groups, {"accuracy": mean_of(hits)}, resamples=resamples, seed=seed)
+    drawn = resample(groups, {"accuracy": mean_of(hits)}, bootstrap=bootstrap)
     return interval_around(float(np.mean(hits)), drawn["accuracy"])
 
 

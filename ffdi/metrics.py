@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ffdi.bootstrap import auc_of, interval_around, mean_of, resample
+from ffdi.bootstrap import Bootstrap, auc_of, interval_around, mean_of, resample
 from ffdi.errors import FfdiError
 
 Array = npt.NDArray[Any]
@@ -100,7 +100,7 @@ def expected_calibration_error(labels: Array, scores: Array, bins: int = 10) -> 
     return sum(count * abs(mean - rate) for mean, rate, count in rows) / len(labels)
 
 
-def calibrated_ece(scores: Array, *, resamples: int, seed: int, quantile: float = 0.95, bins: int = 10) -> float:
+def calibrated_ece(scores: Array, *, bootstrap: Bootstrap, quantile: float = 0.95, bins: int = 10) -> float:
     """The ECE that scores as good as probabilities stay below, in `quantile` of test sets of this size.
 
     Labels are drawn from the scores themselves: of few images even perfect scores have an ECE well above 0.
@@ -108,8 +108,8 @@ def calibrated_ece(scores: Array, *, resamples: int, seed: int, quantile: float 
     place = np.minimum((scores * bins).astype(int), bins - 1)
     order = np.argsort(place, kind="stable")
     starts = np.flatnonzero(np.diff(place[order], prepend=-1))
-    rng, found = np.random.default_rng(seed), []
-    for _ in range(resamples):
+    rng, found = np.random.default_rng(bootstrap.seed), []
+    for _ in range(bootstrap.resamples):
         surplus: Array = (rng.random(len(scores)) < scores) - scores
         found.append(np.abs(np.add.reduceat(surplus[order], starts)).sum() / len(scores))
     return float(np.quantile(found, quantile))
@@ -154,9 +154,7 @@ def fit_temperature(labels: Array, logits: Array) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
 
 
-def evaluate_scores(
-    labels: Array, scores: Array, groups: Array, *, threshold: float, resamples: int, seed: int
-) -> Metrics:
+def evaluate_scores(labels: Array, scores: Array, groups: Array, *, threshold: float, bootstrap: Bootstrap) -> Metrics:
     """Every figure of metrics/details/NAME.json that labels and scores decide; a figure that is undefined is None with a reason."""
     from sklearn.metrics import average_precision_score
 
@@ -167,7 +165,7 @@ def evaluate_scores(
     reals, fakes = int((labels == 0).sum()), int((labels == 1).sum())
     both = reals > 0 and fakes > 0
     statistics = {"auc": auc_of(labels, scores), "accuracy": mean_of(labels == predicted)}
-    drawn = resample(groups, statistics, resamples=resamples, seed=seed)
+    drawn = resample(groups, statistics, bootstrap=bootstrap)
     out: Metrics = {"auc": None, "auc_low": None, "auc_high": None, "ap": None, "eer": None}
     if both:
         fpr, tpr, _ = roc_points(labels, scores)
@@ -179,7 +177,9 @@ def evaluate_scores(
     out |= {"accuracy_low": low, "accuracy_high": high}
     out["brier"] = float(np.mean((scores - labels) ** 2))
     out["ece"] = expected_calibration_error(labels, scores)
-    out["ece_if_calibrated"] = calibrated_ece(scores, resamples=min(resamples, 1000), seed=seed)
+    out["ece_if_calibrated"] = calibrated_ece(
+        scores, bootstrap=Bootstrap(min(bootstrap.resamples, 1000), bootstrap.seed)
+    )
     for key, rate in FPR_POINTS.items():
         out[key] = None
         if both and reals * rate >= 1:

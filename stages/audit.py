@@ -33,6 +33,7 @@ def main(
 ) -> None:
     """Prove that nothing leaks, or fail; measure the data's own shortcuts."""
     params = read_params(params_file)
+    from ffdi.bootstrap import Bootstrap
     from ffdi.evaluation.headline import of_audit, write_metrics
     from ffdi.files import write_text
     from ffdi.intake.audit import (
@@ -70,7 +71,7 @@ def main(
             progress=console("audit embeddings").progress,
             say=lambda line: say(f"audit: {line}"),
         )
-    drawn = {"resamples": params.evaluate.bootstrap, "seed": params.seed, "embeddings": embeddings}
+    drawn = {"bootstrap": Bootstrap(params.evaluate.bootstrap, params.seed), "embeddings": embeddings}
     turned = inverted_labels(rows, inputs, **drawn)
     findings = find_leaks(
         rows,

@@ -19,12 +19,13 @@ from ffdi.stagekit.console import say
 def main(params_file: Path, folds_file: Path, plots: Path, out: Path, details: Path | None, table: Path) -> None:
     """Compare every two recipes on the same test images."""
     params = read_params(params_file)
+    from ffdi.bootstrap import Bootstrap
     from ffdi.evaluation.compare import NO_DIFFERENCE, compare, comparison_metrics, read_scores
     from ffdi.evaluation.headline import of_pairs, write_metrics
     from ffdi.intake.tables import read_folds, write_table
 
     labels, groups, scores = read_scores(plots, list(params.recipes), read_folds(folds_file))
-    pairs = compare(labels, groups, scores, resamples=params.evaluate.bootstrap, seed=params.seed)
+    pairs = compare(labels, groups, scores, bootstrap=Bootstrap(params.evaluate.bootstrap, params.seed))
     write_table(table, pairs)
     write_metrics(comparison_metrics(pairs), out, details, headline=of_pairs)
     for pair in pairs.itertuples():

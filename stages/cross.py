@@ -20,6 +20,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     """Judge trained recipes on other data sets."""
     params = read_params(params_file)
 
+    from ffdi.bootstrap import Bootstrap
     from ffdi.evaluation.below_chance import explain
     from ffdi.evaluation.cross import cross_evaluate, cross_metrics
     from ffdi.evaluation.headline import of_pairs, one_line, write_metrics
@@ -50,8 +51,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
                     root=root,
                     tested_on=name,
                     phash_bits=params.audit.phash_bits,
-                    resamples=params.evaluate.bootstrap,
-                    seed=params.seed,
+                    bootstrap=Bootstrap(params.evaluate.bootstrap, params.seed),
                     max_pixels=data.max_pixels,
                     device=device,
                     progress=console(f"{recipe} on {name}").progress,

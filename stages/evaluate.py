@@ -40,6 +40,7 @@ def main(
     params = read_params(params_file)
     recipe = params.recipe(name)
 
+    from ffdi.bootstrap import Bootstrap
     from ffdi.evaluation.below_chance import explain
     from ffdi.evaluation.evaluate import evaluate, test_rows
     from ffdi.evaluation.headline import of_recipe, one_line, write_metrics
@@ -76,8 +77,7 @@ def main(
             bundle,
             store,
             rows,
-            resamples=params.evaluate.bootstrap,
-            seed=params.seed,
+            bootstrap=Bootstrap(params.evaluate.bootstrap, params.seed),
             memory_gb=params.train.memory_gb,
             device=device,
             perturbed=sweep,

@@ -42,6 +42,7 @@ def main(
             f"ladder.recipe: {ladder.recipe} has cut: input, and so no extraction to get wrong: name a recipe that has a cut"
         )
 
+    from ffdi.bootstrap import Bootstrap
     from ffdi.evaluation.headline import of_ladder, write_metrics
     from ffdi.evaluation.ladder import RUNGS, climb
     from ffdi.features.devices import device_line, repeating, set_up_torch
@@ -66,7 +67,7 @@ def main(
             training=replace(training, epochs=ladder.epochs or training.epochs),
             folds=ladder.folds,
             seeds=ladder.seeds,
-            resamples=params.evaluate.bootstrap,
+            bootstrap=Bootstrap(params.evaluate.bootstrap, training.seed),
             max_pixels=params.data.max_pixels,
             device=device,
             progress=partial(console("ladder").progress, unit="views"),

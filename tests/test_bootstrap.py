@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from ffdi import bootstrap
 from ffdi.bootstrap import (
+    Bootstrap,
     accuracy_interval,
     auc_interval,
     auc_of,
@@ -37,7 +38,7 @@ def test_intervals_hold_the_estimate_and_widen_with_fewer_groups() -> None:
     called, each = (scores >= 0.5).astype(int), np.arange(40)
 
     def widths(rows: Array, groups: Array) -> Array:
-        drawn = {"resamples": 400, "seed": 0}
+        drawn = {"bootstrap": Bootstrap(400)}
         found = (
             auc_interval(labels[rows], scores[rows], groups, **drawn),
             accuracy_interval(labels[rows], called[rows], groups, **drawn),
@@ -55,7 +56,7 @@ def test_intervals_hold_the_estimate_and_widen_with_fewer_groups() -> None:
 
 def test_intervals_repeat_by_seed_alone() -> None:
     (labels, scores), groups = noisy(60), np.arange(60) % 15
-    first, again, other = (auc_interval(labels, scores, groups, resamples=100, seed=s) for s in (0, 0, 1))
+    first, again, other = (auc_interval(labels, scores, groups, bootstrap=Bootstrap(100, s)) for s in (0, 0, 1))
     assert first == again != other
 
 
@@ -68,7 +69,7 @@ def test_the_interval_of_several_models_is_that_of_their_mean() -> None:
     rng = np.random.default_rng(0)
     labels, groups = np.arange(60) % 2, np.arange(60).astype(str)
     one, other = rng.normal(size=60) + labels, rng.normal(size=60)
-    options: dict[str, Any] = {"resamples": 200, "seed": 0}
+    options: dict[str, Any] = {"bootstrap": Bootstrap(200)}
     assert auc_interval(labels, np.stack([one, one]), groups, **options) == auc_interval(labels, one, groups, **options)
     both = auc_interval(labels, np.stack([one, other]), groups, **options)
     middle = (auc(labels, one) + auc(labels, other)) / 2
@@ -119,10 +120,10 @@ def test_an_auc_is_within_its_interval_where_pairs_within_groups_differ() -> Non
     offsets = np.repeat(rng.normal(0, 1, 20), 2)
     labels, groups = np.tile([0, 1], 20), np.repeat(np.arange(20), 2)
     scores = offsets + 0.01 * labels
-    drawn = resample(groups, {"auc": auc_of(labels, scores)}, resamples=2000, seed=0)["auc"]
+    drawn = resample(groups, {"auc": auc_of(labels, scores)}, bootstrap=Bootstrap(2000))["auc"]
     estimate = auc(labels, scores)
     assert np.quantile(drawn, 0.025) > estimate  # what the draws alone say
-    low, high = auc_interval(labels, scores, groups, resamples=2000, seed=0)
+    low, high = auc_interval(labels, scores, groups, bootstrap=Bootstrap(2000))
     assert low < estimate < high
 
 
@@ -138,7 +139,7 @@ def test_whole_groups_are_drawn_and_as_many_as_there_are() -> None:
         seen.append(weights)
         return weights[:, 0]
 
-    resample(groups, {"kept": keep}, resamples=300, seed=0)
+    resample(groups, {"kept": keep}, bootstrap=Bootstrap(300))
     weights = np.concatenate(seen)
     for name in "abc":
         assert (weights[:, groups == name][:, 0] == weights[:, groups == name].T).all()
@@ -150,9 +151,9 @@ def test_one_group_tells_nothing() -> None:
     """Every draw would be the same: an interval of no width, as though all were known."""
     (labels, scores), group = noisy(20), np.array(["g"] * 20)
     for rows, undefined in ((group, True), (np.arange(20) % 2, False)):
-        drawn = resample(rows, {"auc": auc_of(labels, scores)}, resamples=7, seed=0)["auc"]
+        drawn = resample(rows, {"auc": auc_of(labels, scores)}, bootstrap=Bootstrap(7))["auc"]
         assert drawn.shape == (7,) and np.isnan(drawn).all() == undefined
-        assert np.isnan(auc_interval(labels, scores, rows, resamples=100, seed=0)).all() == undefined
+        assert np.isnan(auc_interval(labels, scores, rows, bootstrap=Bootstrap(100))).all() == undefined
 
 
 @pytest.mark.parametrize("block", [1, 10, 35, 10**6])
@@ -161,9 +162,9 @@ def test_blocks_change_neither_the_number_of_draws_nor_their_values(
 ) -> None:
     """Blocks of 10 weights are less than 1 draw of 7 rows each; of 35 they are 5 draws, which do not divide 23."""
     statistics = {name: mean_of(np.arange(7.0) ** 2) for name in ("one", "other")}
-    due = resample(np.arange(7), statistics, resamples=23, seed=1)
+    due = resample(np.arange(7), statistics, bootstrap=Bootstrap(23, 1))
     monkeypatch.setattr(bootstrap, "_BLOCK", block)
-    drawn = resample(np.arange(7), statistics, resamples=23, seed=1)
+    drawn = resample(np.arange(7), statistics, bootstrap=Bootstrap(23, 1))
     assert drawn["one"].shape == (23,) and len(set(drawn["one"])) > 10
     # Both see the same draws: equal statistics are equal draw by draw.
     assert drawn["one"].tolist() == drawn["other"].tolist() == due["one"].tolist()

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.errors import FfdiError
 from ffdi.metrics import (
     auc,
@@ -39,7 +40,7 @@ def scored(draw: st.DrawFn) -> tuple[Array, Array]:
 
 def evaluate(labels: Any, scores: Any, groups: Any = None, **changes: Any) -> dict[str, Any]:
     groups = np.arange(len(labels)).astype(str) if groups is None else groups
-    settings: dict[str, Any] = {"threshold": 0.5, "resamples": 200, "seed": 0} | changes
+    settings: dict[str, Any] = {"threshold": 0.5, "bootstrap": Bootstrap(200)} | changes
     return evaluate_scores(np.array(labels), np.array(scores), groups, **settings)
 
 
@@ -55,7 +56,7 @@ def test_auc_counts_ties_half() -> None:
 @given(scored())
 def test_figures_equal_scikit_learn(data: tuple[Array, Array]) -> None:
     labels, scores = data
-    out, predicted = evaluate(labels, scores, resamples=1), scores >= 0.5
+    out, predicted = evaluate(labels, scores, bootstrap=Bootstrap(1)), scores >= 0.5
     due = {
         "auc": sk.roc_auc_score(labels, scores),
         "ap": sk.average_precision_score(labels, scores),
@@ -139,12 +140,12 @@ def test_calibration_error_and_brier() -> None:
 def test_what_calibration_error_good_scores_have() -> None:
     """All at .5: |share of fakes - .5| of 100 images is below 1.96 x .05 = .098 in 95 % of draws; of 10,000, .0098."""
     for images, due in ((100, 0.098), (10_000, 0.0098)):
-        found = calibrated_ece(np.full(images, 0.5), resamples=2000, seed=0)
+        found = calibrated_ece(np.full(images, 0.5), bootstrap=Bootstrap(2000))
         assert found == pytest.approx(due, rel=0.06)
     sure = np.array([0.0, 1.0] * 5)
-    assert calibrated_ece(sure, resamples=50, seed=0) == 0  # no draw differs from what they say
+    assert calibrated_ece(sure, bootstrap=Bootstrap(50)) == 0  # no draw differs from what they say
     # Two bins, each half of the images: the errors of both add up by their share.
-    both = calibrated_ece(np.repeat([0.2, 0.8], 500), resamples=2000, seed=0, quantile=0.5)
+    both = calibrated_ece(np.repeat([0.2, 0.8], 500), bootstrap=Bootstrap(2000), quantile=0.5)
     one = np.sqrt(0.2 * 0.8 / 500) * 0.6745  # the median of |error| of a bin
     assert 0.9 * one < both < 1.5 * one
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.commands.scoring import scoring_options
 from ffdi.errors import InputError
 from ffdi.stagekit.command import OneLineErrors
@@ -66,8 +67,7 @@ def evaluate(
             root=root,
             tested_on=name,
             phash_bits=phash_bits,
-            resamples=bootstrap,
-            seed=seed,
+            bootstrap=Bootstrap(bootstrap, seed),
             max_pixels=max_pixels,
             device=set_up_torch(),
             progress=console(f"evaluate on {name}").progress,

@@ -90,7 +90,7 @@ def _judge_known(column: str, labels: Sequence[int], scored: Sequence[float | No
     """Say the AUC of what could be scored against a list's own labels; each image counts as a group."""
     import numpy as np
 
-    from ffdi.bootstrap import auc_interval
+    from ffdi.bootstrap import Bootstrap, auc_interval
     from ffdi.evaluation.below_chance import explain
     from ffdi.metrics import auc
 
@@ -98,7 +98,7 @@ def _judge_known(column: str, labels: Sequence[int], scored: Sequence[float | No
     label, score = (np.array(values) for values in zip(*pairs, strict=True))
     if len(np.unique(label)) < 2:
         return
-    low, high = auc_interval(label, score, np.arange(len(label)), resamples=1000, seed=0)
+    low, high = auc_interval(label, score, np.arange(len(label)), bootstrap=Bootstrap(1000))
     metrics: Metrics = {"auc": auc(label, score), "auc_low": low, "auc_high": high, "tested_on": list_file.name}
     for line in explain(metrics):
         say(f"submit: WARNING: {line}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ffdi.bootstrap import accuracy_interval, auc_interval
+from ffdi.bootstrap import Bootstrap, accuracy_interval, auc_interval
 from ffdi.metrics import Array, Metrics, auc, explain_nulls
 
 MOST_VALUES = 12  # of an attribute that is split; more are names or numbers
@@ -14,7 +14,7 @@ COLUMNS = ["attribute", "value", "reals", "fakes", "against"] + [
 ]
 
 
-def by_attribute(test: pd.DataFrame, scores: Array, *, threshold: float, resamples: int, seed: int) -> pd.DataFrame:
+def by_attribute(test: pd.DataFrame, scores: Array, *, threshold: float, bootstrap: Bootstrap) -> pd.DataFrame:
     """A row (COLUMNS) per value of every `attr_*` column of `test`, images without a value left out.
 
     Where a value's images are of one class, the AUC sets them against all test images of the other, as `against` says;
@@ -30,10 +30,8 @@ def by_attribute(test: pd.DataFrame, scores: Array, *, threshold: float, resampl
             against = "" if len(classes) == 2 else f"all {'reals' if classes == {1} else 'fakes'}"
             compared = own if len(classes) == 2 else own | ~np.isin(labels, list(classes))
             hits = (scores[own] >= threshold) == labels[own]
-            auc_low, auc_high = auc_interval(
-                labels[compared], scores[compared], groups[compared], resamples=resamples, seed=seed
-            )
-            low, high = accuracy_interval(np.ones(own.sum()), hits, groups[own], resamples=resamples, seed=seed)
+            auc_low, auc_high = auc_interval(labels[compared], scores[compared], groups[compared], bootstrap=bootstrap)
+            low, high = accuracy_interval(np.ones(own.sum()), hits, groups[own], bootstrap=bootstrap)
             counts = [int((labels[own] == label).sum()) for label in (0, 1)]
             middle = auc(labels[compared], scores[compared])
             rows.append([attribute, value, *counts, against, middle, auc_low, auc_high, hits.mean(), low, high])

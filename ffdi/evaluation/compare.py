@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ffdi.bootstrap import auc_of, interval_around, resample
+from ffdi.bootstrap import Bootstrap, auc_of, interval_around, resample
 from ffdi.errors import InputError
 from ffdi.intake.tables import read_table
 from ffdi.metrics import Array, Metrics, auc, explain_nulls
@@ -38,7 +38,7 @@ def read_scores(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> tup
 
 
 def compare(
-    labels: Array, groups: Array, scores: Mapping[str, Array], *, resamples: int, seed: int, level: float = 0.05
+    labels: Array, groups: Array, scores: Mapping[str, Array], *, bootstrap: Bootstrap, level: float = 0.05
 ) -> pd.DataFrame:
     """A row (COLUMNS) for every two recipes of `scores`, each (N,) P(fake) of the same images in the same order.
 
@@ -50,7 +50,7 @@ def compare(
     """
     pairs = list(itertools.combinations(scores, 2))
     statistics = {name: auc_of(labels, own) for name, own in scores.items()}
-    drawn = resample(groups, statistics, resamples=resamples, seed=seed)
+    drawn = resample(groups, statistics, bootstrap=bootstrap)
     count, rows = len(np.unique(groups)), []
     for a, b in pairs:
         draws, difference = drawn[a] - drawn[b], auc(labels, scores[a]) - auc(labels, scores[b])

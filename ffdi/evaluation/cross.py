@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.errors import InputError
 from ffdi.evaluation import below_chance
 from ffdi.evaluation.evaluate import judge
@@ -42,8 +43,7 @@ def cross_evaluate(
     root: Path,
     tested_on: str,
     phash_bits: int,
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
     max_pixels: int,
     device: torch.device,
     progress: Callable[[Iterator[Features], int], Iterable[Features]] = lambda blocks, total: blocks,
@@ -61,7 +61,7 @@ def cross_evaluate(
     if own.empty:
         raise InputError(f"{tested_on}: all {len(images)} images are known from the training: nothing to evaluate")
     by_fold = score_files(bundle, own, root=root, max_pixels=max_pixels, device=device, progress=progress, say=say)
-    judged = judge(bundle, own, by_fold, resamples=resamples, seed=seed)
+    judged = judge(bundle, own, by_fold, bootstrap=bootstrap)
     recipe = str(bundle.facts["recipe"]["name"])
     about: Metrics = {"recipe": recipe, "tested_on": tested_on, "n_seen": int(seen.sum())}
     about["model_sha256"] = str(bundle.facts["facts_sha256"])

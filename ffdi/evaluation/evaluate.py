@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ffdi.bootstrap import auc_interval
+from ffdi.bootstrap import Bootstrap, auc_interval
 from ffdi.errors import FfdiError, InputError
 from ffdi.evaluation import below_chance
 from ffdi.evaluation.attributes import attribute_metrics, by_attribute
@@ -50,8 +50,7 @@ def evaluate(
     store: FeatureStore,
     rows: pd.DataFrame,
     *,
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
     memory_gb: float,
     device: torch.device,
     perturbed: Mapping[str, FeatureStore] | None = None,
@@ -79,8 +78,8 @@ def evaluate(
     levels = [(level, bundle.scores(loaded(own, VIEW), device)) for level, own in (perturbed or {}).items()]
     if state_hash(bundle) != before:
         raise FfdiError("evaluation changed the model: a defect of ffdi")
-    judged = judge(bundle, test, by_fold, resamples=resamples, seed=seed)
-    options: dict[str, Any] = {"threshold": bundle.threshold, "resamples": resamples, "seed": seed}
+    judged = judge(bundle, test, by_fold, bootstrap=bootstrap)
+    options: dict[str, Any] = {"threshold": bundle.threshold, "bootstrap": bootstrap}
     rows_of = [[level, *parse_level(level)[:2], *_figures(test, scores, **options)] for level, scores in levels]
     sweep = pd.DataFrame(rows_of, columns=["level", "kind", "strength", *_FIGURES])
     figures = {
@@ -89,14 +88,14 @@ def evaluate(
         for figure in _FIGURES
     }
     if oof is not None:
-        figures |= validation(oof, rows, resamples=resamples, seed=seed)
+        figures |= validation(oof, rows, bootstrap=bootstrap)
     metrics = judged.metrics | explain_nulls(figures, "one class, or one group") | cost(bundle, store.spec)
     by_level = pd.DataFrame(dict(levels), index=ids)
     scores = judged.plots["scores"].join(by_level, on="image_id")
     return Evaluation(below_chance.mark(metrics), {**judged.plots, "scores": scores, "robustness": sweep})
 
 
-def validation(oof: pd.DataFrame, rows: pd.DataFrame, *, resamples: int, seed: int) -> dict[str, float]:
+def validation(oof: pd.DataFrame, rows: pd.DataFrame, *, bootstrap: Bootstrap) -> dict[str, float]:
     """`fold_K_val_auc` with its interval over groups, of oof.csv's scores; NaN where undefined.
 
     A fold whose labels are turned round against the rest is seen here and nowhere else.
@@ -105,7 +104,7 @@ def validation(oof: pd.DataFrame, rows: pd.DataFrame, *, resamples: int, seed: i
     out: dict[str, float] = {}
     for fold, own in known.groupby("fold"):
         labels, scores = own["label"].to_numpy(), own["score"].to_numpy()
-        low, high = auc_interval(labels, scores, own["group"].to_numpy(str), resamples=resamples, seed=seed)
+        low, high = auc_interval(labels, scores, own["group"].to_numpy(str), bootstrap=bootstrap)
         key = f"fold_{fold}_val_auc"
         out |= {key: auc(labels, scores), f"{key}_low": low, f"{key}_high": high}
     return out
@@ -119,13 +118,11 @@ def test_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return test
 
 
-def judge(
-    bundle: Bundle, test: pd.DataFrame, by_fold: Mapping[int, Scores], *, resamples: int, seed: int
-) -> Evaluation:
+def judge(bundle: Bundle, test: pd.DataFrame, by_fold: Mapping[int, Scores], *, bootstrap: Bootstrap) -> Evaluation:
     """What the scores of each fold's tail on `test` are worth: of all folds together, of each alone, by attribute."""
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
     scores = mean_score(by_fold)
-    options: dict[str, Any] = {"threshold": bundle.threshold, "resamples": resamples, "seed": seed}
+    options: dict[str, Any] = {"threshold": bundle.threshold, "bootstrap": bootstrap}
     metrics = evaluate_scores(labels, scores, groups, **options)
     rows = [[fold, *_figures(test, own, **options)] for fold, own in by_fold.items()]
     alone = pd.DataFrame(rows, columns=["fold", *_FIGURES])
@@ -158,10 +155,10 @@ def judge(
 _FIGURES = ["auc", "auc_low", "auc_high", "accuracy"]
 
 
-def _figures(test: pd.DataFrame, scores: Scores, *, threshold: float, resamples: int, seed: int) -> list[float]:
+def _figures(test: pd.DataFrame, scores: Scores, *, threshold: float, bootstrap: Bootstrap) -> list[float]:
     """_FIGURES of one set of scores: NaN where undefined; the threshold is the frozen one."""
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
-    low, high = auc_interval(labels, scores, groups, resamples=resamples, seed=seed)
+    low, high = auc_interval(labels, scores, groups, bootstrap=bootstrap)
     return [auc(labels, scores), low, high, float(((scores >= threshold) == labels).mean())]
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ffdi.bootstrap import auc_interval, seeds_interval
+from ffdi.bootstrap import Bootstrap, auc_interval, seeds_interval
 from ffdi.features.decoders import Decoder
 from ffdi.features.devices import precision_on
 from ffdi.features.extract import Extractor, Files, compute_rows, image_files, plan_rows, view_images
@@ -70,7 +70,7 @@ def climb(
     training: Training,
     folds: int,
     seeds: int,
-    resamples: int,
+    bootstrap: Bootstrap,
     max_pixels: int,
     device: torch.device,
     progress: Progress = lambda blocks, total: blocks,
@@ -100,7 +100,7 @@ def climb(
     for number, name in enumerate(RUNGS):
         runs = [figures[number] for figures in per_seed]
         scores = np.stack([run.test_scores for run in runs])
-        low, high = auc_interval(labels, scores, groups, resamples=resamples, seed=training.seed)
+        low, high = auc_interval(labels, scores, groups, bootstrap=bootstrap)
         true = np.array([auc(labels, one) for one in scores])
         reported = np.array([run.reported_auc for run in runs])
         said = float(np.mean(reported))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ffdi.bootstrap import auc_interval
+from ffdi.bootstrap import Bootstrap, auc_interval
 from ffdi.console import Console
 from ffdi.intake.decoding.images import ImageSource, open_header, read_image, to_array
 from ffdi.intake.folds import drawn_order
@@ -109,7 +109,7 @@ def _indicators(values: pd.Series) -> list[Array]:
 
 
 def probe_shortcuts(
-    rows: pd.DataFrame, inputs: ProbeInputs, *, resamples: int, seed: int, embeddings: Array | None = None
+    rows: pd.DataFrame, inputs: ProbeInputs, *, bootstrap: Bootstrap, embeddings: Array | None = None
 ) -> Metrics:
     """AUC, cross-validated by group, of what needs no face; `rows` has label and group, `embeddings` is (N, D).
 
@@ -130,7 +130,7 @@ def probe_shortcuts(
         key = f"probe_{name}_auc"
         found: Metrics = {key: None, f"{key}_low": None, f"{key}_high": None}
         if scores is not None:
-            low, high = auc_interval(label, scores, group, resamples=resamples, seed=seed)
+            low, high = auc_interval(label, scores, group, bootstrap=bootstrap)
             found = {key: auc(label, scores), f"{key}_low": low, f"{key}_high": high}
         off = name == "nearest_neighbour" and embeddings is None
         out |= explain_nulls(found, "audit.use_embedding is off" if off else "too few groups or one class")
@@ -145,7 +145,7 @@ def _features(rows: pd.DataFrame, inputs: ProbeInputs) -> dict[str, Array]:
 
 
 def inverted_labels(
-    rows: pd.DataFrame, inputs: ProbeInputs, *, resamples: int, seed: int, embeddings: Array | None = None
+    rows: pd.DataFrame, inputs: ProbeInputs, *, bootstrap: Bootstrap, embeddings: Array | None = None
 ) -> str:
     """Why the labels of the two given splits look turned round, or "".
 
@@ -153,7 +153,7 @@ def inverted_labels(
     in the given test set: there its AUC's 95 % interval would lie below .5.
     """
     train, test = ((rows["given_split"] == side).to_numpy()[:MOST_PROBED] for side in ("train", "test"))
-    told = _Told(rows, inputs, embeddings, resamples, seed)
+    told = _Told(rows, inputs, embeddings, bootstrap)
     found = told.opposite(train, test)
     return (
         f"{found[0]} tells fake at AUC {found[1]:.3f} within train, at {found[2]:.3f} from train to test"
@@ -163,14 +163,14 @@ def inverted_labels(
 
 
 def inverted_sides(
-    rows: pd.DataFrame, inputs: ProbeInputs, *, resamples: int, seed: int, embeddings: Array | None = None
+    rows: pd.DataFrame, inputs: ProbeInputs, *, bootstrap: Bootstrap, embeddings: Array | None = None
 ) -> list[str]:
     """Why the labels of the test set or of a fold look turned round, a line for each such side.
 
     As inverted_labels, of each side against all others. A side is looked at closely only where one fit on the others
     tells the opposite there, which keeps this at one fit for each side and kind of evidence where labels are right.
     """
-    told, side = _Told(rows, inputs, embeddings, resamples, seed), sides(rows)[:MOST_PROBED]
+    told, side = _Told(rows, inputs, embeddings, bootstrap), sides(rows)[:MOST_PROBED]
     out = []
     for name in np.unique(side):
         test = side == name
@@ -183,12 +183,10 @@ def inverted_sides(
 class _Told:
     """What tells fake from real in the first images: file facts, thumbnails, embeddings where there are some."""
 
-    def __init__(
-        self, rows: pd.DataFrame, inputs: ProbeInputs, embeddings: Array | None, resamples: int, seed: int
-    ) -> None:
+    def __init__(self, rows: pd.DataFrame, inputs: ProbeInputs, embeddings: Array | None, bootstrap: Bootstrap) -> None:
         self.rows, self.inputs, self.embeddings = rows.iloc[:MOST_PROBED], inputs, embeddings
         self.label, self.group = self.rows["label"].to_numpy(), self.rows["group"].to_numpy(str)
-        self.drawn = {"resamples": resamples, "seed": seed}
+        self.bootstrap = bootstrap
 
     @cached_property
     def kinds(self) -> dict[str, Array]:
@@ -205,7 +203,7 @@ class _Told:
         matrix, label = self.kinds[kind], self.label
         scores = _model().fit(matrix[train], label[train]).decision_function(matrix[test])
         value = auc(label[test], scores)
-        high = auc_interval(label[test], scores, self.group[test], **self.drawn)[1] if value < 0.5 else 1.0
+        high = auc_interval(label[test], scores, self.group[test], bootstrap=self.bootstrap)[1] if value < 0.5 else 1.0
         return value, high
 
     def looks_opposite(self, train: Array, test: Array) -> bool:
@@ -219,7 +217,7 @@ class _Told:
         for kind, matrix in self.kinds.items():
             scores = cross_validated_scores(matrix[train], self.label[train], self.group[train])
             if scores is not None:
-                low, _ = auc_interval(self.label[train], scores, self.group[train], **self.drawn)
+                low, _ = auc_interval(self.label[train], scores, self.group[train], bootstrap=self.bootstrap)
                 evidence.append((low, auc(self.label[train], scores), kind))
         if not evidence or max(evidence)[0] <= 0.5:
             return None

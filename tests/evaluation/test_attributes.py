@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.evaluation.attributes import COLUMNS, MOST_VALUES, attribute_metrics, by_attribute
 from ffdi.metrics import Metrics
 
@@ -24,7 +25,7 @@ def table_of(labels: Sequence[int] = LABELS, **attributes: Sequence[str]) -> pd.
 
 
 def split(test: pd.DataFrame, scores: Sequence[float] = SCORES) -> tuple[pd.DataFrame, Metrics]:
-    table = by_attribute(test, np.array(scores), threshold=0.5, resamples=200, seed=0)
+    table = by_attribute(test, np.array(scores), threshold=0.5, bootstrap=Bootstrap(200))
     return table, attribute_metrics(test, table)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import Tiny, Trained
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.evaluation import cross
 from ffdi.evaluation import evaluate as module
 from ffdi.evaluation.below_chance import explain, keys_below, mark
@@ -76,7 +77,7 @@ def knows(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> pd.Series:
 
 
 def judged(trained: Trained, rows: pd.DataFrame, **changes: Any) -> Metrics:
-    options: dict[str, Any] = {"resamples": 200, "seed": 0, "memory_gb": 1, "device": CPU} | changes
+    options: dict[str, Any] = {"bootstrap": Bootstrap(200), "memory_gb": 1, "device": CPU} | changes
     return evaluate(load_bundle(trained.model), FeatureStore(trained.features), rows, **options).metrics
 
 
@@ -108,7 +109,7 @@ def test_images_that_are_handled_so_that_the_verdict_turns(
 def test_a_fold_with_turned_labels(trained: Trained, tiny: Tiny, knows: pd.Series) -> None:
     oof = read_oof(trained.model)
     oof["score"] = knows[oof["image_id"]].to_numpy()
-    right = validation(oof, tiny.rows, resamples=200, seed=0)
+    right = validation(oof, tiny.rows, bootstrap=Bootstrap(200))
     assert right == {f"fold_{n}_val_auc{end}": 1.0 for n in range(3) for end in ("", "_low", "_high")}
     turned = oof.assign(label=oof["label"].where(oof["fold"] != 1, 1 - oof["label"]))
     metrics = judged(trained, tiny.rows, oof=turned)
@@ -116,7 +117,7 @@ def test_a_fold_with_turned_labels(trained: Trained, tiny: Tiny, knows: pd.Serie
 
 
 def test_the_validation_figures_are_the_bundle_s(trained: Trained, tiny: Tiny) -> None:
-    found = validation(read_oof(trained.model), tiny.rows, resamples=200, seed=0)
+    found = validation(read_oof(trained.model), tiny.rows, bootstrap=Bootstrap(200))
     due = {f"fold_{n}_val_auc": auc for n, auc in load_bundle(trained.model).facts["val_auc"].items()}
     assert {key: found[key] for key in due} == pytest.approx(due)
 
@@ -128,7 +129,7 @@ def test_other_data_with_turned_labels(
     monkeypatch.setattr(
         cross, "score_files", lambda bundle, images, **options: {0: knows[images["image_id"]].to_numpy()}
     )
-    options: dict[str, Any] = {"phash_bits": 0, "resamples": 200, "seed": 0, "max_pixels": 10**6}
+    options: dict[str, Any] = {"phash_bits": 0, "bootstrap": Bootstrap(200), "max_pixels": 10**6}
     known = load_bundle(trained.model)
     bundle = replace(known, seen=known.seen.head(0))
     right, wrong = (

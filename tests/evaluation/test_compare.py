@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.errors import InputError
 from ffdi.evaluation.compare import COLUMNS, NO_DIFFERENCE, compare, comparison_metrics, holm, read_scores
 from ffdi.files import write_json
@@ -46,7 +47,7 @@ def test_the_difference_and_p_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ffdi.evaluation.compare.resample", lambda *rest, **options: drawn)
     labels = np.array([1, 1, 0, 0])
     scores = {"a": np.array([0.9, 0.8, 0.2, 0.1]), "b": np.array([0.9, 0.1, 0.8, 0.0])}  # AUC 1 and 3/4
-    (row,) = compare(labels, np.arange(4), scores, resamples=20, seed=0).to_dict("records")
+    (row,) = compare(labels, np.arange(4), scores, bootstrap=Bootstrap(20)).to_dict("records")
     assert (row["a"], row["b"], row["difference"]) == ("a", "b", 0.25)
     assert (row["low"], row["high"]) == (-1, 0.5)  # -1 and 1, moved from their mean, .75, to .25, and no less than -1
     assert row["p"] == row["p_corrected"] == pytest.approx(0.751, abs=1e-3)
@@ -54,14 +55,14 @@ def test_the_difference_and_p_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_recipe_does_not_differ_from_itself() -> None:
     labels, groups, scores = scored(x=1.0)
-    (row,) = compare(labels, groups, scores | {"y": scores["x"]}, resamples=200, seed=0).to_dict("records")
+    (row,) = compare(labels, groups, scores | {"y": scores["x"]}, bootstrap=Bootstrap(200)).to_dict("records")
     assert [row[name] for name in COLUMNS] == ["x", "y", 0, 0, 0, 1, 1, NO_DIFFERENCE]
 
 
 def test_the_better_one_is_named_in_either_order() -> None:
     labels, groups, scores = scored(bad=0.2, good=2.0)
     one, other = (
-        compare(labels, groups, {name: scores[name] for name in names}, resamples=500, seed=0).iloc[0]
+        compare(labels, groups, {name: scores[name] for name in names}, bootstrap=Bootstrap(500)).iloc[0]
         for names in (("bad", "good"), ("good", "bad"))
     )
     assert one["verdict"] == other["verdict"] == "good is better"
@@ -73,18 +74,18 @@ def test_the_draws_are_paired() -> None:
     """Nearly the same scores: the interval of the difference is far narrower than those of the two alone."""
     labels, groups, scores = scored(x=1.0)
     near = scores["x"] + np.random.default_rng(1).normal(0, 0.02, len(labels))
-    table = compare(labels, groups, scores | {"near": near, "far": -near}, resamples=300, seed=0)
+    table = compare(labels, groups, scores | {"near": near, "far": -near}, bootstrap=Bootstrap(300))
     widths = (table["high"] - table["low"]).tolist()
     assert widths[0] < widths[1] / 10
 
 
 def test_what_is_shown_alone_is_no_longer_shown_among_many() -> None:
     labels, groups, scores = scored(a=0.3, b=0.8)
-    alone = compare(labels, groups, scores, resamples=2000, seed=0).iloc[0]
+    alone = compare(labels, groups, scores, bootstrap=Bootstrap(2000)).iloc[0]
     assert alone["verdict"] == "b is better" and 0.005 < alone["p_corrected"] == alone["p"] < 0.05
     # Six more that are alike: 28 pairs, of which this one is no more the sole question.
     _, _, more = scored(**{f"c{i}": 0.6 for i in range(6)})
-    among = compare(labels, groups, scores | more, resamples=2000, seed=0)
+    among = compare(labels, groups, scores | more, bootstrap=Bootstrap(2000))
     same = among[(among["a"] == "a") & (among["b"] == "b")].iloc[0]
     assert len(among) == 28 and same["p"] == pytest.approx(alone["p"], abs=0.02)
     assert same["verdict"] == NO_DIFFERENCE and same["p_corrected"] > 0.05
@@ -100,19 +101,19 @@ def test_few_groups_show_little() -> None:
         for own in (groups == "0", groups == "1")
     ]
     assert np.sign(by_group[0]) == np.sign(by_group[1]) != 0
-    assert compare(labels, groups, scores, resamples=500, seed=0)["verdict"].tolist() == [NO_DIFFERENCE]
+    assert compare(labels, groups, scores, bootstrap=Bootstrap(500))["verdict"].tolist() == [NO_DIFFERENCE]
 
 
 def test_groups_that_agree_to_the_last_bit_are_a_sign_test() -> None:
     """Five copies of one group: no draw differs, and five equal signs have p = 2 / 2^5."""
     labels, groups = np.tile([1, 1, 0, 0], 5), np.repeat(np.arange(5), 4)
     scores = {"a": np.tile([0.9, 0.8, 0.2, 0.1], 5), "b": np.tile([0.9, 0.1, 0.8, 0.0], 5)}
-    assert compare(labels, groups, scores, resamples=100, seed=0)["p"].tolist() == [2 / 2**5]
+    assert compare(labels, groups, scores, bootstrap=Bootstrap(100))["p"].tolist() == [2 / 2**5]
 
 
 def test_one_class_gives_nulls_with_reasons(tmp_path: Path) -> None:
     _, groups, scores = scored(a=0.0, b=1.0, c=1.0)
-    table = compare(np.ones(len(groups), int), groups, scores, resamples=100, seed=0)
+    table = compare(np.ones(len(groups), int), groups, scores, bootstrap=Bootstrap(100))
     assert table["difference"].isna().all() and (table["verdict"] == NO_DIFFERENCE).all()
     metrics = comparison_metrics(table)
     write_json(tmp_path / "summary.json", metrics)  # refuses NaN
@@ -122,7 +123,7 @@ def test_one_class_gives_nulls_with_reasons(tmp_path: Path) -> None:
 
 def test_one_group_shows_no_difference(tmp_path: Path) -> None:
     labels, groups, scores = scored(bad=0.0, good=3.0)
-    table = compare(labels, np.full(len(groups), "g"), scores, resamples=100, seed=0)
+    table = compare(labels, np.full(len(groups), "g"), scores, bootstrap=Bootstrap(100))
     assert table["verdict"].tolist() == [NO_DIFFERENCE] and table["difference"].item() < -0.3
     write_json(tmp_path / "summary.json", comparison_metrics(table))
 

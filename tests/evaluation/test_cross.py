@@ -19,6 +19,7 @@ from conftest import Tiny, Trained, picture, tiny_backbone
 from PIL import Image
 from ruamel.yaml import YAML
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.commands.main import main
 from ffdi.errors import FfdiError, InputError
 from ffdi.evaluation.cross import cross_evaluate, score_files, seen_before, whole_groups
@@ -75,7 +76,7 @@ def images_of(away: Path) -> pd.DataFrame:
 
 
 def crossed(trained: Trained, away: Path, images: pd.DataFrame, **changes: Any) -> tuple[Metrics, pd.DataFrame]:
-    options: dict[str, Any] = {"phash_bits": 2, "resamples": 200, "seed": 0, "max_pixels": 10**6} | changes
+    options: dict[str, Any] = {"phash_bits": 2, "bootstrap": Bootstrap(200), "max_pixels": 10**6} | changes
     bundle = options.pop("bundle", None) or load_bundle(trained.model)
     found = cross_evaluate(bundle, images, root=away, tested_on="away", device=CPU, **options)
     assert len(found.scores) == found.metrics["n_test"]

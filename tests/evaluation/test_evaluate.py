@@ -16,6 +16,7 @@ from conftest import Tiny, Trained
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.errors import FfdiError, InputError, ShardError
 from ffdi.evaluation.attributes import COLUMNS as ATTRIBUTES
 from ffdi.evaluation.evaluate import Evaluation, evaluate, state_hash
@@ -69,8 +70,7 @@ def judged(trained: Trained, rows: pd.DataFrame, bundle: Bundle | None = None) -
         bundle or load_bundle(trained.model),
         FeatureStore(trained.features),
         rows,
-        resamples=200,
-        seed=0,
+        bootstrap=Bootstrap(200),
         memory_gb=1,
         device=torch.device("cpu"),
     )
@@ -138,7 +138,7 @@ def test_attributes_are_judged(trained: Trained, tiny: Tiny) -> None:
 
 def test_the_seconds_are_told_and_are_no_metrics(trained: Trained, tiny: Tiny) -> None:
     bundle, times = load_bundle(trained.model), dict[str, float]()
-    options: dict[str, Any] = {"resamples": 200, "seed": 0, "memory_gb": 1, "device": torch.device("cpu")}
+    options: dict[str, Any] = {"bootstrap": Bootstrap(200), "memory_gb": 1, "device": torch.device("cpu")}
     metrics = evaluate(bundle, FeatureStore(trained.features), tiny.rows, timed=times, **options).metrics
     assert set(times) == {"tails", "images"} and times["tails"] > 0 and times["images"] == metrics["n_test"]
     assert not set(times) & set(metrics)
@@ -271,7 +271,7 @@ def any_test_set(draw: st.DrawFn) -> tuple[Any, Any, Any, float]:
 @given(any_test_set())
 def test_no_nan_or_infinity_ever_comes_out(test_set: tuple[Any, Any, Any, float]) -> None:
     labels, scores, groups, threshold = test_set
-    metrics = evaluate_scores(labels, scores, groups, threshold=threshold, resamples=20, seed=0)
+    metrics = evaluate_scores(labels, scores, groups, threshold=threshold, bootstrap=Bootstrap(20))
     json.dumps(metrics, allow_nan=False)
     for key, value in metrics.items():
         assert (value is None) == (f"{key}_reason" in metrics), key

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from conftest import Tiny, Trained, tiny_backbone, tiny_training
 from fake_cuda import FakeCuda, faking
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.commands.main import main
 from ffdi.errors import ShardError
 from ffdi.evaluation.cross import score_files
@@ -72,7 +73,7 @@ def swept(
 ) -> Evaluation:
     test = tiny.rows[tiny.rows["role"] == "test"]
     levels = perturbed_features(bundle, store.spec, test, ["jpeg-30"], root=tiny.root, out=out, **LIMITS, **options)
-    settings: dict[str, Any] = {"resamples": 100, "seed": 0, "memory_gb": 1}
+    settings: dict[str, Any] = {"bootstrap": Bootstrap(100), "memory_gb": 1}
     return evaluate(bundle, store, tiny.rows, device=device, perturbed=levels, **settings)
 
 
@@ -147,7 +148,7 @@ def test_the_whole_ladder_on_cuda(tiny: Tiny, weights: Path) -> None:
             training=tiny_training(epochs=1, lr=1e-4),
             folds=2,
             seeds=1,
-            resamples=100,
+            bootstrap=Bootstrap(100),
             max_pixels=10**6,
             device=device,
         )

@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import Tiny, Trained, tiny_backbone, tiny_training
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.evaluation import ladder as ladder_module
 from ffdi.evaluation.ladder import RUNGS, _first_half, climb
 from ffdi.features.extract import load_extractor
@@ -57,7 +58,7 @@ def climbed(
         training=replace(TRAINING, epochs=epochs),
         folds=2,
         seeds=seeds,
-        resamples=100,
+        bootstrap=Bootstrap(100),
         max_pixels=10**6,
         device=CPU,
         say=say,

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from conftest import Tiny, Trained, make_tiny
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.errors import InputError
 from ffdi.evaluation.attributes import COLUMNS
 from ffdi.evaluation.compare import compare, read_scores
@@ -55,14 +56,14 @@ def write_results(
         by_fold = {f: np.clip(0.4 + 0.2 * labels + rng.normal(0, 0.2, len(labels)), 0, 1) for f in (0, 1)}
         facts = dict(bundle.facts)
         facts["provenance"] = facts["provenance"] | {"pretrained": pretrained, "weights": "file:w.safetensors"}
-        judged = judge(replace(bundle, facts=facts), test, by_fold, resamples=200, seed=0)
+        judged = judge(replace(bundle, facts=facts), test, by_fold, bootstrap=Bootstrap(200))
         columns = ["level", "kind", "strength", "auc", "auc_low", "auc_high", "accuracy"]
         plots = {**judged.plots, "robustness": pd.DataFrame(sweep if number == 0 else [], columns=columns)}
         Evaluation(judged.metrics, plots).write_plots(metrics / "plots" / name / "test")
         write_json(metrics / "details" / f"{name}.json", judged.metrics | cost(bundle, spec))
         history = pd.DataFrame({"fold": [0, 0, 1, 1], "epoch": [0, 1, 0, 1], "val_auc": [0.6, 0.7, 0.55, 0.65]})
         write_table(metrics / "plots" / name / "train" / "history.csv", history)
-    pairs = compare(*read_scores(metrics / "plots", list(recipes), tiny.folds), resamples=200, seed=0)
+    pairs = compare(*read_scores(metrics / "plots", list(recipes), tiny.folds), bootstrap=Bootstrap(200))
     write_table(folder / "data" / "comparisons.csv", pairs)
     audit: dict[str, Any] = {"leaks": leaks, "images": 48, "fakes": 24, "groups": 12} | dict.fromkeys(CHECKS, 0)
     audit[CHECKS[0]] = leaks

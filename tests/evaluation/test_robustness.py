@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from conftest import Tiny, Trained, picture
 from PIL import Image, ImageFilter
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.errors import ParamsError, ShardError
 from ffdi.evaluation import robustness
 from ffdi.evaluation.evaluate import Evaluation, evaluate
@@ -213,8 +214,7 @@ def judged(sweep: Sweep, trained: Trained, levels: Sequence[str], rows: pd.DataF
         sweep.bundle,
         FeatureStore(trained.features),
         sweep.tiny.rows if rows is None else rows,
-        resamples=200,
-        seed=0,
+        bootstrap=Bootstrap(200),
         memory_gb=1,
         device=torch.device("cpu"),
         perturbed=sweep.run(levels),

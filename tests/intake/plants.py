@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.random import Generator
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from ffdi.bootstrap import auc_interval
+from ffdi.bootstrap import Bootstrap, auc_interval
 from ffdi.features.backbone import Backbone
 from ffdi.intake.audit import CHECKS, Finding, find_leaks
 from ffdi.intake.decoding.images import ImageSource, open_image, perceptual_hash, read_bytes, to_array
@@ -87,10 +87,10 @@ class DataSet:
         label, group = self.rows["label"].to_numpy(), self.rows["group"].to_numpy(str)
         scores = cross_validated_scores(fact_features(self.rows, self.inputs.facts)[family], label, group)
         assert scores is not None
-        return auc_interval(label, scores, group, resamples=200, seed=0)[0] > WARN_ABOVE
+        return auc_interval(label, scores, group, bootstrap=Bootstrap(200))[0] > WARN_ABOVE
 
     def inverted(self) -> str:
-        return inverted_labels(self.rows, self.inputs, resamples=200, seed=0, embeddings=self.embeddings)
+        return inverted_labels(self.rows, self.inputs, bootstrap=Bootstrap(200), embeddings=self.embeddings)
 
     def with_images(self, added: list[Added]) -> DataSet:
         """A copy with more images."""

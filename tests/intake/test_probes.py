@@ -12,6 +12,7 @@ import pytest
 from conftest import picture
 from PIL import Image
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
 from ffdi.errors import InputError
 from ffdi.intake import probes
@@ -36,7 +37,7 @@ from ffdi.intake.tables import sides
 def probe(rows: pd.DataFrame, seen: Path | ProbeInputs, **changes: Any) -> dict[str, Any]:
     """The probes of files on disk, or of what was inputs."""
     inputs = read_probe_inputs(rows, ImageSource(seen, 10**6)) if isinstance(seen, Path) else seen
-    settings: dict[str, Any] = {"resamples": 100, "seed": 0}
+    settings: dict[str, Any] = {"bootstrap": Bootstrap(100)}
     return probe_shortcuts(rows, inputs, **(settings | changes))
 
 
@@ -275,8 +276,8 @@ def test_of_very_many_images_the_first_are_probed(monkeypatch: pytest.MonkeyPatc
     turned = np.where(np.arange(60) < 20, rows["label"], 1 - rows["label"])
     by_label = rows["label"].to_numpy()[:, None] + rng.normal(0, 0.01, (60, 2))
     rows["label"] = turned
-    says = inverted_labels(rows, whole, resamples=100, seed=0, embeddings=by_label)
-    assert says == inverted_labels(rows[:30], first, resamples=100, seed=0, embeddings=by_label[:30]) != ""
+    says = inverted_labels(rows, whole, bootstrap=Bootstrap(100), embeddings=by_label)
+    assert says == inverted_labels(rows[:30], first, bootstrap=Bootstrap(100), embeddings=by_label[:30]) != ""
 
 
 def figures(**values: tuple[float, float, float]) -> dict[str, Any]:
@@ -372,7 +373,7 @@ def two_splits(strength: float, turned: bool, *, seed: int = 0, count: int = 160
 
 
 def inverted(rows: pd.DataFrame, inputs: ProbeInputs, **changes: Any) -> str:
-    settings: dict[str, Any] = {"resamples": 200, "seed": 0}
+    settings: dict[str, Any] = {"bootstrap": Bootstrap(200)}
     return inverted_labels(rows, inputs, **(settings | changes))
 
 
@@ -403,7 +404,7 @@ def on_sides(rows: pd.DataFrame, turned: str = "") -> pd.DataFrame:
 
 
 def turned_sides(rows: pd.DataFrame, inputs: ProbeInputs) -> list[str]:
-    return inverted_sides(rows, inputs, resamples=200, seed=0)
+    return inverted_sides(rows, inputs, bootstrap=Bootstrap(200))
 
 
 @pytest.mark.parametrize("seed", range(2))
