@@ -22,8 +22,8 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
 
     from ffdi.bootstrap import Bootstrap
     from ffdi.evaluation.below_chance import explain
-    from ffdi.evaluation.cross import cross_evaluate, cross_metrics
     from ffdi.evaluation.headline import of_pairs, one_line, write_metrics
+    from ffdi.evaluation.other_data import evaluate_on_other_data, other_data_metrics
     from ffdi.features.devices import device_line, set_up_torch
     from ffdi.files import replacing_folder, write_json
     from ffdi.intake.decoding.images import ImageSource
@@ -45,7 +45,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
             for line in ingested.class_lines():
                 reporter.say(line)
             for recipe in data.recipes:
-                away = cross_evaluate(
+                away = evaluate_on_other_data(
                     load_bundle(models / recipe),
                     ingested.intake.images,
                     root=root,
@@ -65,7 +65,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
                     say(f"cross {recipe}: WARNING: {line}")
                 left_out = f"{len(away.seen)} known from the training and left out"
                 say(f"cross {recipe} on {name}: {one_line(away.metrics)}; {left_out}")
-    write_metrics(cross_metrics(found), out, details, headline=of_pairs)
+    write_metrics(other_data_metrics(found), out, details, headline=of_pairs)
 
 
 if __name__ == "__main__":

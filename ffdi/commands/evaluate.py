@@ -45,9 +45,9 @@ def evaluate(
     """
 
     from ffdi.evaluation.below_chance import explain
-    from ffdi.evaluation.cross import cross_evaluate
     from ffdi.evaluation.evaluate import test_rows
     from ffdi.evaluation.headline import one_line
+    from ffdi.evaluation.other_data import evaluate_on_other_data
     from ffdi.features.devices import set_up_torch
     from ffdi.files import replacing, write_json
     from ffdi.intake.tables import join, read_folds, read_images
@@ -61,7 +61,7 @@ def evaluate(
     bundle, name = load_bundle(model), name or root.resolve().name
     out = out or Path("metrics/cross") / f"{model.resolve().name}-on-{name}.json"
     with replacing(out) as temporary:  # opened first: who may not write there learns it before all is scored
-        away = cross_evaluate(
+        away = evaluate_on_other_data(
             bundle,
             images,
             root=root,

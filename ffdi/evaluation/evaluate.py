@@ -81,11 +81,11 @@ def evaluate(
     judged = judge(bundle, test, by_fold, bootstrap=bootstrap)
     options: dict[str, Any] = {"threshold": bundle.threshold, "bootstrap": bootstrap}
     rows_of = [[level, *parse_level(level)[:2], *_figures(test, scores, **options)] for level, scores in levels]
-    sweep = pd.DataFrame(rows_of, columns=["level", "kind", "strength", *_FIGURES])
+    sweep = pd.DataFrame(rows_of, columns=["level", "kind", "strength", *AUC_COLUMNS])
     figures = {
         f"robustness_{row['level'].replace('-', '_').replace('.', '_')}_{figure}": row[figure]
         for row in sweep.to_dict("records")
-        for figure in _FIGURES
+        for figure in AUC_COLUMNS
     }
     if oof is not None:
         figures |= validation(oof, rows, bootstrap=bootstrap)
@@ -125,9 +125,9 @@ def judge(bundle: Bundle, test: pd.DataFrame, by_fold: Mapping[int, Scores], *, 
     options: dict[str, Any] = {"threshold": bundle.threshold, "bootstrap": bootstrap}
     metrics = evaluate_scores(labels, scores, groups, **options)
     rows = [[fold, *_figures(test, own, **options)] for fold, own in by_fold.items()]
-    alone = pd.DataFrame(rows, columns=["fold", *_FIGURES])
+    alone = pd.DataFrame(rows, columns=["fold", *AUC_COLUMNS])
     for row in alone.to_dict("records"):
-        metrics |= {f"fold_{row['fold']}_{name}": row[name] for name in _FIGURES}
+        metrics |= {f"fold_{row['fold']}_{name}": row[name] for name in AUC_COLUMNS}
     folds = list(bundle.facts["val_auc"].values())
     metrics |= {"val_auc_mean": float(np.mean(folds)), "val_auc_std": None}
     if len(folds) > 1:
@@ -152,11 +152,11 @@ def judge(bundle: Bundle, test: pd.DataFrame, by_fold: Mapping[int, Scores], *, 
     return Evaluation(explain_nulls(metrics, "one class, or one group, in the test set"), plots)
 
 
-_FIGURES = ["auc", "auc_low", "auc_high", "accuracy"]
+AUC_COLUMNS = ["auc", "auc_low", "auc_high", "accuracy"]
 
 
 def _figures(test: pd.DataFrame, scores: Scores, *, threshold: float, bootstrap: Bootstrap) -> list[float]:
-    """_FIGURES of one set of scores: NaN where undefined; the threshold is the frozen one."""
+    """AUC_COLUMNS of one set of scores: NaN where undefined; the threshold is the frozen one."""
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
     low, high = auc_interval(labels, scores, groups, bootstrap=bootstrap)
     return [auc(labels, scores), low, high, float(((scores >= threshold) == labels).mean())]

@@ -45,7 +45,7 @@ RUNGS = (
 
 
 @dataclass(frozen=True)
-class Figures:
+class RungResult:
     """One rung, one seed: reported (AUC, accuracy), and the true scores of every test image."""
 
     reported_auc: float
@@ -54,7 +54,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Extracted:
+class RungTables:
     """The tables one way of extracting gives: train images with all views, test images with view 0."""
 
     train: FeatureTable
@@ -134,22 +134,22 @@ def _begin(say: Callable[[str], None], seed: int, rung: int) -> None:
 
 
 def _rungs(
-    honest: Extracted,
-    careless: Extracted,
+    honest: RungTables,
+    careless: RungTables,
     folds: Sequence[int],
     groups: npt.NDArray[np.str_],
     fresh_tail: FreshTail,
     training: Training,
     device: torch.device,
     begin: Callable[[int], None],
-) -> list[Figures]:
+) -> list[RungResult]:
     begin(0)
     clean = cross_validate(fresh_tail, honest.train, folds, training, run_folds=None, device=device)
     begin(1)
     parted, parted_folds = _views_as_images(honest.train, len(set(folds)), training.seed)
     leaking = cross_validate(fresh_tail, parted, parted_folds, training, run_folds=None, device=device)
 
-    def carried(rung: int, features: Extracted, *, evaluate_in_train_mode: bool) -> list[_Moment]:
+    def carried(rung: int, features: RungTables, *, evaluate_in_train_mode: bool) -> list[_Moment]:
         begin(rung)
         table, places = _views_as_images(features.train, len(set(folds)), training.seed)
         tail = fresh_tail(fold_seed(training.seed, 0))
@@ -170,12 +170,12 @@ def _rungs(
 
 def _averaged(
     fits: dict[int, Fit],
-    features: Extracted,
+    features: RungTables,
     folds: Sequence[int],
     table: FeatureTable,
     fresh_tail: FreshTail,
     device: torch.device,
-) -> Figures:
+) -> RungResult:
     """Reported: mean validation figures of the folds' best epochs. True: the folds' mean score."""
     place, labels = np.array(folds), table.labels.numpy()
     test_scores = []
@@ -183,7 +183,7 @@ def _averaged(
         tail = fresh_tail(0)
         tail.load_state_dict(fitted.state)
         test_scores.append(sigmoid(predict_logits(tail.to(device), features.test, 64, device)))
-    return Figures(
+    return RungResult(
         float(np.mean([auc(labels[place == f], fitted.logits) for f, fitted in fits.items()])),
         float(np.mean([((fitted.logits >= 0) == labels[place == f]).mean() for f, fitted in fits.items()])),
         np.mean(test_scores, axis=0),
@@ -239,14 +239,14 @@ def _logits_in_train_mode(tail: nn.Module, table: FeatureTable, batch_size: int,
     return (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
 
 
-def _last_fold(moments: list[_Moment]) -> Figures:
+def _last_fold(moments: list[_Moment]) -> RungResult:
     """Reported: the best epoch of the last fold, as the notebooks print it. True: that model."""
     last = [m for m in moments if m.fold == moments[-1].fold]
     best = max(last, key=lambda m: m.auc)
-    return Figures(best.auc, best.accuracy, best.test_scores)
+    return RungResult(best.auc, best.accuracy, best.test_scores)
 
 
-def _chosen_on_test(moments: list[_Moment], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_]) -> Figures:
+def _chosen_on_test(moments: list[_Moment], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_]) -> RungResult:
     """Mistake: the epoch of the best test figure wins, and that figure is reported.
 
     The true figure needs images the choice has not seen: the epoch is chosen on one half of the test groups and
@@ -260,7 +260,7 @@ def _chosen_on_test(moments: list[_Moment], labels: npt.NDArray[np.int64], group
         scores[scored_on] = best.test_scores[scored_on]
         reported.append(auc(labels[chosen_on], best.test_scores[chosen_on]))
         accuracy.append(((best.test_scores[chosen_on] >= 0.5) == labels[chosen_on]).mean())
-    return Figures(float(np.mean(reported)), float(np.mean(accuracy)), scores)
+    return RungResult(float(np.mean(reported)), float(np.mean(accuracy)), scores)
 
 
 def _first_half(groups: npt.NDArray[np.str_], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -288,7 +288,7 @@ def _extract(
     say: Callable[[str], None],
     *,
     careless_on: torch.device | None = None,
-) -> Extracted:
+) -> RungTables:
     plan = plan_rows(list(rows["image_id"]), list(rows["role"]), prefix.backbone.view_count)
     files = image_files(rows)
     if careless_on:
@@ -301,7 +301,7 @@ def _extract(
         images = rows[rows["role"] == role]
         return FeatureTable.of_rows(features, plan, list(images["image_id"]), list(images["label"]))
 
-    return Extracted(table("train"), table("test"))
+    return RungTables(table("train"), table("test"))
 
 
 def _in_train_mode(

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from ffdi.errors import FfdiError
-from ffdi.evaluation import figures
+from ffdi.evaluation import charts
 from ffdi.evaluation.compare import NO_DIFFERENCE
 from ffdi.evaluation.explain import grad_cam
 from ffdi.evaluation.results import Results, caveats, verdict
@@ -64,30 +64,30 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": _figure, "signed": _signed, "count": _count, "bytes": human_bytes}
-    counts, colours = _counts(rows), figures.recipe_colours(results)
+    counts, colours = _counts(rows), charts.recipe_colours(results)
     swept = [name for name, _ in results.ranked if not results.table(name, "robustness").empty]
     return environment.get_template("report.html").render(
         verdict=verdict(results),
         caveats=caveats(results),
         results=results,
         best=results.ranked[0][0],
-        palette=figures.PALETTE,
-        colours={name: figures.variable(colour) for name, colour in colours.items()},
+        palette=charts.PALETTE,
+        colours={name: charts.variable(colour) for name, colour in colours.items()},
         pairs=results.pairs.to_dict("records"),
         no_difference=NO_DIFFERENCE,
         confusions={name: results.confusion(name) for name in results.recipes},
         attributes={name: _records(results.table(name, "attributes")) for name in results.recipes},
         robustness={
-            name: (figures.robustness(results, name), _records(results.table(name, "robustness"))) for name in swept
+            name: (charts.robustness(results, name), _records(results.table(name, "robustness"))) for name in swept
         },
         cross=_cross(results),
-        roc=figures.roc(results),
-        pr=figures.precision_recall(results),
-        reliability=figures.reliability(results),
-        training=figures.training(results),
-        folds_alone=figures.folds_alone(results),
-        pareto=figures.pareto(results),
-        ladder=figures.ladder(results.ladder),
+        roc=charts.roc(results),
+        pr=charts.precision_recall(results),
+        reliability=charts.reliability(results),
+        training=charts.training(results),
+        folds_alone=charts.folds_alone(results),
+        pareto=charts.pareto(results),
+        ladder=charts.ladder(results.ladder),
         rungs=range(sum(key.endswith("_name") for key in results.ladder)),
         checks=CHECKS,
         facts=FACTS,
@@ -97,7 +97,7 @@ def render_page(
         warn_above=WARN_ABOVE,
         findings=_findings(findings),
         counts=counts,
-        balance=figures.balance(counts),
+        balance=charts.balance(counts),
         wrong=_pictures(wrongest(results, rows), root, max_pixels, heat or {}),
         no_heat=no_heat,
         params_text=params_text,

@@ -12,8 +12,8 @@ import torch
 from conftest import Tiny, Trained
 
 from ffdi.bootstrap import Bootstrap
-from ffdi.evaluation import cross
 from ffdi.evaluation import evaluate as module
+from ffdi.evaluation import other_data
 from ffdi.evaluation.below_chance import explain, keys_below, mark
 from ffdi.evaluation.evaluate import evaluate, validation
 from ffdi.features.store import FeatureStore
@@ -127,14 +127,14 @@ def test_other_data_with_turned_labels(
 ) -> None:
     test = tiny.rows[tiny.rows["role"] == "test"]
     monkeypatch.setattr(
-        cross, "score_files", lambda bundle, images, **options: {0: knows[images["image_id"]].to_numpy()}
+        other_data, "score_files", lambda bundle, images, **options: {0: knows[images["image_id"]].to_numpy()}
     )
     options: dict[str, Any] = {"phash_bits": 0, "bootstrap": Bootstrap(200), "max_pixels": 10**6}
     known = load_bundle(trained.model)
     bundle = replace(known, seen=known.seen.head(0))
     right, wrong = (
-        cross.cross_evaluate(bundle, rows, root=tiny.root, tested_on="wild", device=CPU, **options).metrics
+        other_data.evaluate_on_other_data(bundle, rows, root=tiny.root, tested_on="wild", device=CPU, **options).metrics
         for rows in (test, test.assign(label=1 - test["label"]))
     )
     assert explain(right) == [] and "on wild" in explain(wrong)[0]
-    assert cross.cross_metrics([right, wrong])["below_chance"] == 1
+    assert other_data.other_data_metrics([right, wrong])["below_chance"] == 1

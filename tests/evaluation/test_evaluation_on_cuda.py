@@ -17,10 +17,10 @@ from fake_cuda import FakeCuda, faking
 from ffdi.bootstrap import Bootstrap
 from ffdi.commands.main import main
 from ffdi.errors import ShardError
-from ffdi.evaluation.cross import score_files
 from ffdi.evaluation.evaluate import Evaluation, evaluate, state_hash
 from ffdi.evaluation.explain import grad_cam
 from ffdi.evaluation.ladder import climb
+from ffdi.evaluation.other_data import score_files
 from ffdi.evaluation.robustness import perturbed_features
 from ffdi.features import runtimes
 from ffdi.features.extract import extract, load_extractor

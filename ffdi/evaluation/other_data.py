@@ -28,7 +28,7 @@ from ffdi.tails.checkpoint import Scores
 
 
 @dataclass(frozen=True)
-class Away:
+class OtherDataEvaluation:
     """A bundle on another data set: its figures, a row of scores for each image, and the rows that were left out."""
 
     metrics: Metrics
@@ -36,7 +36,7 @@ class Away:
     seen: pd.DataFrame
 
 
-def cross_evaluate(
+def evaluate_on_other_data(
     bundle: Bundle,
     images: pd.DataFrame,
     *,
@@ -48,7 +48,7 @@ def cross_evaluate(
     device: torch.device,
     progress: Callable[[Iterator[Features], int], Iterable[Features]] = lambda blocks, total: blocks,
     say: Callable[[str], None] = lambda line: None,
-) -> Away:
+) -> OtherDataEvaluation:
     """Judge `bundle` on `images` (images.csv, or joined with folds.csv) with its frozen threshold and temperature.
 
     The metrics are those of the home test set, with `recipe`, `tested_on` and `n_seen`. Left out are images that the
@@ -65,11 +65,11 @@ def cross_evaluate(
     recipe = str(bundle.facts["recipe"]["name"])
     about: Metrics = {"recipe": recipe, "tested_on": tested_on, "n_seen": int(seen.sum())}
     about["model_sha256"] = str(bundle.facts["facts_sha256"])
-    return Away(below_chance.mark(about | judged.metrics), judged.plots["scores"], images[seen])
+    return OtherDataEvaluation(below_chance.mark(about | judged.metrics), judged.plots["scores"], images[seen])
 
 
-def cross_metrics(found: Sequence[Metrics]) -> Metrics:
-    """metrics/details/cross.json: of each of cross_evaluate's `RECIPE_on_DATA_*`, what says what it is worth there."""
+def other_data_metrics(found: Sequence[Metrics]) -> Metrics:
+    """metrics/details/cross.json: of each of evaluate_on_other_data's `RECIPE_on_DATA_*`, what says what it is worth there."""
     out: Metrics = {"evaluations": len(found)}
     out["below_chance"] = sum("auc" in below_chance.keys_below(m) for m in found)
     for m in found:

@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ffdi.bootstrap import Bootstrap
 from ffdi.commands.main import main
 from ffdi.errors import FfdiError, InputError
-from ffdi.evaluation.cross import cross_evaluate, score_files, seen_before, whole_groups
+from ffdi.evaluation.other_data import evaluate_on_other_data, score_files, seen_before, whole_groups
 from ffdi.features.extract import load_extractor
 from ffdi.features.weights import load_network
 from ffdi.files import write_json
@@ -78,7 +78,7 @@ def images_of(away: Path) -> pd.DataFrame:
 def crossed(trained: Trained, away: Path, images: pd.DataFrame, **changes: Any) -> tuple[Metrics, pd.DataFrame]:
     options: dict[str, Any] = {"phash_bits": 2, "bootstrap": Bootstrap(200), "max_pixels": 10**6} | changes
     bundle = options.pop("bundle", None) or load_bundle(trained.model)
-    found = cross_evaluate(bundle, images, root=away, tested_on="away", device=CPU, **options)
+    found = evaluate_on_other_data(bundle, images, root=away, tested_on="away", device=CPU, **options)
     assert len(found.scores) == found.metrics["n_test"]
     return found.metrics, found.seen
 
