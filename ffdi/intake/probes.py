@@ -20,7 +20,7 @@ import pandas as pd
 from ffdi.bootstrap import Bootstrap, auc_interval
 from ffdi.console import Console
 from ffdi.intake.decoding.images import ImageSource, open_header, read_image, to_array
-from ffdi.intake.folds import drawn_order
+from ffdi.intake.groups import drawn_order
 from ffdi.intake.near_duplicates.variants import sketch
 from ffdi.intake.tables import sides
 from ffdi.metrics import Metrics, auc, explain_nulls

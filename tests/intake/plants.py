@@ -19,7 +19,6 @@ from ffdi.bootstrap import Bootstrap, auc_interval
 from ffdi.features.backbone import Backbone
 from ffdi.intake.audit import CHECKS, Finding, find_leaks
 from ffdi.intake.decoding.images import ImageSource, open_image, perceptual_hash, read_bytes, to_array
-from ffdi.intake.folds import assign_folds
 from ffdi.intake.ingest import ingest
 from ffdi.intake.listing.layouts import Layout, read_layout
 from ffdi.intake.near_duplicates.copies import find_copies, read_sketches
@@ -34,6 +33,8 @@ from ffdi.intake.probes import (
     inverted_labels,
     read_probe_inputs,
 )
+from ffdi.intake.settings import SplitSettings
+from ffdi.intake.splitting.folds import assign_folds
 from ffdi.intake.tables import join, sides
 
 Picture = Image.Image
@@ -67,8 +68,7 @@ class DataSet:
         sketches = read_sketches(source, list(images["path"]))
         copies = find_copies(sketches, lambda one, other: one != other).pairs
         pairs = np.concatenate([perceptual_pairs(list(images["phash"]), 6), copies])
-        drawn: dict[str, Any] = {"method": "stratified", "test_size": 0.2, "folds": 5, "stratify_by": None}
-        folds = assign_folds(images, pairs, **drawn, use_given=True, seed=0)
+        folds = assign_folds(images, pairs, SplitSettings())
         rows = join(images, folds.assign(fold=folds["fold"].replace("", "-1").astype(int)))
         backbone = Backbone(**LITE0)
         weights = folder / "efficientnet_lite0.safetensors"

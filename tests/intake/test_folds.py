@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffdi.errors import InputError
-from ffdi.intake import folds as module
-from ffdi.intake.folds import assign_folds, balance_table, deal_groups, describe_clusters, drawn_order
+from ffdi.intake.groups import drawn_order
+from ffdi.intake.settings import SplitSettings
+from ffdi.intake.splitting import draw
+from ffdi.intake.splitting.draw import deal_groups
+from ffdi.intake.splitting.folds import assign_folds, balance_table, describe_clusters
 from ffdi.intake.tables import FOLD_COLUMNS
 
 pytestmark = pytest.mark.filterwarnings("ignore:The least populated class")
@@ -31,15 +34,8 @@ def table(labels: list[int], groups: list[str], given_split: list[str] | None = 
 
 
 def assign(images: pd.DataFrame, pairs: Any = NO_PAIRS, **changes: Any) -> pd.DataFrame:
-    settings_: dict[str, Any] = {
-        "method": "stratified",
-        "test_size": 0.25,
-        "folds": 2,
-        "stratify_by": None,
-        "use_given": True,
-        "seed": 0,
-    }
-    return assign_folds(images, np.asarray(pairs, np.int64).reshape(-1, 2), **(settings_ | changes))
+    settings_ = SplitSettings(**({"test_size": 0.25, "folds": 2} | changes))
+    return assign_folds(images, np.asarray(pairs, np.int64).reshape(-1, 2), settings_)
 
 
 def place(out: pd.DataFrame) -> pd.Series:
@@ -367,9 +363,9 @@ def test_the_seed_alone_decides_how_groups_are_dealt() -> None:
 def test_above_many_rows_groups_are_dealt(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = balanced(60)
     few = assign(listed, folds=3)
-    monkeypatch.setattr(module, "MANY", 120)
+    monkeypatch.setattr(draw, "MANY", 120)
     assert few.equals(assign(listed, folds=3))  # 120 rows are not more
-    monkeypatch.setattr(module, "MANY", 60)
+    monkeypatch.setattr(draw, "MANY", 60)
     monkeypatch.setitem(sys.modules, "sklearn.model_selection", None)  # to import it is an error now
     many = assign(listed, folds=3)
     assert not few.equals(many)

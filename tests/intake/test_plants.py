@@ -30,8 +30,9 @@ from ffdi.demo.dataset import write_demo
 from ffdi.errors import InputError
 from ffdi.intake.audit import SOURCE_OVERLAP, find_leaks
 from ffdi.intake.decoding.images import ImageSource, read_bytes
-from ffdi.intake.folds import assign_folds
 from ffdi.intake.ingest import ingest
+from ffdi.intake.settings import SplitSettings
+from ffdi.intake.splitting.folds import assign_folds
 from ffdi.intake.tables import sides
 
 SEEDS = range(10)
@@ -128,9 +129,8 @@ def test_what_split_and_ingest_refuse(data: DataSet, seed: int) -> None:
     one, other = draw.choice(len(rows), 2, replace=False)
     rows.loc[[one, other], "group"] = "anna"
     rows.loc[[one, other], "given_split"] = ["train", "test"]
-    drawn = {"method": "stratified", "test_size": 0.2, "folds": 5, "stratify_by": None, "use_given": True, "seed": 0}
     with pytest.raises(InputError, match="'anna' stands in two given splits"):
-        assign_folds(rows, np.empty((0, 2), np.int64), **drawn)  # type: ignore[arg-type]
+        assign_folds(rows, np.empty((0, 2), np.int64), SplitSettings())
 
     twice = data.rows.loc[[one, one], ["path", "label"]].assign(group="", given_split="")
     merged = ingest(twice.reset_index(drop=True), ImageSource(data.root, 10**8))

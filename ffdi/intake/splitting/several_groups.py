@@ -1,13 +1,14 @@
-"""Images of several groups chain them into wholes: how large those become, and how to draw sides without the chains.
+"""Images of several groups connect them: how large those components become, and how to draw sides without such chains.
 
-Everywhere here `cells` are (N,) of images.csv's column `group`, `group` (N,) the final groups of the same rows, and a
-side is the number of a fold, TEST, or DROPPED.
+Messages call a component a whole. Everywhere here `cells` are (N,) of images.csv's column `group`, `group` (N,) the
+final groups of the same rows, and a side is the number of a fold, TEST, or DROPPED.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -23,8 +24,8 @@ _EXAMPLES = 3
 _Vote = TypeVar("_Vote", str, int)
 
 
-def describe_wholes(cells: Sequence[str], group: Names) -> str:
-    """How large the largest whole is that images of several groups hold together; "" where no image has several."""
+def describe_components(cells: Sequence[str], group: Names) -> str:
+    """How large the largest component is that images of several groups connect; "" where no image has several."""
     many = several(cells)
     if not many.any():
         return ""
@@ -38,7 +39,7 @@ def describe_wholes(cells: Sequence[str], group: Names) -> str:
 
 
 def explain_chain(cells: Sequence[str], paths: Sequence[str], group: Names) -> str:
-    """Why no test set and no folds can be drawn where images of several groups chain most into one, and what can be done.
+    """Why nothing can be drawn where images of several groups connect most images, and what can be done about it.
 
     "" where no image has several groups.
     """
@@ -55,12 +56,10 @@ def explain_chain(cells: Sequence[str], paths: Sequence[str], group: Names) -> s
 
 
 def _largest(cells: Sequence[str], group: Names, many: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """Groups and images of the largest whole that has an image of several groups."""
+    """(groups, images) of the largest component that has an image of several groups."""
     sizes = pd.Series(group[np.isin(group, group[many])]).value_counts()
-    whole = sizes.index[0]
-    return len({name for row in np.flatnonzero(group == whole).tolist() for name in split_names(cells[row])}), int(
-        sizes.iloc[0]
-    )
+    rows = np.flatnonzero(group == sizes.index[0]).tolist()
+    return len({name for row in rows for name in split_names(cells[row])}), int(sizes.iloc[0])
 
 
 def _chain(cells: Sequence[str], paths: Sequence[str], many: npt.NDArray[np.bool_]) -> list[tuple[str, str, str]]:
@@ -80,11 +79,12 @@ def _chain(cells: Sequence[str], paths: Sequence[str], many: npt.NDArray[np.bool
 
 
 def links_without_chains(cells: Sequence[str], cluster: Sequence[str], given: Names, most: float) -> list[str]:
-    """(N,) the groups that each image joins in the draw, "" for none: that of images of one group, and of no other.
+    """(N,) the groups that each image joins in the draw, "" for none.
 
-    But images of several groups join theirs where no whole of more than `most` images comes of it, and none of two given
-    splits; those that many images share first. And where no drawn image is near an image of several groups or names any
-    of them, it brings the first: else nothing would draw it. Of such images in two given splits the fewer bring none.
+    An image of one group joins that group. An image of several groups joins them where the component would hold at most
+    `most` images and no two given splits; combinations that many images share come first. Where no drawn image is a
+    near-duplicate of an image of several groups or names any of them, that image joins the first of them, or nothing
+    would draw it. If such images of one group are of two given splits, those of the rarer split join none.
     """
     many, links = several(cells), single_names(cells)
     joining = _joining([(cell, str(split)) for cell, split in zip(cells, given, strict=True)], most)
@@ -109,74 +109,99 @@ def links_without_chains(cells: Sequence[str], cluster: Sequence[str], given: Na
 def _joining(rows: Sequence[tuple[str, str]], most: float) -> set[tuple[str, str]]:
     """Which (cell of several groups, given split) may join its groups, taken greedily, the commonest first."""
     count = Counter(rows)
-    whole: dict[str, str] = {}  # a name -> another of its whole, up to the one that stands for it
+    parent: dict[str, str] = {}  # union-find: a name -> another of its component, up to the root
     size: Counter[str] = Counter()
     splits: dict[str, set[str]] = {}
 
-    def top(name: str) -> str:
-        while whole.setdefault(name, name) != name:
-            name = whole[name]
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            name = parent[name]
         return name
 
     out = set()
     singles_first = sorted(count.items(), key=lambda item: (len(split_names(item[0][0])) > 1, -item[1], item))
     for (cell, split), images in singles_first:
         names = split_names(cell)
-        tops = sorted({top(name) for name in names})
-        total = sum(size[t] for t in tops) + images
-        held = set[str]().union({split} - {""}, *(splits.get(t, set()) for t in tops))
+        roots = sorted({root(name) for name in names})
+        total = sum(size[r] for r in roots) + images
+        held = set[str]().union({split} - {""}, *(splits.get(r, set()) for r in roots))
         if len(names) > 1 and (total > most or len(held) > 1):
             continue
-        for t in tops:
-            whole[t] = tops[0]
-            size[tops[0]], splits[tops[0]] = total, held
+        for r in roots:
+            parent[r] = roots[0]
+            size[roots[0]], splits[roots[0]] = total, held
         if len(names) > 1:
             out.add((cell, split))
     return out
 
 
-def place_by_groups(
-    cells: Sequence[str], links: Sequence[str], cluster: Sequence[str], given: Names, group: Names, side: Sides
-) -> tuple[Names, Sides]:
-    """(final group, side) of all images, of which those that `links` and near-duplicates reach have been drawn.
+@dataclass(frozen=True)
+class GroupedImages:
+    """What holds N images together.
 
-    The others have any `side` < DROPPED. An image of several groups stands where all of them stand, near-duplicates and
-    its given split too, else it is DROPPED. A group that no drawn image names stands where the most of its images can.
-    The final group of an image that was not drawn is that of the first of its groups.
+    `cells` are the column group of images.csv, `links` the groups that each image joins in the draw, `cluster` its
+    near-duplicates, and `given` its given split or "".
+    """
+
+    cells: Sequence[str]
+    links: Sequence[str]
+    cluster: Sequence[str]
+    given: Names
+
+
+def place_by_groups(images: GroupedImages, group: Names, side: Sides) -> tuple[Names, Sides]:
+    """(final group, side) of all images after the draw, which reached those with `links` and their near-duplicates.
+
+    The others have any `side` < DROPPED. An image of several groups stands where all of its groups stand, its
+    near-duplicates and its given split too; otherwise it is DROPPED. A group without a drawn image stands where most of
+    its images can. The final group of an image that was not drawn is that of the first of its groups.
     """
     group, side = group.copy(), side.copy()
-    at, names = memberships(links)
-    named = dict(zip(names, at.tolist(), strict=True))
-    stands = {name: int(side[row]) for name, row in named.items()}
-    rows: list[int] = np.flatnonzero(several(cells)).tolist()
-    sides = {row: {stands[n] for n in split_names(cells[row]) if n in stands} for row in rows}
+    at, names = memberships(images.links)
+    row_of = dict(zip(names, at.tolist(), strict=True))  # a drawn image of each group
+    rows: list[int] = np.flatnonzero(several(images.cells)).tolist()
+    possible = _possible_sides(images, rows, {name: int(side[row]) for name, row in row_of.items()}, side)
     for row in rows:
-        if side[row] >= DROPPED:
-            sides[row].add(int(side[row]))
-
-    def fits(row: int) -> bool:
-        return len(sides[row]) == 1 and given[row] in ("", "test" if sides[row] == {TEST} else "train")
-
-    votes: dict[str, Counter[int]] = {}
-    for row in rows:
-        for name in split_names(cells[row]):
-            if name not in stands:
-                votes.setdefault(name, Counter()).update(sides[row] if fits(row) else [])
-    for row in rows:
-        sides[row] |= {_winner(votes[n]) for n in split_names(cells[row]) if votes.get(n)}
         drawn = side[row] >= DROPPED
-        side[row] = min(sides[row]) if fits(row) else DROPPED
+        side[row] = min(possible[row]) if _agrees(possible[row], images.given[row]) else DROPPED
         if not drawn and side[row] != DROPPED:
-            group[row] = group[named[next(n for n in split_names(cells[row]) if n in named)]]
+            group[row] = group[row_of[next(n for n in split_names(images.cells[row]) if n in row_of)]]
     near: dict[str, list[int]] = {}
     for row in (row for row in rows if side[row] != DROPPED):
-        near.setdefault(cluster[row], []).append(row)
-    for together in near.values():  # none that was drawn is parted here: their sides are their cluster's
+        near.setdefault(images.cluster[row], []).append(row)
+    for together in near.values():  # this parts no drawn images: their side is that of their cluster
         if len(set(side[together])) > 1:
             side[together] = DROPPED
         else:
             group[together] = min(group[together])
     return group, side
+
+
+def _possible_sides(
+    images: GroupedImages, rows: Sequence[int], stands: Mapping[str, int], side: Sides
+) -> dict[int, set[int]]:
+    """For each of `rows` the sides on which its groups stand; more than one where they do not agree.
+
+    `stands` has the side of each group that was drawn. A group that was not stands where most of its images can.
+    """
+    possible = {row: {stands[n] for n in split_names(images.cells[row]) if n in stands} for row in rows}
+    for row in rows:
+        if side[row] >= DROPPED:
+            possible[row].add(int(side[row]))
+    votes: dict[str, Counter[int]] = {}
+    for row in rows:
+        for name in split_names(images.cells[row]):
+            if name not in stands:
+                agrees = _agrees(possible[row], images.given[row])
+                votes.setdefault(name, Counter()).update(possible[row] if agrees else [])
+    for row in rows:
+        possible[row] |= {_winner(votes[n]) for n in split_names(images.cells[row]) if votes.get(n)}
+    return possible
+
+
+def _agrees(possible: set[int], given: str) -> bool:
+    """Whether there is one side to stand on, and the given split allows it."""
+    return len(possible) == 1 and given in ("", "test" if possible == {TEST} else "train")
 
 
 def describe_dropped(images: pd.DataFrame, folds: pd.DataFrame) -> str:
@@ -191,5 +216,5 @@ def describe_dropped(images: pd.DataFrame, folds: pd.DataFrame) -> str:
 
 
 def _winner(votes: Counter[_Vote]) -> _Vote:
-    """The commonest, of several the smallest."""
+    """The commonest vote; of several, the smallest."""
     return min(votes, key=lambda vote: (-votes[vote], vote))

@@ -11,8 +11,13 @@ from test_folds import assign, place, table
 
 from ffdi.errors import InputError
 from ffdi.intake.groups import memberships, several
+from ffdi.intake.splitting.several_groups import (
+    describe_components,
+    describe_dropped,
+    explain_chain,
+    links_without_chains,
+)
 from ffdi.intake.tables import join, read_folds, sides, write_table
-from ffdi.intake.wholes import describe_dropped, describe_wholes, explain_chain, links_without_chains
 
 pytestmark = pytest.mark.filterwarnings("ignore:The least populated class")
 
@@ -45,7 +50,7 @@ def test_a_forgery_stays_with_both_its_sources(method: str) -> None:
     out = assign(listed, method=method)
     assert parted(listed, out) == [] and set(out["role"]) == {"train", "test"}
     assert (out["group"] == [f"{int(g[:3]) // 2 * 2:03d}" for g in listed["group"]]).all()  # named by the smaller
-    assert describe_wholes(list(listed["group"]), out["group"].to_numpy(str)) == (
+    assert describe_components(list(listed["group"]), out["group"].to_numpy(str)) == (
         "80 images are of several groups, which join 40 groups into 20 wholes; the largest has 2 groups and 8 images, "
         "5.0% of all"
     )
@@ -53,7 +58,7 @@ def test_a_forgery_stays_with_both_its_sources(method: str) -> None:
 
 def test_without_an_image_of_several_groups_nothing_is_said() -> None:
     cells = ["a", "b", ""]
-    assert describe_wholes(cells, np.array(cells)) == explain_chain(cells, cells, np.array(cells)) == ""
+    assert describe_components(cells, np.array(cells)) == explain_chain(cells, cells, np.array(cells)) == ""
 
 
 def test_a_chain_of_all_is_explained_and_a_way_out_is_offered() -> None:

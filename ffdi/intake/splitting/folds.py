@@ -1,0 +1,162 @@
+"""Groups -> a test set and folds that share no group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ffdi.errors import InputError
+from ffdi.intake.groups import memberships, several
+from ffdi.intake.near_duplicates.clusters import Pairs, component_names, join_groups
+from ffdi.intake.settings import SplitSettings
+from ffdi.intake.splitting.draw import DrawnRows, draw_sides
+from ffdi.intake.splitting.several_groups import (
+    DROPPED,
+    TEST,
+    GroupedImages,
+    Names,
+    Sides,
+    explain_chain,
+    links_without_chains,
+    place_by_groups,
+)
+from ffdi.intake.tables import FOLD_COLUMNS, sides
+
+CLASSES = ("real", "fake")  # by label
+
+
+def assign_folds(images: pd.DataFrame, pairs: Pairs, settings: SplitSettings) -> pd.DataFrame:
+    """folds.csv for `images` (images.csv): the test set first, then k folds of the rest, both by final group.
+
+    `pairs` (M, 2) are near-duplicates by row number; groups that they link become one. `settings.method`: `stratified`
+    balances the classes (and the attribute `stratify_by`); `hash` places each of the intake's groups, and each image
+    without a group, by its name alone, so that images added later never move it. Groups that join are test when any of
+    them is, so that what was test stays test. Where a test set is given, a row of no given split goes where its group
+    is.
+
+    `settings.two_sources` says what images of several groups do. `join`: they join their groups. `drop`: they join them
+    only where the component has at most half a fold's images, and with the method hash nowhere; the other such images
+    are left out of the draw and placed after it, with the role dropped where their groups stand on two sides.
+
+    Raises InputError when a group stands in two given splits, when there are fewer groups than folds, when a fold would
+    lack a class, when nothing or everything would be test, when images of several groups chain so many into one that
+    the other folds would be left less than half of their share, or when there is none to `drop`.
+    """
+    given = images["given_split"].to_numpy() if settings.use_given else np.full(len(images), "")
+    cells, cluster = list(images["group"]), component_names(pairs, list(images["image_id"]))
+    grouped = GroupedImages(cells, _links(cells, cluster, given, settings), cluster, given)
+    _refuse_parted(images, grouped)
+    joined = join_groups(grouped.links, cluster)
+    group = np.array([g or c for g, c in zip(joined, cluster, strict=True)])
+    side = np.full(len(images), DROPPED - 1)
+    strata = _strata(images, settings.stratify_by)
+    try:
+        drawn = np.isin(group, group[~several(cells) | (np.array(grouped.links) != "")])
+        rows = DrawnRows(images["image_id"].to_numpy(str), np.array(grouped.links, object), group, given, strata)
+        side[drawn] = draw_sides(rows.where(drawn), settings)
+        if settings.two_sources == "drop":
+            group, side = place_by_groups(grouped, group, side)
+        else:
+            _refuse_lopsided(grouped.links, group[side >= 0], settings.folds)
+        _refuse_one_class(images["label"].to_numpy(), side, settings.folds)
+    except InputError as error:
+        reason = _about_several_groups(images, group, side, settings)
+        raise InputError(f"{error}; {reason}" if reason else str(error)) from None
+    return _folds_table(images, group, cluster, side)
+
+
+def _links(cells: list[str], cluster: list[str], given: Names, settings: SplitSettings) -> list[str]:
+    """The groups that each image joins in the draw."""
+    if settings.two_sources != "drop":
+        return cells
+    if not several(cells).any():
+        raise InputError("split.two_sources: drop has no effect: no image is of several groups")
+    most = 0.0 if settings.method == "hash" else (1 - settings.test_size) / settings.folds / 2 * len(cells)
+    return links_without_chains(cells, cluster, given, most)
+
+
+def _about_several_groups(images: pd.DataFrame, group: Names, side: Sides, settings: SplitSettings) -> str:
+    """What images of several groups may have to do with a draw that failed."""
+    cells = list(images["group"])
+    if settings.two_sources == "drop":
+        return f"{(side == DROPPED).sum()} of {several(cells).sum()} images of several groups are dropped"
+    return explain_chain(cells, list(images["path"]), group)
+
+
+def _folds_table(images: pd.DataFrame, group: Names, cluster: list[str], side: Sides) -> pd.DataFrame:
+    role = np.select([side == TEST, side == DROPPED], ["test", "dropped"], "train")
+    columns = (images["image_id"], group, cluster, role, ["" if f < 0 else str(f) for f in side])
+    table: pd.DataFrame = pd.DataFrame(dict(zip(FOLD_COLUMNS, columns, strict=True)))
+    return table
+
+
+def _strata(images: pd.DataFrame, stratify_by: str | None) -> Names:
+    label = images["label"].astype(str)
+    if stratify_by is None:
+        return label.to_numpy(str)
+    column = f"attr_{stratify_by.removeprefix('attr_')}"
+    if column not in images:
+        known = ", ".join(c.removeprefix("attr_") for c in images.columns if c.startswith("attr_")) or "none"
+        raise InputError(f"split.stratify_by: {stratify_by!r} is no attribute of images.csv; it has {known}")
+    return (label + "|" + images[column].astype(str)).to_numpy(str)
+
+
+def _refuse_parted(images: pd.DataFrame, grouped: GroupedImages) -> None:
+    cells, given = grouped.links, grouped.given
+    row, names = memberships(cells)
+    rows = pd.DataFrame({"group": names, "path": images["path"].to_numpy()[row], "given": given[row]})
+    rows = rows.assign(many=several(cells)[row])[given[row] != ""]
+    sides = rows.groupby("group")["given"].nunique()
+    if len(parted := sides[sides > 1]):
+        pair = rows[rows["group"] == parted.index[0]].drop_duplicates("given")
+        places = " and ".join(f"{p} ({s})" for p, s in zip(pair["path"], pair["given"], strict=True))
+        offer = (
+            f"; {len(parted)} such groups in all; split.two_sources: drop drops images whose groups stand on two sides"
+        )
+        raise InputError(
+            f"group {parted.index[0]!r} stands in two given splits: {places}{offer if rows['many'].any() else ''}"
+        )
+
+
+def _refuse_lopsided(cells: Sequence[str], group: Names, folds: int) -> None:
+    """`group` is that of the images in folds. Nothing is refused without images of several groups: one person may be large."""
+    share = np.unique(group, return_counts=True)[1].max(initial=0) / max(len(group), 1)
+    if several(cells).any() and share > (folds + 1) / (2 * folds):
+        raise InputError(
+            f"one group would hold {share:.1%} of the images in {folds} folds, and leave the others too few"
+        )
+
+
+def _refuse_one_class(label: npt.NDArray[np.int64], fold: npt.NDArray[np.int64], folds: int) -> None:
+    for number in range(folds):
+        reals, fakes = (int(((fold == number) & (label == c)).sum()) for c in (0, 1))
+        if not reals or not fakes:
+            raise InputError(
+                f"fold {number} would have {reals} real and {fakes} fake images: lower split.folds (is {folds}), "
+                "or change split.seed or the groups"
+            )
+
+
+def balance_table(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
+    """`place,class,images` for the plot of class balance: a row for each side and each class."""
+    place, label = sides(folds), images["label"].to_numpy()
+    rows = [
+        (p, name, int(((place == p) & (label == c)).sum())) for p in np.unique(place) for c, name in enumerate(CLASSES)
+    ]
+    table: pd.DataFrame = pd.DataFrame(rows, columns=["place", "class", "images"])
+    return table
+
+
+def describe_clusters(images: pd.DataFrame, folds: pd.DataFrame, most: int = 20) -> list[str]:
+    """Lines: how many images are in clusters of two or more, then one for each of the largest `most` clusters."""
+    sizes = folds["cluster"].value_counts(sort=False)
+    sizes = sizes[sizes > 1].sort_values(ascending=False, kind="stable")
+    inside = images["path"].groupby(folds["cluster"].to_numpy())
+    lines = [f"{int(sizes.sum())} images are in {len(sizes)} clusters of near-duplicates (folds.csv: cluster)"]
+    for cluster in sizes.index[:most]:
+        paths = inside.get_group(cluster)
+        lines.append("  " + ", ".join(paths.head(6)) + (f" and {len(paths) - 6} more" if len(paths) > 6 else ""))
+    return lines + ([f"  and {len(sizes) - most} more clusters"] if len(sizes) > most else [])
