@@ -29,7 +29,7 @@ def explain(metrics: Metrics) -> list[str]:
     if "auc" in found:
         where = f"on {metrics['tested_on']}" if "tested_on" in metrics else "on the test set"
         out.append(
-            f"{_said(metrics, 'auc')} {where}: {TURNED}, so its labels are most likely turned round (1 = real?): "
+            f"{auc_and_interval(metrics, 'auc')} {where}: {TURNED}, so its labels are most likely turned round (1 = real?): "
             "set data.classes to what they mean, such as {'0': 1, '1': 0}"
         )
     if folds:
@@ -60,9 +60,10 @@ def keys_below(metrics: Metrics) -> list[str]:
 
 
 def _named(metrics: Metrics, keys: list[str], most: int = 3) -> str:
-    told = "; ".join(f"{key.removesuffix('_auc')}: {_said(metrics, key)}" for key in keys[:most])
+    told = "; ".join(f"{key.removesuffix('_auc')}: {auc_and_interval(metrics, key)}" for key in keys[:most])
     return told + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 
-def _said(metrics: Metrics, key: str) -> str:
+def auc_and_interval(metrics: Metrics, key: str) -> str:
+    """The AUC of a key and its interval, such as `AUC 0.912 [0.874, 0.943]`."""
     return f"AUC {metrics[key]:.3f} [{metrics[f'{key}_low']:.3f}, {metrics[f'{key}_high']:.3f}]"
