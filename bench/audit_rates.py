@@ -25,8 +25,10 @@ from plants import COPIES, LITE0, MAX_PIXELS, DataSet, by_class, jpeg, plant_cop
 
 from ffdi.demo.dataset import write_demo
 from ffdi.features.backbone import Backbone
-from ffdi.features.extract import embed, load_extractor
+from ffdi.features.compute import embed
+from ffdi.features.extractor import load_extractor
 from ffdi.intake.audit import find_leaks
+from ffdi.intake.decoding.images import ImageSource
 
 DOCS = Path(__file__).parents[1] / "docs" / "audit.md"
 SEEDS = 10
@@ -54,7 +56,7 @@ def planted_rates(data: DataSet, weights: Path, victims: int) -> tuple[Rates, in
                 added.append(plant_copy(data, int(row), changed, str(number), draw))
             table = pd.DataFrame({"image_id": ids, "path": [f"{n}.jpg" for n in range(len(trials))]})
             assert data.embeddings is not None
-            near = embed(table.drop_duplicates("image_id"), root=Path(folder), prefix=prefix, max_pixels=MAX_PIXELS)
+            near = embed(table.drop_duplicates("image_id"), prefix, ImageSource(Path(folder), MAX_PIXELS))
             near = near[table["image_id"].factorize()[0]]
         grown = data.with_images(added)
         found = find_leaks(

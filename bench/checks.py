@@ -27,17 +27,19 @@ import torch
 from PIL import Image
 
 from ffdi.bootstrap import Bootstrap
+from ffdi.console import Console
 from ffdi.evaluation.evaluate import evaluate, test_rows
 from ffdi.evaluation.robustness import perturbed_features
 from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoder
 from ffdi.features.devices import set_up_device
-from ffdi.features.extract import ExtractionSummary, Extractor, extract, load_extractor
+from ffdi.features.extract import ExtractionSummary, extract_features
+from ffdi.features.extractor import Extractor, load_extractor
 from ffdi.features.runtimes import InBatches, Runtime
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import resolve_policy
 from ffdi.features.weights import fetch_weights, load_network
-from ffdi.intake.decoding.images import UnreadableImage, read_bytes
+from ffdi.intake.decoding.images import ImageSource, UnreadableImage, read_bytes
 from ffdi.intake.tables import read_table, write_table
 from ffdi.metrics import Metrics
 from ffdi.params import read_params
@@ -141,9 +143,8 @@ class Lab:
     def extract(self, name: str, out: Path, say: Say = quiet, **changes: Any) -> ExtractionSummary:
         """Stage extract's work on all images."""
         rows = self.rows()
-        options: dict[str, Any] = {"shard_rows": 4096, "workers": None, "max_pixels": MAX_PIXELS, "say": say}
-        prefix = self.prefix(name, **changes)
-        return extract(rows, list(rows["role"]), root=self.root, prefix=prefix, out=out, **options)
+        source = ImageSource(self.root, MAX_PIXELS)
+        return extract_features(rows, self.prefix(name, **changes), out, source=source, console=Console(say))
 
     def features(self, name: str, **changes: Any) -> Path:
         """Features of all images, extracted once."""

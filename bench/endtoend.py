@@ -25,9 +25,11 @@ from extraction import machine, write_page
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ffdi.features.extract import extract, load_extractor
+from ffdi.features.extract import extract_features
+from ffdi.features.extractor import load_extractor
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import fetch_weights, load_network
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.tables import read_images
 from ffdi.memory import keep_freed_memory
 from ffdi.parallel import cpu_count
@@ -57,17 +59,8 @@ class Speed:
 
     def prepare(self, root: Path) -> None:
         fetch_weights(self.backbone.network, "random", self.weights, base=Path())
-        extract(
-            self.images,
-            ["train"] * len(self.images),
-            root=root,
-            prefix=load_extractor(self.backbone, self.weights),
-            out=self.shards,
-            shard_rows=4096,
-            workers=None,
-            max_pixels=10**8,
-            say=lambda line: None,
-        )
+        extractor = load_extractor(self.backbone, self.weights)
+        extract_features(self.images.assign(role="train"), extractor, self.shards, source=ImageSource(root, 10**8))
         for path, label in zip(self.images["path"], self.images["label"], strict=True):
             file = self.folder / "images" / ("fake" if label else "real") / path.replace("/", "_")
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,11 +29,14 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from ffdi.features.decoders import Decoder
-from ffdi.features.extract import Extractor, extract, image_files, load_extractor, plan_rows, view_images
-from ffdi.features.shards import COMPRESSIONS, Shard, read_index, write_shard
+from ffdi.features.extract import ExtractionSummary, extract_features, plan_rows
+from ffdi.features.extractor import Extractor, load_extractor
+from ffdi.features.image_views import ViewReader, locate_images
+from ffdi.features.shard_index import read_index
+from ffdi.features.shards import COMPRESSIONS, Shard, write_shard
 from ffdi.features.store import FeatureStore
 from ffdi.files import human_bytes
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_images, write_table
 from ffdi.parallel import cpu_count, ordered_map
 from ffdi.params import read_params
@@ -53,7 +55,7 @@ class Speed:
 
     def __init__(self, images: pd.DataFrame, root: Path, prefix: Extractor) -> None:
         self.images, self.root, self.prefix = images, root, prefix
-        self.files = image_files(images)
+        self.files = locate_images(images, ImageSource(root, MAX_PIXELS))
         self.runtime = prefix.open()  # the graph is exported once: start-up
         self.module = prefix.module
         rows = plan_rows(list(images["image_id"]), ["train"] * len(images), prefix.backbone.view_count)
@@ -87,7 +89,7 @@ class Speed:
         some = self.rows[:: max(1, len(self.rows) // 150)]
         started = time.perf_counter()
         for image_id, view in some:
-            with Image.open(self.root / self.files[image_id][0]) as image:
+            with Image.open(self.root / self.files.files[image_id].path) as image:
                 pixels = see(image.convert("RGB"))
             torch.save(network(pixels.unsqueeze(0)).flatten(), out / f"{image_id}_{view}.flatten")
         return len(some) / (time.perf_counter() - started)
@@ -109,32 +111,15 @@ class Speed:
 
     def decode_alone(self, out: Path) -> float:
         """Reading, decoding, resizing and rendering the views, on every core."""
-
-        b = self.prefix.backbone
-        decoder = Decoder(b, max_pixels=MAX_PIXELS, heard=True)
-
-        def one(rows: list[tuple[str, int]]) -> int:
-            return len(view_images(rows, self.files, root=self.root, backbone=b, decoder=decoder))
-
+        read = ViewReader(self.files, self.prefix.backbone)
         started = time.perf_counter()
-        views = sum(ordered_map(one, self.blocks, cpu_count()))
+        views = sum(ordered_map(lambda rows: len(read(rows)), self.blocks, cpu_count()))
         return views / (time.perf_counter() - started)
 
 
-def run_extract(images: pd.DataFrame, root: Path, prefix: Extractor, out: Path, **options: Any) -> Any:
+def run_extract(images: pd.DataFrame, root: Path, prefix: Extractor, out: Path) -> ExtractionSummary:
     """All images as train images, in this process."""
-    return extract(
-        images,
-        ["train"] * len(images),
-        root=root,
-        prefix=prefix,
-        out=out,
-        shard_rows=4096,
-        workers=None,
-        max_pixels=MAX_PIXELS,
-        say=lambda line: None,
-        **options,
-    )
+    return extract_features(images.assign(role="train"), prefix, out, source=ImageSource(root, MAX_PIXELS))
 
 
 def speed_table(params_file: Path, images_file: Path, weights: Path, runs: int) -> Iterator[str]:
@@ -213,6 +198,7 @@ class Synthetic:
         command = [sys.executable, str(STAGE), "--params", str(self.folder / "params.yaml")]
         command += ["--backbone", "mobilenet_v2", "--weights", str(self.weights), "--out", str(out / "data/features/x")]
         command += ["--images", str(out / "images.csv"), "--folds", str(out / "folds.csv")]
+        command += ["--timings", str(out / "data/timings")]
         started = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", WATCH, *command], check=True, capture_output=True, text=True)
         wall = time.perf_counter() - started

@@ -197,23 +197,24 @@ def speed_of_extraction(bench: Bench) -> Rows:
     """Views a second beside what decoding alone, and the prefix alone, could do; memory, threads; extracted twice."""
     from checks import MAX_PIXELS, differing_files
 
-    from ffdi.features.decoders import Decoder
-    from ffdi.features.extract import image_files, plan_rows, view_images
+    from ffdi.features.extract import plan_rows
+    from ffdi.features.image_views import ViewReader, locate_images
+    from ffdi.intake.decoding.images import ImageSource
     from ffdi.parallel import cpu_count, ordered_map
 
     lab = bench.lab
     table = lab.rows()
-    files = image_files(table)
+    files = locate_images(table, ImageSource(lab.root, MAX_PIXELS))
     for name, share in zip(bench.networks[:2], (1, 1) if bench.quick else (1, 2), strict=True):
         small = table.head(len(table) // share)
         prefix = lab.prefix(name)
-        decoder = Decoder(prefix.backbone, max_pixels=MAX_PIXELS, heard=True)
+        read = ViewReader(files, prefix.backbone)
         rows = plan_rows(list(small["image_id"]), list(small["role"]), prefix.backbone.view_count)
         blocks = [rows[at : at + 32] for at in range(0, len(rows), 32)]
         started = time.perf_counter()
 
-        def views(block: Sequence[Any], backbone: Any = prefix.backbone, decoder: Any = decoder) -> int:
-            return len(view_images(block, files, root=lab.root, backbone=backbone, decoder=decoder))
+        def views(block: Sequence[Any], read: ViewReader = read) -> int:
+            return len(read(block))
 
         decode = sum(ordered_map(views, blocks, cpu_count())) / (time.perf_counter() - started)
         yield Row(f"{name}: decode and views alone", f"{decode:.0f} views/s")

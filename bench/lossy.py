@@ -19,12 +19,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ffdi.features import extract as extraction
+from ffdi.features import image_views
+from ffdi.features.compute import compute_rows
 from ffdi.features.decoders import Decoder
-from ffdi.features.extract import Extractor, compute_rows, image_files, load_extractor, plan_rows, view_images
+from ffdi.features.extract import plan_rows
+from ffdi.features.extractor import Extractor, load_extractor
 from ffdi.features.feature_spec import Features, Row
+from ffdi.features.image_views import ViewReader, locate_images
 from ffdi.features.quantised import as_stored
 from ffdi.features.weights import load_network
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.tables import join, read_folds, read_images
 from ffdi.metrics import auc
 from ffdi.parallel import cpu_count
@@ -72,33 +76,29 @@ def main() -> None:
     backbone, root = params.backbone(recipe.backbone), params.root()
     rows = join(read_images(chosen.images), read_folds(chosen.folds))
     plan = plan_rows(list(rows["image_id"]), list(rows["role"]), backbone.view_count)
-    files = image_files(rows)
-    limits = {"root": root, "max_pixels": params.data.max_pixels}
-    decoder = Decoder(backbone, max_pixels=params.data.max_pixels, heard=True)
+    files = locate_images(rows, ImageSource(root, params.data.max_pixels))
+    read = ViewReader(files, backbone)
 
     def prefix() -> Extractor:
         return load_extractor(backbone, chosen.weights)
 
-    def pixels(some: list[Row]) -> np.ndarray:
-        return view_images(some, files, root=root, backbone=backbone, decoder=decoder)
-
     def stored() -> Features:
-        return np.concatenate(list(compute_rows(plan, files, prefix=prefix(), workers=None, **limits)))
+        return np.concatenate(list(compute_rows(plan, prefix(), files)))
 
     def other_decoder() -> Features:
-        extraction.Decoder = lambda b, **options: Decoder(  # type: ignore
+        image_views.Decoder = lambda b, **options: Decoder(  # type: ignore
             replace(b, decoder="nvjpeg"), **options, device="cpu"
         )
         try:
             return stored()
         finally:
-            extraction.Decoder = Decoder  # type: ignore[misc]
+            image_views.Decoder = Decoder  # type: ignore[misc]
 
     plain = stored()
     variants: dict[str, Callable[[], Features]] = {
         "as extracted": lambda: plain,
-        "prefix in float16": lambda: in_precision(prefix(), torch.float16, pixels, plan),
-        "prefix in bfloat16": lambda: in_precision(prefix(), torch.bfloat16, pixels, plan),
+        "prefix in float16": lambda: in_precision(prefix(), torch.float16, read, plan),
+        "prefix in bfloat16": lambda: in_precision(prefix(), torch.bfloat16, read, plan),
         "stored as int8": lambda: as_stored(plain, "int8"),
         "torchvision's decoder": other_decoder,
     }

@@ -31,7 +31,15 @@ def _unseen(items: Iterable[Item], total: int, *, unit: str = "images", phase: s
 
 @dataclass(frozen=True)
 class Console:
-    """Where a long piece of work says what it does. By default it is silent: `Console()`."""
+    """Where a long piece of work says what it does. By default it is silent: `Console()`.
+
+    Warnings go where all lines go, or to `alert`.
+    """
 
     say: Say = _silent
     progress: Progress = _unseen
+    alert: Say | None = None
+
+    def warn(self, line: str) -> None:
+        """Say what the user should know even where the other lines are not shown."""
+        (self.alert or self.say)(line)

@@ -71,3 +71,11 @@ def ordered_map(
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def bounded_map(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None, item_bytes: int, spare: int = 0
+) -> Iterator[Result]:
+    """ordered_map with as many items ahead as tasks_ahead allows for `item_bytes` each; all processors by default."""
+    workers = workers or worker_count()
+    return ordered_map(function, items, workers, tasks_ahead(workers, item_bytes, spare))

@@ -1,5 +1,6 @@
 """Prove that nothing leaks, or fail; measure the data's own shortcuts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -59,18 +60,13 @@ def main(
     inputs = read_probe_inputs(rows, ImageSource(root, pixels), console("audit"))
     embeddings = None
     if audit.use_embedding:
-        from ffdi.features.extract import embed, load_extractor
+        from ffdi.features.compute import embed
+        from ffdi.features.extractor import load_extractor
 
         name = params.split.embedding
-        prefix = load_extractor(params.backbone(name), weights or params.weights_file(name))
-        embeddings = embed(
-            rows,
-            root=root,
-            prefix=prefix,
-            max_pixels=pixels,
-            progress=console("audit embeddings").progress,
-            say=lambda line: say(f"audit: {line}"),
-        )
+        extractor = load_extractor(params.backbone(name), weights or params.weights_file(name))
+        shown = replace(console("audit"), progress=console("audit embeddings").progress)
+        embeddings = embed(rows, extractor, ImageSource(root, pixels), shown)
     drawn = {"bootstrap": Bootstrap(params.evaluate.bootstrap, params.seed), "embeddings": embeddings}
     turned = inverted_labels(rows, inputs, **drawn)
     findings = find_leaks(

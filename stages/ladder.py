@@ -46,7 +46,7 @@ def main(
     from ffdi.evaluation.headline import of_ladder, write_metrics
     from ffdi.evaluation.ladder import RUNGS, climb
     from ffdi.features.devices import device_line, repeating, set_up_torch
-    from ffdi.features.extract import load_extractor
+    from ffdi.features.extractor import load_extractor
     from ffdi.features.weights import load_network
     from ffdi.intake.tables import join, read_folds, read_images, write_table
     from ffdi.tails.heads import TailFactory

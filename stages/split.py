@@ -24,18 +24,12 @@ def main(
     source = ImageSource(params.root(root), params.data.max_pixels)
 
     def embed(rows: Any) -> Any:
-        from ffdi.features.extract import embed, load_extractor
+        from ffdi.features import compute
+        from ffdi.features.extractor import load_extractor
 
         name = settings.embedding
         extractor = load_extractor(params.backbone(name), weights or params.weights_file(name))
-        return embed(
-            rows,
-            root=source.root,
-            prefix=extractor,
-            max_pixels=source.max_pixels,
-            progress=stage.progress,
-            say=stage.say,
-        )
+        return compute.embed(rows, extractor, source, stage)
 
     split = split_images(read_images(images_file), source, settings, embed, stage)
     write_table(out, split.folds)

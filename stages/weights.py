@@ -2,17 +2,13 @@
 
 from pathlib import Path
 
-import click
-
 from ffdi.params import main_checkout, read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import say
+from ffdi.stagekit.options import PARAMS, name, path
 
 
-@stage_command()
-@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
-@click.option("--backbone", "name", required=True)
-@click.option("--out", type=click.Path(path_type=Path))
+@stage_command(PARAMS, name("--backbone"), path("--out"))
 def main(params_file: Path, name: str, out: Path | None) -> None:
     """Bring a backbone's weights into one verified file."""
     backbone = read_params(params_file).backbone(name)

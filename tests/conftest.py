@@ -211,9 +211,12 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     """Extracted, cross-validated (3 folds, 8 epochs) and bundled, all through the library."""
     import torch
 
-    from ffdi.features.extract import extract, load_extractor
+    from ffdi.features.extract import extract_features
+    from ffdi.features.extractor import load_extractor
+    from ffdi.features.settings import ExtractSettings
     from ffdi.features.store import FeatureStore
     from ffdi.features.weights import load_network
+    from ffdi.intake.decoding.images import ImageSource
     from ffdi.tails.batches import load_table
     from ffdi.tails.bundle import out_of_fold, save_bundle
     from ffdi.tails.heads import HeadSpec, TailFactory
@@ -221,16 +224,12 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
 
     folder = tmp_path_factory.mktemp("trained")
     spec = tiny_backbone()
-    extract(
+    extract_features(
         tiny.rows,
-        list(tiny.rows["role"]),
-        root=tiny.root,
-        prefix=load_extractor(spec, weights),
-        out=folder / "features",
-        shard_rows=32,
-        workers=2,
-        max_pixels=10**6,
-        say=lambda line: None,
+        load_extractor(spec, weights),
+        folder / "features",
+        source=ImageSource(tiny.root, 10**6),
+        settings=ExtractSettings(workers=2, shard_rows=32),
     )
     store = FeatureStore(folder / "features")
     rows = tiny.rows[tiny.rows["role"] == "train"].set_index("image_id")

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ffdi.features.engines.local import run_tasks
 from ffdi.memory import memory_limit
-from ffdi.parallel import cpu_count, ordered_map, tasks_ahead, worker_count
+from ffdi.parallel import bounded_map, cpu_count, ordered_map, tasks_ahead, worker_count
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -181,7 +180,7 @@ def test_a_run_holds_no_more_tasks_than_the_bytes_allow(monkeypatch: pytest.Monk
             taken.append(item)
             yield item
 
-    results = run_tasks(lambda item: item, tasks(), workers=16, task_bytes=1000)
+    results = bounded_map(lambda item: item, tasks(), workers=16, item_bytes=1000)
     assert next(results) == 0 and len(taken) == 4  # three wait, and the one that was given out
     assert list(results) == list(range(1, 100))
 

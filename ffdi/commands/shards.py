@@ -18,7 +18,7 @@ def shards() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 def ls(folder: Path) -> None:
     """Print what the shards of FOLDER hold."""
-    from ffdi.features.shards import read_index
+    from ffdi.features.shard_index import read_index
     from ffdi.files import human_bytes
 
     index = read_index(folder)

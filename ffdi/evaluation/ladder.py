@@ -20,11 +20,15 @@ import torch
 from torch import nn
 
 from ffdi.bootstrap import Bootstrap, auc_interval, seeds_interval
-from ffdi.features.decoders import Decoder
+from ffdi.console import Console
+from ffdi.features.compute import compute_rows
 from ffdi.features.devices import precision_on
-from ffdi.features.extract import Extractor, Files, compute_rows, image_files, plan_rows, view_images
+from ffdi.features.extract import plan_rows
+from ffdi.features.extractor import Extractor
 from ffdi.features.feature_spec import Features
+from ffdi.features.image_views import ImageFiles, ViewReader, locate_images
 from ffdi.features.networks import FrozenPrefix
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.metrics import Metrics, auc, explain_nulls
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import sigmoid
@@ -290,11 +294,11 @@ def _extract(
     careless_on: torch.device | None = None,
 ) -> RungTables:
     plan = plan_rows(list(rows["image_id"]), list(rows["role"]), prefix.backbone.view_count)
-    files = image_files(rows)
+    files = locate_images(rows, ImageSource(root, max_pixels))
     if careless_on:
-        blocks = _in_train_mode(prefix, plan, files, root, max_pixels, careless_on)
+        blocks = _in_train_mode(prefix, plan, files, careless_on)
     else:
-        blocks = compute_rows(plan, files, root=root, prefix=prefix, workers=None, max_pixels=max_pixels, say=say)
+        blocks = compute_rows(plan, prefix, files, console=Console(say))
     features = np.concatenate(list(progress(blocks, len(plan))))
 
     def table(role: str) -> FeatureTable:
@@ -307,17 +311,15 @@ def _extract(
 def _in_train_mode(
     prefix: Extractor,
     plan: Sequence[tuple[str, int]],
-    files: Files,
-    root: Path,
-    max_pixels: int,
+    files: ImageFiles,
     device: torch.device,
 ) -> Iterator[Features]:
     """Mistake: no eval() while extracting: BatchNorm normalises each image by its own statistics, which drift on."""
     assert prefix.module is not None  # a ladder on `cut: input` has nothing to extract
     module: FrozenPrefix = copy.deepcopy(prefix.module).to(device).train()
-    decoder = Decoder(prefix.backbone, max_pixels=max_pixels, heard=True)
+    read = ViewReader(files, prefix.backbone)
     for row in plan:
-        images = view_images([row], files, root=root, backbone=prefix.backbone, decoder=decoder)
+        images = read([row])
         with torch.no_grad(), precision_on(device, "float32"):
             features = module(torch.from_numpy(images).to(device))
         yield features.cpu().numpy().astype(prefix.spec.reads_as)

@@ -12,13 +12,15 @@ import pandas as pd
 import torch
 
 from ffdi.bootstrap import Bootstrap
+from ffdi.console import Console
 from ffdi.errors import InputError
 from ffdi.evaluation import below_chance
 from ffdi.evaluation.evaluate import judge
-from ffdi.features.backbone import INPUT
-from ffdi.features.extract import compute_rows, image_files
+from ffdi.features.compute import compute_rows
 from ffdi.features.feature_spec import Features
+from ffdi.features.image_views import locate_images
 from ffdi.features.quantised import as_stored
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.near_duplicates.clusters import components, join_groups
 from ffdi.intake.near_duplicates.hashes import perceptual_pairs
 from ffdi.metrics import Metrics, explain_nulls
@@ -110,13 +112,11 @@ def score_files(
     rows = [(image_id, 0) for image_id in images["image_id"]]
     prefix = prefix_of(bundle)
     say(prefix.device_line)
-    blocks = compute_rows(
-        rows, image_files(images), root=root, prefix=prefix, workers=None, max_pixels=max_pixels, say=say
-    )
-    dtype = bundle.backbone.dtype if bundle.backbone.cut != INPUT else "uint8"
+    files = locate_images(images, ImageSource(root, max_pixels))
+    blocks = compute_rows(rows, prefix, files, console=Console(say))
     parts: dict[int, list[Scores]] = {fold: [] for fold in bundle.tails}
     for batch in _batches(progress(blocks, len(rows))):
-        table = FeatureTable.of_features(as_stored(batch, dtype))
+        table = FeatureTable.of_features(as_stored(batch, bundle.backbone.feature_dtype))
         for fold, scores in bundle.fold_scores(table, device).items():
             parts[fold].append(scores)
     return {fold: np.concatenate(own) for fold, own in parts.items()}

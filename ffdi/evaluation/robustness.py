@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from ffdi.features.extract import Extractor, extract
+from ffdi.console import Console
+from ffdi.features.extract import extract_features
+from ffdi.features.extractor import Extractor
 from ffdi.features.feature_spec import FeatureSpec
+from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import parse_level
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.tails.bundle import Bundle, prefix_of
 
 VIEW = 1  # the view that is perturbed; view 0 is clean in every shard
@@ -58,16 +62,12 @@ def perturbed_features(
             say(f"robustness: {line}")
 
     for level in progress(levels, len(levels)):
-        extract(
-            test,
-            ["perturbed"] * len(test),
-            root=root,
-            prefix=perturbed_prefix(clean, level),
-            out=out / level,
-            shard_rows=shard_rows,
-            workers=workers,
-            max_pixels=max_pixels,
-            say=lambda line: None,
-            warn=tell,
+        extract_features(
+            test.assign(role="perturbed"),
+            perturbed_prefix(clean, level),
+            out / level,
+            source=ImageSource(root, max_pixels),
+            settings=ExtractSettings(workers=workers or "auto", shard_rows=shard_rows),
+            console=Console(alert=tell),
         )
     return {level: FeatureStore(out / level) for level in levels}

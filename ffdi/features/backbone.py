@@ -29,6 +29,16 @@ class Backbone:
     decoder: str = "pillow"
     memory_format: str = "contiguous"
 
+    @property
+    def has_prefix(self) -> bool:
+        """Whether a prefix computes its features; `cut: input` has none: its features are the pixels."""
+        return self.cut != INPUT
+
+    @property
+    def feature_dtype(self) -> str:
+        """The dtype of its features as they are stored; pixels are uint8."""
+        return self.dtype if self.has_prefix else "uint8"
+
     def facts(self) -> dict[str, Any]:
         """Its fields, without what came later and stands at what it was before."""
         fields = asdict(self)

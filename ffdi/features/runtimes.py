@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ffdi.console import Console
 from ffdi.errors import ParamsError, ShardError
 from ffdi.features.backbone import Backbone
-from ffdi.features.batching import Features, Images, InBatches, Say
+from ffdi.features.batching import Features, Images, InBatches
 from ffdi.features.devices import device_facts, device_line, has_cuda, repeating, set_up_device
 from ffdi.files import cache_folders, canonical_json, in_cache, replacing, write_json
 
@@ -89,13 +90,13 @@ def open_runtime(
     backbone: Backbone,
     weights_sha256: str,
     load: Callable[[], FrozenPrefix],
-    say: Say = lambda line: None,
     name: str | None = None,
+    console: Console = Console(),
 ) -> Runtime:
     """The runtime of a backbone's prefix: that of runtime_name, or `name`, which made the rows that are to be joined.
 
-    `load` is called where the prefix itself is needed, which stays as and where it is. `say` is told when a batch is
-    halved for want of memory. Raises ParamsError as runtime_name does, ShardError when `name` cannot run here.
+    `load` is called where the prefix itself is needed, which stays as and where it is. The console is warned when a batch
+    is halved because memory ran out. Raises ParamsError as runtime_name does, ShardError when `name` cannot run here.
     """
     if name is None:
         name = runtime_name(backbone)
@@ -110,11 +111,11 @@ def open_runtime(
         facts |= {"onnxruntime": version("onnxruntime"), "batch": 1}
         return Runtime(1, _onnx_session(graph.file), facts)
     if name.startswith("torch-cuda"):
-        return _torch_cuda(backbone, load(), name, facts, say)
+        return _torch_cuda(backbone, load(), name, facts, console)
     return Runtime(1, _torch_cpu(load()), facts | {"batch": 1})
 
 
-def _torch_cuda(b: Backbone, prefix: FrozenPrefix, name: str, facts: dict[str, Any], say: Say) -> Runtime:
+def _torch_cuda(b: Backbone, prefix: FrozenPrefix, name: str, facts: dict[str, Any], console: Console) -> Runtime:
     """On a copy of the prefix, for whoever else has it counts on it as it was."""
     import torch
 
@@ -129,7 +130,7 @@ def _torch_cuda(b: Backbone, prefix: FrozenPrefix, name: str, facts: dict[str, A
         model = torch.compile(model)
     torch.cuda.synchronize()  # the batches' own streams do not wait for the one that has laid out the weights
     kept = torch.float32 if b.dtype == "float32" else torch.float16
-    run = InBatches(model, device, facts, say, precision=b.precision, kept=kept, compiled=compiled)
+    run = InBatches(model, device, facts, console.warn, precision=b.precision, kept=kept, compiled=compiled)
     with repeating(remedy="set runtime: onnxruntime"):  # learn its memory, and compile, before threads call
         run(np.zeros((1, b.image_size, b.image_size, 3), np.uint8))
     run.batches.clear()

@@ -1,158 +1,172 @@
 """A set of shards becomes another one without ever losing a reusable row.
 
-The new generation is written aside (`next/`) and swapped in when it is whole: its index is the commit point, and a
-swap that was cut off is finished by the next run. What a killed run left in `next/` is reused, shard by shard, or row
-by row from `salvage/` when the plan has changed since.
+The new set is written aside, in `next/`, and swapped in when it is complete: its index is the commit point, and a swap
+that was cut off is finished by the next run. What a killed run left in `next/` is reused: shard by shard, or row by row
+from `salvage/` when the rows of the shards have changed since.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ffdi.errors import ShardError
-from ffdi.features.feature_spec import Features, FeatureSpec, Keys, Row, row_keys
-from ffdi.features.shards import INDEX, Index, Shard, Stored, read_index, shard_name, unharmed, write_shard
-from ffdi.files import canonical_json, sha256_file, synced
-
-Compute = Callable[[Sequence[Row]], Generator[Features, None, None]]
-Facts = Mapping[str, Any]
+from ffdi.features.feature_spec import FeatureSpec, Keys, Row, row_keys
+from ffdi.features.shard_index import INDEX, Index, Maker, ShardEntry, read_index, shard_name, unchanged_shards
+from ffdi.features.shard_task import Origins, Places, ShardTask
+from ffdi.features.shards import Shard
+from ffdi.files import canonical_json
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a folder is to hold: rows of `spec` in shards of `shard_rows`, and what its index says of them."""
+    """What a folder is to hold: `rows` of `spec` in shards of `shard_rows`, and what its index says of them."""
 
     spec: FeatureSpec
-    plan: Sequence[Row]
+    rows: Sequence[Row]
     shard_rows: int
-    provenance: Facts
+    provenance: Mapping[str, Any]
     compression: str = "none"
 
     @property
-    def parts(self) -> list[Sequence[Row]]:
+    def shards(self) -> list[Sequence[Row]]:
         """The rows of each shard."""
-        return [self.plan[i : i + self.shard_rows] for i in range(0, len(self.plan), self.shard_rows)]
+        return [self.rows[i : i + self.shard_rows] for i in range(0, len(self.rows), self.shard_rows)]
 
 
-def build(
-    folder: Path,
-    goal: Goal,
-    compute: Compute,
-    *,
-    made_by: Callable[[], Sequence[Facts]] = tuple,
-    reserve: Callable[[int], None] = lambda needed: None,
-    finite: bool = False,
-) -> tuple[int, int]:
-    """Make `folder` hold exactly the rows of the goal; returns (reused, computed) rows. Hold the folder's lock.
+@dataclass(frozen=True)
+class Plan:
+    """How a folder comes to hold its goal: a task for each shard, in order.
 
-    `compute` gets all missing rows at once, in order, and yields their features in blocks in that order (`finite`: it
-    has looked at each); `made_by` is asked afterwards what computed them. The bytes are those of a run from nothing.
-    `reserve` is told beforehand how many bytes this run will write, and may refuse.
+    `makers` computed the reused rows of the present set. `unnamed` rows, which no index names a maker of, are reused too.
     """
-    following, salvage = folder / "next", folder / "salvage"
-    folder.mkdir(parents=True, exist_ok=True)
-    _finish_swap(folder, following)
-    index = _index_of(folder, goal.spec)
-    shards = _sound_shards(folder, index, goal.spec)
-    if index and _is_current(index, shards, goal):
-        _tidy(folder, index)
-        return len(goal.plan), 0
 
-    following.mkdir(exist_ok=True)
-    parts = goal.parts
-    done = _keep_matching(following, salvage, goal)
-    old = shards | {file: _rows(file, goal.spec, read=True) for file in _shard_files(salvage)}
-    waiting = [number for number in range(len(parts)) if number not in done]
-    rows = [row for number in waiting for row in parts[number]]
-    reserve(len(rows) * goal.spec.row_bytes)
-    place, at = _find(rows, list(old.values()))
-    missing = [row for row, file in zip(rows, place, strict=True) if file < 0]
-    # Whatever goes wrong, the workers' tasks are cancelled; a shard is sealed while the next one is written.
-    with closing(compute(missing)) as blocks, ThreadPoolExecutor(1) as sealing:
-        fresh = _Fresh(blocks)
-        digests = {number: sealing.submit(_sealed, following / shard_name(number)) for number in done}
-        start = 0
-        for number in waiting:
-            file, own = following / shard_name(number), slice(start, start + len(parts[number]))
-            pieces = _pieces(place[own], at[own], list(old), goal.spec, fresh)
-            write_shard(file, goal.spec, parts[number], pieces, goal.compression, finite=finite)
-            digests[number] = sealing.submit(_sealed, file)
-            start = own.stop
-    entries = tuple(
-        {"name": shard_name(n), "rows": len(part), "sha256": digests[n].result()} for n, part in enumerate(parts)
-    )
-    makers = list(index.made_by) if index and (place < len(shards))[place >= 0].any() else []
-    if index is None or missing or done or len(old) > len(shards):
-        makers += made_by()
-    told = {canonical_json(maker): maker for maker in makers}
-    unique = tuple(told[key] for key in sorted(told))
-    Index(goal.spec, goal.provenance, entries, goal.compression, unique).write(following)
-    _finish_swap(folder, following)
-    return len(goal.plan) - len(missing), len(missing)
+    tasks: tuple[ShardTask, ...]
+    makers: tuple[Maker, ...]
+    unnamed: bool
+
+    @cached_property
+    def missing(self) -> list[Row]:
+        """The rows that are to be computed, in order."""
+        return [row for task in self.tasks for row in task.missing]
+
+    @property
+    def bytes(self) -> int:
+        """The bytes that are to be written, uncompressed."""
+        return sum(len(task.rows) * task.spec.row_bytes for task in self.tasks if task.origins is not None)
 
 
-def _sealed(file: Path) -> str:
-    """The sha256 of a shard that is on the disk; until then its checksums must vouch for it."""
-    return sha256_file(synced(file))
+class ShardSet:
+    """The shards in `folder`, which are to become those of `goal`. Hold the folder's lock.
+
+    Perform the tasks of plan(), then commit() their entries. The bytes are those of a run from nothing.
+    """
+
+    def __init__(self, folder: Path, goal: Goal) -> None:
+        self.folder, self.goal = folder, goal
+        self._next, self._salvage = folder / "next", folder / "salvage"
+
+    def plan(self) -> Plan | None:
+        """What is to be done, with every row reused that can be; None when the folder already holds the goal."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _finish_swap(self.folder, self._next)
+        index = self._index()
+        present = self._intact_shards(index)
+        if index and self._is_current(index, present):
+            _tidy(self.folder, index)
+            return None
+        self._next.mkdir(exist_ok=True)
+        written = self._keep_matching()
+        salvaged = {file: _keys(file, self.goal.spec, read=True) for file in _shard_files(self._salvage)}
+        tasks = self._tasks(written, present | salvaged)
+        sources = {file for task in tasks if task.origins is not None for file in task.origins.files}
+        makers = index.made_by if index and not sources.isdisjoint(present) else ()
+        return Plan(tasks, makers, unnamed=index is None or bool(written or salvaged))
+
+    def commit(self, plan: Plan, entries: Sequence[ShardEntry], made_by: Sequence[Maker]) -> None:
+        """Write the index of the new set, whose shards are synced, and swap the set in.
+
+        `made_by` says what computed the missing and the unnamed rows.
+        """
+        makers = {canonical_json(maker): maker for maker in (*plan.makers, *made_by)}
+        unique = tuple(makers[key] for key in sorted(makers))
+        goal = self.goal
+        Index(goal.spec, goal.provenance, tuple(entries), goal.compression, unique).write(self._next)
+        _finish_swap(self.folder, self._next)
+
+    def _index(self) -> Index | None:
+        """The index of the present set when its features are those of the goal."""
+        try:
+            index = read_index(self.folder)
+        except ShardError:
+            return None
+        return index if index.spec == self.goal.spec else None
+
+    def _intact_shards(self, index: Index | None) -> dict[Path, Keys]:
+        """The unchanged shards of the present set with their keys; without an index, those that read without error."""
+        spec = self.goal.spec
+        if index is None:
+            return {file: keys for file in _shard_files(self.folder) if len(keys := _keys(file, spec, read=True))}
+        unchanged = unchanged_shards(self.folder, index.shards)
+        files = [self.folder / entry["name"] for entry, same in zip(index.shards, unchanged, strict=True) if same]
+        return {file: _keys(file, spec) for file in files}
+
+    def _is_current(self, index: Index, shards: Mapping[Path, Keys]) -> bool:
+        """Whether the folder already holds the goal, every byte of it."""
+        goal = self.goal
+        if index.provenance != goal.provenance or index.compression != goal.compression:
+            return False
+        if [len(rows) for rows in goal.shards] != [entry["rows"] for entry in index.shards]:
+            return False
+        keys = list(shards.values())
+        return len(shards) == len(index.shards) and np.array_equal(np.concatenate(keys), row_keys(goal.rows))
+
+    def _keep_matching(self) -> set[int]:
+        """The shards of next/ that the goal can use as they are; all others move to salvage/, for their rows."""
+        goal, written, shards = self.goal, set(), self.goal.shards
+        for file in _shard_files(self._next):
+            number = int(file.stem.removeprefix("shard-"))
+            wanted = row_keys(shards[number]) if number < len(shards) else None
+            if wanted is not None and np.array_equal(_keys(file, goal.spec, goal.compression, read=True), wanted):
+                written.add(number)
+            else:
+                self._salvage.mkdir(exist_ok=True)
+                os.replace(file, self._salvage / f"{len(list(self._salvage.iterdir())):05d}-{file.name}")
+        return written
+
+    def _tasks(self, written: set[int], old: Mapping[Path, Keys]) -> tuple[ShardTask, ...]:
+        """A task for each shard of the goal; rows that `old` shards have are copied."""
+        shards, files = self.goal.shards, list(old)
+        rows = [row for number, part in enumerate(shards) if number not in written for row in part]
+        file, place = _locate(rows, list(old.values()))
+        tasks, start = [], 0
+        for number, part in enumerate(shards):
+            origins = None
+            if number not in written:
+                here = slice(start, start + len(part))
+                origins = _origins(files, file[here], place[here])
+                start = here.stop
+            target = self._next / shard_name(number)
+            tasks.append(ShardTask(target, self.goal.spec, part, self.goal.compression, origins))
+        return tuple(tasks)
 
 
-def _index_of(folder: Path, spec: FeatureSpec) -> Index | None:
-    """The index of the present generation, where its features are those that are asked for."""
-    try:
-        index = read_index(folder)
-    except ShardError:
-        return None
-    return index if index.spec == spec else None
+def _origins(files: Sequence[Path], file: Places, place: Places) -> Origins:
+    """The same places, with those files alone that are used."""
+    used = np.unique(file[file >= 0])
+    renumbered = np.where(file < 0, -1, np.searchsorted(used, file))
+    return Origins(tuple(files[number] for number in used.tolist()), renumbered, place)
 
 
-def _sound_shards(folder: Path, index: Index | None, spec: FeatureSpec) -> dict[Path, Keys]:
-    """The unharmed shards of the present generation with their rows; without an index, those that read without error."""
-    if index is None:
-        return {file: keys for file in _shard_files(folder) if len(keys := _rows(file, spec, read=True))}
-    whole = unharmed(folder, index.shards)
-    files = [folder / entry["name"] for entry, good in zip(index.shards, whole, strict=True) if good]
-    return {file: _rows(file, spec) for file in files}
-
-
-def _is_current(index: Index, shards: Mapping[Path, Keys], goal: Goal) -> bool:
-    """Whether the folder already holds the goal, every byte of it."""
-    if index.provenance != goal.provenance or index.compression != goal.compression:
-        return False
-    if [len(part) for part in goal.parts] != [entry["rows"] for entry in index.shards]:
-        return False
-    keys = list(shards.values())
-    return len(shards) == len(index.shards) and np.array_equal(np.concatenate(keys), row_keys(goal.plan))
-
-
-def _keep_matching(following: Path, salvage: Path, goal: Goal) -> set[int]:
-    """The shards of next/ that the goal can use as they are; all others move to salvage/, for their rows."""
-    done, parts = set(), goal.parts
-    for file in _shard_files(following):
-        number = int(file.stem.removeprefix("shard-"))
-        wanted = row_keys(parts[number]) if number < len(parts) else None
-        if wanted is not None and np.array_equal(_rows(file, goal.spec, goal.compression, read=True), wanted):
-            done.add(number)
-        else:
-            salvage.mkdir(exist_ok=True)
-            os.replace(file, salvage / f"{len(list(salvage.iterdir())):05d}-{file.name}")
-    return done
-
-
-Places = npt.NDArray[np.int64]
-
-
-def _find(rows: Sequence[Row], sources: Sequence[Keys]) -> tuple[Places, Places]:
-    """For each row the number of a source that has it and its place there; -1 where none has."""
+def _locate(rows: Sequence[Row], sources: Sequence[Keys]) -> tuple[Places, Places]:
+    """(N,) the number of a source that has each row, and (N,) its place there; -1 where none has it."""
     wanted, there = row_keys(rows), np.concatenate([np.empty(0, "S33"), *sources])
     if not len(there):
         return np.full(len(rows), -1), np.full(len(rows), -1)
@@ -164,49 +178,8 @@ def _find(rows: Sequence[Row], sources: Sequence[Keys]) -> tuple[Places, Places]
     return np.where(found, number, -1), np.where(found, flat - starts[number], -1)
 
 
-def _pieces(
-    place: Places, at: Places, files: Sequence[Path], spec: FeatureSpec, fresh: _Fresh
-) -> Iterator[Features | Stored]:
-    """Each row from the old shard that has it, else from `fresh`, whose runs of rows stay blocks: h5py is slow by row."""
-    held: tuple[int, Shard] | None = None
-    row = 0
-    try:
-        while row < len(place):
-            number = int(place[row])
-            if number < 0:
-                run = place[row:] >= 0
-                block = fresh.take(int(run.argmax()) if run.any() else len(run))
-                row += len(block)
-                yield block
-                continue
-            if held is None or held[0] != number:
-                if held:
-                    held[1].__exit__()
-                held = (number, Shard(files[number], spec))
-            yield Stored(held[1], int(at[row]))
-            row += 1
-    finally:
-        if held:
-            held[1].__exit__()
-
-
-class _Fresh:
-    """Computed rows, taken from their blocks in order."""
-
-    def __init__(self, blocks: Iterator[Features]) -> None:
-        self._blocks = blocks
-        self._rest: Features | None = None
-
-    def take(self, most: int) -> Features:
-        """The next 1 to `most` rows."""
-        if self._rest is None or not len(self._rest):
-            self._rest = next(self._blocks)
-        taken, self._rest = self._rest[:most], self._rest[most:]
-        return taken
-
-
 def _finish_swap(folder: Path, following: Path) -> None:
-    """Move a whole next generation into place; the final index comes last, so a reader never sees a mixture as whole."""
+    """Move a complete new set into place. The index comes last, so a reader never takes a mixture for a set."""
     if not (following / INDEX).exists():
         return
     index = read_index(following)
@@ -219,7 +192,7 @@ def _finish_swap(folder: Path, following: Path) -> None:
 
 
 def _tidy(folder: Path, index: Index) -> None:
-    """Delete what the index does not name: shards of former plans, salvage, temporary files."""
+    """Delete what the index does not name: shards of former sets, salvage, temporary files."""
     named = {INDEX, *(entry["name"] for entry in index.shards)}
     for path in folder.iterdir():
         if path.name not in named:
@@ -230,10 +203,10 @@ def _shard_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*shard-*.h5"))
 
 
-def _rows(file: Path, spec: FeatureSpec, compression: str | None = None, *, read: bool = False) -> Keys:
-    """The rows of a shard of this spec; none when it is damaged, of other features, or compressed in another way.
+def _keys(file: Path, spec: FeatureSpec, compression: str | None = None, *, read: bool = False) -> Keys:
+    """The keys of a shard of this spec; empty when it is damaged, of other features, or compressed in another way.
 
-    `read` looks at every checksum, where no index vouches for the bytes.
+    `read` checks every checksum, for files whose sha256 no index has confirmed.
     """
     try:
         with Shard(file, spec) as shard:

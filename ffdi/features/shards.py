@@ -1,16 +1,14 @@
-"""Feature shards: one HDF5 file of rows (image_id, view) each, an index written last, and a fingerprint in every file.
+"""Feature shards: HDF5 files of rows (image_id, view), sorted, with the fingerprint of the features in every file.
 
-The sole user of h5py. A shard that is there is whole (temporary name, move); a set of shards counts once `index.json`
-names it, which is written when all of them are synced. Row order is (image_id, view).
+The sole user of h5py. A shard is written under a temporary name and moved, so a file that is there is complete. A set of
+shards counts once `index.json` names it, which is written when all of them are synced.
 """
 
 from __future__ import annotations
 
 import errno
 import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,86 +16,99 @@ import h5py
 import numpy as np
 
 from ffdi.errors import ShardError, one_line
-from ffdi.features.feature_spec import FORMAT_VERSION, Features, FeatureSpec, Keys, Row, key_rows, row_keys
+from ffdi.features.feature_spec import Features, FeatureSpec, Keys, Row, key_rows, row_keys
 from ffdi.features.quantised import Scales, quantise, restore
-from ffdi.files import replacing, sha256_file, write_json
-from ffdi.parallel import cpu_count, ordered_map
+from ffdi.files import replacing
 
-INDEX = "index.json"
 COMPRESSIONS = ("none", "bitshuffle-lz4")
 
 
-class Stored(NamedTuple):
-    """A row of an open shard, to be copied as its bytes stand: neither unpacked nor summed up again."""
+class StoredRow(NamedTuple):
+    """A row of an open shard, to be copied raw: not decompressed, its checksum not recomputed."""
 
     shard: Shard
     at: int
 
 
-def shard_name(number: int) -> str:
-    """shard-00000.h5, shard-00001.h5, ..."""
-    return f"shard-{number:05d}.h5"
+Piece = Features | StoredRow
 
 
 def write_shard(
     file: Path,
     spec: FeatureSpec,
     rows: Sequence[Row],
-    pieces: Iterable[Features | Stored],
+    pieces: Iterable[Piece],
     compression: str = "none",
     *,
-    finite: bool = False,
+    checked: bool = False,
 ) -> None:
-    """Write `rows` with the features of `pieces`, in the rows' order, atomically; the bytes tell nothing of the pieces.
+    """Write `rows` with the features of `pieces`, in the rows' order, atomically. The bytes do not depend on the pieces.
 
     A piece is a block (n, *shape) or a row of another shard. Raises ShardError naming the image when a feature is not
-    finite (`finite`: who made the blocks has looked), or when the pieces hold more or fewer rows. The file is not
-    synced: whoever names it in an index does that.
+    finite (unless the blocks are `checked`), or when the pieces hold more or fewer rows. The file is not synced: whoever
+    names it in an index does that.
     """
-    # A chunk a row, and no chunk cache: rows can be copied raw, and stand in the file in the order of writing.
     with (
         replacing(file, sync=False) as temporary,
         _Sink(temporary) as sink,
         h5py.File(sink, "w", libver=("v110", "v110"), rdcc_nbytes=0) as h5,
     ):
-        h5.attrs.update(spec.attributes())
-        keys = row_keys(rows).view(np.uint8).reshape(-1, 33)
-        h5.create_dataset("image_id", data=keys[:, :32], fletcher32=True)
-        h5.create_dataset("view", data=keys[:, 32], fletcher32=True)
-        features = h5.create_dataset(
-            "features",
-            (len(rows), *spec.shape),
-            spec.dtype,
-            chunks=(1, *spec.shape),
-            fletcher32=True,
-            **_filters(compression),
-        )
-        scales = np.zeros((len(rows), spec.shape[0] if spec.dtype == "int8" else 0), np.float32)
+        writer = _ShardWriter(h5, spec, rows, compression)
         at = 0
         for piece in pieces:
-            end = at + (1 if isinstance(piece, Stored) else len(piece))
+            end = at + (1 if isinstance(piece, StoredRow) else len(piece))
             if end > len(rows):
                 raise ShardError(f"{file}: {end} rows of features came for {len(rows)} rows")
-            if isinstance(piece, Stored):
-                scales[at] = piece.shard.scales[piece.at]
-                if piece.shard.compression == compression:
-                    mask, raw = piece.shard.raw(piece.at)
-                    features.id.write_direct_chunk((at, *(0 for _ in spec.shape)), raw, filter_mask=mask)
-                else:
-                    features[at:end] = piece.shard.codes(slice(piece.at, piece.at + 1))
+            if isinstance(piece, StoredRow):
+                writer.copy(piece, at)
             else:
-                if not finite:
+                if not checked:
                     refuse_nonfinite(piece, rows[at:end])
-                if spec.dtype == "int8":
-                    features[at:end], scales[at:end] = quantise(piece)
-                else:
-                    features[at:end] = piece
+                writer.store(piece, at)
             sink.check()
             at = end
         if at != len(rows):
             raise ShardError(f"{file}: {at} rows of features came for {len(rows)} rows")
-        if spec.dtype == "int8":
-            h5.create_dataset("scale", data=scales, fletcher32=True)
+        writer.finish()
+
+
+class _ShardWriter:
+    """The datasets of a new shard.
+
+    A chunk holds one row, and there is no chunk cache: rows can be copied raw, and lie in the file in the order of writing.
+    """
+
+    def __init__(self, h5: h5py.File, spec: FeatureSpec, rows: Sequence[Row], compression: str) -> None:
+        self._h5, self._spec, self._compression = h5, spec, compression
+        h5.attrs.update(spec.attributes())
+        keys = row_keys(rows).view(np.uint8).reshape(-1, 33)
+        h5.create_dataset("image_id", data=keys[:, :32], fletcher32=True)
+        h5.create_dataset("view", data=keys[:, 32], fletcher32=True)
+        shape, chunk, filters = (len(rows), *spec.shape), (1, *spec.shape), _filters(compression)
+        self._features = h5.create_dataset("features", shape, spec.dtype, chunks=chunk, fletcher32=True, **filters)
+        self._scales = np.zeros((len(rows), spec.shape[0] if spec.dtype == "int8" else 0), np.float32)
+
+    def copy(self, row: StoredRow, at: int) -> None:
+        """Write a row of another shard as row `at`."""
+        self._scales[at] = row.shard.scales[row.at]
+        if row.shard.compression == self._compression:
+            mask, raw = row.shard.raw(row.at)
+            self._features.id.write_direct_chunk((at, *(0 for _ in self._spec.shape)), raw, filter_mask=mask)
+        else:
+            self._features[at : at + 1] = row.shard.codes(slice(row.at, row.at + 1))
+
+    def store(self, block: Features, at: int) -> None:
+        """Write a block (n, *shape) of features as the rows from `at` on."""
+        here = slice(at, at + len(block))
+        if self._spec.dtype == "int8":
+            self._features[here], self._scales[here] = quantise(block)
+        else:
+            self._features[here] = block
+
+    def finish(self) -> None:
+        """Write what is known only once all rows are there."""
+        if self._spec.dtype == "int8":
+            self._h5.create_dataset("scale", data=self._scales, fletcher32=True)
 
 
 def _filters(compression: str) -> dict[str, Any]:
@@ -248,55 +259,3 @@ class Shard:
         if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
             raise ShardError(f"{self.file}: {name} is no plain dataset of this file")
         return found
-
-
-@dataclass(frozen=True)
-class Index:
-    """index.json: which shards, with how many rows and what bytes, of which features, from which weights.
-
-    `made_by` holds a mapping for each runtime (its name, versions, batch) that computed rows of this set.
-    """
-
-    spec: FeatureSpec
-    provenance: Mapping[str, Any]
-    shards: tuple[Mapping[str, Any], ...]  # name, rows, sha256
-    compression: str = "none"
-    made_by: tuple[Mapping[str, Any], ...] = ()
-
-    @property
-    def rows(self) -> int:
-        return sum(int(s["rows"]) for s in self.shards)
-
-    def write(self, folder: Path) -> None:
-        """Write it as `folder`/index.json."""
-        facts = {"format_version": FORMAT_VERSION, "fingerprint": self.spec.fingerprint, "rows": self.rows}
-        write_json(folder / INDEX, facts | asdict(self))
-
-
-def read_index(folder: Path) -> Index:
-    """The index of a folder of shards; ShardError when it is missing or not of this format."""
-    try:
-        raw = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        if raw["format_version"] != FORMAT_VERSION:
-            raise ShardError(
-                f"{folder / INDEX}: format {raw['format_version']}, not {FORMAT_VERSION}: run extract again"
-            )
-        spec = FeatureSpec(**(raw["spec"] | {"shape": tuple(raw["spec"]["shape"])}))
-        index = Index(spec, raw["provenance"], tuple(raw["shards"]), raw["compression"], tuple(raw["made_by"]))
-    except FileNotFoundError:
-        raise ShardError(f"{folder / INDEX}: missing: run the extract stage first") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ShardError(f"{folder / INDEX}: not an index of shards ({error}): run extract again") from error
-    if raw.get("fingerprint") != index.spec.fingerprint:
-        raise ShardError(f"{folder / INDEX}: fingerprint {raw.get('fingerprint')} is not that of its own spec")
-    return index
-
-
-def unharmed(folder: Path, shards: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Whether each file is there with the bytes that the index says; asked before HDF5 opens it."""
-
-    def whole(entry: Mapping[str, Any]) -> bool:
-        file = folder / str(entry["name"])
-        return file.exists() and sha256_file(file) == str(entry["sha256"])
-
-    return list(ordered_map(whole, shards, cpu_count()))

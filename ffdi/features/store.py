@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from ffdi.errors import ShardError
 from ffdi.features.feature_spec import Features, Keys, Row, key_rows, row_keys
-from ffdi.features.shards import Shard, read_index, unharmed
+from ffdi.features.shard_index import read_index, unchanged_shards
+from ffdi.features.shards import Shard
 
 _KEPT_OPEN = 256  # files; a process may usually have 1024
 
@@ -101,8 +102,8 @@ class FeatureStore:
 
     def verify(self) -> None:
         """ShardError naming the first file whose bytes are not those of the index."""
-        for entry, whole in zip(self.index.shards, unharmed(self.folder, self.index.shards), strict=True):
-            if not whole:
+        for entry, same in zip(self.index.shards, unchanged_shards(self.folder, self.index.shards), strict=True):
+            if not same:
                 file = self.folder / entry["name"]
                 trouble = "sha256 differs from the index" if file.exists() else "missing"
                 raise ShardError(f"{file}: {trouble}: run extract again")

@@ -23,7 +23,7 @@ from torch import nn
 from ffdi.errors import BundleError, FfdiError, ShardError, one_line
 from ffdi.features.backbone import INPUT, Backbone
 from ffdi.features.cuts import cut_network
-from ffdi.features.extract import Extractor
+from ffdi.features.extractor import Extractor
 from ffdi.features.feature_spec import FeatureSpec, Provenance
 from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
 from ffdi.files import canonical_json, replacing, sha256_file, write_json
@@ -236,7 +236,7 @@ def prefix_of(bundle: Bundle) -> Extractor:
         assert bundle.prefix is not None
         return bundle.prefix
 
-    sha256, dtype = provenance["weights_sha256"], "uint8" if b.cut == INPUT else b.dtype
+    sha256, dtype = provenance["weights_sha256"], b.feature_dtype
     spec = FeatureSpec(b.name, b.network, b.cut, sha256, b.image_size, tuple(bundle.facts["shape"]), dtype, {})
     return Extractor(b, spec, Provenance(b.network, provenance["weights"], provenance["pretrained"]), module)
 

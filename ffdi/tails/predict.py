@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from ffdi.console import Console
 from ffdi.errors import FfdiError
 from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoder
@@ -64,7 +65,7 @@ def _runtime(bundle: Bundle, say: Callable[[str], None]) -> Runtime | None:
         say(device_line())
         return None
     say(runtime_line(runtime_name(b)))
-    return open_runtime(b, bundle.facts["provenance"]["weights_sha256"], lambda: prefix, say)
+    return open_runtime(b, bundle.facts["provenance"]["weights_sha256"], lambda: prefix, console=Console(say))
 
 
 def _of_readable(

@@ -23,11 +23,14 @@ from ffdi.evaluation.ladder import climb
 from ffdi.evaluation.other_data import score_files
 from ffdi.evaluation.robustness import perturbed_features
 from ffdi.features import runtimes
-from ffdi.features.extract import extract, load_extractor
+from ffdi.features.extract import extract_features
+from ffdi.features.extractor import load_extractor
 from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.networks import FrozenPrefix
+from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.heads import HeadSpec, TailFactory
@@ -53,9 +56,8 @@ def test_features(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFa
             made[key] = tmp_path_factory.mktemp("features") / "f"
             prefix = load_extractor(tiny_backbone(runtime=runtime, **changes), weights)
             test = tiny.rows[tiny.rows["role"] == "test"]
-            extract(
-                test, list(test["role"]), root=tiny.root, prefix=prefix, out=made[key], say=lambda line: None, **LIMITS
-            )
+            settings = ExtractSettings(workers=2, shard_rows=32)
+            extract_features(test, prefix, made[key], source=ImageSource(tiny.root, 10**6), settings=settings)
         return FeatureStore(made[key])
 
     return make

@@ -19,7 +19,7 @@ from conftest import Tiny, Trained, tiny_backbone, tiny_training
 from ffdi.bootstrap import Bootstrap
 from ffdi.evaluation import ladder as ladder_module
 from ffdi.evaluation.ladder import RUNGS, _first_half, climb
-from ffdi.features.extract import load_extractor
+from ffdi.features.extractor import load_extractor
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
 from ffdi.files import write_json

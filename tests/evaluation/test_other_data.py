@@ -23,7 +23,7 @@ from ffdi.bootstrap import Bootstrap
 from ffdi.commands.main import main
 from ffdi.errors import FfdiError, InputError
 from ffdi.evaluation.other_data import evaluate_on_other_data, score_files, seen_before, whole_groups
-from ffdi.features.extract import load_extractor
+from ffdi.features.extractor import load_extractor
 from ffdi.features.weights import load_network
 from ffdi.files import write_json
 from ffdi.intake.decoding.images import ImageSource

@@ -135,14 +135,14 @@ class Sweep:
         self.tiny, self.out, self.bundle = tiny, out, load_bundle(trained.model)
         self.spec, self.computed = FeatureStore(trained.features).spec, list[int]()
         self.test = tiny.rows[tiny.rows["role"] == "test"]
-        true_extract = robustness.extract
+        true_extract = robustness.extract_features
 
-        def extract(*rest: Any, **options: Any) -> Any:
+        def extract_features(*rest: Any, **options: Any) -> Any:
             done = true_extract(*rest, **options)
             self.computed.append(done.computed)
             return done
 
-        monkeypatch.setattr(robustness, "extract", extract)
+        monkeypatch.setattr(robustness, "extract_features", extract_features)
 
     def run(self, levels: Sequence[str], test: pd.DataFrame | None = None, **options: Any) -> Any:
         paths = {"root": self.tiny.root, "out": self.out} | options

@@ -20,14 +20,19 @@ from conftest import Tiny, picture
 from odd_files import DISPLAY_P3, many_scans
 from PIL import Image
 
+from ffdi.console import Console
 from ffdi.errors import FfdiError, ParamsError
-from ffdi.features import decoders
-from ffdi.features import extract as extraction
+from ffdi.features import decoders, image_views
+from ffdi.features import extractor as extractor_module
 from ffdi.features.backbone import Backbone
+from ffdi.features.compute import compute_rows
 from ffdi.features.decoders import Decoded, Decoder
-from ffdi.features.extract import compute_rows, extract, image_files, load_extractor, view_images
+from ffdi.features.extract import extract_features
+from ffdi.features.extractor import load_extractor
+from ffdi.features.image_views import ViewReader, locate_images
+from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
-from ffdi.intake.decoding.images import UnreadableImage, open_image, resize
+from ffdi.intake.decoding.images import ImageSource, UnreadableImage, open_image, resize
 
 Make = Callable[..., Backbone]
 
@@ -311,7 +316,8 @@ def test_threads_never_share_a_stream(backbone: Make, nvjpeg: NvJpeg, monkeypatc
 
 def test_a_task_of_views_is_one_list(tiny: Tiny, backbone: Make, fast: Decoder, nvjpeg: NvJpeg) -> None:
     rows = [(image_id, view) for image_id in sorted(tiny.images["image_id"])[:5] for view in (0, 1)]
-    found = view_images(rows, image_files(tiny.images), root=tiny.root, backbone=backbone(), decoder=fast)
+    files = locate_images(tiny.images, ImageSource(tiny.root))
+    found = ViewReader(files, backbone(), decoder=fast)(rows)
     assert found.shape == (10, 64, 64, 3) and nvjpeg.lists == [5]
 
 
@@ -328,17 +334,18 @@ def test_an_extraction_without_a_prefix_is_refused_without_cuda_too(
 def test_an_extraction_says_what_pillow_decoded_and_stores_it_so(
     tiny: Tiny, backbone: Make, weights: Path, nvjpeg: NvJpeg, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(extraction, "Decoder", partial(Decoder, device="cpu"))
-    monkeypatch.setattr(extraction, "runtime_name", lambda backbone: "torch-cuda")
+    monkeypatch.setattr(image_views, "Decoder", partial(Decoder, device="cpu"))
+    monkeypatch.setattr(extractor_module, "runtime_name", lambda backbone: "torch-cuda")
     rows = tiny.rows.head(9)
     refused = tiny.root / rows["path"].iloc[4]
     nvjpeg.fails = refuses(refused.read_bytes())
     said: list[str] = []
+    source = ImageSource(tiny.root, 10**6)
 
     def features(decoder: str, out: Path) -> Any:
         prefix = load_extractor(backbone(cut="input", decoder=decoder, view_count=0), weights)
-        options: dict[str, Any] = {"shard_rows": 7, "workers": 2, "max_pixels": 10**6, "say": said.append}
-        extract(rows, list(rows["role"]), root=tiny.root, prefix=prefix, out=out, **options)
+        settings = ExtractSettings(workers=2, shard_rows=7)
+        extract_features(rows, prefix, out, source=source, settings=settings, console=Console(said.append))
         return FeatureStore(out)
 
     fast, slow = features("nvjpeg", tmp_path / "fast"), features("pillow", tmp_path / "slow")
@@ -351,12 +358,10 @@ def test_an_extraction_says_what_pillow_decoded_and_stores_it_so(
         assert same or row.path != refused.name
     (features_of, *_) = compute_rows(
         [(rows["image_id"].iloc[4], 0)],
-        image_files(rows),
-        root=tiny.root,
-        prefix=load_extractor(backbone(cut="input", decoder="nvjpeg"), weights),
+        load_extractor(backbone(cut="input", decoder="nvjpeg"), weights),
+        locate_images(rows, source),
         workers=1,
-        max_pixels=10**6,
-        say=said.append,
+        console=Console(said.append),
     )
     assert np.array_equal(features_of, slow.read([(rows["image_id"].iloc[4], 0)]))
     assert said[-1].startswith("nvjpeg decoded 0 images") and "1 that nvJPEG refuses" in said[-1]

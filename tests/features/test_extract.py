@@ -21,18 +21,21 @@ import torch
 from conftest import Tiny, make_tiny, picture
 from fake_cuda import FakeCuda, faking
 
+from ffdi.console import Console
 from ffdi.errors import FfdiError, InputError, LockedError, ShardError
-from ffdi.features import extract as extraction
-from ffdi.features import runtimes
+from ffdi.features import compute, extractor, runtimes
 from ffdi.features.backbone import Backbone
-from ffdi.features.extract import ExtractionSummary, Extractor, embed, extract, load_extractor, plan_rows
+from ffdi.features.compute import FeatureComputer, embed, in_blocks
+from ffdi.features.extract import ExtractionSummary, extract_features, plan_rows
+from ffdi.features.extractor import Extractor, load_extractor
 from ffdi.features.networks import FrozenPrefix
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import InBatches, Runtime
-from ffdi.features.shards import read_index
+from ffdi.features.settings import ExtractSettings
+from ffdi.features.shard_index import read_index
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import render
-from ffdi.intake.decoding.images import open_image, to_array
+from ffdi.intake.decoding.images import ImageSource, open_image, to_array
 from ffdi.params import read_params
 
 STAGE = Path(__file__).parents[2] / "stages" / "extract.py"
@@ -47,21 +50,10 @@ def run(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> Callable[.
         rows = tiny.rows.head(12) if rows is None else rows
         root, out = options.pop("root", tiny.root), options.pop("out", tmp_path / "f")
         load = options.pop("load", load_extractor)
-        workers, progress = options.pop("workers", 2), options.pop("progress", lambda blocks, total: blocks)
-        warn = options.pop("warn", None)
-        return extract(
-            rows,
-            list(rows["role"]),
-            root=root,
-            prefix=load(backbone(**options), weights),
-            out=out,
-            shard_rows=7,
-            workers=workers,
-            max_pixels=options.pop("max_pixels", 10**6),
-            say=lambda line: None,
-            warn=warn,
-            progress=progress,
-        )
+        settings = ExtractSettings(workers=options.pop("workers", 2), shard_rows=7)
+        source, console = ImageSource(root, 10**6), options.pop("console", Console())
+        extractor = load(backbone(**options), weights)
+        return extract_features(rows, extractor, out, source=source, settings=settings, console=console)
 
     return go
 
@@ -118,17 +110,8 @@ def test_extraction_leaves_the_prefix_as_it_was(tiny: Tiny, backbone: Make, weig
     assert prefix.module is not None
     before = {k: v.clone() for k, v in prefix.module.state_dict().items()}
     rows = tiny.rows.head(6)
-    extract(
-        rows,
-        list(rows["role"]),
-        root=tiny.root,
-        prefix=prefix,
-        out=tmp_path / "f",
-        shard_rows=4,
-        workers=2,
-        max_pixels=10**6,
-        say=lambda line: None,
-    )
+    settings = ExtractSettings(workers=2, shard_rows=4)
+    extract_features(rows, prefix, tmp_path / "f", source=ImageSource(tiny.root, 10**6), settings=settings)
     after = prefix.module.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert not any(m.training for m in prefix.module.modules())
@@ -193,12 +176,13 @@ def test_a_param_that_changes_features_rebuilds_them_all(
 def test_progress_sees_every_missing_row(run: Callable[..., ExtractionSummary]) -> None:
     seen: list[int] = []
 
-    def progress(blocks: Any, total: int) -> Any:
+    def progress(blocks: Any, total: int, *, unit: str, phase: str = "") -> Any:
+        assert unit == "views"
         for block in blocks:
             seen.append(len(block))
             yield block
 
-    done = run(progress=progress)
+    done = run(console=Console(progress=progress))
     assert sum(seen) == done.computed == done.rows
 
 
@@ -235,7 +219,7 @@ def test_a_gpu_computes_hardly_more_images_than_there_are_rows(views: int) -> No
     rng = np.random.default_rng(views)
     ids = [f"{i:05d}" for i in range(4000)]
     plan = plan_rows(ids, ["test" if rng.random() < 0.2 else "train" for _ in ids], views)
-    tasks = [list(task) for task in extraction._tasks(plan, 64)]
+    tasks = [list(task) for task in in_blocks(plan, 64)]
     assert [row for task in tasks for row in task] == plan
     assert sum(len({image for image, _ in task}) for task in tasks) == len(ids)  # no image is decoded twice
     computed = sum(-(-len(task) // 64) * 64 for task in tasks)
@@ -244,7 +228,7 @@ def test_a_gpu_computes_hardly_more_images_than_there_are_rows(views: int) -> No
 
 def test_an_image_of_more_views_than_a_batch_is_a_task_of_its_own() -> None:
     plan = plan_rows(["a", "b", "c"], ["test", "train", "test"], 9)
-    tasks = [list(task) for task in extraction._tasks(plan, 8)]
+    tasks = [list(task) for task in in_blocks(plan, 8)]
     assert [[image for image, _ in task] for task in tasks] == [["a"], ["b"] * 10, ["c"]]
 
 
@@ -277,7 +261,7 @@ def test_every_batch_that_computed_rows_stands_in_the_index(
 
     monkeypatch.setattr(FrozenPrefix, "forward", forward)
     warned: list[str] = []
-    run(workers=1, warn=warned.append)
+    run(workers=1, console=Console(alert=warned.append))
     assert [maker["batch"] for maker in read_index(tmp_path / "f").made_by] == [4, 8]
     assert warned == ["cuda: NVIDIA Fake, driver 570.86.15", "out of memory on cuda: batch halved to 4"]
     assert fake_cuda.emptied == 1
@@ -288,14 +272,14 @@ def test_a_feature_that_is_not_finite_is_refused_by_the_worker(
 ) -> None:
     """The one writer was kept from its shard by it; the error names the image all the same."""
     threads: list[str] = []
-    true_refuse = extraction.refuse_nonfinite
+    true_refuse = compute.refuse_nonfinite
 
     def refuse(features: Any, rows: Any) -> None:
         threads.append(threading.current_thread().name)
         features[1:2] = np.inf
         true_refuse(features, rows)
 
-    monkeypatch.setattr(extraction, "refuse_nonfinite", refuse)
+    monkeypatch.setattr(compute, "refuse_nonfinite", refuse)
     with pytest.raises(ShardError, match=r"NaN or infinite float16 features of image [0-9a-f]{64} view"):
         run(workers=1)
     assert threads and all(name.startswith("ThreadPool") for name in threads)
@@ -304,9 +288,7 @@ def test_a_feature_that_is_not_finite_is_refused_by_the_worker(
 def test_out_of_memory_on_a_device_is_said_and_stands_in_the_index(
     run: Callable[..., ExtractionSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def small_device(
-        spec: Backbone, sha256: str, load: Callable[[], Any], say: Callable[[str], None], name: str
-    ) -> Runtime:
+    def small_device(spec: Backbone, sha256: str, load: Callable[[], Any], name: str, console: Console) -> Runtime:
         module, facts = load(), {"runtime": "torch-cuda", "batch": 8}
 
         def model(images: torch.Tensor) -> torch.Tensor:
@@ -314,9 +296,9 @@ def test_out_of_memory_on_a_device_is_said_and_stands_in_the_index(
                 raise torch.OutOfMemoryError("out of memory")
             return module(images)  # type: ignore[no-any-return]
 
-        return Runtime(8, InBatches(model, "cpu", facts, say), facts)
+        return Runtime(8, InBatches(model, "cpu", facts, console.say), facts)
 
-    monkeypatch.setattr(extraction, "open_runtime", small_device)
+    monkeypatch.setattr(extractor, "open_runtime", small_device)
     run(out=tmp_path / "small")
     assert read_index(tmp_path / "small").made_by == ({"runtime": "torch-cuda", "batch": 4},)
     monkeypatch.undo()
@@ -342,7 +324,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_image(
     run: Callable[..., ExtractionSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 20_000, 20_000))
-    monkeypatch.setattr(extraction, "compute_rows", lambda *a, **k: pytest.fail("an image was read"))
+    monkeypatch.setattr(FeatureComputer, "__init__", lambda *a, **k: pytest.fail("an image was read"))
     with pytest.raises(FfdiError, match=r"needs 2\d(\.\d)? kB, the disk has 20 kB free"):
         run()
 
@@ -379,7 +361,7 @@ def test_embed_is_the_mean_over_the_map_of_view_0(
 ) -> None:
     run()
     rows = tiny.rows.head(12)
-    embedded = embed(rows, root=tiny.root, prefix=load_extractor(backbone(), weights), max_pixels=10**6)
+    embedded = embed(rows, load_extractor(backbone(), weights), ImageSource(tiny.root, 10**6))
     stored = FeatureStore(tmp_path / "f").read([(i, 0) for i in rows["image_id"]])
     assert embedded.shape == (12, 160)
     np.testing.assert_allclose(embedded, stored.astype(np.float32).mean(axis=(2, 3)), rtol=1e-6)
@@ -411,6 +393,7 @@ def test_a_stage_killed_while_it_writes_ends_after_a_rerun_in_the_bytes_of_an_un
     out = tmp_path / "data" / "features" / "tiny"
     command = [sys.executable, str(STAGE), "--params", str(params), "--backbone", "tiny", "--out", str(out)]
     command += ["--images", str(tiny.images_file), "--folds", str(tiny.folds_file), "--weights", str(weights)]
+    command += ["--timings", str(tmp_path / "timings")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     stage = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -429,15 +412,11 @@ def test_a_stage_killed_while_it_writes_ends_after_a_rerun_in_the_bytes_of_an_un
     assert f"{16 * len(whole)} reused" in rerun.stderr
     unbroken = tmp_path / "unbroken"
     read = read_params(params)
-    extract(
+    extract_features(
         tiny.rows,
-        list(tiny.rows["role"]),
-        root=tiny.root,
-        prefix=load_extractor(replace(read.backbone("tiny"), name="tiny"), weights),
-        out=unbroken,
-        shard_rows=16,
-        workers=2,
-        max_pixels=10**6,
-        say=lambda line: None,
+        load_extractor(replace(read.backbone("tiny"), name="tiny"), weights),
+        unbroken,
+        source=ImageSource(tiny.root, 10**6),
+        settings=ExtractSettings(workers=2, shard_rows=16),
     )
     assert contents(out) == contents(unbroken)

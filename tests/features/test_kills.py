@@ -15,7 +15,10 @@ import pandas as pd
 import pytest
 from conftest import Tiny, make_tiny
 
-from ffdi.features.extract import ExtractionSummary, extract, load_extractor
+from ffdi.features.extract import ExtractionSummary, extract_features
+from ffdi.features.extractor import load_extractor
+from ffdi.features.settings import ExtractSettings
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.params import read_params
 
 STAGE = Path(__file__).parents[2] / "stages" / "extract.py"
@@ -55,7 +58,7 @@ class Bench:
         """Stage extract on the whole data set."""
         command = [sys.executable, str(STAGE), "--params", str(self.params), "--backbone", "pixels", "--out", str(out)]
         command += ["--images", str(self.tiny.images_file), "--folds", str(self.tiny.folds_file)]
-        command += ["--weights", str(self.weights)]
+        command += ["--weights", str(self.weights), "--timings", str(self.params.with_name("timings"))]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c)
 
     def finish(self, out: Path) -> ExtractionSummary:
@@ -64,16 +67,12 @@ class Bench:
 
 
 def unbroken(rows: pd.DataFrame, root: Path, params: Path, weights: Path, out: Path) -> ExtractionSummary:
-    return extract(
+    return extract_features(
         rows,
-        list(rows["role"]),
-        root=root,
-        prefix=load_extractor(read_params(params).backbone("pixels"), weights),
-        out=out,
-        shard_rows=SHARD_ROWS,
-        workers=2,
-        max_pixels=10**6,
-        say=lambda line: None,
+        load_extractor(read_params(params).backbone("pixels"), weights),
+        out,
+        source=ImageSource(root, 10**6),
+        settings=ExtractSettings(workers=2, shard_rows=SHARD_ROWS),
     )
 
 

@@ -24,7 +24,7 @@ from ffdi.errors import FfdiError, ParamsError
 from ffdi.features import runtimes
 from ffdi.features.backbone import Backbone
 from ffdi.features.devices import has_cuda
-from ffdi.features.extract import Extractor, load_extractor
+from ffdi.features.extractor import Extractor, load_extractor
 from ffdi.features.networks import FrozenPrefix
 from ffdi.features.runtimes import InBatches, Runtime, cached_graph, open_runtime, runtime_name
 from ffdi.params import read_params
@@ -444,7 +444,7 @@ def test_two_backbones_never_share_a_graph(
 WITHOUT_TORCH = """
 import sys
 from pathlib import Path
-from ffdi.features.extract import load_extractor
+from ffdi.features.extractor import load_extractor
 from ffdi.params import read_params
 
 prefix = load_extractor(read_params(Path(sys.argv[1])).backbone("tiny"), Path(sys.argv[2]))

@@ -13,9 +13,12 @@ from conftest import Tiny, picture
 from ffdi.demo.forgeries import REGIONS, self_blend
 from ffdi.errors import InputError
 from ffdi.features.backbone import Backbone
-from ffdi.features.extract import ExtractionSummary, extract, load_extractor
+from ffdi.features.extract import ExtractionSummary, extract_features
+from ffdi.features.extractor import load_extractor
 from ffdi.features.self_blending import synthesise, with_synthesised
+from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
+from ffdi.intake.decoding.images import ImageSource
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +90,12 @@ def run(
     tiny: Tiny, weights: Path, tmp_path: Path, backbone: Callable[..., Backbone]
 ) -> Callable[..., ExtractionSummary]:
     def run(rows: pd.DataFrame, root: Path = tiny.root, **changes: object) -> ExtractionSummary:
-        return extract(
+        return extract_features(
             rows,
-            list(rows["role"]),
-            root=root,
-            prefix=load_extractor(backbone(**changes), weights),
-            out=tmp_path / "features",
-            shard_rows=32,
-            workers=2,
-            max_pixels=10**6,
-            say=lambda line: None,
+            load_extractor(backbone(**changes), weights),
+            tmp_path / "features",
+            source=ImageSource(root, 10**6),
+            settings=ExtractSettings(workers=2, shard_rows=32),
         )
 
     return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 
 from ffdi.errors import FfdiError, ShardError
 from ffdi.features import shard_set
+from ffdi.features.engines.local import write_shards
 from ffdi.features.feature_spec import Features, FeatureSpec, Row
-from ffdi.features.shard_set import Goal, build
-from ffdi.features.shards import read_index
+from ffdi.features.shard_index import read_index
+from ffdi.features.shard_set import Goal, ShardSet
 from ffdi.features.store import FeatureStore
 
 SPEC = FeatureSpec("tiny", "torchvision:x", "layer4", "ab" * 32, 64, (2, 2, 2), "float16", {"mean": [0.5]})
@@ -49,6 +51,23 @@ class Computer:
 def feature(spec: FeatureSpec, row: Row) -> Features:
     digest = hashlib.sha256(f"{spec.fingerprint}{row}".encode()).digest()
     return np.frombuffer(digest[:8], np.uint8).astype(np.float16).reshape(2, 2, 2)
+
+
+def build(
+    folder: Path,
+    goal: Goal,
+    compute: Computer,
+    *,
+    made_by: Callable[[], Sequence[Any]] = tuple,
+    reserve: Callable[[int], None] = lambda needed: None,
+) -> None:
+    """Plan, compute and write, commit: as an extraction does. `reserve` is told of the bytes that are to be written."""
+    shards = ShardSet(folder, goal)
+    if plan := shards.plan():
+        reserve(plan.bytes)
+        with closing(compute(plan.missing)) as blocks:
+            entries = write_shards(plan.tasks, blocks)
+        shards.commit(plan, entries, made_by() if plan.missing or plan.unnamed else ())
 
 
 def run(folder: Path, plan: Sequence[Row] = PLAN, spec: FeatureSpec = SPEC, **options: Any) -> Computer:

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from ffdi.errors import FfdiError, ShardError
 from ffdi.features.feature_spec import FeatureSpec, Row
 from ffdi.features.quantised import as_stored
-from ffdi.features.shards import COMPRESSIONS, Index, Shard, Stored, read_index, shard_name, write_shard
+from ffdi.features.shard_index import Index, read_index, shard_name
+from ffdi.features.shards import COMPRESSIONS, Shard, StoredRow, write_shard
 from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
 
@@ -120,9 +121,9 @@ def test_compressed_shards_hold_the_same_features_in_fewer_bytes(tmp_path: Path)
 def test_rows_copied_raw_leave_the_bytes_of_rows_computed(store: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "computed", SPEC, ROWS[1:4], [FEATURES[1:4]])
     with Shard(store / "shard-00000.h5", SPEC) as old:
-        write_shard(tmp_path / "copied", SPEC, ROWS[1:4], [Stored(old, 1), FEATURES[2:3], Stored(old, 3)])
+        write_shard(tmp_path / "copied", SPEC, ROWS[1:4], [StoredRow(old, 1), FEATURES[2:3], StoredRow(old, 3)])
         with pytest.raises(ShardError, match="2 rows of features came for 1"):
-            write_shard(tmp_path / "more", SPEC, ROWS[1:2], [Stored(old, 1), Stored(old, 2)])
+            write_shard(tmp_path / "more", SPEC, ROWS[1:2], [StoredRow(old, 1), StoredRow(old, 2)])
     assert (tmp_path / "copied").read_bytes() == (tmp_path / "computed").read_bytes()
 
 
@@ -131,7 +132,7 @@ def test_a_row_that_was_damaged_and_copied_raw_is_found_on_reading(store: Path, 
         mask, raw = h5["features"].id.read_direct_chunk((1, 0, 0, 0))
         h5["features"].id.write_direct_chunk((1, 0, 0, 0), bytes([raw[0] ^ 1]) + raw[1:], mask)
     with Shard(store / "shard-00000.h5", SPEC) as old:
-        write_shard(tmp_path / "copied", SPEC, ROWS[1:2], [Stored(old, 1)])
+        write_shard(tmp_path / "copied", SPEC, ROWS[1:2], [StoredRow(old, 1)])
     with Shard(tmp_path / "copied", SPEC) as copy, pytest.raises(ShardError, match="damaged features"):
         copy.read(slice(0, 1))
 
@@ -167,7 +168,7 @@ def test_int8_shards_read_as_float16_within_half_a_step(tmp_path: Path) -> None:
         assert not read[3, 1].any()
         for compression in COMPRESSIONS:  # codes are copied, never quantised again
             write_shard(tmp_path / "computed", spec, ROWS, [wide], compression)
-            write_shard(tmp_path / "copied", spec, ROWS, [Stored(shard, at) for at in range(10)], compression)
+            write_shard(tmp_path / "copied", spec, ROWS, [StoredRow(shard, at) for at in range(10)], compression)
             assert (tmp_path / "copied").read_bytes() == (tmp_path / "computed").read_bytes()
     with pytest.raises(ShardError, match="NaN or infinite"):
         write_shard(tmp_path / "f", spec, ROWS, [np.full_like(wide, np.inf)])

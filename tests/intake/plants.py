@@ -59,7 +59,8 @@ class DataSet:
     @classmethod
     def read(cls, root: Path, layout: str, folder: Path) -> DataSet:
         """Ingested, split with all that finds copies, inputs, and embedded by the offline ImageNet weights."""
-        from ffdi.features.extract import embed, load_extractor
+        from ffdi.features.compute import embed
+        from ffdi.features.extractor import load_extractor
         from ffdi.features.weights import fetch_weights
 
         listed = read_layout(root, Layout(layout)).rows
@@ -73,7 +74,7 @@ class DataSet:
         backbone = Backbone(**LITE0)
         weights = folder / "efficientnet_lite0.safetensors"
         fetch_weights(backbone.network, backbone.weights, weights, base=Path())
-        embeddings = embed(rows, root=root, prefix=load_extractor(backbone, weights), max_pixels=MAX_PIXELS)
+        embeddings = embed(rows, load_extractor(backbone, weights), source)
         return cls(root, rows, read_probe_inputs(rows, source), embeddings)
 
     def picture(self, row: int) -> Picture:

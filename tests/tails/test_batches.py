@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from ffdi.errors import ParamsError, ShardError
 from ffdi.features.feature_spec import FeatureSpec
-from ffdi.features.shards import Index, write_shard
+from ffdi.features.shard_index import Index
+from ffdi.features.shards import write_shard
 from ffdi.features.store import FeatureStore
 from ffdi.files import sha256_file
 from ffdi.tails.augment import augmentation

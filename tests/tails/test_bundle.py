@@ -19,7 +19,7 @@ from conftest import Tiny, Trained, picture
 from torch import nn
 
 from ffdi.errors import BundleError, ShardError
-from ffdi.features.extract import load_extractor
+from ffdi.features.extractor import load_extractor
 from ffdi.features.store import FeatureStore
 from ffdi.metrics import best_threshold, fit_temperature
 from ffdi.tails import bundle as bundle_module

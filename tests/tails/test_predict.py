@@ -20,7 +20,7 @@ from odd_files import encoded
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoder
-from ffdi.features.extract import load_extractor
+from ffdi.features.extractor import load_extractor
 from ffdi.features.weights import load_network
 from ffdi.tails import predict as predict_module
 from ffdi.tails.batches import FeatureTable

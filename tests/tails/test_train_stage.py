@@ -142,6 +142,7 @@ def test_synthesised_fakes_are_trained_on_and_never_validated(
     features = tmp_path / "data" / "features" / "tiny"
     extract = [sys.executable, str(STAGE.with_name("extract.py")), "--params", str(params), "--backbone", "tiny"]
     extract += ["--images", str(stage.images), "--folds", str(tiny.folds_file), "--weights", str(weights)]
+    extract += ["--timings", str(tmp_path / "timings")]
     refused = subprocess.run(stage.command, capture_output=True, text=True)
     assert refused.returncode == 1 and "run extract again" in refused.stderr and "Traceback" not in refused.stderr
     subprocess.run([*extract, "--out", str(features)], check=True, capture_output=True)

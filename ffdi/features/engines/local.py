@@ -1,19 +1,64 @@
-"""Run an extraction's tasks on this machine's threads."""
+"""Perform the tasks of an extraction on this machine: threads compute, this thread writes, another one seals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
-from ffdi.parallel import ordered_map, tasks_ahead, worker_count
+from ffdi.console import Console
+from ffdi.features.compute import FeatureComputer
+from ffdi.features.engines.engine import EngineResult
+from ffdi.features.extractor import Extractor
+from ffdi.features.feature_spec import Features
+from ffdi.features.image_views import ImageFiles
+from ffdi.features.settings import ExtractSettings
+from ffdi.features.shard_index import ShardEntry
+from ffdi.features.shard_task import BlockReader, ShardTask, seal, write_task
+from ffdi.timing import PartTimer
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+
+def run_locally(
+    tasks: Sequence[ShardTask],
+    extractor: Extractor,
+    images: ImageFiles,
+    settings: ExtractSettings,
+    console: Console,
+) -> EngineResult:
+    """The missing rows of all tasks are one stream, so the threads never wait at the end of a shard."""
+    missing = [row for task in tasks for row in task.missing]
+    if not missing:
+        return EngineResult(write_shards(tasks, ()), (), {})
+    timer = PartTimer()
+    computer = FeatureComputer(extractor, images, timer, console)
+    workers = None if settings.workers == "auto" else settings.workers
+    # Whatever goes wrong, closing cancels what the threads have not yet begun.
+    with closing(computer.blocks(missing, workers)) as blocks:
+        entries = write_shards(tasks, _timed(console.progress(blocks, len(missing), unit="views"), timer))
+    computer.warn_of_fallbacks()
+    return EngineResult(entries, computer.runtime.made_by, timer.seconds)
 
 
-def run_tasks(
-    mapper: Callable[[Task], Result], tasks: Iterable[Task], *, workers: int | None, task_bytes: int, spare: int = 0
-) -> Iterator[Result]:
-    """Yield mapper(task) in order; memory is bounded by what tasks_ahead says of tasks of `task_bytes`."""
-    workers = workers or worker_count()
-    return ordered_map(mapper, tasks, workers, tasks_ahead(workers, task_bytes, spare))
+def write_shards(tasks: Sequence[ShardTask], blocks: Iterable[Features]) -> tuple[ShardEntry, ...]:
+    """Write and seal the shards of `tasks`; `blocks` are all their missing rows in order.
+
+    A shard is sealed while the next one is written.
+    """
+    computed = BlockReader(blocks)
+    with ThreadPoolExecutor(1) as sealing:
+        entries = []
+        for task in tasks:
+            write_task(task, computed)
+            entries.append(sealing.submit(seal, task))
+    return tuple(entry.result() for entry in entries)
+
+
+def _timed(blocks: Iterable[Features], timer: PartTimer) -> Iterator[Features]:
+    """The same blocks; the wait for each is added to the part `wait`."""
+    waiting = iter(blocks)
+    while True:
+        with timer.timed("wait"):
+            block = next(waiting, None)
+        if block is None:
+            return
+        yield block

@@ -1,0 +1,124 @@
+"""A backbone made ready: what its features are, and the runtime that computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from ffdi.console import Console
+from ffdi.errors import ShardError
+from ffdi.features.backbone import Backbone
+from ffdi.features.decoders import NVJPEG_POLICY
+from ffdi.features.feature_spec import FeatureSpec, Provenance, read_provenance
+from ffdi.features.runtimes import Runtime, cached_graph, open_runtime, runtime_line, runtime_name
+from ffdi.features.shard_index import read_index
+from ffdi.features.views import RENDERING
+from ffdi.files import sha256_file
+from ffdi.intake.decoding.images import DECODE_POLICY, RESIZE_POLICY
+
+if TYPE_CHECKING:  # a run with nothing to do, or with its graph exported, does without torch
+    from ffdi.features.networks import FrozenPrefix
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Computes the features of a backbone: what its rows are (`spec`) and where its weights come from (`provenance`).
+
+    `load` gives the prefix in torch, the same module every time.
+    """
+
+    backbone: Backbone
+    spec: FeatureSpec
+    provenance: Provenance
+    load: Callable[[], FrozenPrefix]
+
+    @property
+    def module(self) -> FrozenPrefix | None:
+        """The prefix in torch; None for `cut: input`."""
+        return self.load() if self.backbone.has_prefix else None
+
+    def open(self, console: Console = Console()) -> Runtime:
+        """The runtime that the spec names, or else this machine's; `cut: input` returns the images as (B, 3, S, S) uint8.
+
+        Raises ShardError when the spec's runtime cannot run here: another one's rows would get its fingerprint.
+        """
+        if not self.backbone.has_prefix:
+            return Runtime(1, cast("Any", lambda images: images.transpose(0, 3, 1, 2)))
+        b, policy, sha256 = self.backbone, self.spec.policy, self.spec.weights_sha256
+        if "runtime" in policy:
+            b = replace(b, precision=policy["precision"], dtype=self.spec.dtype)
+        return open_runtime(b, sha256, self.load, policy.get("runtime"), console)
+
+    @property
+    def device_line(self) -> str:
+        """What computes it and why, on one line."""
+        if not self.backbone.has_prefix:
+            nvjpeg = self.backbone.decoder == "nvjpeg"
+            return f"{runtime_line('torch-cuda')}, for nvJPEG" if nvjpeg else "cpu: cut: input has no prefix"
+        return runtime_line(self.spec.policy.get("runtime") or runtime_name(self.backbone))
+
+
+@dataclass(frozen=True)
+class PrefixFile:
+    """The prefix of a backbone in a file of weights, loaded at the first call. Another process gets the path alone."""
+
+    backbone: Backbone
+    weights: Path
+
+    def __call__(self) -> FrozenPrefix:
+        return self._module
+
+    @cached_property
+    def _module(self) -> FrozenPrefix:
+        from ffdi.features.cuts import cut_network
+        from ffdi.features.networks import FrozenPrefix, without_classifier
+        from ffdi.features.weights import load_network
+
+        b = self.backbone
+        network = load_network(b.network, self.weights)[0]
+        prefix, _ = cut_network(without_classifier(network, b.network), b.cut)
+        assert prefix is not None
+        return FrozenPrefix(prefix, b.mean, b.std)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"backbone": self.backbone, "weights": self.weights}
+
+
+def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None) -> Extractor:
+    """The extractor of a backbone with the weights of a file.
+
+    The network itself is loaded only when the shape of its features is known neither from the shards in `known`, if
+    their spec is otherwise the same, nor from an exported graph.
+    """
+    b, provenance, sha256 = backbone, read_provenance(weights, backbone.network), sha256_file(weights)
+    runtime = runtime_name(b) if b.has_prefix or b.decoder == "nvjpeg" else "none"  # refuses what cannot run here
+    policy = {
+        "decode": NVJPEG_POLICY if b.decoder == "nvjpeg" else DECODE_POLICY,
+        "resize": RESIZE_POLICY,
+        "mean": list(b.mean) if b.has_prefix else None,
+        "std": list(b.std) if b.has_prefix else None,
+        "views": [dict(operation) for operation in b.view_policy],
+        "view_seed": b.view_seed,
+        "rendering": RENDERING,
+        "runtime": runtime if b.has_prefix else "none",
+        "precision": b.precision if b.has_prefix else "none",
+    }
+    shape: tuple[int, ...] = () if b.has_prefix else (3, b.image_size, b.image_size)
+    spec = FeatureSpec(b.name, b.network, b.cut, sha256, b.image_size, shape, b.feature_dtype, policy)
+    load = PrefixFile(b, weights)
+    if b.has_prefix and not (shape := _known_shape(spec, known)):
+        graph = cached_graph(b, sha256) if runtime == "onnxruntime-cpu" else None
+        shape = graph.shape if graph else load().feature_shape(b.image_size)
+    return Extractor(b, replace(spec, shape=shape), provenance, load)
+
+
+def _known_shape(spec: FeatureSpec, folder: Path | None) -> tuple[int, ...]:
+    """The shape in the index of `folder`, if its spec is `spec` in all else."""
+    try:
+        there = read_index(folder).spec if folder else spec
+    except ShardError:
+        return ()
+    return there.shape if replace(there, shape=()) == spec else ()

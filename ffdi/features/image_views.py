@@ -1,0 +1,104 @@
+"""Rows -> the pixels of their views, read from the image files."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from ffdi.errors import InputError
+from ffdi.features.backbone import Backbone
+from ffdi.features.decoders import Decoder
+from ffdi.features.feature_spec import Row
+from ffdi.features.self_blending import synthesise
+from ffdi.features.views import render
+from ffdi.intake.decoding.images import RGB, ImageSource, UnreadableImage, read_bytes, to_array
+from ffdi.timing import PartTimer
+
+
+class ImageFile(NamedTuple):
+    """The file of an image. `blended_from` is the image_id of its bytes when the image is a fake of with_synthesised."""
+
+    path: str
+    blended_from: str
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The file of each image_id. Plain data that can be handed to another process."""
+
+    source: ImageSource
+    files: Mapping[str, ImageFile]
+
+    def of(self, rows: Iterable[Row]) -> ImageFiles:
+        """The files of the images of `rows` alone."""
+        return replace(self, files={image_id: self.files[image_id] for image_id, _ in rows})
+
+
+def locate_images(images: pd.DataFrame, source: ImageSource) -> ImageFiles:
+    """The file of each image of images.csv and of each fake of with_synthesised."""
+    blended = images["source"] if "source" in images else itertools.repeat("")
+    places = zip(images["image_id"], images["path"], blended)
+    return ImageFiles(source, {image_id: ImageFile(path, real) for image_id, path, real in places})
+
+
+class ViewReader:
+    """Reads and renders the views of rows. Several threads may call it at once.
+
+    `timer` gets the seconds of the parts `decode` and `views`.
+    """
+
+    def __init__(
+        self,
+        images: ImageFiles,
+        backbone: Backbone,
+        *,
+        decoder: Decoder | None = None,
+        timer: PartTimer | None = None,
+    ) -> None:
+        self.decoder = decoder or Decoder(backbone, max_pixels=images.source.max_pixels, heard=True)
+        self._images, self._backbone, self._timer = images, backbone, timer or PartTimer()
+
+    def __call__(self, rows: Sequence[Row]) -> RGB:
+        """(N, S, S, 3) uint8 views of `rows`; consecutive rows of one image decode it once.
+
+        Raises InputError when a file is no longer the one that was ingested.
+        """
+        views_of = [(image_id, [view for _, view in group]) for image_id, group in itertools.groupby(rows, _image_id)]
+        files = [self._images.files[image_id] for image_id, _ in views_of]
+        decoded = self.decoder(
+            (file.path, partial(self._read_ingested, file, image_id))
+            for file, (image_id, _) in zip(files, views_of, strict=True)
+        )
+        pixels: list[RGB] = []
+        for file, (image_id, views) in zip(files, views_of, strict=True):
+            with self._timer.timed("decode"):
+                image = next(decoded)
+            if isinstance(image, UnreadableImage):
+                raise InputError(f"{self._images.source.root / file.path}: {image}") from image
+            with self._timer.timed("views"):
+                image = synthesise(image, image_id) if file.blended_from else image
+                pixels += [self._render(image, image_id, view) for view in views]
+        return np.stack(pixels)
+
+    def _render(self, image: Image.Image, image_id: str, view: int) -> RGB:
+        b = self._backbone
+        policy, seed = b.view_policy, b.view_seed
+        return to_array(render(image, image_id=image_id, view=view, size=b.image_size, policy=policy, seed=seed))
+
+    def _read_ingested(self, file: ImageFile, image_id: str) -> bytes:
+        data = read_bytes(self._images.source.root, file.path)
+        if hashlib.sha256(data).hexdigest() != (file.blended_from or image_id):
+            raise UnreadableImage("changed since it was ingested: run ingest again")
+        return data
+
+
+def _image_id(row: Row) -> str:
+    return row[0]

@@ -1,0 +1,101 @@
+"""A shard as a task: which rows it has, which of them are copied from old shards, and which are to be computed.
+
+A task is plain data that can be handed to another process. Whoever performs it needs the blocks of its missing rows:
+
+    write_task(task, BlockReader(compute(task.missing)))
+    entry = seal(task)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ffdi.features.feature_spec import Features, FeatureSpec, Row
+from ffdi.features.shard_index import ShardEntry
+from ffdi.features.shards import Piece, Shard, StoredRow, write_shard
+from ffdi.files import sha256_file, synced
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Origins:
+    """Where each row of a shard comes from: row `place[i]` of the old shard `files[file[i]]`; -1: it is computed."""
+
+    files: tuple[Path, ...]
+    file: Places
+    place: Places
+
+
+@dataclass(frozen=True, eq=False)
+class ShardTask:
+    """One shard of the new set. `origins` is None when a killed run has written it already: it is only sealed."""
+
+    file: Path
+    spec: FeatureSpec
+    rows: Sequence[Row]
+    compression: str
+    origins: Origins | None
+
+    @property
+    def missing(self) -> list[Row]:
+        """The rows that are to be computed, in their order."""
+        if self.origins is None:
+            return []
+        return [row for row, file in zip(self.rows, self.origins.file.tolist(), strict=True) if file < 0]
+
+
+class BlockReader:
+    """Computed rows, taken from their blocks in order."""
+
+    def __init__(self, blocks: Iterable[Features]) -> None:
+        self._blocks = iter(blocks)
+        self._rest: Features | None = None
+
+    def take(self, most: int) -> Features:
+        """The next 1 to `most` rows."""
+        if self._rest is None or not len(self._rest):
+            self._rest = next(self._blocks)
+        taken, self._rest = self._rest[:most], self._rest[most:]
+        return taken
+
+
+def write_task(task: ShardTask, computed: BlockReader) -> None:
+    """Write the shard of a task. It is not yet synced: see seal.
+
+    `computed` gives the missing rows in order, each checked to be finite.
+    """
+    if task.origins is not None:
+        pieces = _pieces(task.origins, task.spec, computed)
+        write_shard(task.file, task.spec, task.rows, pieces, task.compression, checked=True)
+
+
+def seal(task: ShardTask) -> ShardEntry:
+    """The entry of a written shard in the index. Its bytes are flushed to the disk before they are hashed."""
+    return {"name": task.file.name, "rows": len(task.rows), "sha256": sha256_file(synced(task.file))}
+
+
+def _pieces(origins: Origins, spec: FeatureSpec, computed: BlockReader) -> Iterator[Piece]:
+    """Each row from its old shard, or from `computed`, whose runs of rows stay blocks: h5py is slow row by row."""
+    with ExitStack() as opened:
+        number, shard = -1, None
+        row = 0
+        while row < len(origins.file):
+            file = int(origins.file[row])
+            if file < 0:
+                old = origins.file[row:] >= 0
+                block = computed.take(int(old.argmax()) if old.any() else len(old))
+                row += len(block)
+                yield block
+                continue
+            if shard is None or file != number:
+                opened.close()
+                number, shard = file, opened.enter_context(Shard(origins.files[file], spec))
+            yield StoredRow(shard, int(origins.place[row]))
+            row += 1
