@@ -27,8 +27,9 @@ from ffdi.demo.dataset import write_demo
 from ffdi.features.backbone import Backbone
 from ffdi.features.compute import embed
 from ffdi.features.extractor import load_extractor
-from ffdi.intake.audit import find_leaks
+from ffdi.intake.auditing.leaks import find_leaks
 from ffdi.intake.decoding.images import ImageSource
+from ffdi.intake.settings import AuditSettings
 
 DOCS = Path(__file__).parents[1] / "docs" / "audit.md"
 SEEDS = 10
@@ -61,10 +62,9 @@ def planted_rates(data: DataSet, weights: Path, victims: int) -> tuple[Rates, in
         grown = data.with_images(added)
         found = find_leaks(
             grown.rows,
-            phash_bits=6,
+            AuditSettings(min_cosine=MIN_COSINE),
             sketches=grown.inputs.sketches,
             embeddings=np.concatenate([data.embeddings, near]),
-            min_cosine=MIN_COSINE,
         )
         pairs: dict[str, set[frozenset[str]]] = {way: set() for way in WAYS}
         group = dict(zip(data.rows["path"], data.rows["group"], strict=True))

@@ -25,9 +25,9 @@ from ffdi.evaluation.explain import grad_cam
 from ffdi.evaluation.results import Results, caveats, verdict
 from ffdi.features.store import FeatureStore
 from ffdi.files import human_bytes
-from ffdi.intake.audit import CHECKS
+from ffdi.intake.auditing.findings import CHECKS
+from ffdi.intake.auditing.shortcuts import FACTS, PROBES, WARN_ABOVE
 from ffdi.intake.decoding.images import open_image, read_bytes, resize
-from ffdi.intake.probes import FACTS, PROBES, WARN_ABOVE
 from ffdi.intake.tables import sides
 from ffdi.tails.bundle import load_bundle
 

@@ -14,7 +14,7 @@ from ffdi.errors import InputError
 from ffdi.evaluation.below_chance import TURNED, explain, keys_below
 from ffdi.evaluation.compare import COLUMNS, NO_DIFFERENCE
 from ffdi.evaluation.headline import NOT_RECIPES
-from ffdi.intake.probes import FACTS, shortcuts
+from ffdi.intake.auditing.shortcuts import FACTS, shortcuts
 from ffdi.metrics import Metrics
 
 _OF_CROSS = {"recipe", "trained_on", "tested_on", "auc", "auc_low", "auc_high", "accuracy", "n_test", "n_groups"}

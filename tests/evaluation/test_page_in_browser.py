@@ -80,7 +80,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Pat
     """A page on disk, of four recipes: one random, one without AUC, figures above 9 and texts that try to run."""
     from test_report import page_of, write_results
 
-    from ffdi.intake.audit import CHECKS
+    from ffdi.intake.auditing.findings import CHECKS
 
     folder = tmp_path_factory.mktemp("page")
     tiny = make_tiny(folder / "data")

@@ -26,8 +26,8 @@ from ffdi.evaluation.results import Results, caveats, read_results, results_tabl
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import parse_level
 from ffdi.files import write_json
-from ffdi.intake.audit import CHECKS
-from ffdi.intake.probes import PROBES
+from ffdi.intake.auditing.findings import CHECKS
+from ffdi.intake.auditing.shortcuts import PROBES
 from ffdi.intake.tables import write_table
 from ffdi.tails.bundle import load_bundle
 

@@ -17,23 +17,20 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from ffdi.bootstrap import Bootstrap, auc_interval
 from ffdi.features.backbone import Backbone
-from ffdi.intake.audit import CHECKS, Finding, find_leaks
+from ffdi.intake.auditing.classifier import cross_validated_scores
+from ffdi.intake.auditing.file_facts import fact_features, file_facts
+from ffdi.intake.auditing.findings import CHECKS, Finding
+from ffdi.intake.auditing.inverted_labels import inverted_labels
+from ffdi.intake.auditing.leaks import find_leaks
+from ffdi.intake.auditing.probe_inputs import ProbeInputs, ProbeSample, read_probe_inputs
+from ffdi.intake.auditing.shortcuts import WARN_ABOVE
 from ffdi.intake.decoding.images import ImageSource, open_image, perceptual_hash, read_bytes, to_array
 from ffdi.intake.ingest import ingest
 from ffdi.intake.listing.layouts import Layout, read_layout
 from ffdi.intake.near_duplicates.copies import find_copies, read_sketches
 from ffdi.intake.near_duplicates.hashes import perceptual_pairs
 from ffdi.intake.near_duplicates.variants import sketch
-from ffdi.intake.probes import (
-    WARN_ABOVE,
-    ProbeInputs,
-    cross_validated_scores,
-    fact_features,
-    file_facts,
-    inverted_labels,
-    read_probe_inputs,
-)
-from ffdi.intake.settings import SplitSettings
+from ffdi.intake.settings import AuditSettings, SplitSettings
 from ffdi.intake.splitting.folds import assign_folds
 from ffdi.intake.tables import join, sides
 
@@ -49,7 +46,7 @@ LITE0: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class DataSet:
-    """Audited rows (images.csv joined with folds.csv), what the audit keeps of each image, and embeddings (N, D)."""
+    """Audited rows (images.csv joined with folds.csv), what the audit reads of each image, and embeddings (N, D)."""
 
     root: Path
     rows: pd.DataFrame
@@ -58,7 +55,7 @@ class DataSet:
 
     @classmethod
     def read(cls, root: Path, layout: str, folder: Path) -> DataSet:
-        """Ingested, split with all that finds copies, inputs, and embedded by the offline ImageNet weights."""
+        """Ingested, split with all that finds copies, read for the probes, and embedded by the offline ImageNet weights."""
         from ffdi.features.compute import embed
         from ffdi.features.extractor import load_extractor
         from ffdi.features.weights import fetch_weights
@@ -81,7 +78,7 @@ class DataSet:
         return open_image(read_bytes(self.root, self.rows["path"][row]), max_pixels=MAX_PIXELS)
 
     def leaks(self) -> list[Finding]:
-        return find_leaks(self.rows, phash_bits=6, sketches=self.inputs.sketches)
+        return find_leaks(self.rows, AuditSettings(), sketches=self.inputs.sketches)
 
     def is_loud(self, family: str) -> bool:
         """Whether the probe of this family of file facts would warn."""
@@ -91,7 +88,7 @@ class DataSet:
         return auc_interval(label, scores, group, bootstrap=Bootstrap(200))[0] > WARN_ABOVE
 
     def inverted(self) -> str:
-        return inverted_labels(self.rows, self.inputs, bootstrap=Bootstrap(200), embeddings=self.embeddings)
+        return inverted_labels(ProbeSample.take(self.rows, self.inputs, self.embeddings), Bootstrap(200))
 
     def with_images(self, added: list[Added]) -> DataSet:
         """A copy with more images."""

@@ -14,22 +14,14 @@ from conftest import Tiny, make_tiny, picture
 from PIL import Image, ImageOps
 
 from ffdi.evaluation.headline import OF_AUDIT, of_audit
-from ffdi.intake import audit as audit_module
-from ffdi.intake.audit import (
-    CHECKS,
-    FINDING_COLUMNS,
-    SOURCE_OVERLAP,
-    Finding,
-    advise,
-    find_leaks,
-    findings_table,
-    leaks_among,
-    settings_that_join,
-    summarise,
-    what_it_could_know,
-)
+from ffdi.intake.auditing import leaks as leaks_module
+from ffdi.intake.auditing.advice import advise, settings_that_join
+from ffdi.intake.auditing.findings import CHECKS, FINDING_COLUMNS, SOURCE_OVERLAP, Finding, findings_table, leaks_among
+from ffdi.intake.auditing.leaks import find_leaks
+from ffdi.intake.auditing.summary import coverage, summarise
 from ffdi.intake.decoding.images import perceptual_hash
 from ffdi.intake.near_duplicates.copies import Copies
+from ffdi.intake.settings import AuditSettings, SplitSettings
 from ffdi.intake.tables import tables_digest, write_table
 
 AUDIT = Path(__file__).parents[2] / "stages" / "audit.py"
@@ -37,7 +29,8 @@ AUDIT = Path(__file__).parents[2] / "stages" / "audit.py"
 
 def leaks(rows: pd.DataFrame, check: str, **changes: Any) -> list[Finding]:
     """All findings, which must be of the one check."""
-    found = find_leaks(rows, **({"phash_bits": 0} | changes))
+    fields = {key: changes.pop(key) for key in ("phash_bits", "find_copies", "min_cosine") if key in changes}
+    found = find_leaks(rows, AuditSettings(**({"phash_bits": 0, "min_cosine": 1.0} | fields)), **changes)
     assert {f.check for f in found} <= {check}
     return found
 
@@ -61,8 +54,8 @@ def clean() -> pd.DataFrame:
 
 
 def test_a_clean_set_has_no_finding(clean: pd.DataFrame, tiny: Tiny) -> None:
-    assert find_leaks(clean, phash_bits=6, embeddings=np.eye(12), min_cosine=0.9) == []
-    assert find_leaks(tiny.rows, phash_bits=2) == []
+    assert find_leaks(clean, AuditSettings(min_cosine=0.9), embeddings=np.eye(12)) == []
+    assert find_leaks(tiny.rows, AuditSettings(phash_bits=2)) == []
 
 
 @pytest.mark.parametrize(
@@ -140,7 +133,7 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             pairs = pairs[wanted(*pairs.T)]
             return Copies(pairs, np.full(len(pairs), 0.95))
 
-        monkeypatch.setattr(audit_module, "find_copies", search)
+        monkeypatch.setattr(leaks_module, "find_copies", search)
         return np.random.default_rng(0).integers(0, 256, (12, 64, 64), dtype=np.uint8)
 
     return confirm
@@ -149,7 +142,7 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 def test_an_augmented_copy_across_a_border(clean: pd.DataFrame, copies: Callable[..., Any]) -> None:
     (found,) = leaks(clean, "augmented_copy_across_border", sketches=copies((1, 11), (4, 6)))  # 4 and 6 are in one fold
     assert (found.path_a, found.path_b, found.detail) == ("1.jpg", "11.jpg", "test | fold 1")
-    assert leaks(clean, "", sketches=copies((1, 11)), search_copies=False) == []
+    assert leaks(clean, "", sketches=copies((1, 11)), find_copies=False) == []
     clean.loc[11, "phash"] = clean["phash"][1]  # what the hash sees and pixels confirm is not searched for again
     sketches = copies((1, 11))
     sketches[11] = sketches[1]
@@ -198,7 +191,7 @@ def test_what_only_hashes_alike_is_no_leak(clean: pd.DataFrame) -> None:
     assert leaks(clean, "", sketches=sketches) == []
     for shown in (sketches[1, :, ::-1], np.clip(sketches[1] * 2.5, 0, 255)):  # mirrored; overexposed
         sketches[11] = shown
-        assert len(leaks(clean, "perceptual_duplicate_across_border", sketches=sketches, search_copies=False)) == 1
+        assert len(leaks(clean, "perceptual_duplicate_across_border", sketches=sketches, find_copies=False)) == 1
 
 
 def test_a_stranger_between_two_copies_neither_hides_them_nor_is_accused(clean: pd.DataFrame) -> None:
@@ -240,13 +233,13 @@ def test_a_forgery_between_two_photos_hides_no_leak(clean: pd.DataFrame) -> None
     sketches[[5, 10]] = sketches[0]
     sketches[[5, 10], :7, :7] = 255 - sketches[0, :7, :7]
     sketches[10, 57:, 57:] = 255 - sketches[0, 57:, 57:]
-    found = find_leaks(hashed, phash_bits=0, sketches=sketches)
+    found = find_leaks(hashed, AuditSettings(phash_bits=0), sketches=sketches)
     assert [(f.check, f.path_a, f.path_b) for f in leaks_among(found)] == [
         ("perceptual_duplicate_across_border", "0.jpg", "10.jpg")
     ]
     embeddings = np.eye(12)
     embeddings[5], embeddings[10] = embeddings[0] + 0.1 * embeddings[5], embeddings[0] + 0.2 * embeddings[10]
-    found = find_leaks(clean, phash_bits=0, embeddings=embeddings, min_cosine=0.9)
+    found = find_leaks(clean, AuditSettings(phash_bits=0, min_cosine=0.9), embeddings=embeddings)
     assert [(f.check, f.path_a, f.path_b) for f in found] == [
         ("embedding_duplicate_across_border", "0.jpg", "10.jpg"),
         (SOURCE_OVERLAP, "0.jpg", "5.jpg"),
@@ -259,7 +252,7 @@ def test_a_pair_is_one_leak_however_many_checks_find_it(clean: pd.DataFrame, cop
     clean.loc[11, "phash"] = clean["phash"][1]
     sketches = copies()
     sketches[11] = sketches[1]
-    (found,) = find_leaks(clean, phash_bits=6, sketches=sketches)
+    (found,) = find_leaks(clean, AuditSettings(), sketches=sketches)
     assert found.check == "group_across_border"
     assert found.detail == (
         "test | fold 1: anna; also exact_duplicate_across_border, perceptual_duplicate_across_border"
@@ -276,29 +269,29 @@ def test_every_membership_is_audited(clean: pd.DataFrame) -> None:
 
 def test_advice_names_only_what_would_change_something(clean: pd.DataFrame) -> None:
     rows = clean.assign(given_split=["test"] * 4 + ["train"] * 8)
-    split, audit = ({"phash_bits": 6, "find_copies": False, "use_embedding": False} for _ in range(2))
-    joins = settings_that_join(split, audit)
+    audit = AuditSettings(phash_bits=6)
+    joins = settings_that_join(SplitSettings(phash_bits=6), audit)
     assert joins == {CHECKS[3]: "split.find_copies: true", CHECKS[4]: "split.use_embedding: true"}
-    everything = {"phash_bits": 4, "find_copies": True, "use_embedding": True}
+    everything = SplitSettings(phash_bits=4, find_copies=True, use_embedding=True)
     assert settings_that_join(everything, audit) == {CHECKS[2]: "split.phash_bits: 6"}
     found = [
         Finding(CHECKS[3], f"{a}.jpg", f"{b}.jpg", "", (CHECKS[3],), (CHECKS[3],)) for a, b in ((0, 4), (1, 5), (6, 9))
     ]
     own = "the data's own split parts 2 of them: leave out one image of each, or split.use_given: false draws another"
-    assert advise(found, rows, joins=joins, use_given=True) == f"split.find_copies: true would join 1 of them; {own}"
-    assert advise(found, rows, joins=joins, use_given=False) == "split.find_copies: true would join 3 of them"
-    assert advise(found, rows, joins={}, use_given=True) == own
-    assert advise(found, rows, joins={}, use_given=False) == ""  # it is all on already
+    assert advise(found, rows, joins, use_given=True) == f"split.find_copies: true would join 1 of them; {own}"
+    assert advise(found, rows, joins, use_given=False) == "split.find_copies: true would join 3 of them"
+    assert advise(found, rows, {}, use_given=True) == own
+    assert advise(found, rows, {}, use_given=False) == ""  # it is all on already
 
 
-def test_no_leak_says_what_it_could_know(clean: pd.DataFrame) -> None:
+def test_no_leak_says_coverage(clean: pd.DataFrame) -> None:
     out = summarise([], clean, {})
     assert (out["images_with_group"], out["warnings"]) == (0, 1)
-    assert what_it_could_know(out).startswith("but no image has a group of its own")
+    assert coverage(out).startswith("but no image has a group of its own")
     named = clean.assign(intake_group=["anna", *[""] * 11], group=["anna", "alone", *clean["group"][2:]])
     out = summarise([], named, {})
     assert (out["images_with_group"], out["groups_of_one"], out["warnings"]) == (1, 2, 0)
-    assert what_it_could_know(out) == "1 images have a group of their own, 2 groups have one image"
+    assert coverage(out) == "1 images have a group of their own, 2 groups have one image"
 
 
 def test_a_label_conflict_names_one_path_of_each_label(clean: pd.DataFrame) -> None:

@@ -14,10 +14,10 @@ from conftest import HERE
 from odd_files import DOCS, FILES, Odd, encoded, in_docs, jpeg, many_scans, png_with, scene
 from PIL import Image
 
+from ffdi.intake.auditing.file_facts import file_facts
 from ffdi.intake.decoding.formats import FORMATS, SUFFIXES, format_of
 from ffdi.intake.decoding.images import ImageSource, UnreadableImage, open_header, open_image
 from ffdi.intake.ingest import ingest
-from ffdi.intake.probes import file_facts
 
 MAX_PIXELS = 10**6
 

@@ -28,10 +28,11 @@ from plants import (
 
 from ffdi.demo.dataset import write_demo
 from ffdi.errors import InputError
-from ffdi.intake.audit import SOURCE_OVERLAP, find_leaks
+from ffdi.intake.auditing.findings import SOURCE_OVERLAP
+from ffdi.intake.auditing.leaks import find_leaks
 from ffdi.intake.decoding.images import ImageSource, read_bytes
 from ffdi.intake.ingest import ingest
-from ffdi.intake.settings import SplitSettings
+from ffdi.intake.settings import AuditSettings, SplitSettings
 from ffdi.intake.splitting.folds import assign_folds
 from ffdi.intake.tables import sides
 
@@ -141,4 +142,4 @@ def test_what_split_and_ingest_refuse(data: DataSet, seed: int) -> None:
 
     place = str(draw.choice([s for s in np.unique(sides(data.rows)) if s != "test"]))
     alone = data.rows[(sides(data.rows) != place) | (data.rows["label"] == draw.integers(2))]
-    assert place in next(f.detail for f in find_leaks(alone, phash_bits=6) if f.check == "fold_without_class")
+    assert place in next(f.detail for f in find_leaks(alone, AuditSettings()) if f.check == "fold_without_class")

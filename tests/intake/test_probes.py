@@ -15,30 +15,23 @@ from PIL import Image
 from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
 from ffdi.errors import InputError
-from ffdi.intake import probes
+from ffdi.intake.auditing import classifier, probe_inputs
+from ffdi.intake.auditing import inverted_labels as inverted_module
+from ffdi.intake.auditing.classifier import cross_validated_scores
+from ffdi.intake.auditing.file_facts import fact_features, file_facts
+from ffdi.intake.auditing.inverted_labels import inverted_labels, inverted_sides
+from ffdi.intake.auditing.probe_inputs import ProbeInputs, ProbeSample, read_probe_inputs
+from ffdi.intake.auditing.probes import probe_shortcuts
+from ffdi.intake.auditing.shortcuts import FACTS, PROBES, warnings
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.near_duplicates.variants import sketch
-from ffdi.intake.probes import (
-    FACTS,
-    PROBES,
-    ProbeInputs,
-    cross_validated_scores,
-    fact_features,
-    file_facts,
-    inverted_labels,
-    inverted_sides,
-    probe_shortcuts,
-    read_probe_inputs,
-    warnings,
-)
 from ffdi.intake.tables import sides
 
 
-def probe(rows: pd.DataFrame, seen: Path | ProbeInputs, **changes: Any) -> dict[str, Any]:
-    """The probes of files on disk, or of what was inputs."""
+def probe(rows: pd.DataFrame, seen: Path | ProbeInputs, embeddings: Any = None) -> dict[str, Any]:
+    """The probes of files on disk, or of what was read of them."""
     inputs = read_probe_inputs(rows, ImageSource(seen, 10**6)) if isinstance(seen, Path) else seen
-    settings: dict[str, Any] = {"bootstrap": Bootstrap(100)}
-    return probe_shortcuts(rows, inputs, **(settings | changes))
+    return probe_shortcuts(ProbeSample.take(rows, inputs, embeddings), Bootstrap(100))
 
 
 def written(folder: Path, count: int, **file: Any) -> pd.DataFrame:
@@ -236,7 +229,7 @@ def test_a_vanished_image_is_named(tmp_path: Path) -> None:
         probe(rows, tmp_path)
 
 
-def test_examined_is_what_the_files_hold_in_the_order_of_the_rows(tmp_path: Path) -> None:
+def test_inputs_are_what_the_files_hold_in_the_order_of_the_rows(tmp_path: Path) -> None:
     rows = written(tmp_path, 9).iloc[::-1]
     seen: list[Any] = []
 
@@ -271,13 +264,13 @@ def test_of_very_many_images_the_first_are_probed(monkeypatch: pytest.MonkeyPatc
     due = probe(rows[:30], first, embeddings=embeddings[:30])
     whole = ProbeInputs(facts, thumbnails, inputs.sketches)
     assert probe(rows, whole, embeddings=embeddings) != due
-    monkeypatch.setattr(probes, "MOST_PROBED", 30)
+    monkeypatch.setattr(probe_inputs, "MOST_PROBED", 30)
     assert probe(rows, whole, embeddings=embeddings) == due
     turned = np.where(np.arange(60) < 20, rows["label"], 1 - rows["label"])
     by_label = rows["label"].to_numpy()[:, None] + rng.normal(0, 0.01, (60, 2))
     rows["label"] = turned
-    says = inverted_labels(rows, whole, bootstrap=Bootstrap(100), embeddings=by_label)
-    assert says == inverted_labels(rows[:30], first, bootstrap=Bootstrap(100), embeddings=by_label[:30]) != ""
+    says = inverted_labels(ProbeSample.take(rows, whole, by_label), Bootstrap(100))
+    assert says == inverted_labels(ProbeSample.take(rows[:30], first, by_label[:30]), Bootstrap(100)) != ""
 
 
 def figures(**values: tuple[float, float, float]) -> dict[str, Any]:
@@ -372,9 +365,8 @@ def two_splits(strength: float, turned: bool, *, seed: int = 0, count: int = 160
     return rows, ProbeInputs(facts, thumbnails, inputs.sketches)
 
 
-def inverted(rows: pd.DataFrame, inputs: ProbeInputs, **changes: Any) -> str:
-    settings: dict[str, Any] = {"bootstrap": Bootstrap(200)}
-    return inverted_labels(rows, inputs, **(settings | changes))
+def inverted(rows: pd.DataFrame, inputs: ProbeInputs, embeddings: Any = None) -> str:
+    return inverted_labels(ProbeSample.take(rows, inputs, embeddings), Bootstrap(200))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -404,7 +396,7 @@ def on_sides(rows: pd.DataFrame, turned: str = "") -> pd.DataFrame:
 
 
 def turned_sides(rows: pd.DataFrame, inputs: ProbeInputs) -> list[str]:
-    return inverted_sides(rows, inputs, bootstrap=Bootstrap(200))
+    return inverted_sides(ProbeSample.take(rows, inputs), Bootstrap(200))
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -426,9 +418,9 @@ def test_sides_of_right_labels_are_left_alone(strength: float, seed: int) -> Non
 
 def test_where_labels_are_right_a_side_costs_one_fit_for_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, inputs = two_splits(1.0, False)
-    fits, make = [], probes._model
-    monkeypatch.setattr(probes, "_model", lambda: fits.append(1) or make())
-    monkeypatch.setattr(probes, "cross_validated_scores", None)  # to look closely is an error now
+    fits, make = [], classifier.linear_classifier
+    monkeypatch.setattr(inverted_module, "linear_classifier", lambda: fits.append(1) or make())
+    monkeypatch.setattr(inverted_module, "cross_validated_scores", None)  # to look closely is an error now
     bright = ProbeInputs(
         inputs.facts,
         inputs.thumbnails // 2 + 99 * on_sides(rows)["label"].to_numpy(np.uint8)[:, None],
