@@ -31,11 +31,12 @@ from ffdi.console import Console
 from ffdi.evaluation.evaluate import evaluate, test_rows
 from ffdi.evaluation.robustness import perturbed_features
 from ffdi.features.backbone import Backbone
+from ffdi.features.batching import BatchedModel, BatchOptions
 from ffdi.features.decoders import Decoder
 from ffdi.features.devices import set_up_device
 from ffdi.features.extract import ExtractionSummary, extract_features
 from ffdi.features.extractor import Extractor, load_extractor
-from ffdi.features.runtimes import InBatches, Runtime
+from ffdi.features.runtimes import Runtime
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import resolve_policy
 from ffdi.features.weights import fetch_weights, load_network
@@ -172,8 +173,8 @@ def fresh(lab: Lab, task: Callable[..., Any], *arguments: Any, killed: bool = Fa
 def differing_places(runtime: Runtime, pictures: npt.NDArray[np.uint8], batch: int) -> list[int]:
     """At which places of a batch of `batch` the first of `pictures` has other features than alone, its neighbours being
     the others, others at each place."""
-    if "batch" in runtime.facts and runtime.batch > 1:  # on the CPU every image is alone
-        runtime.facts["batch"] = batch
+    if "batch" in runtime.maker and runtime.batch > 1:  # on the CPU every image is alone
+        runtime.maker["batch"] = batch
     alone = runtime.run(pictures[:1])[0].tobytes()
     others, places = pictures[1:], []
     for place in range(batch):
@@ -213,7 +214,7 @@ def halve(lab: Lab, name: str, batch: int = 64) -> Halving:
             assert module is not None
             return module(images)
 
-        most, run = batch, InBatches(model, "cpu", facts, said.append)
+        most, run = batch, BatchedModel(model, "cpu", facts, said.append)
         usual = run(pictures)
         most = batch // 2
         moved = _moved(usual, run(pictures))
@@ -234,7 +235,7 @@ def halve(lab: Lab, name: str, batch: int = 64) -> Halving:
                 break
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    return Halving(runtime.batch, int(runtime.facts["batch"]), tuple(said), _moved(usual, features))
+    return Halving(runtime.batch, int(runtime.maker["batch"]), tuple(said), _moved(usual, features))
 
 
 def _moved(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
@@ -252,10 +253,10 @@ def compiled_graphs(lab: Lab, name: str, batch: int, threads: int) -> tuple[int,
         module = lab.prefix(name).module
         facts: dict[str, Any] = {"batch": batch}
         model: Any = torch.compile(module, backend="eager")
-        run: Callable[..., Any] = InBatches(model, "cpu", facts, quiet, compiled=True)
+        run: Callable[..., Any] = BatchedModel(model, "cpu", facts, quiet, BatchOptions(compiled=True))
     else:
         runtime = lab.prefix(name, compile=True).open()
-        run, facts = runtime.run, runtime.facts
+        run, facts = runtime.run, runtime.maker
         facts["batch"] = batch
     pictures = lab.pictures(name, batch)
     usual = run(pictures)

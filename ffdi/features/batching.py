@@ -6,11 +6,13 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ffdi.console import Say
 from ffdi.errors import FfdiError
 from ffdi.features.devices import precision_on
 
@@ -18,51 +20,56 @@ if TYPE_CHECKING:
     import torch
 
 Images = npt.NDArray[np.uint8]
-Features = npt.NDArray[np.floating[Any]]
-Say = Callable[[str], None]
+FloatFeatures = npt.NDArray[np.floating[Any]]
 
 
-class InBatches:
-    """Run a model on a device in batches of one shape, `facts["batch"]`, the last padded with black images.
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a model computes its batches: how many at a time, in which precision, and in which dtype features are kept."""
 
-    Each of `slots` callers at a time has a stream and pinned buffers of its own, so that one's copies overlap another's
-    computing, and memory is bounded however many threads call. NumPy fills the buffers: each caller's torch would keep a
-    team of threads of its own for that. Features leave the device as `kept`, an overflow as infinite. When the device's
-    memory runs out, the batch is halved for good, which is said and stands in `facts`; `batches` has the sizes that
-    computed rows. A `compiled` model is compiled for each size by one thread.
+    slots: int = 2
+    precision: str = "float32"
+    kept: torch.dtype | None = None  # float32
+    compiled: bool = False
+
+
+class BatchedModel:
+    """Run a model on a device in batches of one size, `maker["batch"]`, the last one padded with black images.
+
+    Each of `slots` callers at a time has its own stream and pinned buffers, so that the copies of one overlap the
+    computation of another, and memory is bounded however many threads call. NumPy fills the buffers, because torch would
+    keep a team of threads for each caller. Features leave the device as `kept`, an overflow as infinite. When the device
+    runs out of memory, the batch is halved for the rest of the run: `warn` is told and `maker` changed. `batches` holds the
+    sizes that computed rows. A `compiled` model is compiled for each size by one thread.
     """
 
     def __init__(
         self,
         model: Callable[[torch.Tensor], torch.Tensor],
         device: torch.device | str,
-        facts: dict[str, Any],
-        say: Say,
-        slots: int = 2,
-        *,
-        precision: str = "float32",
-        kept: torch.dtype | None = None,
-        compiled: bool = False,
+        maker: dict[str, Any],
+        warn: Say,
+        options: BatchOptions = BatchOptions(),
     ) -> None:
         import torch
 
-        self._model, self._device, self._facts, self._say = model, torch.device(device), facts, say
-        self._precision, self._kept = precision, kept or torch.float32
+        self._model, self._device, self._maker, self._warn = model, torch.device(device), maker, warn
+        self._precision, self._kept = options.precision, options.kept or torch.float32
         self.batches: set[int] = set()
         self._halving = threading.Lock()
-        self._compiling = threading.Lock() if compiled else None
+        self._compiling = threading.Lock() if options.compiled else None
         self._compiled: set[tuple[int, ...]] = set()
         self._threads = torch.get_num_threads()
         self._slots: queue.Queue[_Slot] = queue.Queue()
-        for _ in range(slots):
+        for _ in range(options.slots):
             self._slots.put(_Slot(self._device))
 
-    def __call__(self, images: Images) -> Features:
+    def __call__(self, images: Images) -> FloatFeatures:
         import torch
 
-        parts: list[Features] = []
+        parts: list[FloatFeatures] = []
         while (done := sum(map(len, parts))) < len(images):
-            batch = int(self._facts["batch"])
+            batch = int(self._maker["batch"])
             try:
                 parts.append(self._one_batch(images[done : done + batch], batch))
                 self.batches.add(batch)
@@ -70,11 +77,11 @@ class InBatches:
                 exhausted = True
             else:
                 exhausted = False
-            if exhausted:  # not while the error is held: its traceback keeps the activations
+            if exhausted:  # after the except clause: the error's traceback keeps the activations
                 self._halve(batch)
         return np.concatenate(parts)
 
-    def _one_batch(self, images: Images, batch: int) -> Features:
+    def _one_batch(self, images: Images, batch: int) -> FloatFeatures:
         slot = self._slots.get()
         try:
             padded = slot.images((batch, *images.shape[1:]))
@@ -91,9 +98,9 @@ class InBatches:
 
     @contextmanager
     def _compiling_alone(self, shape: tuple[int, ...]) -> Iterator[None]:
-        """A model is compiled at its first call with a shape, which Dynamo does not bear in two threads at once.
+        """Let one thread at a time compile: Dynamo fails when two threads do, each at its first call with a shape.
 
-        It compiles again, too, when a thread's count of CPU threads is not that of the first.
+        It compiles again when a thread's number of CPU threads differs from that of the first thread, so they are made equal.
         """
         import torch
 
@@ -114,13 +121,13 @@ class InBatches:
         with self._halving:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-            if self._facts["batch"] == batch:  # else another thread has halved it already
-                self._facts["batch"] = batch // 2
-                self._say(f"out of memory on {self._device.type}: batch halved to {batch // 2}")
+            if self._maker["batch"] == batch:  # otherwise another thread has halved it already
+                self._maker["batch"] = batch // 2
+                self._warn(f"out of memory on {self._device.type}: batch halved to {batch // 2}")
 
 
 class _Slot:
-    """One caller's stream and pinned buffers, made anew when the batch's shape changes."""
+    """One caller's stream and pinned buffers, which are allocated again when the shape of the batch changes."""
 
     def __init__(self, device: torch.device) -> None:
         import torch
@@ -138,7 +145,7 @@ class _Slot:
             self._images = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
         return self._images.numpy()
 
-    def run(self, model: Callable[[torch.Tensor], torch.Tensor], count: int) -> Features:
+    def run(self, model: Callable[[torch.Tensor], torch.Tensor], count: int) -> FloatFeatures:
         """The features of the first `count` images of the buffer."""
         import torch
 
@@ -146,7 +153,7 @@ class _Slot:
         with torch.inference_mode(), torch.cuda.stream(self._stream) if self._stream else nullcontext():
             features = model(self._images.to(self._device, non_blocking=True))
             if not self._pinned:
-                out: Features = features[:count].contiguous().numpy().copy()
+                out: FloatFeatures = features[:count].contiguous().numpy().copy()
                 return out
             if self._out is None or self._out.shape != features.shape:
                 self._out = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)

@@ -1,9 +1,9 @@
 """Run a frozen prefix fast: ONNX Runtime on the CPU, torch on CUDA.
 
 A runtime maps (B, H, W, 3) uint8 images to (B, ...) features, float32 or on CUDA already in the dtype that is kept, is
-safe to call from several threads, and gives an image the same feature whatever stands beside it: on the CPU every image
-runs alone (as fast there as in batches), on CUDA the batch shape is fixed and the last batch padded. Threads belong to the caller: on the CPU one call is one
-thread's work, so that decoding and inference never fight for a core.
+safe to call from several threads, and gives an image the same feature whatever the other images of its batch are: on the
+CPU every image runs alone (as fast there as in batches), on CUDA the batch shape is fixed and the last batch padded.
+Threads belong to the caller: on the CPU one call uses one thread, so that decoding and inference never compete for a core.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from ffdi.console import Console
 from ffdi.errors import ParamsError, ShardError
 from ffdi.features.backbone import Backbone
-from ffdi.features.batching import Features, Images, InBatches
+from ffdi.features.batching import BatchedModel, BatchOptions, FloatFeatures, Images
 from ffdi.features.devices import device_facts, device_line, has_cuda, repeating, set_up_device
 from ffdi.files import cache_folders, canonical_json, in_cache, replacing, write_json
 
@@ -34,20 +34,20 @@ CUDA_BATCH = 64
 
 @dataclass(frozen=True)
 class Runtime:
-    """`batch` is how many images to hand to `run` at once; `facts` say what computes, for the provenance.
+    """`run` computes features; hand it `batch` images at once. `maker` says what computes, for the provenance.
 
-    `facts["batch"]` is lowered when the device's memory runs out; `batches` are the sizes that have computed rows.
+    `maker["batch"]` is lowered when the device runs out of memory; `batches` holds the sizes that have computed rows.
     """
 
     batch: int
-    run: Callable[[Images], Features]
-    facts: dict[str, Any] = field(default_factory=dict)
+    run: Callable[[Images], FloatFeatures]
+    maker: dict[str, Any] = field(default_factory=dict)
     batches: set[int] = field(default_factory=set)
 
     @property
     def made_by(self) -> tuple[dict[str, Any], ...]:
-        """What computed the rows until now: `facts`, for each size of batch."""
-        return tuple(self.facts | {"batch": size} for size in sorted(self.batches)) or (self.facts,)
+        """What has computed the rows until now: `maker` for each size of batch."""
+        return tuple(self.maker | {"batch": size} for size in sorted(self.batches)) or (self.maker,)
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,11 @@ _PLAIN = {"precision": "float32", "compile": False, "decoder": "pillow", "memory
 
 
 def runtime_name(backbone: Backbone) -> str:
-    """What computes a backbone's prefix here, as the fingerprint has it: `auto` is torch on CUDA, else onnxruntime.
+    """The name of what computes a backbone's prefix on this machine, as the fingerprint has it.
 
-    `torch-cuda` alone has its channels last, as it had before there was a choice. Raises ParamsError for a reduced
-    precision, compilation, a memory format or a GPU's decoder without CUDA.
+    `auto` is torch where CUDA is, and onnxruntime elsewhere. `torch-cuda` without a suffix means channels last, as it did
+    before there was a choice. Raises ParamsError for a reduced precision, compilation, a memory format or a GPU's decoder
+    without CUDA.
     """
     cuda = has_cuda()
     chosen = ("torch" if cuda else "onnxruntime") if backbone.runtime == "auto" else backbone.runtime
@@ -93,9 +94,9 @@ def open_runtime(
     name: str | None = None,
     console: Console = Console(),
 ) -> Runtime:
-    """The runtime of a backbone's prefix: that of runtime_name, or `name`, which made the rows that are to be joined.
+    """The runtime of a backbone's prefix: that of runtime_name, or `name`, when rows are added to those that it made.
 
-    `load` is called where the prefix itself is needed, which stays as and where it is. The console is warned when a batch
+    `load` is called when the prefix itself is needed; the prefix is not changed or moved. The console is warned when a batch
     is halved because memory ran out. Raises ParamsError as runtime_name does, ShardError when `name` cannot run here.
     """
     if name is None:
@@ -105,22 +106,22 @@ def open_runtime(
             f"features of {backbone.name} were made by {name}, which cannot run here ({device_line()}): go on where "
             "CUDA is, or run extract again here"
         )
-    facts: dict[str, Any] = {"runtime": name, "precision": backbone.precision, "torch": version("torch")}
+    maker: dict[str, Any] = {"runtime": name, "precision": backbone.precision, "torch": version("torch")}
     if name.startswith("onnxruntime"):
         graph = cached_graph(backbone, weights_sha256) or export_graph(backbone, weights_sha256, load())
-        facts |= {"onnxruntime": version("onnxruntime"), "batch": 1}
-        return Runtime(1, _onnx_session(graph.file), facts)
+        maker |= {"onnxruntime": version("onnxruntime"), "batch": 1}
+        return Runtime(1, _onnx_session(graph.file), maker)
     if name.startswith("torch-cuda"):
-        return _torch_cuda(backbone, load(), name, facts, console)
-    return Runtime(1, _torch_cpu(load()), facts | {"batch": 1})
+        return _torch_cuda(backbone, load(), name, maker, console)
+    return Runtime(1, _torch_cpu(load()), maker | {"batch": 1})
 
 
-def _torch_cuda(b: Backbone, prefix: FrozenPrefix, name: str, facts: dict[str, Any], console: Console) -> Runtime:
-    """On a copy of the prefix, for whoever else has it counts on it as it was."""
+def _torch_cuda(b: Backbone, prefix: FrozenPrefix, name: str, maker: dict[str, Any], console: Console) -> Runtime:
+    """Torch on CUDA, with a copy of the prefix: its other users rely on the original as it is."""
     import torch
 
     device, machine = set_up_device("cuda"), device_facts()
-    facts |= {"batch": CUDA_BATCH, "device": machine.pop("gpu"), **machine}
+    maker |= {"batch": CUDA_BATCH, "device": machine.pop("gpu"), **machine}
     reduced = getattr(torch, b.precision) if b.precision in ("float16", "bfloat16") else torch.float32
     model: Any = copy.deepcopy(prefix).to(device, reduced)
     if "-contiguous" not in name:
@@ -128,30 +129,31 @@ def _torch_cuda(b: Backbone, prefix: FrozenPrefix, name: str, facts: dict[str, A
     compiled = name.endswith("-compiled")
     if compiled:
         model = torch.compile(model)
-    torch.cuda.synchronize()  # the batches' own streams do not wait for the one that has laid out the weights
+    torch.cuda.synchronize()  # the streams of the batches do not wait for the one that copied the weights
     kept = torch.float32 if b.dtype == "float32" else torch.float16
-    run = InBatches(model, device, facts, console.warn, precision=b.precision, kept=kept, compiled=compiled)
+    options = BatchOptions(precision=b.precision, kept=kept, compiled=compiled)
+    run = BatchedModel(model, device, maker, console.warn, options)
     with repeating(remedy="set runtime: onnxruntime"):  # learn its memory, and compile, before threads call
         run(np.zeros((1, b.image_size, b.image_size, 3), np.uint8))
     run.batches.clear()
-    return Runtime(CUDA_BATCH, run, facts, run.batches)
+    return Runtime(CUDA_BATCH, run, maker, run.batches)
 
 
-def _each_alone(one: Callable[[Images], Features]) -> Callable[[Images], Features]:
+def _each_alone(one: Callable[[Images], FloatFeatures]) -> Callable[[Images], FloatFeatures]:
     return lambda images: np.concatenate([one(images[i : i + 1]) for i in range(len(images))])
 
 
-def _torch_cpu(prefix: FrozenPrefix) -> Callable[[Images], Features]:
+def _torch_cpu(prefix: FrozenPrefix) -> Callable[[Images], FloatFeatures]:
     import torch
 
-    def one(images: Images) -> Features:
+    def one(images: Images) -> FloatFeatures:
         with torch.inference_mode():
             return prefix(torch.from_numpy(images)).numpy()  # type: ignore[no-any-return]
 
     return _each_alone(one)
 
 
-def _onnx_session(model: Path) -> Callable[[Images], Features]:
+def _onnx_session(model: Path) -> Callable[[Images], FloatFeatures]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -163,20 +165,20 @@ def _onnx_session(model: Path) -> Callable[[Images], Features]:
 
 
 def cached_graph(backbone: Backbone, weights_sha256: str) -> Graph | None:
-    """The graph that an earlier run exported, if it is there and whole."""
+    """The graph that an earlier run exported, if it is there and its hash is right."""
     for folder in cache_folders():
         file = folder / _graph_name(backbone, weights_sha256)
         try:
-            facts = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-            if hashlib.sha256(file.read_bytes()).hexdigest() == facts["sha256"]:
-                return Graph(file, tuple(facts["shape"]))
+            described = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+            if hashlib.sha256(file.read_bytes()).hexdigest() == described["sha256"]:
+                return Graph(file, tuple(described["shape"]))
         except (OSError, ValueError, KeyError, TypeError):
             pass
     return None
 
 
 def export_graph(backbone: Backbone, weights_sha256: str, prefix: FrozenPrefix) -> Graph:
-    """Export the prefix for one (1, S, S, 3) uint8 image into the user's cache: once for its key, exporter and runtime."""
+    """Export the prefix for one (1, S, S, 3) uint8 image into the user's cache."""
     import onnx
     import torch
 
@@ -199,7 +201,7 @@ def export_graph(backbone: Backbone, weights_sha256: str, prefix: FrozenPrefix) 
 
 
 def _graph_name(b: Backbone, weights_sha256: str) -> str:
-    """Its name is the hash of all that decides the graph; timm and torchvision hold the networks' code."""
+    """The hash of all that decides the graph, which includes the packages with the networks' code and the exporter."""
     makers = {name: version(name) for name in ("torch", "onnxscript", "timm", "torchvision")}
-    facts = [b.network, b.cut, weights_sha256, list(b.mean), list(b.std), b.image_size]
-    return f"{hashlib.sha256(canonical_json({'prefix': facts, 'by': makers})).hexdigest()}.onnx"
+    prefix = [b.network, b.cut, weights_sha256, list(b.mean), list(b.std), b.image_size]
+    return f"{hashlib.sha256(canonical_json({'prefix': prefix, 'by': makers})).hexdigest()}.onnx"

@@ -25,12 +25,13 @@ from ffdi.console import Console
 from ffdi.errors import FfdiError, InputError, LockedError, ShardError
 from ffdi.features import compute, extractor, runtimes
 from ffdi.features.backbone import Backbone
+from ffdi.features.batching import BatchedModel
 from ffdi.features.compute import FeatureComputer, embed, in_blocks
 from ffdi.features.extract import ExtractionSummary, extract_features, plan_rows
 from ffdi.features.extractor import Extractor, load_extractor
 from ffdi.features.networks import FrozenPrefix
 from ffdi.features.quantised import as_stored
-from ffdi.features.runtimes import InBatches, Runtime
+from ffdi.features.runtimes import Runtime
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.shard_index import read_index
 from ffdi.features.store import FeatureStore
@@ -296,7 +297,7 @@ def test_out_of_memory_on_a_device_is_said_and_stands_in_the_index(
                 raise torch.OutOfMemoryError("out of memory")
             return module(images)  # type: ignore[no-any-return]
 
-        return Runtime(8, InBatches(model, "cpu", facts, console.say), facts)
+        return Runtime(8, BatchedModel(model, "cpu", facts, console.say), facts)
 
     monkeypatch.setattr(extractor, "open_runtime", small_device)
     run(out=tmp_path / "small")

@@ -23,10 +23,11 @@ from ffdi import files
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features import runtimes
 from ffdi.features.backbone import Backbone
+from ffdi.features.batching import BatchedModel, BatchOptions
 from ffdi.features.devices import has_cuda
 from ffdi.features.extractor import Extractor, load_extractor
 from ffdi.features.networks import FrozenPrefix
-from ffdi.features.runtimes import InBatches, Runtime, cached_graph, open_runtime, runtime_name
+from ffdi.features.runtimes import Runtime, cached_graph, open_runtime, runtime_name
 from ffdi.params import read_params
 
 RUNTIMES = ["torch", "onnxruntime"]
@@ -121,10 +122,10 @@ class Device:
         return images.permute(0, 3, 1, 2)[:, :1].to(torch.bfloat16)
 
 
-def in_batches(device: Device, batch: int) -> tuple[InBatches, dict[str, Any], list[str]]:
+def in_batches(device: Device, batch: int) -> tuple[BatchedModel, dict[str, Any], list[str]]:
     facts: dict[str, Any] = {"batch": batch}
     said: list[str] = []
-    return InBatches(device, "cpu", facts, said.append), facts, said
+    return BatchedModel(device, "cpu", facts, said.append), facts, said
 
 
 def test_every_batch_on_a_device_has_one_shape() -> None:
@@ -153,7 +154,7 @@ def test_a_device_without_room_for_one_image_is_a_clear_error() -> None:
 def test_each_size_of_batch_that_computed_rows_is_told() -> None:
     device = Device(most=8)
     facts: dict[str, Any] = {"batch": 8}
-    run = InBatches(device, "cpu", facts, lambda line: None)
+    run = BatchedModel(device, "cpu", facts, lambda line: None)
     runtime = Runtime(8, run, facts, run.batches)
     assert runtime.made_by == ({"batch": 8},)  # nothing computed: as it would be
     run(np.zeros((8, 4, 4, 3), np.uint8))
@@ -174,7 +175,7 @@ def test_a_batch_s_memory_is_free_before_the_device_is_asked_for_more() -> None:
             raise torch.OutOfMemoryError("out of memory")
         return images[:, :1, :1, 0].float()
 
-    run = InBatches(model, "cpu", {"batch": 4}, lambda line: free.append(alive[-1]() is None))
+    run = BatchedModel(model, "cpu", {"batch": 4}, lambda line: free.append(alive[-1]() is None))
     run(np.zeros((4, 8, 8, 3), np.uint8))
     assert free == [True]
 
@@ -196,7 +197,7 @@ def test_buffers_are_kept_and_nothing_of_a_former_batch_stays(fake_cuda: FakeCud
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "empty", counted)
-        run = InBatches(model, "cuda", {"batch": 4}, lambda line: None, slots=1)
+        run = BatchedModel(model, "cuda", {"batch": 4}, lambda line: None, BatchOptions(slots=1))
         first = run(IMAGES[:4])
         again = run(IMAGES[4:])
     assert made == [(4, 64, 64, 3), (4, 64, 3)]  # one for images, one for features
@@ -208,7 +209,7 @@ def test_features_leave_the_device_as_they_are_kept(fake_cuda: FakeCuda) -> None
     def model(images: torch.Tensor) -> torch.Tensor:
         return images[:, 0, :2, 0].float() * torch.tensor([1.0, 1e6], device=images.device)
 
-    run = InBatches(model, "cuda", {"batch": 4}, lambda line: None, kept=torch.float16)
+    run = BatchedModel(model, "cuda", {"batch": 4}, lambda line: None, BatchOptions(kept=torch.float16))
     found = run(np.full((2, 4, 4, 3), 3, np.uint8))
     assert found.dtype == np.float16 and found.tolist() == [[3.0, math.inf]] * 2
 
@@ -219,10 +220,10 @@ def test_filling_the_buffers_takes_no_team_of_threads() -> None:
 import re, threading
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, torch
-from ffdi.features.runtimes import InBatches
+from ffdi.features.batching import BatchedModel, BatchOptions
 def threads(): return int(re.search(r"Threads:\\s+(\\d+)", open("/proc/self/status").read())[1])
 torch.set_num_threads(16)
-run = InBatches(lambda x: x[:, :2, :2, 0].float(), "cpu", {"batch": 64}, print, slots=16)
+run = BatchedModel(lambda x: x[:, :2, :2, 0].float(), "cpu", {"batch": 64}, print, BatchOptions(slots=16))
 images, gate = np.zeros((64, 224, 224, 3), np.uint8), threading.Barrier(8)
 before = threads()
 def work(_):
@@ -255,7 +256,7 @@ def test_one_thread_compiles_at_a_time() -> None:
             compiled.add(size)
         return images[:, :1, :1, 0].float()
 
-    run = InBatches(model, "cpu", {"batch": 8}, lambda line: None, slots=8, compiled=True)
+    run = BatchedModel(model, "cpu", {"batch": 8}, lambda line: None, BatchOptions(slots=8, compiled=True))
 
     def work(at: int) -> tuple[int, ...]:
         if at % 2:
@@ -309,7 +310,7 @@ def test_a_prefix_in_tf32_says_so_and_computes_so(
         runtime = made.open()
         allowed.clear()
         runtime.run(IMAGES[:2])
-        assert allowed == [precision == "tf32"] and runtime.facts["precision"] == precision
+        assert allowed == [precision == "tf32"] and runtime.maker["precision"] == precision
     assert len(fingerprints) == 2
 
 
