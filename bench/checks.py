@@ -30,7 +30,7 @@ from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
 from ffdi.evaluation.evaluate import evaluate, test_rows
 from ffdi.evaluation.robustness import perturbed_features
-from ffdi.features.backbone import Backbone
+from ffdi.features.backbone import Backbone, Views
 from ffdi.features.batching import BatchedModel, BatchOptions
 from ffdi.features.decoders import Decoder
 from ffdi.features.devices import set_up_device
@@ -38,7 +38,6 @@ from ffdi.features.extract import ExtractionSummary, extract_features
 from ffdi.features.extractor import Extractor, load_extractor
 from ffdi.features.runtimes import Runtime
 from ffdi.features.store import FeatureStore
-from ffdi.features.views import resolve_policy
 from ffdi.features.weights import fetch_weights, load_network
 from ffdi.intake.decoding.images import ImageSource, UnreadableImage, read_bytes
 from ffdi.intake.tables import read_table, write_table
@@ -47,8 +46,9 @@ from ffdi.params import read_params
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import load_bundle, out_of_fold, save_bundle
 from ffdi.tails.checkpoint import Checkpoints, Epoch
-from ffdi.tails.heads import HeadSpec, TailFactory
-from ffdi.tails.train import Training, cross_validate
+from ffdi.tails.heads import TailFactory
+from ffdi.tails.recipe import Head, Recipe
+from ffdi.tails.train import cross_validate
 
 MAX_PIXELS = 50_000_000
 PRESET = Path(__file__).parents[1] / "presets" / "seeds.yaml"
@@ -60,8 +60,8 @@ NETWORKS = {  # name: network, cut
     "vit_tiny": ("timm:vit_tiny_patch16_224", "blocks.5"),
 }
 HEADS = {  # of a fold's tail: what it is trained with in train_bundle
-    "mlp": HeadSpec("mlp", (512, 256), 0.2, 1, 1, 1),
-    "transformer": HeadSpec("transformer", (), 0.1, 2, 4, 128, 0.1),  # of 196 tokens and one on maps of 14x14
+    "mlp": Head("mlp", (512, 256), 0.2, 1, 1, 1),
+    "transformer": Head("transformer", (), 0.1, 2, 4, 128, 0.1),  # of 196 tokens and one on maps of 14x14
 }
 LEVELS = ("jpeg-50", "blur-1")
 Say = Callable[[str], None]
@@ -123,7 +123,7 @@ class Lab:
         network, cut = NETWORKS[name]
         size = 224 if name.startswith("vit") else self.size
         fields = {"name": name, "network": network, "weights": "random", "cut": cut, "image_size": size}
-        plain = {"runtime": "torch", "view_count": 1, "view_policy": resolve_policy("light")}
+        plain = {"runtime": "torch", "views": Views(1, "light")}
         return replace(read_params(PRESET).backbone("mobilenet_v2"), **(fields | plain | changes))
 
     def weights(self, name: str) -> Path:
@@ -302,9 +302,9 @@ def decode_all(lab: Lab, decoder: str, threads: int, together: int = 64) -> Deco
 # Training
 
 
-def training(epochs: int) -> Training:
+def training(epochs: int) -> Recipe:
     """As the MobileNetV2 recipe of the preset."""
-    return replace(read_params(PRESET).recipe("mobilenet_v2").training(), epochs=epochs, batch_size=32)
+    return replace(read_params(PRESET).recipe("mobilenet_v2"), epochs=epochs, batch_size=32)
 
 
 def train_bundle(lab: Lab, name: str, head: str, out: str, die_after: int = 0, **changes: Any) -> None:

@@ -36,10 +36,11 @@ from ffdi.parallel import cpu_count
 from ffdi.params import read_params
 from ffdi.stagekit.console import console
 from ffdi.tails.augment import augmentation
+from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import CPU, load_table
 from ffdi.tails.feature_source import Streamed
 from ffdi.tails.heads import TailFactory
-from ffdi.tails.train import start, train_epoch
+from ffdi.tails.train import build_optimizer, start, train_epoch
 
 PRESET = Path(__file__).parents[1] / "presets" / "multi-ffdi.yaml"
 RECIPES = ("ffdi_baseline", "ffdi_strong")
@@ -53,7 +54,6 @@ class Speed:
     def __init__(self, folder: Path, images_file: Path, name: str) -> None:
         params = read_params(PRESET)
         self.folder, self.images, self.recipe = folder, read_images(images_file), params.recipe(name)
-        self.training = self.recipe.training()
         self.backbone = replace(params.backbone(self.recipe.backbone), weights="random")
         self.weights, self.shards = folder / f"{self.backbone.name}.safetensors", folder / self.backbone.name
 
@@ -67,7 +67,7 @@ class Speed:
             shutil.copy(root / path, file)
         network = load_network(self.backbone.network, self.weights)[0]
         shape = (3, self.backbone.image_size, self.backbone.image_size)
-        self.tail = TailFactory(network, self.backbone, self.recipe.head_spec(), shape).fresh(0)
+        self.tail = TailFactory(network, self.backbone, self.recipe.head, shape).fresh(0)
         store, ids = FeatureStore(self.shards, keep_open=True), list(self.images["image_id"])
         self.table = load_table(store, ids, list(self.images["label"]), views="all", memory_gb=8)
         self.streamed = Streamed(store, [(i, 0) for i in ids], max(1, len(ids) // 30))
@@ -77,7 +77,7 @@ class Speed:
         from torchvision import transforms
         from torchvision.datasets import ImageFolder
 
-        options = next((o for o in self.training.augment if o["name"] == "jitter"), {})
+        options = next((o for o in resolve_augment(self.recipe.augment) if o["name"] == "jitter"), {})
         jitter = transforms.ColorJitter(**{k: v for k, v in options.items() if k not in ("name", "p")})
         steps = [
             transforms.Resize((self.backbone.image_size, self.backbone.image_size)),
@@ -88,7 +88,7 @@ class Speed:
             transforms.Normalize(self.backbone.mean, self.backbone.std),
         ]
         data = ImageFolder(str(self.folder / "images"), transforms.Compose(steps))
-        batch, workers = self.training.batch_size, cpu_count()
+        batch, workers = self.recipe.batch_size, cpu_count()
         loader = DataLoader(data, batch, shuffle=True, num_workers=workers, persistent_workers=True)
         return samples_a_second(lambda: (images for images, _ in loader))
 
@@ -102,25 +102,25 @@ class Speed:
 
     def _batches(self, streaming: bool) -> Iterator[Tensor]:
         table = replace(self.table, features=self.streamed) if streaming else self.table
-        augment = augmentation(self.training.augment)
-        for images, _ in table.shuffled(self.training.batch_size, "sample", torch.Generator()):
+        augment = augmentation(resolve_augment(self.recipe.augment))
+        for images, _ in table.shuffled(self.recipe.batch_size, "sample", torch.Generator()):
             yield self.tail.normalised(augment(images))
 
     def epoch(self) -> float:
         """Training samples per second of the function that the stage calls for an epoch."""
-        run = start(self.tail, self.training, torch.Generator(), CPU)
-        size = self.training.batch_size
-        train_epoch(run, self.table.of(torch.arange(2 * size)), self.training, 0)
+        run = start(self.tail, self.recipe, torch.Generator(), CPU)
+        size = self.recipe.batch_size
+        train_epoch(run, self.table.of(torch.arange(2 * size)), self.recipe, 0)
         table = self.table.of(torch.arange(STEPS * size) % len(self.table))
         started = time.perf_counter()
-        train_epoch(run, table, self.training, 1)
+        train_epoch(run, table, self.recipe, 1)
         return len(table) / (time.perf_counter() - started)
 
     def steps(self) -> float:
         """The same of the network's own steps on one random batch that lies ready."""
         size, tail = self.backbone.image_size, self.tail.train()
-        optimizer = self.training.optimizer.over(list(tail.parameters()), self.training.lr)
-        x = torch.randn(self.training.batch_size, 3, size, size).contiguous(memory_format=torch.channels_last)
+        optimizer = build_optimizer(self.recipe.optimizer, list(tail.parameters()), self.recipe.lr)
+        x = torch.randn(self.recipe.batch_size, 3, size, size).contiguous(memory_format=torch.channels_last)
         y = torch.arange(len(x)) % 2
 
         def step() -> None:

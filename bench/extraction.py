@@ -58,7 +58,7 @@ class Speed:
         self.files = locate_images(images, ImageSource(root, MAX_PIXELS))
         self.runtime = prefix.open()  # the graph is exported once: start-up
         self.module = prefix.module
-        rows = plan_rows(list(images["image_id"]), ["train"] * len(images), prefix.backbone.view_count)
+        rows = plan_rows(list(images["image_id"]), ["train"] * len(images), prefix.backbone.views.count)
         self.blocks = [rows[at : at + 8] for at in range(0, len(rows), 8)]
         self.rows = rows
         self.bytes_a_view = 0.0  # as `ours` wrote them last
@@ -130,7 +130,8 @@ def speed_table(params_file: Path, images_file: Path, weights: Path, runs: int) 
     yield f"| backbone | {' | '.join(columns)} | decode and views alone | bytes a view |"
     yield "| --- |" + " ---: |" * (len(columns) + 2)
     for name, share in NETWORKS.items():
-        backbone = replace(params.backbone(name), view_count=2)
+        backbone = params.backbone(name)
+        backbone = replace(backbone, views=replace(backbone.views, count=2))
         prefix = load_extractor(backbone, weights / f"{name}.safetensors")
         speed = Speed(images.head(int(share * len(images))), params.root(), prefix)
         ways = (speed.peer, speed.peer_in_eval_mode, speed.ours, speed.prefix_alone, speed.decode_alone)

@@ -209,7 +209,7 @@ def speed_of_extraction(bench: Bench) -> Rows:
         small = table.head(len(table) // share)
         prefix = lab.prefix(name)
         read = ViewReader(files, prefix.backbone)
-        rows = plan_rows(list(small["image_id"]), list(small["role"]), prefix.backbone.view_count)
+        rows = plan_rows(list(small["image_id"]), list(small["role"]), prefix.backbone.views.count)
         blocks = [rows[at : at + 32] for at in range(0, len(rows), 32)]
         started = time.perf_counter()
 
@@ -318,8 +318,8 @@ def speed_of_training(bench: Bench) -> Rows:
         prefix = bench.lab.prefix(name)
         network = load_network(prefix.backbone.network, bench.lab.weights(name))[0]
         described = read_params(PRESET).recipe(recipe)
-        training = replace(described.training(), epochs=1, views="sample")
-        fresh = TailFactory(network, prefix.backbone, described.head_spec(), prefix.spec.shape).fresh
+        training = replace(described, epochs=1, views="sample")
+        fresh = TailFactory(network, prefix.backbone, described.head, prefix.spec.shape).fresh
         features = torch.rand(count, *prefix.spec.shape, generator=torch.Generator().manual_seed(0)).half()
         numbers = torch.arange(count)
         table = FeatureTable.of_features(features.to(device), numbers % 2)

@@ -75,7 +75,7 @@ def main() -> None:
     recipe = params.recipe(chosen.recipe)
     backbone, root = params.backbone(recipe.backbone), params.root()
     rows = join(read_images(chosen.images), read_folds(chosen.folds))
-    plan = plan_rows(list(rows["image_id"]), list(rows["role"]), backbone.view_count)
+    plan = plan_rows(list(rows["image_id"]), list(rows["role"]), backbone.views.count)
     files = locate_images(rows, ImageSource(root, params.data.max_pixels))
     read = ViewReader(files, backbone)
 
@@ -103,9 +103,8 @@ def main() -> None:
         "torchvision's decoder": other_decoder,
     }
     network = load_network(backbone.network, chosen.weights)[0]
-    factory = TailFactory(network, backbone, recipe.head_spec(), plain.shape[1:])
-    training = recipe.training()
-    training = replace(training, epochs=chosen.epochs or training.epochs)
+    factory = TailFactory(network, backbone, recipe.head, plain.shape[1:])
+    recipe = replace(recipe, epochs=chosen.epochs or recipe.epochs)
     results: dict[str, list[float]] = {}
     print(f"| {chosen.recipe}, {len(rows)} images | features differ by | test AUC | sd over seeds | difference |")
     print("| --- | ---: | ---: | ---: | ---: |", flush=True)
@@ -120,7 +119,7 @@ def main() -> None:
         known, unseen = table(train), table(test)
         results[name] = []
         for seed in console(f"lossy {name}").progress(range(chosen.seeds), chosen.seeds, unit="seeds"):
-            own = replace(training, seed=seed)
+            own = replace(recipe, seed=seed)
             fold, fitted = next(
                 iter(cross_validate(factory.fresh, known, list(train["fold"]), own, run_folds=1, device=CPU).items())
             )

@@ -62,7 +62,7 @@ class Speed:
 
     def __init__(self, params: Params, features: Path, weights: Path, name: str, epochs: int) -> None:
         recipe = read_params(PRESET).recipe(name)
-        self.training = replace(recipe.training(), epochs=epochs, views="sample")
+        self.recipe = replace(recipe, epochs=epochs, views="sample")
         self.store = FeatureStore(features / name, keep_open=True)
         stored = self.store.rows
         self.rows = [stored[at % len(stored)] for at in range(IMAGES)]  # the demo is smaller: some come twice
@@ -70,7 +70,7 @@ class Speed:
         self.table = FeatureTable.of_features(self.features, torch.arange(IMAGES) % 2)
         network = load_network(params.backbone(name).network, weights / f"{name}.safetensors")[0]
         self.fresh: Callable[[int], Tail] = TailFactory(
-            network, params.backbone(name), recipe.head_spec(), self.store.spec.shape
+            network, params.backbone(name), recipe.head, self.store.spec.shape
         ).fresh
         self.cut = int(0.8 * IMAGES)
 
@@ -91,16 +91,16 @@ class Speed:
             tail,
             table.of(order[: self.cut]),
             table.of(order[self.cut :]),
-            self.training,
+            self.recipe,
             fold=0,
             device=CPU,
             checkpoints=Checkpoints(folder, ""),
         )
-        return self.cut * self.training.epochs / (time.perf_counter() - started)
+        return self.cut * self.recipe.epochs / (time.perf_counter() - started)
 
     def peer(self, folder: Path) -> float:
         """The notebooks' way."""
-        shape, t = self.store.spec.shape, self.training
+        shape, t = self.store.spec.shape, self.recipe
         files = Files(folder, self.features, self.table.labels)
         parts = torch.utils.data.random_split(files, [self.cut, IMAGES - self.cut])
         train, validation = DataLoader(parts[0], t.batch_size, shuffle=True), DataLoader(parts[1], 120, shuffle=True)

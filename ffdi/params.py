@@ -6,23 +6,20 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ffdi.errors import ParamsError
+from ffdi.features import backbone as backbone_module
 from ffdi.features.views import parse_level, resolve_policy
 from ffdi.intake.archives import unpacked
 from ffdi.intake.groups import group_names
 from ffdi.intake.listing.layouts import READ_BY_ALL, READS, Layout
+from ffdi.tails import recipe as recipe_module
 from ffdi.tails.augment_operations import resolve_augment
-
-if TYPE_CHECKING:  # they load torch, which half of the stages do without
-    from ffdi.features.backbone import Backbone as BackboneSpec
-    from ffdi.tails.heads import HeadSpec
-    from ffdi.tails.train import Training
 
 RESERVED_NAMES = ("audit", "cross", "ladder", "plots", "summary")  # metrics/NAME.json is taken
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -223,25 +220,6 @@ class Recipe(Section):
             raise ValueError(str(error)) from None
         return value
 
-    def head_spec(self) -> HeadSpec:
-        """The head as the library takes it."""
-        from ffdi.tails.heads import HeadSpec
-
-        return HeadSpec(**self.head.model_dump())
-
-    def training(self) -> Training:
-        """Everything but backbone, head and number of folds, as the library takes it."""
-        from ffdi.tails import train
-
-        fields = self.model_dump(exclude={"backbone", "head", "folds", "optimizer", "schedule", "mix", "augment"})
-        return train.Training(
-            optimizer=train.Optimizer(**self.optimizer.model_dump()),
-            schedule=train.Schedule(**self.schedule.model_dump()),
-            augment=resolve_augment(self.augment),
-            **self.mix.model_dump(),
-            **fields,
-        )
-
 
 class Train(Section):
     memory_gb: PositiveFloat = 8.0
@@ -348,24 +326,23 @@ class Params(Section):
         """Where the weights stage puts a backbone's weights by default."""
         return Path(f"data/weights/{backbone}.safetensors")
 
-    def backbone(self, name: str) -> BackboneSpec:
+    def backbone(self, name: str) -> backbone_module.Backbone:
         """The backbone `name` as the library takes it; ParamsError lists the valid names."""
-        from ffdi.features.backbone import Backbone as BackboneSpec
-
         fields = _pick("backbone", name, self.backbones).model_dump()
-        views = fields.pop("views")
-        return BackboneSpec(
-            name=name,
-            view_count=views["count"],
-            view_policy=resolve_policy(views["policy"]),
-            view_seed=views["seed"],
-            **fields,
-        )
+        chosen = backbone_module.Backbone(name=name, **fields | {"views": backbone_module.Views(**fields["views"])})
+        resolve_policy(chosen.views.policy)  # an unknown operation is an error before anything is computed
+        return chosen
 
-    def recipe(self, name: str) -> Recipe:
-        """The recipe `name`; ParamsError lists the valid names."""
-        recipe: Recipe = _pick("recipe", name, self.recipes)
-        return recipe
+    def recipe(self, name: str) -> recipe_module.Recipe:
+        """The recipe `name` as the library takes it; ParamsError lists the valid names."""
+        fields = _pick("recipe", name, self.recipes).model_dump()
+        kinds = {
+            "head": recipe_module.Head,
+            "optimizer": recipe_module.Optimizer,
+            "schedule": recipe_module.Schedule,
+            "mix": recipe_module.Mix,
+        }
+        return recipe_module.Recipe(name=name, **fields | {key: kind(**fields[key]) for key, kind in kinds.items()})
 
 
 def _pick(kind: str, name: str, known: dict[str, Any]) -> Any:

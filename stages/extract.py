@@ -32,7 +32,7 @@ def main(
 
     shown, out = console(f"extract {name}"), out or Path(f"data/features/{name}")
     images = join(read_images(images_file), read_folds(folds_file))
-    images = with_synthesised(images, params.data.synthesise, backbone.view_seed)
+    images = with_synthesised(images, params.data.synthesise, backbone.views.seed)
     if fakes := int((images["source"] != "").sum()):
         shown.say(f"{fakes} self-blended fakes of real training images among them")
     with stopwatch(f"extract-{name}", timings) as times:  # of the last run that computed a row

@@ -56,18 +56,17 @@ def main(
     prefix = load_extractor(backbone, weights)
     line, own = device_line(params.train.device), prefix.device_line
     say(f"ladder: {line}" if own == line else f"ladder: {line}; extraction: {own}")
-    factory = TailFactory(load_network(backbone.network, weights)[0], backbone, recipe.head_spec(), prefix.spec.shape)
-    training = recipe.training()
+    factory = TailFactory(load_network(backbone.network, weights)[0], backbone, recipe.head, prefix.spec.shape)
     with repeating(params.train.deterministic):
         metrics, plot = climb(
             join(read_images(images_file), read_folds(folds_file)),
             root=params.root(root),
             prefix=prefix,
             fresh_tail=factory.fresh,
-            training=replace(training, epochs=ladder.epochs or training.epochs),
+            recipe=replace(recipe, epochs=ladder.epochs or recipe.epochs),
             folds=ladder.folds,
             seeds=ladder.seeds,
-            bootstrap=Bootstrap(params.evaluate.bootstrap, training.seed),
+            bootstrap=Bootstrap(params.evaluate.bootstrap, recipe.seed),
             max_pixels=params.data.max_pixels,
             device=device,
             progress=partial(console("ladder").progress, unit="views"),

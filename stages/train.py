@@ -3,6 +3,7 @@
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def main(
     say(f"train {name}: {device_line(params.train.device)}")
     store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"), keep_open=True)
     backbone = params.backbone(recipe.backbone)
-    count, seed = params.data.synthesise, backbone.view_seed
+    count, seed = params.data.synthesise, backbone.views.seed
     rows = with_synthesised(join(read_images(images_file), read_folds(folds_file)), count, seed)
     rows = rows[rows["role"] == "train"].set_index("image_id")
     own = rows[rows["source"] == ""]  # the user's: what is validated on
@@ -76,11 +77,10 @@ def main(
     )
     network, _, digest = load_network(backbone.network, weights or params.weights_file(recipe.backbone))
     store.refuse_other_weights(digest)
-    factory = TailFactory(network, backbone, recipe.head_spec(), store.spec.shape)
-    training = recipe.training()
+    factory = TailFactory(network, backbone, recipe.head, store.spec.shape)
     folds = recipe.folds if isinstance(recipe.folds, int) else None
     facts = {
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": asdict(recipe),
         "train": params.train.model_dump(mode="json"),
         "features": store.spec.fingerprint,
         "images": rows[["label", "fold", "source"]].reset_index().to_dict("list"),
@@ -99,7 +99,7 @@ def main(
         stack.enter_context(sole_writer(out))
         stack.enter_context(repeating(repeats))
         stack.enter_context(stopwatch(f"train-{name}", out.parent.parent / "timings"))
-        total = training.epochs * min(folds or rows["fold"].nunique(), rows["fold"].nunique())
+        total = recipe.epochs * min(folds or rows["fold"].nunique(), rows["fold"].nunique())
         shown = stack.enter_context(tqdm(desc=f"train {name}", total=total, unit=" epochs", dynamic_ncols=True))
 
         def on_epoch(epoch: Epoch) -> None:
@@ -124,7 +124,7 @@ def main(
             factory.fresh,
             table,
             list(rows["fold"]),
-            training,
+            recipe,
             run_folds=folds,
             device=device,
             validated=list(rows["source"] == ""),
@@ -143,8 +143,8 @@ def main(
             prior=float(own["label"].mean()),
             network=network,
             backbone=backbone,
-            head=recipe.head_spec(),
-            recipe={"name": name} | recipe.model_dump(mode="json"),
+            head=recipe.head,
+            recipe=asdict(recipe),
             spec=store.spec,
             provenance=store.index.provenance
             | {"data": params.data.name, "synthesised": len(rows) - len(own)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,12 @@ import pytest
 from PIL import Image
 from workers import pytest_collection_modifyitems, pytest_xdist_auto_num_workers  # noqa: F401 - hooks of pytest
 
-from ffdi.features.backbone import Backbone
-from ffdi.features.views import resolve_policy
+from ffdi.features.backbone import Backbone, Views
 
 if TYPE_CHECKING:
     from fake_cuda import FakeCuda
 
-    from ffdi.tails.train import Training
+    from ffdi.tails.recipe import Recipe
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 HERE = Path(__file__).parents[1]
@@ -133,9 +132,7 @@ def tiny_backbone(**changes: Any) -> Backbone:
         "image_size": 64,
         "mean": (0.5, 0.5, 0.5),
         "std": (0.5, 0.5, 0.5),
-        "view_count": 1,
-        "view_policy": resolve_policy("seeds"),
-        "view_seed": 0,
+        "views": Views(1, "seeds"),
         "dtype": "float16",
         "runtime": "torch",
         "precision": "float32",
@@ -145,7 +142,7 @@ def tiny_backbone(**changes: Any) -> Backbone:
 
 @pytest.fixture
 def backbone() -> Callable[..., Backbone]:
-    """backbone(cut="features.16", view_count=1, ...), see tiny_backbone."""
+    """backbone(cut="features.16", dtype="float32", ...), see tiny_backbone."""
     return tiny_backbone
 
 
@@ -159,30 +156,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def tiny_training(**changes: Any) -> Training:
-    """Adam at a constant rate, nothing mixed or augmented, changed as asked."""
-    from ffdi.tails.train import Optimizer, Schedule, Training
+def tiny_recipe(**changes: Any) -> Recipe:
+    """A small MLP on Adam at a constant rate, nothing mixed or augmented, changed as asked."""
+    from ffdi.tails.recipe import Head, Recipe
 
-    fields: dict[str, Any] = {
-        "epochs": 8,
-        "patience": None,
-        "batch_size": 12,
-        "views": "sample",
-        "optimizer": Optimizer("adam", 0.0, None),
-        "lr": 0.001,
-        "schedule": Schedule("none", 1, 0.1, 0),
-        "l1": 0.0,
-        "label_smoothing": 0.0,
-        "class_weights": None,
-        "clip_grad": None,
-        "ema": None,
-        "mixup": 0.0,
-        "cutmix": 0.0,
-        "augment": (),
-        "precision": "float32",
-        "seed": 0,
-    }
-    return Training(**(fields | changes))
+    plain = Recipe("tiny", "tiny", Head("mlp", (16,), 0.2), epochs=8, batch_size=12, lr=0.001)
+    return replace(plain, **changes)
 
 
 def lay_out_multi_ffdi(root: Path, images: Iterable[tuple[Path, int, bool]]) -> None:
@@ -219,7 +198,7 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     from ffdi.intake.decoding.images import ImageSource
     from ffdi.tails.batches import load_table
     from ffdi.tails.bundle import out_of_fold, save_bundle
-    from ffdi.tails.heads import HeadSpec, TailFactory
+    from ffdi.tails.heads import TailFactory
     from ffdi.tails.train import cross_validate
 
     folder = tmp_path_factory.mktemp("trained")
@@ -235,13 +214,12 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     rows = tiny.rows[tiny.rows["role"] == "train"].set_index("image_id")
     table = load_table(store, list(rows.index), list(rows["label"]), views="all", memory_gb=1)
     network = load_network(spec.network, weights)[0]
-    head = HeadSpec("mlp", (16,), 0.2, 1, 1, 1)
-    factory = TailFactory(network, spec, head, store.spec.shape)
-    training = tiny_training()
+    recipe = tiny_recipe()
+    factory = TailFactory(network, spec, recipe.head, store.spec.shape)
 
     def save(to: Path) -> None:
         device = torch.device("cpu")
-        fits = cross_validate(factory.fresh, table, list(rows["fold"]), training, run_folds=None, device=device)
+        fits = cross_validate(factory.fresh, table, list(rows["fold"]), recipe, run_folds=None, device=device)
         oof, threshold, temperature = out_of_fold(fits, table, rows["fold"])
         save_bundle(
             to,
@@ -253,7 +231,7 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
             prior=float(rows["label"].mean()),
             network=network,
             backbone=spec,
-            head=head,
+            head=recipe.head,
             recipe={"name": "tiny"},
             spec=store.spec,
             provenance=store.index.provenance | {"data": "tiny", "synthesised": 0},

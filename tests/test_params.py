@@ -38,12 +38,11 @@ def test_the_committed_params_are_read() -> None:
     assert params.data.layout == "csv"
     assert params.recipe("mobilenet_v2").lr == 1e-4
     backbone = params.backbone("mobilenet_v2")
-    assert (backbone.cut, backbone.view_count, backbone.mean) == ("features.16", 2, (0.485, 0.456, 0.406))
+    assert (backbone.cut, backbone.views.count, backbone.mean) == ("features.16", 2, (0.485, 0.456, 0.406))
     assert params.weights_file("mobilenet_v2") == Path("data/weights/mobilenet_v2.safetensors")
     assert params.root(Path("elsewhere")) == Path("elsewhere")
-    for recipe in params.recipes.values():
-        assert recipe.training().lr == recipe.lr
-        assert recipe.head_spec().kind == recipe.head.kind
+    for name, recipe in params.recipes.items():
+        assert (params.recipe(name).name, params.recipe(name).lr) == (name, recipe.lr)
 
 
 def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:

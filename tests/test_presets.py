@@ -18,8 +18,9 @@ from torchvision import models, transforms
 from ffdi.features.cuts import cut_network
 from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
 from ffdi.params import read_params
+from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.heads import TailFactory
-from ffdi.tails.train import Optimizer
+from ffdi.tails.recipe import Optimizer
 
 HERE = Path(__file__).parents[1]
 SEEDS = HERE / "presets" / "seeds.yaml"
@@ -48,7 +49,7 @@ def notebook(network: Any) -> tuple[nn.Module, nn.Module]:
 )
 def test_prefix_and_tail_are_the_notebooks(recipe: str, shape: tuple[int, ...]) -> None:
     params = read_params(SEEDS)
-    backbone, head = params.backbone(params.recipe(recipe).backbone), params.recipe(recipe).head_spec()
+    backbone, head = params.backbone(params.recipe(recipe).backbone), params.recipe(recipe).head
     torch.manual_seed(0)
     network = models.get_model(backbone.network.removeprefix("torchvision:"), weights=None).eval()
     mine = TailFactory(network, backbone, head, shape).fresh(0)
@@ -89,12 +90,12 @@ def test_settings_are_the_notebooks(
 ) -> None:
     params = read_params(SEEDS)
     made = params.recipe(recipe)
-    training, backbone = made.training(), params.backbone(made.backbone)
-    assert (training.lr, training.l1, training.batch_size, training.epochs) == (lr, l1, batch, epochs)
+    backbone = params.backbone(made.backbone)
+    assert (made.lr, made.l1, made.batch_size, made.epochs) == (lr, l1, batch, epochs)
     assert (made.folds, params.split.folds, params.split.test_size) == (folds, 5, 0.2)
-    assert training.optimizer == Optimizer("adam", decay, None)  # coupled weight decay
-    assert (training.schedule.name, training.label_smoothing, training.mixup, training.cutmix) == ("none", 0, 0, 0)
-    assert (backbone.image_size, backbone.view_count, backbone.dtype) == (224, views, "float16")
+    assert made.optimizer == Optimizer("adam", decay, None)  # coupled weight decay
+    assert (made.schedule.name, made.label_smoothing, made.mix.mixup, made.mix.cutmix) == ("none", 0, 0, 0)
+    assert (backbone.image_size, backbone.views.count, backbone.dtype) == (224, views, "float16")
     assert (backbone.mean, backbone.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert params.backbones[made.backbone].weights == "torchvision:IMAGENET1K_V1"
 
@@ -125,16 +126,16 @@ def test_settings_are_the_articles(
 ) -> None:
     params = read_params(MULTI_FFDI)
     made = params.recipe(recipe)
-    training, backbone = made.training(), params.backbone(made.backbone)
+    backbone = params.backbone(made.backbone)
     assert (params.data.layout, params.data.limit, params.split.use_given) == ("multi_ffdi", 1000, True)
     assert (backbone.network, backbone.cut, backbone.image_size) == (network, "input", 256)
     assert (backbone.mean, backbone.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert (training.lr, training.batch_size, training.optimizer) == (lr, 40, optimizer)
-    assert (training.schedule.name, training.schedule.size, training.schedule.gamma) == ("step", 4, 0.85)
-    assert (training.augment, (training.mixup, training.cutmix)) == (augment, mix)
-    assert (training.label_smoothing, training.l1, training.ema, training.clip_grad) == (0, 0, None, None)
+    assert (made.lr, made.batch_size, made.optimizer) == (lr, 40, optimizer)
+    assert (made.schedule.name, made.schedule.size, made.schedule.gamma) == ("step", 4, 0.85)
+    assert (resolve_augment(made.augment), (made.mix.mixup, made.mix.cutmix)) == (augment, mix)
+    assert (made.label_smoothing, made.l1, made.ema, made.clip_grad) == (0, 0, None, None)
     assert (made.head.kind, made.head.dropout) == ("linear", 0.0)
-    schedule = [training.lr * training.schedule.factor(epoch, 10) for epoch in range(10)]
+    schedule = [made.lr * made.schedule.factor(epoch, 10) for epoch in range(10)]
     assert schedule == pytest.approx([lr] * 4 + [0.85 * lr] * 4 + [0.85**2 * lr] * 2)
 
 
@@ -145,7 +146,7 @@ def test_end_to_end_is_timms_own_network(name: str) -> None:
     backbone = params.backbone(f"{name}_input")
     torch.manual_seed(0)
     network = build_network(f"timm:{name}")
-    tail = TailFactory(network, backbone, params.recipe("ffdi_baseline").head_spec(), (3, 64, 64)).fresh(0)
+    tail = TailFactory(network, backbone, params.recipe("ffdi_baseline").head, (3, 64, 64)).fresh(0)
     network.reset_classifier(2)  # type: ignore[operator]
     classifier = network.get_classifier()  # type: ignore[operator]
     with torch.no_grad():

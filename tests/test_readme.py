@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ffdi.params import read_params
+from ffdi.tails.augment_operations import resolve_augment
 
 HERE = Path(__file__).parents[1]
 
@@ -26,5 +27,5 @@ def test_linked_files_exist(readme: str) -> None:
 def test_presets_are_valid_params(preset: Path) -> None:
     params = read_params(preset)
     for name in params.recipes:
-        params.recipe(name).training()
+        resolve_augment(params.recipe(name).augment)
         params.backbone(params.recipe(name).backbone)

@@ -31,7 +31,7 @@ def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
         "flops_tail": after,
         "flops_per_image": before + len(bundle.tails) * after,
         "bytes_per_image": spec.row_bytes,
-        "views_per_image": bundle.backbone.view_count + 1,
+        "views_per_image": bundle.backbone.views.count + 1,
     }
 
 

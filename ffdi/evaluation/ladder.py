@@ -34,7 +34,8 @@ from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import sigmoid
 from ffdi.tails.checkpoint import Fit, Scores
 from ffdi.tails.heads import Tail
-from ffdi.tails.train import Training, cross_validate, fold_seed, predict_logits, start, train_epoch
+from ffdi.tails.recipe import Recipe
+from ffdi.tails.train import cross_validate, fold_seed, predict_logits, start, train_epoch
 
 Progress = Callable[[Iterator[Features], int], Any]
 FreshTail = Callable[[int], Tail]
@@ -71,7 +72,7 @@ def climb(
     root: Path,
     prefix: Extractor,
     fresh_tail: FreshTail,
-    training: Training,
+    recipe: Recipe,
     folds: int,
     seeds: int,
     bootstrap: Bootstrap,
@@ -88,15 +89,15 @@ def climb(
     """
     test = rows[rows["role"] == "test"]
     groups = test["group"].to_numpy(str)
-    training = replace(training, views="all")
+    recipe = replace(recipe, views="all")
     honest = _extract(rows, root, prefix, max_pixels, progress, say)
     careless = _extract(rows, root, prefix, max_pixels, progress, say, careless_on=device)
     train = rows[rows["role"] == "train"]
     own_folds = (train["fold"] % folds).tolist()
     per_seed = []
-    for seed in range(training.seed, training.seed + seeds):
+    for seed in range(recipe.seed, recipe.seed + seeds):
         begin = functools.partial(_begin, say, seed)
-        own = replace(training, seed=seed)
+        own = replace(recipe, seed=seed)
         per_seed.append(_rungs(honest, careless, own_folds, groups, fresh_tail, own, device, begin))
     labels = test["label"].to_numpy()
     metrics: Metrics = {"seeds": seeds, "folds": folds, "n_test": len(test), "pretrained": prefix.provenance.pretrained}
@@ -143,21 +144,21 @@ def _rungs(
     folds: Sequence[int],
     groups: npt.NDArray[np.str_],
     fresh_tail: FreshTail,
-    training: Training,
+    recipe: Recipe,
     device: torch.device,
     begin: Callable[[int], None],
 ) -> list[RungResult]:
     begin(0)
-    clean = cross_validate(fresh_tail, honest.train, folds, training, run_folds=None, device=device)
+    clean = cross_validate(fresh_tail, honest.train, folds, recipe, run_folds=None, device=device)
     begin(1)
-    parted, parted_folds = _views_as_images(honest.train, len(set(folds)), training.seed)
-    leaking = cross_validate(fresh_tail, parted, parted_folds, training, run_folds=None, device=device)
+    parted, parted_folds = _views_as_images(honest.train, len(set(folds)), recipe.seed)
+    leaking = cross_validate(fresh_tail, parted, parted_folds, recipe, run_folds=None, device=device)
 
     def carried(rung: int, features: RungTables, *, evaluate_in_train_mode: bool) -> list[_Moment]:
         begin(rung)
-        table, places = _views_as_images(features.train, len(set(folds)), training.seed)
-        tail = fresh_tail(fold_seed(training.seed, 0))
-        return _train_over_folds(tail, table, places, features.test, training, device, evaluate_in_train_mode)
+        table, places = _views_as_images(features.train, len(set(folds)), recipe.seed)
+        tail = fresh_tail(fold_seed(recipe.seed, 0))
+        return _train_over_folds(tail, table, places, features.test, recipe, device, evaluate_in_train_mode)
 
     carrying = carried(2, honest, evaluate_in_train_mode=False)
     sloppy = carried(3, honest, evaluate_in_train_mode=True)
@@ -209,7 +210,7 @@ def _train_over_folds(
     table: FeatureTable,
     folds: Sequence[int],
     test: FeatureTable,
-    training: Training,
+    recipe: Recipe,
     device: torch.device,
     evaluate_in_train_mode: bool,
 ) -> list[_Moment]:
@@ -217,14 +218,14 @@ def _train_over_folds(
     moments = []
     place = torch.tensor(list(folds))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(training.seed)
-        run = start(tail, training, torch.Generator().manual_seed(training.seed), device)
+        torch.manual_seed(recipe.seed)
+        run = start(tail, recipe, torch.Generator().manual_seed(recipe.seed), device)
         for fold in sorted(set(folds)):
             train, own = (table.of(torch.nonzero(side).flatten()) for side in (place != fold, place == fold))
-            for epoch in range(training.epochs):
-                train_epoch(run, train, training, epoch)
+            for epoch in range(recipe.epochs):
+                train_epoch(run, train, recipe, epoch)
                 seen = _logits_in_train_mode if evaluate_in_train_mode else predict_logits
-                logits, own_labels = seen(run.judged, own, training.batch_size, device), own.labels.numpy()
+                logits, own_labels = seen(run.judged, own, recipe.batch_size, device), own.labels.numpy()
                 hits = float(((logits >= 0) == own_labels).mean())
                 test_scores = sigmoid(predict_logits(run.judged, test, 64, device))
                 moments.append(_Moment(fold, auc(own_labels, logits), hits, test_scores))
@@ -293,7 +294,7 @@ def _extract(
     *,
     careless_on: torch.device | None = None,
 ) -> RungTables:
-    plan = plan_rows(list(rows["image_id"]), list(rows["role"]), prefix.backbone.view_count)
+    plan = plan_rows(list(rows["image_id"]), list(rows["role"]), prefix.backbone.views.count)
     files = locate_images(rows, ImageSource(root, max_pixels))
     if careless_on:
         blocks = _in_train_mode(prefix, plan, files, careless_on)

@@ -9,12 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from ffdi.console import Console
+from ffdi.features.backbone import Views
 from ffdi.features.extract import extract_features
 from ffdi.features.extractor import Extractor
 from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
-from ffdi.features.views import parse_level
+from ffdi.features.views import as_written, parse_level
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.tails.bundle import Bundle, prefix_of
 
@@ -23,11 +24,11 @@ VIEW = 1  # the view that is perturbed; view 0 is clean in every shard
 
 def perturbed_prefix(prefix: Extractor, level: str) -> Extractor:
     """The same prefix on views that have one perturbation, drawn from the image alone where it is random."""
-    policy = parse_level(level)[2]
-    views = {"views": [dict(operation) for operation in policy], "view_seed": 0}
+    operations = parse_level(level)[2]
+    views = {"views": [dict(operation) for operation in operations], "view_seed": 0}
     return replace(
         prefix,
-        backbone=replace(prefix.backbone, view_count=VIEW, view_policy=policy, view_seed=0),
+        backbone=replace(prefix.backbone, views=Views(VIEW, as_written(operations), seed=0)),
         spec=replace(prefix.spec, policy=dict(prefix.spec.policy) | views),
     )
 

@@ -1,33 +1,53 @@
-"""The backbone of params.yaml: all that decides a feature but the bytes of the weights."""
+"""The settings of a backbone: everything that decides a feature, except the bytes of the weights. Loads no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
+
+from ffdi.bounds import NonNegative
+from ffdi.features.views import Operation, as_written, resolve_policy
 
 INPUT = "input"  # the cut of an empty prefix
+Channels = tuple[float, float, float]  # red, green, blue
+
+
+@dataclass(frozen=True)
+class Views:
+    """The augmented views of train images; view 0, the clean image, comes in addition."""
+
+    count: Annotated[int, Ge(0), Le(255)] = 0
+    policy: str | tuple[str | dict[str, Any], ...] = "none"
+    seed: NonNegative = 0
+
+    @cached_property
+    def operations(self) -> tuple[Operation, ...]:
+        """The policy's operations with every option; ParamsError for an unknown preset, operation or option."""
+        return resolve_policy(self.policy)
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """All that decides a feature but the weights' bytes; the fields are those of params.yaml."""
+    """An entry of `backbones` in params.yaml: a network, where it is cut, and how images reach it."""
 
     name: str
     network: str
     weights: str
     cut: str
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    view_count: int
-    view_policy: tuple[dict[str, Any], ...]
-    view_seed: int
-    dtype: str
-    runtime: str
-    precision: str
+    image_size: Annotated[int, Ge(8), Le(4096)] = 224
+    mean: Channels = (0.485, 0.456, 0.406)
+    std: Channels = (0.229, 0.224, 0.225)
+    views: Views = Views()
+    dtype: Literal["float16", "float32", "int8"] = "float16"
+    runtime: Literal["auto", "onnxruntime", "torch"] = "auto"
+    precision: Literal["float32", "tf32", "float16", "bfloat16"] = "float32"
     compile: bool = False
-    decoder: str = "pillow"
-    memory_format: str = "contiguous"
+    decoder: Literal["pillow", "nvjpeg"] = "pillow"
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
 
     @property
     def has_prefix(self) -> bool:
@@ -39,9 +59,27 @@ class Backbone:
         """The dtype of its features as they are stored; pixels are uint8."""
         return self.dtype if self.has_prefix else "uint8"
 
-    def facts(self) -> dict[str, Any]:
-        """Its fields, without what came later and stands at what it was before."""
-        fields = asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as bundle.json stores them: flat, the view policy resolved.
+
+        A setting that was added later is left out at its default, so that older bundles keep their bytes.
+        """
+        stored: dict[str, Any] = {}
+        for key, value in asdict(self).items():
+            if key == "views":
+                views = {"view_count": self.views.count, "view_policy": self.views.operations}
+                stored |= views | {"view_seed": self.views.seed}
+            else:
+                stored[key] = value
         if self.memory_format == "contiguous":
-            del fields["memory_format"]
-        return fields
+            del stored["memory_format"]
+        return stored
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Backbone:
+        """The backbone of a bundle.json; KeyError or TypeError when the fields are not those of `to_dict`."""
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()
+        }
+        count, policy, seed = (fields.pop(f"view_{key}") for key in ("count", "policy", "seed"))
+        return cls(views=Views(count, as_written(policy), seed), **fields)

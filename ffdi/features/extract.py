@@ -69,7 +69,7 @@ def extract_features(
     gets warnings of what computes rows, when any are missing, and of what that and the decoder meet.
     """
     spec = extractor.spec
-    rows = plan_rows(list(images["image_id"]), list(images["role"]), extractor.backbone.view_count)
+    rows = plan_rows(list(images["image_id"]), list(images["role"]), extractor.backbone.views.count)
     provenance = {
         "weights": extractor.provenance.source,
         "pretrained": extractor.provenance.pretrained,

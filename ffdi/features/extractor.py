@@ -49,7 +49,7 @@ class Extractor:
             return Runtime(1, cast("Any", lambda images: images.transpose(0, 3, 1, 2)))
         b, policy, sha256 = self.backbone, self.spec.policy, self.spec.weights_sha256
         if "runtime" in policy:
-            b = replace(b, precision=policy["precision"], dtype=self.spec.dtype)
+            b = replace(b, precision=policy["precision"], dtype=cast("Any", self.spec.dtype))
         return open_runtime(b, sha256, self.load, policy.get("runtime"), console)
 
     @property
@@ -100,8 +100,8 @@ def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None)
         "resize": RESIZE_POLICY,
         "mean": list(b.mean) if b.has_prefix else None,
         "std": list(b.std) if b.has_prefix else None,
-        "views": [dict(operation) for operation in b.view_policy],
-        "view_seed": b.view_seed,
+        "views": [dict(operation) for operation in b.views.operations],
+        "view_seed": b.views.seed,
         "rendering": RENDERING,
         "runtime": runtime if b.has_prefix else "none",
         "precision": b.precision if b.has_prefix else "none",

@@ -90,7 +90,7 @@ class ViewReader:
 
     def _render(self, image: Image.Image, image_id: str, view: int) -> RGB:
         b = self._backbone
-        policy, seed = b.view_policy, b.view_seed
+        policy, seed = b.views.operations, b.views.seed
         return to_array(render(image, image_id=image_id, view=view, size=b.image_size, policy=policy, seed=seed))
 
     def _read_ingested(self, file: ImageFile, image_id: str) -> bytes:

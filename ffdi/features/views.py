@@ -127,6 +127,11 @@ def resolve_policy(policy: str | Sequence[str | Operation]) -> tuple[Operation, 
     return tuple({"p": 0.5} | operation for operation in operations)
 
 
+def as_written(operations: Sequence[Operation]) -> tuple[dict[str, Any], ...]:
+    """Full operations as a list in params.yaml names them: `{rotate: {degrees: 10, p: .5}}`; undoes resolve_policy."""
+    return tuple({o["name"]: {key: value for key, value in o.items() if key != "name"}} for o in operations)
+
+
 # kind -> (operation, the options that its strength stands for, least strength, most)
 _LEVELS: dict[str, tuple[str, tuple[str, str], float, float]] = {
     "jpeg": ("jpeg", ("low", "high"), 1, 100),  # quality

@@ -31,7 +31,8 @@ from ffdi.intake.tables import read_table, write_table
 from ffdi.metrics import auc, best_threshold, fit_temperature
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Fit, Scores
-from ffdi.tails.heads import HeadSpec, Tail, TailFactory
+from ffdi.tails.heads import Tail, TailFactory
+from ffdi.tails.recipe import Head
 from ffdi.tails.train import predict_logits
 
 FORMAT_VERSION = 4
@@ -119,7 +120,7 @@ def save_bundle(
     prior: float,
     network: nn.Module,
     backbone: Backbone,
-    head: HeadSpec,
+    head: Head,
     recipe: Mapping[str, Any],
     spec: FeatureSpec,
     provenance: Mapping[str, Any],
@@ -151,7 +152,7 @@ def save_bundle(
         "format_version": FORMAT_VERSION,
         "recipe": dict(recipe),
         "head": asdict(head),
-        "backbone": backbone.facts(),
+        "backbone": backbone.to_dict(),
         "shape": list(spec.shape),
         "fingerprint": spec.fingerprint,
         "provenance": dict(provenance),
@@ -201,9 +202,8 @@ def _assembled(folder: Path, facts: Mapping[str, Any]) -> Bundle:
             raise BundleError(f"{folder / name}: missing")
         if sha256_file(folder / name) != digest:
             raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["backbone"].items()}
-    backbone = Backbone(**fields)
-    head = HeadSpec(**(facts["head"] | {"hidden": tuple(facts["head"]["hidden"])}))
+    backbone = Backbone.from_dict(facts["backbone"])
+    head = Head(**(facts["head"] | {"hidden": tuple(facts["head"]["hidden"])}))
     network = build_network(backbone.network)
     factory = TailFactory(network, backbone, head, tuple(facts["shape"]))
     tails = {}

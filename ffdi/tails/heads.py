@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,21 +16,9 @@ from ffdi.errors import ParamsError
 from ffdi.features.backbone import INPUT, Backbone
 from ffdi.features.cuts import cut_network
 from ffdi.features.networks import without_classifier
+from ffdi.tails.recipe import Head
 
 CLASSES = 2  # real, fake
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """A head of params.yaml; `hidden` is of the mlp, `depth`, `heads`, `width` and `drop_path` of the transformer."""
-
-    kind: str
-    hidden: tuple[int, ...]
-    dropout: float
-    depth: int
-    heads: int
-    width: int
-    drop_path: float = 0.0
 
 
 class Tail(nn.Module):
@@ -81,7 +68,7 @@ class TransformerHead(nn.Module):
     2016) is the chance of leaving out the last block's branches; it rises linearly over the blocks.
     """
 
-    def __init__(self, shape: tuple[int, ...], spec: HeadSpec) -> None:
+    def __init__(self, shape: tuple[int, ...], spec: Head) -> None:
         from timm.models.vision_transformer import Block
 
         super().__init__()
@@ -113,7 +100,7 @@ class TailFactory:
     `network` has the backbone's weights and its classifier; it is not kept.
     """
 
-    def __init__(self, network: nn.Module, backbone: Backbone, head: HeadSpec, shape: tuple[int, ...]) -> None:
+    def __init__(self, network: nn.Module, backbone: Backbone, head: Head, shape: tuple[int, ...]) -> None:
         self.head, self.shape = head, shape
         self.pixels = (backbone.mean, backbone.std) if backbone.cut == INPUT else None
         self.body: nn.Module = nn.Identity()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,81 +15,18 @@ from ffdi.errors import FfdiError, ParamsError
 from ffdi.features.devices import precision_on
 from ffdi.metrics import auc
 from ffdi.tails.augment import augmentation, mixing
+from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, Running, Scores
 from ffdi.tails.heads import CLASSES, Tail
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """`adam` couples weight decay with the gradient; `adamw` decouples it."""
-
-    name: str
-    weight_decay: float
-    momentum: float | None
-
-    def over(self, parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """A fresh optimizer; momentum (SGD only) defaults to .9."""
-        if self.name == "sgd":
-            momentum = 0.9 if self.momentum is None else self.momentum
-            return torch.optim.SGD(parameters, lr, momentum=momentum, weight_decay=self.weight_decay, fused=True)
-        kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        return kind(parameters, lr, weight_decay=self.weight_decay, fused=True)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """none; step: times `gamma` every `size` epochs; cosine: to zero, after `warmup` epochs of linear rise."""
-
-    name: str
-    size: int
-    gamma: float
-    warmup: int
-
-    def factor(self, epoch: float, epochs: int) -> float:
-        """What the learning rate is multiplied by at a fractional epoch."""
-        if self.name == "step":
-            return float(self.gamma ** (int(epoch) // self.size))
-        if self.name == "cosine":
-            if epoch < self.warmup:
-                return (epoch + 1e-3) / self.warmup
-            return 0.5 * (1 + math.cos(math.pi * (epoch - self.warmup) / max(epochs - self.warmup, 1e-9)))
-        return 1.0
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a tail is trained; the fields are those of a recipe in params.yaml.
-
-    `class_weights`: (real, fake), or `balanced`: each class weighs as much as the other. `ema`: the decay per step of
-    the weights' moving average, which is then validated and kept. `augment`: resolved operations. `precision`: of the
-    forward pass in training.
-    """
-
-    epochs: int
-    patience: int | None
-    batch_size: int
-    views: str
-    optimizer: Optimizer
-    lr: float
-    schedule: Schedule
-    l1: float
-    label_smoothing: float
-    class_weights: str | tuple[float, float] | None
-    clip_grad: float | None
-    ema: float | None
-    mixup: float
-    cutmix: float
-    augment: tuple[dict[str, Any], ...]
-    precision: str
-    seed: int
+from ffdi.tails.recipe import Optimizer, Recipe
 
 
 def fit(
     tail: Tail,
     train: FeatureTable,
     validation: FeatureTable,
-    training: Training,
+    recipe: Recipe,
     *,
     fold: int,
     device: torch.device,
@@ -99,23 +35,22 @@ def fit(
 ) -> Fit:
     """Train `tail` and keep its epoch of highest validation AUC (the earliest of equals).
 
-    Deterministic on one machine: everything random comes from (training.seed, fold). With `checkpoints`, a fit that was
+    Deterministic on one machine: everything random comes from (recipe.seed, fold). With `checkpoints`, a fit that was
     killed goes on after its last whole epoch; `on_epoch` hears of the epochs before it, too.
     """
-    t = training
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(fold_seed(t.seed, fold))
-        run = start(tail, t, torch.Generator().manual_seed(fold_seed(t.seed, fold)), device)
+        torch.manual_seed(fold_seed(recipe.seed, fold))
+        run = start(tail, recipe, torch.Generator().manual_seed(fold_seed(recipe.seed, fold)), device)
         if checkpoints and checkpoints.load(fold, run):
             for finished in run.history:
                 on_epoch(finished)
-        while not run.is_over(t.epochs, t.patience):
+        while not run.is_over(recipe.epochs, recipe.patience):
             epoch = len(run.history)
-            loss, train_auc, lr = train_epoch(run, train, t, epoch)
-            logits = predict_logits(run.judged, validation, t.batch_size, device)
+            loss, train_auc, lr = train_epoch(run, train, recipe, epoch)
+            logits = predict_logits(run.judged, validation, recipe.batch_size, device)
             if not (math.isfinite(loss) and np.isfinite(logits).all()):
                 raise FfdiError(
-                    f"fold {fold}, epoch {epoch}: the training diverged (mean loss {loss:g}): lower lr (is {t.lr:g})"
+                    f"fold {fold}, epoch {epoch}: the training diverged (mean loss {loss:g}): lower lr (is {recipe.lr:g})"
                 )
             now = Epoch(fold, epoch, loss, train_auc, auc(validation.labels.numpy(), logits), lr)
             run.ended(now, logits)
@@ -125,26 +60,39 @@ def fit(
         return run.outcome()
 
 
-def start(tail: Tail, training: Training, generator: torch.Generator, device: torch.device) -> Running:
+def build_optimizer(settings: Optimizer, parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """A fresh optimizer over `parameters`; the momentum of SGD is .9 where it is not set."""
+    if settings.name == "sgd":
+        momentum = 0.9 if settings.momentum is None else settings.momentum
+        return torch.optim.SGD(parameters, lr, momentum=momentum, weight_decay=settings.weight_decay, fused=True)
+    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    return kind(parameters, lr, weight_decay=settings.weight_decay, fused=True)
+
+
+def start(tail: Tail, recipe: Recipe, generator: torch.Generator, device: torch.device) -> Running:
     """A fit before its first epoch: a fresh optimizer over `tail`; `generator` draws views and their order.
 
     Raises ParamsError for a precision that the device has not.
     """
-    if training.precision == "tf32" and device.type != "cuda":
+    if recipe.precision == "tf32" and device.type != "cuda":
         raise ParamsError(f"precision: tf32 needs CUDA; here the tail is trained on the {device.type}")
     tail.to(device)
-    optimizer = training.optimizer.over([p for p in tail.parameters() if p.requires_grad], training.lr)
+    optimizer = build_optimizer(recipe.optimizer, [p for p in tail.parameters() if p.requires_grad], recipe.lr)
     average = None
-    if training.ema is not None:
-        average = AveragedModel(tail, multi_avg_fn=get_ema_multi_avg_fn(training.ema), use_buffers=True)
+    if recipe.ema is not None:
+        average = AveragedModel(tail, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
     return Running(tail, optimizer, average, generator, device)
 
 
-def train_epoch(run: Running, table: FeatureTable, training: Training, epoch: int) -> tuple[float, float, float]:
+def train_epoch(run: Running, table: FeatureTable, recipe: Recipe, epoch: int) -> tuple[float, float, float]:
     """One pass over `table`: (mean cross-entropy without L1, AUC of the scores on the way, last learning rate)."""
-    t, tail, optimizer, device = training, run.tail, run.optimizer, run.device
+    t, tail, optimizer, device = recipe, run.tail, run.optimizer, run.device
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    augment, mix, weights = augmentation(t.augment), mixing(t.mixup, t.cutmix), class_weights(t, table.labels)
+    augment, mix, weights = (
+        augmentation(resolve_augment(t.augment)),
+        mixing(t.mix.mixup, t.mix.cutmix),
+        class_weights(t, table.labels),
+    )
     weights = None if weights is None else weights.to(device)
     steps = math.ceil(table.samples(t.views) / t.batch_size)
     losses, margins, targets = [], [], []
@@ -174,14 +122,14 @@ def train_epoch(run: Running, table: FeatureTable, training: Training, epoch: in
     return float(torch.stack(losses).sum()) / len(target), auc(target, _margin(torch.cat(margins))), lr
 
 
-def class_weights(training: Training, labels: Tensor) -> Tensor | None:
+def class_weights(recipe: Recipe, labels: Tensor) -> Tensor | None:
     """(2,) float32 weights of real and fake in the loss, or None; `balanced`: N / (2 x the class's number)."""
-    if training.class_weights is None:
+    if recipe.class_weights is None:
         return None
-    if training.class_weights == "balanced":
+    if recipe.class_weights == "balanced":
         counts = torch.bincount(labels, minlength=CLASSES).clamp(min=1)
         return len(labels) / (CLASSES * counts.float())
-    return torch.tensor(training.class_weights)
+    return torch.tensor(recipe.class_weights)
 
 
 def add_l1_gradient(parameters: Sequence[nn.Parameter], l1: float) -> None:
@@ -209,7 +157,7 @@ def cross_validate(
     fresh_tail: Callable[[int], Tail],
     table: FeatureTable,
     folds: Sequence[int],
-    training: Training,
+    recipe: Recipe,
     *,
     run_folds: int | None,
     device: torch.device,
@@ -234,13 +182,13 @@ def cross_validate(
         own, others = torch.nonzero((place == fold) & real_task).flatten(), torch.nonzero(place != fold).flatten()
         options: dict[str, Any] = {"fold": fold, "device": device, "checkpoints": checkpoints}
         options["on_epoch"] = _once(on_epoch)
-        done = _fit_in_memory(fresh_tail, table.of(others), table.of(own), training, **options)
+        done = _fit_in_memory(fresh_tail, table.of(others), table.of(own), recipe, **options)
         if done is None and table.source.leave_gpu():
             say(f"fold {fold}: out of memory on {device}: the features leave it, batches are copied")
             torch.cuda.empty_cache()
-            done = _fit_in_memory(fresh_tail, table.of(others), table.of(own), training, **options)
+            done = _fit_in_memory(fresh_tail, table.of(others), table.of(own), recipe, **options)
         if done is None:  # to halve the batch here would be another recipe
-            size = training.batch_size
+            size = recipe.batch_size
             raise FfdiError(
                 f"fold {fold}: out of memory on {device} with batch_size {size}: set batch_size to {max(1, size // 2)}"
             )
@@ -249,11 +197,11 @@ def cross_validate(
 
 
 def _fit_in_memory(
-    fresh_tail: Callable[[int], Tail], train: FeatureTable, validation: FeatureTable, training: Training, **options: Any
+    fresh_tail: Callable[[int], Tail], train: FeatureTable, validation: FeatureTable, recipe: Recipe, **options: Any
 ) -> Fit | None:
     """A fit of a fresh tail, or None where the device's memory runs out: the error would keep the activations."""
     try:
-        return fit(fresh_tail(fold_seed(training.seed, options["fold"])), train, validation, training, **options)
+        return fit(fresh_tail(fold_seed(recipe.seed, options["fold"])), train, validation, recipe, **options)
     except torch.OutOfMemoryError:
         return None
 

@@ -12,15 +12,17 @@ from torch import nn
 
 from ffdi.evaluation.cost import cost
 from ffdi.evaluation.evaluate import state_hash
+from ffdi.features.backbone import Views
 from ffdi.features.cuts import cut_network
 from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
 from ffdi.features.store import FeatureStore
 from ffdi.tails.bundle import Bundle, load_bundle
-from ffdi.tails.heads import HeadSpec, Tail, TailFactory, TransformerHead
+from ffdi.tails.heads import Tail, TailFactory, TransformerHead
+from ffdi.tails.recipe import Head
 
 THIRD = (0.5, 0.5, 0.5)
-LINEAR = HeadSpec("linear", (), 0.0, 1, 1, 1)
+LINEAR = Head("linear", (), 0.0, 1, 1, 1)
 
 
 def bundle_of(prefix: nn.Module | None, tails: list[Tail], **backbone: Any) -> Bundle:
@@ -37,7 +39,7 @@ def spec_of(shape: tuple[int, ...], dtype: str) -> FeatureSpec:
 def test_a_tiny_network_by_hand(dtype: str, size: int) -> None:
     """A convolution from 3x8x8 to 4x4x4 and two tails with a linear layer from 64 to 2."""
     tails = [Tail(nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), None) for _ in range(2)]
-    bundle = bundle_of(nn.Conv2d(3, 4, 3, stride=2, padding=1), tails, image_size=8, view_count=3)
+    bundle = bundle_of(nn.Conv2d(3, 4, 3, stride=2, padding=1), tails, image_size=8, views=Views(3))
     assert cost(bundle, spec_of((4, 4, 4), dtype)) == {
         "parameters_prefix": 4 * 27 + 4,
         "parameters_tail": 64 * 2 + 2,
@@ -51,7 +53,7 @@ def test_a_tiny_network_by_hand(dtype: str, size: int) -> None:
 
 def test_attention_is_counted() -> None:
     """Tokens of 3 channels: 4 places and the class token; width 8 in two heads of 4, MLP ratio 2, one block."""
-    head = TransformerHead((3, 2, 2), HeadSpec("transformer", (), 0.0, 1, 2, 8))
+    head = TransformerHead((3, 2, 2), Head("transformer", (), 0.0, 1, 2, 8))
     found = cost(
         bundle_of(nn.Identity(), [Tail(nn.Identity(), head, None)], image_size=8), spec_of((3, 2, 2), "float16")
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import Tiny, Trained, tiny_backbone, tiny_training
+from conftest import Tiny, Trained, tiny_backbone, tiny_recipe
 from fake_cuda import FakeCuda, faking
 
 from ffdi.bootstrap import Bootstrap
@@ -33,8 +33,9 @@ from ffdi.features.weights import load_network
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import Bundle, load_bundle
-from ffdi.tails.heads import HeadSpec, TailFactory
+from ffdi.tails.heads import TailFactory
 from ffdi.tails.predict import predict_files
+from ffdi.tails.recipe import Head
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 LIMITS: dict[str, Any] = {"shard_rows": 32, "workers": 2, "max_pixels": 10**6}
@@ -141,13 +142,13 @@ def test_the_whole_ladder_on_cuda(tiny: Tiny, weights: Path) -> None:
         backbone = tiny_backbone(runtime="torch", cut="features.18")
         prefix = load_extractor(backbone, weights)
         assert prefix.spec.policy["runtime"] == ("torch-cpu" if device == CPU else "torch-cuda-contiguous")
-        factory = TailFactory(network, backbone, HeadSpec("linear", (), 0.0, 1, 1, 1), prefix.spec.shape)
+        factory = TailFactory(network, backbone, Head("linear", (), 0.0, 1, 1, 1), prefix.spec.shape)
         metrics, _ = climb(
             pick(tiny),
             root=tiny.root,
             prefix=prefix,
             fresh_tail=factory.fresh,
-            training=tiny_training(epochs=1, lr=1e-4),
+            recipe=tiny_recipe(epochs=1, lr=1e-4),
             folds=2,
             seeds=1,
             bootstrap=Bootstrap(100),

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Tiny, Trained, tiny_backbone, tiny_training
+from conftest import Tiny, Trained, tiny_backbone, tiny_recipe
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.evaluation import ladder as ladder_module
 from ffdi.evaluation.ladder import RUNGS, _first_half, climb
+from ffdi.features.backbone import Views
 from ffdi.features.extractor import load_extractor
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
@@ -26,17 +27,18 @@ from ffdi.files import write_json
 from ffdi.metrics import Metrics, auc
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import sigmoid
-from ffdi.tails.heads import HeadSpec, TailFactory
+from ffdi.tails.heads import TailFactory
+from ffdi.tails.recipe import Head
 from ffdi.tails.train import cross_validate, predict_logits
 
 CPU = torch.device("cpu")
 # The ladder trains on all views, so that all rungs have as many samples.
-TRAINING = tiny_training(epochs=2, batch_size=16, l1=1e-5)
+RECIPE = tiny_recipe(epochs=2, batch_size=16, l1=1e-5)
 
 
 def factory(weights: Path) -> TailFactory:
     backbone = tiny_backbone()
-    head = HeadSpec("linear", (), 0.2, 1, 1, 1)
+    head = Head("linear", (), 0.2, 1, 1, 1)
     return TailFactory(load_network(backbone.network, weights)[0], backbone, head, (160, 2, 2))
 
 
@@ -55,7 +57,7 @@ def climbed(
         root=tiny.root,
         prefix=load_extractor(tiny_backbone(**backbone), weights),
         fresh_tail=factory(weights).fresh,
-        training=replace(TRAINING, epochs=epochs),
+        recipe=replace(RECIPE, epochs=epochs),
         folds=2,
         seeds=seeds,
         bootstrap=Bootstrap(100),
@@ -99,7 +101,7 @@ def test_the_honest_rung_is_the_training_of_the_pipeline(
     held = load_table(store, list(test["image_id"]), list(test["label"]), views=0, memory_gb=1)
     folds = (train["fold"] % 2).to_numpy()
     make = factory(weights).fresh
-    fits = cross_validate(make, table, list(folds), replace(TRAINING, views="all"), run_folds=None, device=CPU)
+    fits = cross_validate(make, table, list(folds), replace(RECIPE, views="all"), run_folds=None, device=CPU)
     labels = train["label"].to_numpy()
     metrics = ladder[0]
     reported = np.mean([auc(labels[folds == fold], fitted.logits) for fold, fitted in fits.items()])
@@ -166,7 +168,7 @@ def test_copies_on_both_sides_of_validation_report_what_is_not_there(tiny: Tiny,
     """With labels by the toss of a coin nothing can be learned but the images themselves."""
     rng = np.random.default_rng(3)
     coins = tiny.rows.assign(label=rng.permutation(tiny.rows["label"].to_numpy()))
-    metrics, _ = climbed(tiny, weights, coins, epochs=6, view_policy=(), view_count=2)  # views are exact copies
+    metrics, _ = climbed(tiny, weights, coins, epochs=6, views=Views(2))  # views are exact copies
     reported = [float(str(metrics[f"rung_{n}_reported_auc"])) for n in range(3)]
     assert reported[1] > 0.9 and reported[1] > reported[0] + 0.15
     assert float(str(metrics["rung_1_gap_auc"])) > 0.15

@@ -32,8 +32,9 @@ from ffdi.intake.listing.layouts import Layout, read_layout
 from ffdi.intake.tables import read_images, write_table
 from ffdi.metrics import Metrics, auc
 from ffdi.tails.bundle import Bundle, load_bundle, mean_score
-from ffdi.tails.heads import HeadSpec, TailFactory
+from ffdi.tails.heads import TailFactory
 from ffdi.tails.predict import predict_files
+from ffdi.tails.recipe import Head
 
 HERE = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -98,7 +99,7 @@ def test_scores_are_those_of_predict_whatever_the_features(changes: dict[str, An
     backbone = tiny_backbone(**changes)
     prefix = load_extractor(backbone, weights)
     network = load_network(backbone.network, weights)[0]
-    fresh = TailFactory(network, backbone, HeadSpec("mlp", (16,), 0.2, 1, 1, 1), prefix.spec.shape).fresh
+    fresh = TailFactory(network, backbone, Head("mlp", (16,), 0.2, 1, 1, 1), prefix.spec.shape).fresh
     source = {"weights_sha256": prefix.spec.weights_sha256, "weights": "random", "pretrained": False}
     facts, seen = {"provenance": source, "shape": prefix.spec.shape}, pd.DataFrame({"image_id": [], "phash": []})
     bundle = Bundle(backbone, prefix.module, {0: fresh(0), 1: fresh(1)}, 0.5, 1.0, 0.5, seen, facts)

@@ -24,7 +24,7 @@ from ffdi.console import Console
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features import decoders, image_views
 from ffdi.features import extractor as extractor_module
-from ffdi.features.backbone import Backbone
+from ffdi.features.backbone import Backbone, Views
 from ffdi.features.compute import compute_rows
 from ffdi.features.decoders import Decoded, Decoder
 from ffdi.features.extract import extract_features
@@ -343,7 +343,7 @@ def test_an_extraction_says_what_pillow_decoded_and_stores_it_so(
     source = ImageSource(tiny.root, 10**6)
 
     def features(decoder: str, out: Path) -> Any:
-        prefix = load_extractor(backbone(cut="input", decoder=decoder, view_count=0), weights)
+        prefix = load_extractor(backbone(cut="input", decoder=decoder, views=Views()), weights)
         settings = ExtractSettings(workers=2, shard_rows=7)
         extract_features(rows, prefix, out, source=source, settings=settings, console=Console(said.append))
         return FeatureStore(out)

@@ -24,7 +24,7 @@ from fake_cuda import FakeCuda, faking
 from ffdi.console import Console
 from ffdi.errors import FfdiError, InputError, LockedError, ShardError
 from ffdi.features import compute, extractor, runtimes
-from ffdi.features.backbone import Backbone
+from ffdi.features.backbone import Backbone, Views
 from ffdi.features.batching import BatchedModel
 from ffdi.features.compute import FeatureComputer, embed, in_blocks
 from ffdi.features.extract import ExtractionSummary, extract_features, plan_rows
@@ -45,7 +45,7 @@ Make = Callable[..., Backbone]
 
 @pytest.fixture
 def run(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> Callable[..., ExtractionSummary]:
-    """run(rows, view_count=1, ...): extract `rows` of the tiny set into tmp_path/f; backbone options as named."""
+    """run(rows, dtype="float32", ...): extract `rows` of the tiny set into tmp_path/f; backbone options as named."""
 
     def go(rows: pd.DataFrame | None = None, **options: Any) -> ExtractionSummary:
         rows = tiny.rows.head(12) if rows is None else rows
@@ -82,7 +82,7 @@ def test_a_row_is_the_prefix_of_its_view(
         image = open_image((tiny.root / row.path).read_bytes(), max_pixels=10**6)
         assert store.views(row.image_id) == ([0, 1] if row.role == "train" else [0])
         for view in store.views(row.image_id):
-            shown = render(image, image_id=row.image_id, view=view, size=64, policy=spec.view_policy, seed=0)
+            shown = render(image, image_id=row.image_id, view=view, size=64, policy=spec.views.operations, seed=0)
             with torch.inference_mode():
                 due = prefix(torch.from_numpy(to_array(shown).copy())[None]).half().numpy()
             assert np.array_equal(store.read([(row.image_id, view)]), due)
@@ -154,16 +154,22 @@ def test_only_missing_rows_are_computed(
     tmp_path: Path,
 ) -> None:
     for count, role, views in (first, then):
-        done = run(with_roles(tiny.rows.head(count), role), view_count=views)
+        done = run(with_roles(tiny.rows.head(count), role), views=Views(views, "seeds"))
     assert (done.reused, done.computed) == (reused, computed)
     count, role, views = then
-    run(with_roles(tiny.rows.head(count), role), view_count=views, out=tmp_path / "from-nothing")
+    run(with_roles(tiny.rows.head(count), role), views=Views(views, "seeds"), out=tmp_path / "from-nothing")
     assert contents(tmp_path / "f") == contents(tmp_path / "from-nothing")
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"view_seed": 1}, {"mean": (0.4, 0.5, 0.5)}, {"dtype": "float32"}, {"cut": "features.15"}, {"view_policy": ()}],
+    [
+        {"views": Views(1, "seeds", seed=1)},
+        {"mean": (0.4, 0.5, 0.5)},
+        {"dtype": "float32"},
+        {"cut": "features.15"},
+        {"views": Views(1)},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_a_param_that_changes_features_rebuilds_them_all(

@@ -12,7 +12,7 @@ from conftest import Tiny, picture
 
 from ffdi.demo.forgeries import REGIONS, self_blend
 from ffdi.errors import InputError
-from ffdi.features.backbone import Backbone
+from ffdi.features.backbone import Backbone, Views
 from ffdi.features.extract import ExtractionSummary, extract_features
 from ffdi.features.extractor import load_extractor
 from ffdi.features.self_blending import synthesise, with_synthesised
@@ -123,7 +123,7 @@ def test_cached_images_are_the_fakes(
 ) -> None:
     from PIL import Image
 
-    run(whole, cut="input", view_count=0)
+    run(whole, cut="input", views=Views())
     one = fakes(whole).iloc[1]
     stored = FeatureStore(tmp_path / "features").read([(one["image_id"], 0)])[0]
     source = Image.open(tiny.root / one["path"]).convert("RGB")

@@ -39,7 +39,6 @@ MAX_PIXELS = 10**8
 LITE0: dict[str, Any] = {
     **{"name": "lite0", "network": "timm:tf_efficientnet_lite0", "weights": "package:efficientnet-lite0"},
     **{"cut": "blocks.5", "image_size": 224, "mean": (0.5,) * 3, "std": (0.5,) * 3},
-    **{"view_count": 0, "view_policy": (), "view_seed": 0},
     **{"dtype": "float16", "runtime": "auto", "precision": "float32"},
 }
 

@@ -11,26 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_training
+from conftest import tiny_recipe
 from torch import Tensor, nn
 
-from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, training_key
 from ffdi.tails.feature_source import InMemory
 from ffdi.tails.heads import Tail
-from ffdi.tails.train import Optimizer, Schedule, Training, cross_validate
+from ffdi.tails.recipe import Mix, Optimizer, Recipe, Schedule
+from ffdi.tails.train import cross_validate
 
 CPU = torch.device("cpu")
 # Everything that has a state or draws at random: dropout, BatchNorm, moments, an average, a schedule, mixing, flips.
-TRAINING = tiny_training(
+RECIPE = tiny_recipe(
     epochs=4,
     batch_size=8,
     lr=0.01,
     ema=0.9,
-    mixup=0.2,
-    cutmix=1.0,
-    augment=resolve_augment(["hflip"]),
+    mix=Mix(0.2, 1.0),
+    augment=("hflip",),
     schedule=Schedule("cosine", 1, 0.1, 1),
 )
 FOLDS = [(n // 2) % 3 for n in range(36)]
@@ -53,10 +52,10 @@ def make_table() -> FeatureTable:
     )
 
 
-def crossed(folder: Path, key: str = "k", training: Training = TRAINING, **options: Any) -> dict[int, Fit]:
+def crossed(folder: Path, key: str = "k", recipe: Recipe = RECIPE, **options: Any) -> dict[int, Fit]:
     checkpoints = Checkpoints(folder, key)
     return cross_validate(
-        fresh_tail, make_table(), FOLDS, training, run_folds=None, device=CPU, checkpoints=checkpoints, **options
+        fresh_tail, make_table(), FOLDS, recipe, run_folds=None, device=CPU, checkpoints=checkpoints, **options
     )
 
 
@@ -85,18 +84,18 @@ def killed_at(fold: int, epoch: int) -> Callable[[Epoch], None]:
 
 @pytest.mark.parametrize(
     "optimizer",
-    [Optimizer("adam", 0.1, None), Optimizer("adamw", 0.1, None), Optimizer("sgd", 0.0, 0.9)],
+    [Optimizer("adam", 0.1), Optimizer("adamw", 0.1), Optimizer("sgd", 0.0, 0.9)],
     ids=lambda optimizer: optimizer.name,
 )
 @pytest.mark.parametrize(("fold", "epoch"), [(0, 0), (0, 2), (1, 3), (2, 1)])
 def test_a_broken_run_goes_on_to_the_same_bytes(tmp_path: Path, optimizer: Optimizer, fold: int, epoch: int) -> None:
-    training = replace(TRAINING, optimizer=optimizer)
-    whole = crossed(tmp_path / "whole", training=training)
+    recipe = replace(RECIPE, optimizer=optimizer)
+    whole = crossed(tmp_path / "whole", recipe=recipe)
     with pytest.raises(KeyboardInterrupt):
-        crossed(tmp_path / "broken", training=training, on_epoch=killed_at(fold, epoch))
+        crossed(tmp_path / "broken", recipe=recipe, on_epoch=killed_at(fold, epoch))
     torch.manual_seed(99)
     told: list[Epoch] = []
-    assert equal(crossed(tmp_path / "broken", training=training, on_epoch=told.append), whole)
+    assert equal(crossed(tmp_path / "broken", recipe=recipe, on_epoch=told.append), whole)
     assert told == [e for f in whole.values() for e in f.history]  # curves are whole, too
 
 
@@ -113,16 +112,16 @@ def test_only_what_is_missing_is_trained(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_fit_that_had_lost_patience_stays_over(tmp_path: Path) -> None:
-    training = replace(TRAINING, epochs=30, patience=1)
-    first = crossed(tmp_path, training=training)
+    recipe = replace(RECIPE, epochs=30, patience=1)
+    first = crossed(tmp_path, recipe=recipe)
     assert all(len(f.history) < 30 for f in first.values())
-    assert equal(crossed(tmp_path, training=training), first)
+    assert equal(crossed(tmp_path, recipe=recipe), first)
 
 
 def test_a_checkpoint_of_another_training_is_as_good_as_none(tmp_path: Path) -> None:
     whole = crossed(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        crossed(tmp_path / "broken", "other", replace(TRAINING, lr=0.1), on_epoch=killed_at(0, 2))
+        crossed(tmp_path / "broken", "other", replace(RECIPE, lr=0.1), on_epoch=killed_at(0, 2))
     assert equal(crossed(tmp_path / "broken"), whole)
 
 

@@ -12,15 +12,16 @@ from ffdi.errors import ParamsError
 from ffdi.features.backbone import Backbone
 from ffdi.features.cuts import cut_network
 from ffdi.features.networks import build_network, without_classifier
-from ffdi.tails.heads import HeadSpec, TailFactory, TransformerHead
+from ffdi.tails.heads import TailFactory, TransformerHead
+from ffdi.tails.recipe import Head
 
 NETWORK = "torchvision:resnet18"
 SHAPE = (256, 2, 2)
 
 
-def head(kind: str, **changes: object) -> HeadSpec:
+def head(kind: str, **changes: object) -> Head:
     fields = {"hidden": (8, 4), "dropout": 0.1, "depth": 1, "heads": 2, "width": 16}
-    return HeadSpec(kind=kind, **(fields | changes))  # type: ignore[arg-type]
+    return Head(kind=kind, **(fields | changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,9 @@ from ffdi.features.weights import load_network
 from ffdi.tails import predict as predict_module
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import Bundle
-from ffdi.tails.heads import HeadSpec, TailFactory
+from ffdi.tails.heads import TailFactory
 from ffdi.tails.predict import predict_files
+from ffdi.tails.recipe import Head
 
 CPU = torch.device("cpu")
 
@@ -34,7 +35,7 @@ CPU = torch.device("cpu")
 def untrained(backbone: Backbone, weights: Path) -> Bundle:
     """Two fresh tails behind a backbone's prefix."""
     prefix = load_extractor(backbone, weights)
-    head = HeadSpec("mlp", (16,), 0.2, 1, 1, 1)
+    head = Head("mlp", (16,), 0.2, 1, 1, 1)
     network = load_network(backbone.network, weights)[0]
     factory = TailFactory(network, backbone, head, prefix.spec.shape)
     facts = {"provenance": {"weights_sha256": prefix.spec.weights_sha256}, "shape": list(prefix.spec.shape)}

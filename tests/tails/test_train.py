@@ -10,22 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_training
+from conftest import tiny_recipe
 from torch import Tensor, nn
 
 from ffdi.errors import FfdiError
 from ffdi.metrics import auc
 from ffdi.tails import train as training_module
-from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Epoch, Fit, Running
 from ffdi.tails.feature_source import InMemory
 from ffdi.tails.heads import Tail
+from ffdi.tails.recipe import Mix, Optimizer, Recipe, Schedule
 from ffdi.tails.train import (
-    Optimizer,
-    Schedule,
-    Training,
     add_l1_gradient,
+    build_optimizer,
     class_weights,
     cross_validate,
     fit,
@@ -36,8 +34,8 @@ from ffdi.tails.train import (
 )
 
 CPU = torch.device("cpu")
-NONE = Schedule("none", 1, 0.1, 0)
-PLAIN = tiny_training(epochs=3, batch_size=8, lr=0.01)
+NONE = Schedule()
+PLAIN = tiny_recipe(epochs=3, batch_size=8, lr=0.01)
 
 
 def fresh_tail(seed: int) -> Tail:
@@ -67,9 +65,9 @@ TABLE = make_table()
 FOLDS = [(n // 2) % 3 for n in range(36)]
 
 
-def crossed(training: Training = PLAIN, folds: list[int] = FOLDS, **options: Any) -> dict[int, Fit]:
+def crossed(recipe: Recipe = PLAIN, folds: list[int] = FOLDS, **options: Any) -> dict[int, Fit]:
     options = {"run_folds": None, "device": CPU} | options
-    return cross_validate(fresh_tail, TABLE, folds, training, **options)
+    return cross_validate(fresh_tail, TABLE, folds, recipe, **options)
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -123,10 +121,10 @@ def test_every_fold_has_its_own_tail_and_optimizer(monkeypatch: pytest.MonkeyPat
     made: list[torch.optim.Optimizer] = []
     seeds: list[int] = []
     tails: list[Tail] = []
-    over = Optimizer.over
+    build = training_module.build_optimizer
 
-    def spy(self: Optimizer, parameters: Any, lr: float) -> torch.optim.Optimizer:
-        made.append(over(self, parameters, lr))
+    def spy(settings: Optimizer, parameters: Any, lr: float) -> torch.optim.Optimizer:
+        made.append(build(settings, parameters, lr))
         assert not made[-1].state  # no moments yet
         return made[-1]
 
@@ -135,7 +133,7 @@ def test_every_fold_has_its_own_tail_and_optimizer(monkeypatch: pytest.MonkeyPat
         tails.append(fresh_tail(seed))
         return tails[-1]
 
-    monkeypatch.setattr(Optimizer, "over", spy)
+    monkeypatch.setattr(training_module, "build_optimizer", spy)
     cross_validate(fresh, TABLE, FOLDS, PLAIN, run_folds=None, device=CPU)
     assert seeds == [fold_seed(0, fold) for fold in range(3)] and len(set(seeds)) == 3
     assert len({id(o) for o in made}) == len({id(t) for t in tails}) == 3
@@ -211,11 +209,11 @@ def test_a_fold_trains_on_no_view_of_its_own_images(views: str, monkeypatch: pyt
     trained, validated = [], []
     real = training_module.fit
 
-    def spy(tail: Tail, train: FeatureTable, validation: FeatureTable, training: Training, **rest: Any) -> Fit:
+    def spy(tail: Tail, train: FeatureTable, validation: FeatureTable, recipe: Recipe, **rest: Any) -> Fit:
         trained.append(set(train.image_ids))
         validated.append(set(validation.image_ids))
         assert int(train.views.sum()) == 2 * len(train)
-        return real(tail, train, validation, training, **rest)
+        return real(tail, train, validation, recipe, **rest)
 
     monkeypatch.setattr(training_module, "fit", spy)
     crossed(replace(PLAIN, views=views, epochs=1))
@@ -228,9 +226,9 @@ def test_synthesised_images_train_but_do_not_validate(monkeypatch: pytest.Monkey
     seen = []
     real = training_module.fit
 
-    def spy(tail: Tail, train: FeatureTable, validation: FeatureTable, training: Training, **rest: Any) -> Fit:
+    def spy(tail: Tail, train: FeatureTable, validation: FeatureTable, recipe: Recipe, **rest: Any) -> Fit:
         seen.append((set(train.image_ids), set(validation.image_ids)))
-        return real(tail, train, validation, training, **rest)
+        return real(tail, train, validation, recipe, **rest)
 
     monkeypatch.setattr(training_module, "fit", spy)
     made_up = {n for n in range(36) if n % 5 == 0}
@@ -382,7 +380,7 @@ def test_the_schedule_reaches_the_optimizer() -> None:
     ],
 )
 def test_optimizers(optimizer: Optimizer, kind: type, momentum: float | None) -> None:
-    made = optimizer.over([nn.Parameter(torch.zeros(1))], 0.3)
+    made = build_optimizer(optimizer, [nn.Parameter(torch.zeros(1))], 0.3)
     assert type(made) is kind
     group = made.param_groups[0]
     assert (group["lr"], group["weight_decay"], group.get("momentum")) == (0.3, 0.1, momentum)
@@ -393,9 +391,9 @@ def test_optimizers(optimizer: Optimizer, kind: type, momentum: float | None) ->
     [
         {"l1": 0.01},
         {"label_smoothing": 0.2},
-        {"mixup": 0.5},
-        {"cutmix": 0.5},
-        {"augment": resolve_augment(["hflip"])},
+        {"mix": Mix(mixup=0.5)},
+        {"mix": Mix(cutmix=0.5)},
+        {"augment": ("hflip",)},
         {"views": "all"},
         {"batch_size": 5},
         {"lr": 0.02},

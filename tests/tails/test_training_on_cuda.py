@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import HERE, Tiny, Trained, tiny_backbone, tiny_training
+from conftest import HERE, Tiny, Trained, tiny_backbone, tiny_recipe
 from fake_cuda import FakeCuda, OnCuda, faking
 
 from ffdi.console import Console
@@ -27,18 +27,19 @@ from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.checkpoint import Checkpoints, Fit
 from ffdi.tails.feature_source import InMemory, Streamed
-from ffdi.tails.heads import HeadSpec, TailFactory
-from ffdi.tails.train import Optimizer, cross_validate
+from ffdi.tails.heads import TailFactory
+from ffdi.tails.recipe import Head, Mix, Optimizer
+from ffdi.tails.train import cross_validate
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-MLP, LINEAR = HeadSpec("mlp", (8,), 0.2, 1, 1, 1), HeadSpec("linear", (), 0.2, 1, 1, 1)
-TRANSFORMER = HeadSpec("transformer", (), 0.1, 2, 2, 16, 0.1)
+MLP, LINEAR = Head("mlp", (8,), 0.2, 1, 1, 1), Head("linear", (), 0.2, 1, 1, 1)
+TRANSFORMER = Head("transformer", (), 0.1, 2, 2, 16, 0.1)
 MAPS, IMAGES = ("torchvision:mobilenet_v2", "features.18", (320, 2, 2)), ("timm:resnet10t", "input", (3, 32, 32))
 FOLDS = [0, 1] * 6
 AUGMENT = ["hflip", {"jitter": {"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.3}}, "crop", "blur"]
 
 
-def made(place: tuple[str, str, tuple[int, ...]], head: HeadSpec) -> tuple[Callable[[int], Any], FeatureTable]:
+def made(place: tuple[str, str, tuple[int, ...]], head: Head) -> tuple[Callable[[int], Any], FeatureTable]:
     """Fresh tails at a cut, and twelve images of random features there, of two views each."""
     network, cut, shape = place
     backbone = tiny_backbone(network=network, cut=cut, image_size=shape[-1] if cut == "input" else 64)
@@ -68,15 +69,15 @@ def alike(one: dict[int, Fit], other: dict[int, Fit]) -> None:
     ("place", "head", "changes"),
     [
         (MAPS, MLP, {"clip_grad": 1.0, "ema": 0.9, "l1": 1e-4, "class_weights": "balanced", "label_smoothing": 0.1}),
-        (MAPS, TRANSFORMER, {"optimizer": Optimizer("sgd", 0.1, 0.9), "mixup": 0.2, "cutmix": 1.0, "views": "all"}),
-        (IMAGES, LINEAR, {"augment": resolve_augment(["hflip", "noise", "jpeg"]), "mixup": 0.2}),
+        (MAPS, TRANSFORMER, {"optimizer": Optimizer("sgd", 0.1, 0.9), "mix": Mix(0.2, 1.0), "views": "all"}),
+        (IMAGES, LINEAR, {"augment": ("hflip", "noise", "jpeg"), "mix": Mix(0.2)}),
     ],
 )
 def test_a_fit_on_cuda_is_that_of_the_cpu(
-    place: Any, head: HeadSpec, changes: dict[str, Any], fake_cuda: FakeCuda, tmp_path: Path
+    place: Any, head: Head, changes: dict[str, Any], fake_cuda: FakeCuda, tmp_path: Path
 ) -> None:
     fresh, table = made(place, head)
-    training = tiny_training(epochs=2, batch_size=4, lr=1e-3, **changes)
+    training = tiny_recipe(epochs=2, batch_size=4, lr=1e-3, **changes)
     due = cross_validate(fresh, table, FOLDS, training, run_folds=1, device=CPU)
     for features in (on(CUDA, table), table):  # on the device, and kept in the CPU's memory
         found = cross_validate(fresh, features, FOLDS, training, run_folds=1, device=CUDA)
@@ -86,7 +87,7 @@ def test_a_fit_on_cuda_is_that_of_the_cpu(
 
 def test_a_killed_fit_on_cuda_goes_on(fake_cuda: FakeCuda, tmp_path: Path) -> None:
     fresh, table = made(MAPS, MLP)
-    table, training = on(CUDA, table), tiny_training(epochs=3, batch_size=4, ema=0.9)
+    table, training = on(CUDA, table), tiny_recipe(epochs=3, batch_size=4, ema=0.9)
     whole = cross_validate(fresh, table, FOLDS, training, run_folds=1, device=CUDA)
 
     def killed(epoch: Any) -> None:
@@ -111,17 +112,17 @@ def test_tf32_is_for_the_steps_of_training_alone(fake_cuda: FakeCuda, monkeypatc
         return tail
 
     options: dict[str, Any] = {"run_folds": 1, "device": CUDA}
-    cross_validate(watched, on(CUDA, table), FOLDS, tiny_training(epochs=1, batch_size=4, precision="tf32"), **options)
+    cross_validate(watched, on(CUDA, table), FOLDS, tiny_recipe(epochs=1, batch_size=4, precision="tf32"), **options)
     assert set(seen) == {(True, True), (False, False)}
     seen.clear()
-    cross_validate(watched, on(CUDA, table), FOLDS, tiny_training(epochs=1, batch_size=4), **options)
+    cross_validate(watched, on(CUDA, table), FOLDS, tiny_recipe(epochs=1, batch_size=4), **options)
     assert set(seen) == {(True, False), (False, False)}
 
 
 def test_tf32_is_refused_on_the_cpu() -> None:
     fresh, table = made(MAPS, MLP)
     with pytest.raises(ParamsError, match="precision: tf32 needs CUDA; here the tail is trained on the cpu"):
-        cross_validate(fresh, table, FOLDS, tiny_training(precision="tf32"), run_folds=1, device=CPU)
+        cross_validate(fresh, table, FOLDS, tiny_recipe(precision="tf32"), run_folds=1, device=CPU)
 
 
 def test_a_step_waits_for_no_copy(fake_cuda: FakeCuda) -> None:
@@ -130,9 +131,9 @@ def test_a_step_waits_for_no_copy(fake_cuda: FakeCuda) -> None:
     counts = []
     for batch_size in (2, 6):  # three steps, and one
         moved = fake_cuda.moved
-        run = training_module.start(fresh(0), tiny_training(batch_size=batch_size), torch.Generator(), CUDA)
+        run = training_module.start(fresh(0), tiny_recipe(batch_size=batch_size), torch.Generator(), CUDA)
         began = fake_cuda.moved
-        training_module.train_epoch(run, on(CUDA, table.of(torch.arange(6))), tiny_training(batch_size=batch_size), 0)
+        training_module.train_epoch(run, on(CUDA, table.of(torch.arange(6))), tiny_recipe(batch_size=batch_size), 0)
         counts.append(fake_cuda.moved - began)
         assert began > moved
     assert counts[0] == counts[1]
@@ -178,7 +179,7 @@ def test_a_training_without_memory_first_lets_the_features_go(
 ) -> None:
     """The batch is to blame only where the table is not in its way; and each epoch is told once."""
     fresh, table = made(MAPS, MLP)
-    training = tiny_training(epochs=3, batch_size=4)
+    training = tiny_recipe(epochs=3, batch_size=4)
     due = cross_validate(fresh, on(CUDA, table), FOLDS, training, run_folds=2, device=CUDA)
     true_epoch, always = training_module.train_epoch, [False]
 
