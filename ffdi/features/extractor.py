@@ -94,25 +94,33 @@ def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None)
     their spec is otherwise the same, nor from an exported graph.
     """
     b, provenance, sha256 = backbone, read_provenance(weights, backbone.network), sha256_file(weights)
-    runtime = runtime_name(b) if b.has_prefix or b.decoder == "nvjpeg" else "none"  # refuses what cannot run here
+    load, spec = PrefixFile(b, weights), local_spec(b, sha256)
+    if b.has_prefix:
+        shape = _known_shape(spec, known) or _exported_shape(spec, b) or load().feature_shape(b.image_size)
+        spec = replace(spec, shape=shape)
+    return Extractor(b, spec, provenance, load)
+
+
+def local_spec(backbone: Backbone, weights_sha256: str, shape: tuple[int, ...] = ()) -> FeatureSpec:
+    """The spec of the features that this machine computes with a backbone; `shape` is that of one image's features.
+
+    ParamsError when the backbone cannot run here.
+    """
+    b, prefix = backbone, backbone.has_prefix
+    runtime = runtime_name(b) if prefix or b.decoder == "nvjpeg" else "none"
     policy = {
         "decode": NVJPEG_POLICY if b.decoder == "nvjpeg" else DECODE_POLICY,
         "resize": RESIZE_POLICY,
-        "mean": list(b.mean) if b.has_prefix else None,
-        "std": list(b.std) if b.has_prefix else None,
+        "mean": list(b.mean) if prefix else None,
+        "std": list(b.std) if prefix else None,
         "views": [dict(operation) for operation in b.views.operations],
         "view_seed": b.views.seed,
         "rendering": RENDERING,
-        "runtime": runtime if b.has_prefix else "none",
-        "precision": b.precision if b.has_prefix else "none",
+        "runtime": runtime if prefix else "none",
+        "precision": b.precision if prefix else "none",
     }
-    shape: tuple[int, ...] = () if b.has_prefix else (3, b.image_size, b.image_size)
-    spec = FeatureSpec(b.name, b.network, b.cut, sha256, b.image_size, shape, b.feature_dtype, policy)
-    load = PrefixFile(b, weights)
-    if b.has_prefix and not (shape := _known_shape(spec, known)):
-        graph = cached_graph(b, sha256) if runtime == "onnxruntime-cpu" else None
-        shape = graph.shape if graph else load().feature_shape(b.image_size)
-    return Extractor(b, replace(spec, shape=shape), provenance, load)
+    shape = shape if prefix else (3, b.image_size, b.image_size)
+    return FeatureSpec(b.name, b.network, b.cut, weights_sha256, b.image_size, shape, b.feature_dtype, policy)
 
 
 def _known_shape(spec: FeatureSpec, folder: Path | None) -> tuple[int, ...]:
@@ -122,3 +130,9 @@ def _known_shape(spec: FeatureSpec, folder: Path | None) -> tuple[int, ...]:
     except ShardError:
         return ()
     return there.shape if replace(there, shape=()) == spec else ()
+
+
+def _exported_shape(spec: FeatureSpec, backbone: Backbone) -> tuple[int, ...]:
+    """The shape of the features of an exported graph, if that is what computes them and it is there."""
+    graph = cached_graph(backbone, spec.weights_sha256) if spec.policy["runtime"] == "onnxruntime-cpu" else None
+    return graph.shape if graph else ()
