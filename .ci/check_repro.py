@@ -23,7 +23,8 @@ import pandas as pd
 from figures import Figures, digest, figure_differences, read_figures, score_differences
 from ruamel.yaml import YAML
 
-from ffdi.evaluation.results import read_results, results_table, verdict
+from ffdi.evaluation.results import read_results, results_table
+from ffdi.evaluation.verdict import verdict
 from ffdi.features.devices import device_facts
 from ffdi.parallel import cpu_count
 from ffdi.params import read_params

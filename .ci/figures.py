@@ -34,7 +34,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ffdi.evaluation.below_chance import keys_below
-from ffdi.evaluation.headline import NOT_RECIPES
+from ffdi.evaluation.headline import RESERVED_NAMES
 from ffdi.metrics import FPR_POINTS, class_metrics, roc_points
 
 MOST, MEAN = 0.2, 0.05  # of the standard deviation of a recipe's scores
@@ -68,13 +68,13 @@ class Figures:
 
     @property
     def recipes(self) -> list[str]:
-        return [name for name in self.metrics if name not in NOT_RECIPES]
+        return [name for name in self.metrics if name not in RESERVED_NAMES]
 
 
 def read_figures(metrics: Path, *, plots: Path, models: Path, cross: Path, images: Path) -> Figures:
     """The figures in `metrics`, and what is there of the scores behind them."""
     found = {file.stem: json.loads(file.read_text()) for file in sorted(metrics.glob("*.json"))}
-    recipes = [name for name in found if name not in NOT_RECIPES]
+    recipes = [name for name in found if name not in RESERVED_NAMES]
 
     def tables(files: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
         return {name: pd.read_csv(file) for name, file in files.items() if file.exists()}

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ffdi.errors import ParamsError
+from ffdi.evaluation.headline import RESERVED_NAMES
 from ffdi.features import backbone as backbone_module
 from ffdi.features.views import parse_level, resolve_policy
 from ffdi.intake.archives import unpacked
@@ -21,7 +22,6 @@ from ffdi.intake.listing.layouts import READ_BY_ALL, READS, Layout
 from ffdi.tails import recipe as recipe_module
 from ffdi.tails.augment_operations import resolve_augment
 
-RESERVED_NAMES = ("audit", "cross", "ladder", "plots", "summary")  # metrics/NAME.json is taken
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]

@@ -13,8 +13,9 @@ from ruamel.yaml import YAML
 
 from ffdi import params as params_module
 from ffdi.errors import ParamsError
+from ffdi.evaluation.headline import RESERVED_NAMES
 from ffdi.intake.listing.layouts import READ_BY_ALL, READS
-from ffdi.params import RESERVED_NAMES, Data, Foreign, main_checkout, read_params, resolve_path
+from ffdi.params import Data, Foreign, main_checkout, read_params, resolve_path
 
 COMMITTED = Path(__file__).parents[1] / "params.yaml"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ffdi.errors import FfdiError, InputError, one_line
-from ffdi.evaluation.headline import NOT_RECIPES, OF_RECIPE
+from ffdi.evaluation.headline import OF_RECIPE, RESERVED_NAMES
 from ffdi.metrics import Metrics
 
 Figures = Mapping[str, Metrics]  # metrics/details/*.json by name
@@ -74,7 +74,7 @@ def changes(old: Figures, new: Figures) -> list[Change]:
     A figure changes beyond its interval where its new value is outside the old interval, or its old value outside the new
     one; the ends belong to it. `_low`, `_high` and `_reason` are told with their figure.
     """
-    recipes = sorted({*old, *new} - {*NOT_RECIPES}, key=lambda name: (-len(name), name))
+    recipes = sorted({*old, *new} - {*RESERVED_NAMES}, key=lambda name: (-len(name), name))
     found = [
         change for name in sorted({*old, *new}) for change in _of_file(name, old.get(name), new.get(name), recipes)
     ]

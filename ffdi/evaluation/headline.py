@@ -1,4 +1,4 @@
-"""The figures that DVC shows: a few of the many that a stage has found. The rest stands in metrics/details."""
+"""The few metrics of a stage that DVC shows and compares. All of them are in metrics/details."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from ffdi.files import write_json
 from ffdi.metrics import Metrics
 
-NOT_RECIPES = ("audit", "cross", "ladder", "summary")  # files of metrics/ that other stages write
+RESERVED_NAMES = ("audit", "cross", "ladder", "plots", "summary")  # of metrics/: no recipe may have such a name
 OF_RECIPE = (
     *("auc", "auc_low", "auc_high", "accuracy", "balanced_accuracy", "ap", "tpr_at_fpr_1e_2"),
     *("eer", "ece", "threshold", "val_auc_mean", "val_auc_std", "n_test", "pretrained"),
@@ -17,43 +17,43 @@ OF_AUDIT = ("leaks", "warnings", "worst_probe", "worst_probe_auc")
 
 
 def of_recipe(metrics: Metrics) -> Metrics:
-    """metrics/RECIPE.json of what evaluate has found."""
-    return _those(metrics, OF_RECIPE)
+    """metrics/RECIPE.json, of the metrics of evaluate."""
+    return _selected(metrics, OF_RECIPE)
 
 
 def of_audit(metrics: Metrics) -> Metrics:
-    """metrics/audit.json: leaks, how many warnings, and the shortcut that tells most."""
-    return _those(metrics, OF_AUDIT)
+    """metrics/audit.json: the number of leaks and of warnings, and the probe with the highest AUC."""
+    return _selected(metrics, OF_AUDIT)
 
 
 def of_ladder(metrics: Metrics) -> Metrics:
-    """metrics/ladder.json: the rung that makes every mistake: what it reports, what is true, and the gap."""
+    """metrics/ladder.json: reported AUC, true AUC and gap of the last rung, which makes every mistake."""
     last = f"rung_{sum(key.endswith('_name') for key in metrics) - 1}"
-    return _those(metrics, (f"{last}_{key}" for key in ("name", "reported_auc", "true_auc", "gap_auc")))
+    return _selected(metrics, (f"{last}_{key}" for key in ("name", "reported_auc", "true_auc", "gap_auc")))
 
 
 def of_pairs(metrics: Metrics) -> Metrics:
     """metrics/cross.json and metrics/summary.json: the AUC, or the difference of two, of each pair."""
-    return _those(metrics, (key for key in metrics if key.endswith("_auc")))
+    return _selected(metrics, (key for key in metrics if key.endswith("_auc")))
 
 
-def _those(metrics: Metrics, keys: Iterable[str]) -> Metrics:
+def _selected(metrics: Metrics, keys: Iterable[str]) -> Metrics:
     return {key: metrics[key] for key in keys}
 
 
 def write_metrics(
     metrics: Metrics, out: Path, details: Path | None = None, *, headline: Callable[[Metrics], Metrics]
 ) -> None:
-    """Write all of `metrics` to `details` (default: `out`'s name in the folder details beside it), the headline to `out`.
+    """Write all of `metrics` to `details`, by default the file of that name in details/ beside `out`; the headline to `out`.
 
-    A null has its `<key>_reason` in the details alone.
+    Only the details have the `<key>_reason` of a null.
     """
     write_json(details or out.parent / "details" / out.name, metrics)
     write_json(out, headline(metrics))
 
 
 def one_line(metrics: Metrics) -> str:
-    """The figures of an evaluation on one line."""
+    """The AUC and accuracy of an evaluation on one line."""
     m = metrics
     if m["auc"] is None:
         return f"no AUC ({m['auc_reason']}); accuracy {m['accuracy']:.3f} on {m['n_test']} images"

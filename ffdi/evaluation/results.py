@@ -1,4 +1,4 @@
-"""What the stages before have written, read together: the verdict, its caveats, and the results table."""
+"""What the earlier stages wrote, read together, and the tables of it in Markdown."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ from typing import Any
 import pandas as pd
 
 from ffdi.errors import InputError
-from ffdi.evaluation.below_chance import TURNED, explain, keys_below
-from ffdi.evaluation.compare import COLUMNS, NO_DIFFERENCE
-from ffdi.evaluation.headline import NOT_RECIPES
-from ffdi.intake.auditing.shortcuts import FACTS, shortcuts
+from ffdi.evaluation.compare import COLUMNS
+from ffdi.evaluation.headline import RESERVED_NAMES
 from ffdi.metrics import Metrics
 
-_OF_CROSS = {"recipe", "trained_on", "tested_on", "auc", "auc_low", "auc_high", "accuracy", "n_test", "n_groups"}
-FEW_GROUPS = 20  # below it a bootstrap over groups gives intervals that are too narrow
+_KEYS_OF_CROSS = {"recipe", "trained_on", "tested_on", "auc", "auc_low", "auc_high", "accuracy", "n_test", "n_groups"}
 
 
 @dataclass(frozen=True)
 class Results:
-    """Metrics and the backbone's name by recipe, metrics of audit and ladder, every pair of recipes (compare), and metrics
-    on other data sets (`cross`).
+    """The results of a pipeline.
 
-    `timings` are seconds by the name of their file in data/timings, where this machine ran the stages; `plots` is the
-    folder of tables.
+    `recipes` has the metrics and `backbones` the backbone's name of each recipe; `pairs` compares every two recipes (see
+    compare), `cross` has the metrics on other data sets. `timings` has the seconds of each file in data/timings, for the
+    stages that this machine ran; `plots` is the folder of tables. `leftovers` names metrics that belong to no recipe of
+    params, or to a model that is gone.
     """
 
     recipes: Mapping[str, Metrics]
@@ -42,7 +40,7 @@ class Results:
 
     @property
     def ranked(self) -> list[tuple[str, Metrics]]:
-        """Recipes by validation AUC, so that the test set chooses nothing; pretrained before random prefixes."""
+        """Recipes by validation AUC, because the test set must choose nothing; pretrained before random prefixes."""
 
         def key(entry: tuple[str, Metrics]) -> tuple[bool, float]:
             value = entry[1]["val_auc_mean"]
@@ -50,8 +48,23 @@ class Results:
 
         return sorted(self.recipes.items(), key=key)
 
+    @property
+    def best_name(self) -> str:
+        """The recipe that ranks first."""
+        return self.ranked[0][0]
+
+    @property
+    def best(self) -> Metrics:
+        """The metrics of the recipe that ranks first."""
+        return self.ranked[0][1]
+
+    def leftover_files(self, metrics: Path) -> list[Path]:
+        """The files of `leftovers` in `metrics` and its details that are there."""
+        files = [folder / f"{name}.json" for name in self.leftovers for folder in (metrics, metrics / "details")]
+        return [file for file in files if file.exists()]
+
     def table(self, recipe: str, name: str, side: str = "test") -> pd.DataFrame:
-        """A table of the recipe's evaluation: roc, pr, folds, attributes, robustness, ...; an attribute may be called NA.
+        """A table of the recipe's evaluation: roc, pr, folds, attributes, robustness, ... An attribute may be called NA.
 
         Raises InputError when it is missing.
         """
@@ -61,7 +74,7 @@ class Results:
         return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype={"attribute": str, "value": str})
 
     def confusion(self, recipe: str) -> dict[str, int]:
-        """Test images by what they are and were called: {"fake as real": 8, ...}."""
+        """The number of test images by actual and predicted class: {"fake as real": 8, ...}."""
         counted = self.table(recipe, "confusion").value_counts(["actual", "predicted"])
         return {f"{a} as {p}": int(counted.get((a, p), 0)) for a in ("real", "fake") for p in ("real", "fake")}
 
@@ -69,11 +82,11 @@ class Results:
 def read_results(
     metrics: Path, recipes: Mapping[str, str], data: Path = Path("data"), models: Path | None = None
 ) -> Results:
-    """Read metrics/details, cross/*.json of both folders, and comparisons.csv and timings of `data`, those if there.
+    """Read metrics/details, cross/*.json of `metrics` and `data`, and comparisons.csv and timings of `data` if present.
 
-    `recipes` maps each to its backbone. Metrics of recipes that are no longer in params are `leftovers`, named and left
-    out; so are evaluations on other data of a bundle that `models` no longer has. Raises InputError when a recipe's, the
-    audit's or the ladder's are missing.
+    `recipes` maps each recipe to its backbone. Metrics of recipes that are no longer in params, and evaluations of a
+    bundle that `models` no longer has, are listed in `leftovers` and otherwise left out. Raises InputError when the
+    metrics of a recipe, the audit or the ladder are missing.
     """
 
     def read(name: str) -> Metrics:
@@ -82,13 +95,12 @@ def read_results(
         except FileNotFoundError:
             raise InputError(f"{details / f'{name}.json'}: missing: run the stage that writes it first") from None
 
-    details, known = metrics / "details", {*recipes, *NOT_RECIPES}
-    found = {
-        file: _read_cross(file) for folder in (metrics, data) for file in sorted((folder / "cross").glob("*.json"))
-    }
-    old = [file for file, m in found.items() if _is_of_an_old_model(m, recipes, models)]
+    details, known = metrics / "details", {*recipes, *RESERVED_NAMES}
+    files = [file for folder in (metrics, data) for file in sorted((folder / "cross").glob("*.json"))]
+    evaluations = {file: _read_cross(file) for file in files}
+    old = [file for file, m in evaluations.items() if _is_of_an_old_model(m, recipes, models)]
     pair = ("recipe", "trained_on", "tested_on")
-    cross = list({tuple(m[key] for key in pair): m for file, m in found.items() if file not in old}.values())
+    cross = list({tuple(m[key] for key in pair): m for file, m in evaluations.items() if file not in old}.values())
     pairs = data / "comparisons.csv"
     return Results(
         {recipe: read(recipe) for recipe in recipes},
@@ -105,7 +117,7 @@ def read_results(
 
 
 def _is_of_an_old_model(m: Metrics, recipes: Mapping[str, str], models: Path | None) -> bool:
-    """Whether another bundle of that name is here now; one from elsewhere has trained on other data."""
+    """Whether `models` now has another bundle of that name. A bundle trained on other data is from another project."""
     file = models / str(m["recipe"]) / "bundle.json" if models else Path()
     if m["recipe"] not in recipes or not file.is_file():
         return False
@@ -115,10 +127,10 @@ def _is_of_an_old_model(m: Metrics, recipes: Mapping[str, str], models: Path | N
 
 
 def _read_cross(file: Path) -> Metrics:
-    found = _json(file)
-    if missing := _OF_CROSS - set(found):
+    metrics = _json(file)
+    if missing := _KEYS_OF_CROSS - set(metrics):
         raise InputError(f"{file}: has no {min(missing)}: it is not of `ffdi evaluate`: delete it")
-    return found
+    return metrics
 
 
 def _json(file: Path) -> Metrics:
@@ -127,129 +139,6 @@ def _json(file: Path) -> Metrics:
     except ValueError as error:
         raise InputError(f"{file}: not JSON ({error})") from error
     return loaded
-
-
-def verdict(results: Results) -> str:
-    """One sentence: the best recipe, its interval, and whether the audit passed."""
-    name, best = results.ranked[0]
-    leaks = results.audit["leaks"]
-    audit = "the audit found no leak" if leaks == 0 else f"the audit found {leaks} leaks: no figure here can be trusted"
-    if leaks == 0 and not results.audit["images_with_group"]:
-        audit = "the audit found no leak of copies, and without groups it could find no other"
-    if best["auc"] is None:
-        return f"{name} has no test AUC ({best['auc_reason']}); {audit}."
-    kind = "an ImageNet-pretrained" if best["pretrained"] else "a random"
-    interval = "no interval"
-    if best["auc_low"] is not None:
-        interval = f"95 % interval {best['auc_low']:.3f} to {best['auc_high']:.3f}"
-    if "auc" in keys_below(best):
-        interval += f": {TURNED}: labels are most likely turned round"
-    return (
-        f"{name}, on {kind} prefix, tells fake from real at a test AUC of {best['auc']:.3f} "
-        f"({interval}, {best['n_test']} images in {best['n_groups']} groups); {audit}."
-    )
-
-
-def caveats(results: Results) -> list[str]:
-    """What a reader who looks for the catch should know about the verdict, each in a sentence."""
-    name, best = results.ranked[0]
-    audit, out = results.audit, list[str]()
-    if not audit["images_with_group"]:
-        out.append(
-            "No image has a group of its own: people, videos and sources may stand in the training and the test set "
-            "alike, and every figure here may be too good."
-        )
-    out += [f"{recipe}: {line}." for recipe, m in results.ranked for line in explain(m)]
-    out += [f"{m['recipe']}: {line}." for m in results.cross for line in explain(m)]
-    if audit["images_dropped"]:
-        out.append(
-            f"{audit['images_dropped']} images whose groups stand on two sides were dropped (split.two_sources), so that "
-            "the others can be told apart."
-        )
-    if isinstance(groups := best["n_groups"], int) and groups < FEW_GROUPS:
-        out.append(
-            f"The test set has {groups} groups: an interval over so few is itself uncertain, and rather too narrow."
-        )
-    out += _against_validation(best)
-    equal = [
-        row["b"] if row["a"] == name else row["a"]
-        for row in results.pairs.to_dict("records")
-        if name in (row["a"], row["b"]) and row["verdict"] == NO_DIFFERENCE
-    ]
-    if equal:
-        others = ", ".join(sorted(equal))
-        out.append(f"No difference is shown between {name} and {others}: which of them leads may be chance.")
-    count = results.confusion(name)
-    reals, fakes = (count[f"{kind} as real"] + count[f"{kind} as fake"] for kind in ("real", "fake"))
-    out.append(
-        f"At its threshold it calls {count['real as fake']} of {reals} real test images fake, and "
-        f"{count['fake as real']} of {fakes} fakes real."
-    )
-    out += _of_calibration(best)
-    unresolved = [k for k in ("tpr_at_fpr_1e_2", "tpr_at_fpr_1e_3") if best[k] is None and f"{k}_at_most" in best]
-    if unresolved:
-        rates = " and ".join({"tpr_at_fpr_1e_2": "1 %", "tpr_at_fpr_1e_3": "0.1 %"}[k] for k in unresolved)
-        out.append(f"The real test images are too few to say what is found at a false-alarm rate of {rates}.")
-    out += _of_robustness(results.table(name, "robustness"), best)
-    if short := [probe.replace("_", " ") for probe in shortcuts(audit) if probe not in FACTS]:
-        out.append(f"The data has shortcuts: {', '.join(short)} alone tell fake from real better than chance.")
-    if audit["source_overlap"]:
-        out.append(f"{audit['source_overlap']} forgeries stand on another side of a border than the photo they are of.")
-    away = [
-        f"{m['auc']:.3f} ({m['auc_low']:.3f} to {m['auc_high']:.3f}) on {m['tested_on']}"
-        for m in results.cross
-        if m["tested_on"] != m["trained_on"]
-        and (m["recipe"], m["trained_on"]) == (name, best["trained_on"])
-        and None not in (m["auc"], m["auc_low"])
-    ]
-    out.append(f"On other data its AUC is {', '.join(away)}." if away else "It was not judged on any other data set.")
-    return out
-
-
-def _against_validation(best: Metrics) -> list[str]:
-    """A test AUC that its own interval sets apart from the folds'."""
-    own, spread, low, high = (best[key] for key in ("val_auc_mean", "val_auc_std", "auc_low", "auc_high"))
-    if not (isinstance(own, float) and isinstance(low, float) and isinstance(high, float)) or low <= own <= high:
-        return []
-    said = f"{own:.3f}" + (f" ± {spread:.3f}" if isinstance(spread, float) else "")
-    if own < low:
-        return [
-            f"On the folds its AUC is lower, {said}, a single tail each: the test groups may be easier than the rest."
-        ]
-    return [f"On the folds its AUC is higher, {said}: their epochs were chosen by it, or the test groups are harder."]
-
-
-def _of_calibration(best: Metrics) -> list[str]:
-    ece, expected = best["ece"], best.get("ece_if_calibrated")
-    if not (isinstance(ece, float) and isinstance(expected, float)):
-        return []
-    if ece > expected:
-        return [
-            f"Its scores are no probabilities: they are off by {ece:.3f} on average (ECE; good ones are below "
-            f"{expected:.3f})."
-        ]
-    if expected > 0.05:
-        return [
-            f"{best['n_test']} images are too few to judge its calibration: ECE {ece:.3f}, good ones reach "
-            f"{expected:.3f}."
-        ]
-    return []
-
-
-def _of_robustness(table: pd.DataFrame, best: Metrics) -> list[str]:
-    """Where AUC, and accuracy at the frozen threshold, fall most, each if by more than .05."""
-    out = []
-    for figure, says in (
-        ("auc", "On images that were handled otherwise it is worth less: AUC {:.3f} at {}."),
-        (
-            "accuracy",
-            "Its threshold does not carry over to images handled otherwise: accuracy falls from {clean:.3f} to {:.3f} at {}.",
-        ),
-    ):
-        found = [(row[figure], row["level"]) for row in table.to_dict("records") if row[figure] == row[figure]]
-        if found and isinstance(clean := best[figure], float) and clean - min(found)[0] > 0.05:
-            out.append(says.format(*min(found), clean=clean))
-    return out
 
 
 def results_table(results: Results) -> str:
@@ -273,3 +162,27 @@ def _interval(m: Metrics, key: str) -> str:
     if m[f"{key}_low"] is None:
         return f"{m[key]:.3f}"
     return f"{m[key]:.3f} [{m[f'{key}_low']:.3f}, {m[f'{key}_high']:.3f}]"
+
+
+def times_table(results: Results) -> str:
+    """What this machine took, in Markdown: a row for each recipe, with – for a stage that it did not run.
+
+    The table is a file beside the page: a page with times in it would differ at every run.
+    """
+    lines = ["| recipe | prefix, an image | all tails, an image | training |", "| --- | --- | --- | --- |"]
+    for name, _ in results.ranked:
+        extracted = results.timings.get(f"extract-{results.backbones[name]}", {})
+        evaluated, trained = results.timings.get(f"evaluate-{name}", {}), results.timings.get(f"train-{name}", {})
+        prefix = extracted["work"] / extracted["computed"] if extracted.get("computed") else None
+        tails = evaluated["tails"] / evaluated["images"] if evaluated.get("images") else None
+        cells = " | ".join(map(_time, (prefix, tails, trained.get("seconds"))))
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds / 60:.3g} min"

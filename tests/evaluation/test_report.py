@@ -21,13 +21,16 @@ from ffdi.evaluation.compare import compare, read_scores
 from ffdi.evaluation.cost import cost
 from ffdi.evaluation.evaluate import Evaluation, judge
 from ffdi.evaluation.ladder import RUNGS
-from ffdi.evaluation.report import heat_maps, render_page, times_table, wrongest
-from ffdi.evaluation.results import Results, caveats, read_results, results_table, verdict
+from ffdi.evaluation.report import render_page
+from ffdi.evaluation.results import Results, read_results, results_table, times_table
+from ffdi.evaluation.verdict import caveats, verdict
+from ffdi.evaluation.wrong_images import heat_maps, most_wrong_images
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import parse_level
 from ffdi.files import write_json
 from ffdi.intake.auditing.findings import CHECKS
 from ffdi.intake.auditing.shortcuts import PROBES
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.tables import write_table
 from ffdi.tails.bundle import load_bundle
 
@@ -100,7 +103,7 @@ def metrics(tmp_path: Path, tiny: Tiny, trained: Trained) -> Path:
 
 
 def page_of(metrics: Path, tiny: Tiny, recipes: Iterable[str], findings: Path | None = None, **more: Any) -> str:
-    return render_page(results_of(metrics, recipes), tiny.rows, tiny.root, findings=findings, max_pixels=10**6, **more)
+    return render_page(results_of(metrics, recipes), tiny.rows, ImageSource(tiny.root), findings=findings, **more)
 
 
 def test_page_asks_no_host_and_repeats(metrics: Path, tiny: Tiny) -> None:
@@ -194,7 +197,7 @@ def test_labels_that_are_most_likely_turned_round_come_first(metrics: Path, tiny
     away = {"recipe": "good", "trained_on": "here", "tested_on": "wild", **low, "accuracy": 0.3, "n_test": 9}
     there = replace(results, cross=[away | {"n_groups": 3}])
     assert caveats(there)[0].startswith("good: AUC 0.200 [0.100, 0.300] on wild: the whole interval")
-    page = render_page(there, tiny.rows, tiny.root, findings=None, max_pixels=10**6)
+    page = render_page(there, tiny.rows, ImageSource(tiny.root), findings=None)
     assert "on wild: the whole interval lies below .5" in page
 
 
@@ -213,7 +216,7 @@ def test_the_most_wrong_come_first(metrics: Path, tiny: Tiny) -> None:
     results = results_of(metrics, ["good"])
     threshold = results.recipes["good"]["threshold"]
     assert isinstance(threshold, float)
-    worst = wrongest(results, tiny.rows)
+    worst = most_wrong_images(results, tiny.rows)
     wrong = (worst["label"] != worst["called"]).to_numpy()
     assert 0 < wrong.sum() < len(wrong) and not wrong[wrong.sum() :].any()
     apart = (worst["score"] - threshold).abs().to_numpy()
@@ -221,17 +224,15 @@ def test_the_most_wrong_come_first(metrics: Path, tiny: Tiny) -> None:
 
 
 def test_heat_maps_come_from_the_cache_or_say_why_not(metrics: Path, tiny: Tiny, trained: Trained) -> None:
-    worst = wrongest(results_of(metrics, ["good"]), tiny.rows)
-    heat, why = heat_maps(trained.model, trained.features, worst)
-    assert set(heat) == set(worst["image_id"]) and why == ""
-    assert all(m.shape == (2, 2) and 0 <= m.min() <= m.max() <= 1 for m in heat.values())
+    worst = most_wrong_images(results_of(metrics, ["good"]), tiny.rows)
+    heat = heat_maps(trained.model, trained.features, worst)
+    assert set(heat.maps) == set(worst["image_id"]) and heat.missing_reason == ""
+    assert all(m.shape == (2, 2) and 0 <= m.min() <= m.max() <= 1 for m in heat.maps.values())
     page = page_of(metrics, tiny, ["good"], heat=heat)
     assert page.count("what spoke for") == len(worst)
-    none, why = heat_maps(metrics / "absent", trained.features, worst)
-    assert none == {} and "run the train stage first" in why
-    assert "There are no heat maps: its model and features are not here" in page_of(
-        metrics, tiny, ["good"], no_heat=why
-    )
+    none = heat_maps(metrics / "absent", trained.features, worst)
+    assert none.maps == {} and "run the train stage first" in none.missing_reason
+    assert "There are no heat maps: its model and features are not here" in page_of(metrics, tiny, ["good"], heat=none)
 
 
 def test_other_data_make_a_matrix(metrics: Path, tiny: Tiny) -> None:

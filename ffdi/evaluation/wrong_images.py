@@ -1,0 +1,105 @@
+"""The test images that the best recipe gets most wrong: which they are, and what they and their heat maps look like."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from PIL import Image
+
+from ffdi.errors import FfdiError
+from ffdi.evaluation.explain import grad_cam
+from ffdi.evaluation.results import Results
+from ffdi.features.store import FeatureStore
+from ffdi.intake.decoding.images import ImageSource, open_image, read_bytes, resize
+from ffdi.tails.bundle import load_bundle
+
+MOST_SHOWN = 24
+SIDE = 144  # pixels of a thumbnail
+
+HeatMap = npt.NDArray[np.float64]  # (H, W) in [0, 1]
+
+
+@dataclass(frozen=True)
+class HeatMaps:
+    """Heat maps by image_id, or the reason why there are none."""
+
+    maps: Mapping[str, HeatMap] = field(default_factory=dict)
+    missing_reason: str = ""
+
+
+def most_wrong_images(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
+    """image_id, path, label, score and `called` of the test images whose score is farthest on the wrong side.
+
+    The scores are those of the best recipe, and the distance is measured from its threshold. When there are fewer wrong
+    images than MOST_SHOWN, the right ones that are nearest to the threshold follow.
+    """
+    threshold: Any = results.best["threshold"]
+    table = results.table(results.best_name, "scores").merge(rows[["image_id", "path"]], on="image_id")
+    error = (table["score"] - threshold) * (1 - 2 * table["label"])
+    worst: pd.DataFrame = (
+        table.assign(error=error, called=(table["score"] >= threshold).astype(int))
+        .sort_values(["error", "image_id"], ascending=[False, True], kind="stable")
+        .head(MOST_SHOWN)
+    )
+    return worst
+
+
+def heat_maps(model: Path, features: Path, worst: pd.DataFrame) -> HeatMaps:
+    """Grad-CAM on the cached feature maps of the rows of most_wrong_images."""
+    try:
+        bundle, store = load_bundle(model), FeatureStore(features)
+        bundle.refuse_other_features(store.spec)
+        features_of_rows = torch.from_numpy(store.read([(image_id, 0) for image_id in worst["image_id"]]))
+    except FfdiError as error:
+        return HeatMaps(missing_reason=f"its model and features are not here ({error})")
+    maps = grad_cam(bundle, features_of_rows, fake=worst["called"].to_numpy() == 1)
+    if maps is None:
+        return HeatMaps(missing_reason=f"cut at {bundle.backbone.cut} there is no feature map to look at")
+    return HeatMaps(dict(zip(worst["image_id"], maps, strict=True)))
+
+
+def thumbnails(worst: pd.DataFrame, source: ImageSource, heat: HeatMaps) -> list[dict[str, Any]]:
+    """What the page shows of each row of most_wrong_images: the image, and its heat map if there is one, as data URIs."""
+    out = []
+    for row in worst.to_dict("records"):
+        picture = resize(open_image(read_bytes(source.root, row["path"]), max_pixels=source.max_pixels), SIDE)
+        heat_map = heat.maps.get(row["image_id"])
+        out.append(
+            {
+                "path": row["path"],
+                "label": "fake" if row["label"] else "real",
+                "called": "fake" if row["called"] else "real",
+                "right": row["label"] == row["called"],
+                "score": row["score"],
+                "source": _data_uri(picture),
+                "heated": "" if heat_map is None else _data_uri(_heated(picture, heat_map)),
+            }
+        )
+    return out
+
+
+def _heated(picture: Image.Image, heat: HeatMap) -> Image.Image:
+    """The picture in grey, coloured where the heat map is high."""
+    from matplotlib import colormaps
+
+    enlarged = Image.fromarray(heat.astype(np.float32)).resize(picture.size, Image.Resampling.BICUBIC)
+    intensity = np.asarray(enlarged).clip(0, 1)
+    grey = np.asarray(picture.convert("L").convert("RGB"), np.float64)
+    colour = 255 * colormaps["inferno"](intensity)[..., :3]
+    share = 0.75 * intensity[..., None]
+    return Image.fromarray((grey * (1 - share) + colour * share).astype(np.uint8))
+
+
+def _data_uri(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
