@@ -38,17 +38,16 @@ from ffdi.features.extract import ExtractionSummary, extract_features
 from ffdi.features.extractor import Extractor, load_extractor
 from ffdi.features.runtimes import Runtime
 from ffdi.features.store import FeatureStore
-from ffdi.features.weights import fetch_weights, load_network
+from ffdi.features.weights import fetch_weights
 from ffdi.intake.decoding.images import ImageSource, UnreadableImage, read_bytes
 from ffdi.intake.tables import read_table, write_table
 from ffdi.metrics import Metrics
 from ffdi.params import read_params
-from ffdi.tails.batches import load_table
-from ffdi.tails.bundle import load_bundle, out_of_fold, save_bundle
-from ffdi.tails.checkpoint import Checkpoints, Epoch
-from ffdi.tails.heads import TailFactory
+from ffdi.tails.bundle import load_bundle
+from ffdi.tails.checkpoint import Epoch
 from ffdi.tails.recipe import Head, Recipe
-from ffdi.tails.train import cross_validate
+from ffdi.tails.settings import TrainSettings
+from ffdi.tails.train_recipe import TrainingInputs, train_recipe
 
 MAX_PIXELS = 50_000_000
 PRESET = Path(__file__).parents[1] / "presets" / "seeds.yaml"
@@ -309,45 +308,18 @@ def training(epochs: int) -> Recipe:
 
 def train_bundle(lab: Lab, name: str, head: str, out: str, die_after: int = 0, **changes: Any) -> None:
     """Stage train's work on the features of one of NETWORKS; with `die_after`, killed after so many epochs."""
-    device = set_up_device(lab.device)
-    backbone, store = lab.backbone(name, **changes), FeatureStore(lab.features(name, **changes))
-    rows = lab.rows()
-    rows = rows[rows["role"] == "train"].set_index("image_id")
-    table = load_table(store, list(rows.index), list(rows["label"]), views="all", memory_gb=8, device=device)
-    network = load_network(backbone.network, lab.weights(name))[0]
-    factory, epochs = TailFactory(network, backbone, HEADS[head], store.spec.shape), list[Epoch]()
+    backbone, features = lab.backbone(name, **changes), lab.features(name, **changes)
+    inputs = TrainingInputs("random", lab.rows(), backbone, features, lab.weights(name))
+    recipe = replace(training(epochs=2), folds=2, head=HEADS[head])
+    epochs = list[Epoch]()
 
     def on_epoch(epoch: Epoch) -> None:
         epochs.append(epoch)
         if len(epochs) == die_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    fits = cross_validate(
-        factory.fresh,
-        table,
-        list(rows["fold"]),
-        training(epochs=2),
-        run_folds=2,
-        device=device,
-        on_epoch=on_epoch,
-        checkpoints=Checkpoints(Path(out), f"{name} {head}"),
-    )
-    oof, threshold, temperature = out_of_fold(fits, table, rows["fold"])
-    save_bundle(
-        Path(out),
-        fits,
-        oof,
-        threshold=threshold,
-        temperature=temperature,
-        seen=rows.reset_index(),
-        prior=float(rows["label"].mean()),
-        network=network,
-        backbone=backbone,
-        head=HEADS[head],
-        recipe={"name": name},
-        spec=store.spec,
-        provenance=store.index.provenance | {"data": "random", "synthesised": 0},
-    )
+    device = set_up_device(lab.device)
+    train_recipe(recipe, inputs, TrainSettings(), device=device, out=Path(out), on_epoch=on_epoch)
 
 
 def training_that_differs(lab: Lab, name: str, head: str) -> dict[str, list[str]]:

@@ -308,6 +308,7 @@ def speed_of_training(bench: Bench) -> Rows:
     from ffdi.features.weights import load_network
     from ffdi.params import read_params
     from ffdi.tails.batches import FeatureTable
+    from ffdi.tails.folds import Split
     from ffdi.tails.heads import TailFactory
     from ffdi.tails.train import fit
 
@@ -323,14 +324,14 @@ def speed_of_training(bench: Bench) -> Rows:
         features = torch.rand(count, *prefix.spec.shape, generator=torch.Generator().manual_seed(0)).half()
         numbers = torch.arange(count)
         table = FeatureTable.of_features(features.to(device), numbers % 2)
-        sides = table.of(numbers[:cut]), table.of(numbers[cut:])
-        fit(fresh(0), *sides, training, fold=0, device=device)  # starts cuDNN
+        split = Split(0, table.of(numbers[:cut]), table.of(numbers[cut:]))
+        fit(fresh(0), split, training, device=device)  # starts cuDNN
         longer = replace(training, epochs=1 if bench.quick else 5)
         if bench.on_gpu:
             torch.cuda.reset_peak_memory_stats()
         with Watch() as watch:
             started = time.perf_counter()
-            fit(fresh(0), *sides, longer, fold=0, device=device)
+            fit(fresh(0), split, longer, device=device)
             ours = cut * longer.epochs / (time.perf_counter() - started)
         yield Row(f"{name}, batch {training.batch_size}: train", f"{ours:.0f} samples/s, validation included")
         yield Row(f"{name}: while it trains", str(watch))

@@ -35,6 +35,7 @@ from ffdi.parallel import cpu_count
 from ffdi.params import read_params
 from ffdi.stagekit.console import console
 from ffdi.tails.batches import FeatureTable
+from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import TailFactory
 from ffdi.tails.train import cross_validate, predict_logits
 
@@ -116,13 +117,11 @@ def main() -> None:
             return FeatureTable.of_rows(features, plan, list(own["image_id"]), list(own["label"]))
 
         train, test = rows[rows["role"] == "train"], rows[rows["role"] == "test"]
-        known, unseen = table(train), table(test)
+        known, unseen = FoldedTable.of(table(train), list(train["fold"])), table(test)
         results[name] = []
         for seed in console(f"lossy {name}").progress(range(chosen.seeds), chosen.seeds, unit="seeds"):
-            own = replace(recipe, seed=seed)
-            fold, fitted = next(
-                iter(cross_validate(factory.fresh, known, list(train["fold"]), own, run_folds=1, device=CPU).items())
-            )
+            seeded = replace(recipe, seed=seed, folds=1)
+            fold, fitted = next(iter(cross_validate(factory.fresh, known, seeded, device=CPU).items()))
             tail = factory.fresh(fold)
             tail.load_state_dict(fitted.state)
             results[name].append(auc(unseen.labels.numpy(), predict_logits(tail, unseen, 256, CPU)))

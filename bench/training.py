@@ -32,6 +32,7 @@ from ffdi.stagekit.console import console
 from ffdi.tails.batches import CPU, FeatureTable
 from ffdi.tails.checkpoint import Checkpoints
 from ffdi.tails.feature_source import Streamed
+from ffdi.tails.folds import Split
 from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.train import fit
 
@@ -87,15 +88,8 @@ class Speed:
         order = torch.arange(IMAGES)
         tail = self.fresh(0)
         started = time.perf_counter()
-        fit(
-            tail,
-            table.of(order[: self.cut]),
-            table.of(order[self.cut :]),
-            self.recipe,
-            fold=0,
-            device=CPU,
-            checkpoints=Checkpoints(folder, ""),
-        )
+        split = Split(0, table.of(order[: self.cut]), table.of(order[self.cut :]))
+        fit(tail, split, self.recipe, device=CPU, checkpoints=Checkpoints(folder, ""))
         return self.cut * self.recipe.epochs / (time.perf_counter() - started)
 
     def peer(self, folder: Path) -> float:

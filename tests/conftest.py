@@ -193,13 +193,9 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     from ffdi.features.extract import extract_features
     from ffdi.features.extractor import load_extractor
     from ffdi.features.settings import ExtractSettings
-    from ffdi.features.store import FeatureStore
-    from ffdi.features.weights import load_network
     from ffdi.intake.decoding.images import ImageSource
-    from ffdi.tails.batches import load_table
-    from ffdi.tails.bundle import out_of_fold, save_bundle
-    from ffdi.tails.heads import TailFactory
-    from ffdi.tails.train import cross_validate
+    from ffdi.tails.settings import TrainSettings
+    from ffdi.tails.train_recipe import TrainingInputs, train_recipe
 
     folder = tmp_path_factory.mktemp("trained")
     spec = tiny_backbone()
@@ -210,32 +206,10 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
         source=ImageSource(tiny.root, 10**6),
         settings=ExtractSettings(workers=2, shard_rows=32),
     )
-    store = FeatureStore(folder / "features")
-    rows = tiny.rows[tiny.rows["role"] == "train"].set_index("image_id")
-    table = load_table(store, list(rows.index), list(rows["label"]), views="all", memory_gb=1)
-    network = load_network(spec.network, weights)[0]
-    recipe = tiny_recipe()
-    factory = TailFactory(network, spec, recipe.head, store.spec.shape)
+    inputs = TrainingInputs("tiny", tiny.rows, spec, folder / "features", weights)
 
     def save(to: Path) -> None:
-        device = torch.device("cpu")
-        fits = cross_validate(factory.fresh, table, list(rows["fold"]), recipe, run_folds=None, device=device)
-        oof, threshold, temperature = out_of_fold(fits, table, rows["fold"])
-        save_bundle(
-            to,
-            fits,
-            oof,
-            threshold=threshold,
-            temperature=temperature,
-            seen=rows.reset_index(),
-            prior=float(rows["label"].mean()),
-            network=network,
-            backbone=spec,
-            head=recipe.head,
-            recipe={"name": "tiny"},
-            spec=store.spec,
-            provenance=store.index.provenance | {"data": "tiny", "synthesised": 0},
-        )
+        train_recipe(tiny_recipe(), inputs, TrainSettings(memory_gb=1), device=torch.device("cpu")).save(to)
 
     save(folder / "model")
     return Trained(folder / "features", folder / "model", save)

@@ -33,6 +33,7 @@ from ffdi.metrics import Metrics, auc, explain_nulls
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import sigmoid
 from ffdi.tails.checkpoint import Fit, Scores
+from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import Tail
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.train import cross_validate, fold_seed, predict_logits, start, train_epoch
@@ -89,7 +90,7 @@ def climb(
     """
     test = rows[rows["role"] == "test"]
     groups = test["group"].to_numpy(str)
-    recipe = replace(recipe, views="all")
+    recipe = replace(recipe, views="all", folds="all")
     honest = _extract(rows, root, prefix, max_pixels, progress, say)
     careless = _extract(rows, root, prefix, max_pixels, progress, say, careless_on=device)
     train = rows[rows["role"] == "train"]
@@ -149,10 +150,10 @@ def _rungs(
     begin: Callable[[int], None],
 ) -> list[RungResult]:
     begin(0)
-    clean = cross_validate(fresh_tail, honest.train, folds, recipe, run_folds=None, device=device)
+    clean = cross_validate(fresh_tail, FoldedTable.of(honest.train, folds), recipe, device=device)
     begin(1)
     parted, parted_folds = _views_as_images(honest.train, len(set(folds)), recipe.seed)
-    leaking = cross_validate(fresh_tail, parted, parted_folds, recipe, run_folds=None, device=device)
+    leaking = cross_validate(fresh_tail, FoldedTable.of(parted, parted_folds), recipe, device=device)
 
     def carried(rung: int, features: RungTables, *, evaluate_in_train_mode: bool) -> list[_Moment]:
         begin(rung)

@@ -6,12 +6,10 @@ scores = bundle.scores(features)        # (N, C, H, W) -> (N,) P(fake)
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +24,10 @@ from ffdi.features.cuts import cut_network
 from ffdi.features.extractor import Extractor
 from ffdi.features.feature_spec import FeatureSpec, Provenance
 from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
-from ffdi.files import canonical_json, replacing, sha256_file, write_json
-from ffdi.intake.tables import read_table, write_table
-from ffdi.metrics import auc, best_threshold, fit_temperature
+from ffdi.files import canonical_json, sha256_file
+from ffdi.intake.tables import read_table
 from ffdi.tails.batches import FeatureTable
-from ffdi.tails.checkpoint import Fit, Scores
+from ffdi.tails.checkpoint import Scores
 from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.recipe import Head
 from ffdi.tails.train import predict_logits
@@ -89,91 +86,9 @@ def mean_score(by_fold: Mapping[int, Scores]) -> Scores:
     return np.asarray(np.mean(list(by_fold.values()), axis=0))
 
 
-def out_of_fold(fits: Mapping[int, Fit], table: FeatureTable, folds: pd.Series) -> tuple[pd.DataFrame, float, float]:
-    """(oof.csv, threshold, temperature): calibration and threshold come from out-of-fold logits alone.
-
-    `folds`, of the images that are validated, is indexed by image_id. oof.csv: image_id, fold, label, logit, score
-    (calibrated P(fake)).
-    """
-    place = torch.tensor(folds.reindex(list(table.image_ids), fill_value=-1).to_numpy())
-    parts = []
-    for fold, fitted in fits.items():
-        own = table.of(torch.nonzero(place == fold).flatten())
-        parts.append(
-            pd.DataFrame({"image_id": own.image_ids, "fold": fold, "label": own.labels, "logit": fitted.logits})
-        )
-    oof = pd.concat(parts).sort_values("image_id", kind="stable").reset_index(drop=True)
-    labels, logits = oof["label"].to_numpy(), oof["logit"].to_numpy()
-    temperature = fit_temperature(labels, logits)
-    oof["score"] = sigmoid(logits / temperature)
-    return oof, best_threshold(labels, oof["score"].to_numpy()), temperature
-
-
-def save_bundle(
-    folder: Path,
-    fits: Mapping[int, Fit],
-    oof: pd.DataFrame,
-    *,
-    threshold: float,
-    temperature: float,
-    seen: pd.DataFrame,
-    prior: float,
-    network: nn.Module,
-    backbone: Backbone,
-    head: Head,
-    recipe: Mapping[str, Any],
-    spec: FeatureSpec,
-    provenance: Mapping[str, Any],
-) -> None:
-    """Write the bundle, bundle.json last; files of a former one are deleted.
-
-    `network` has the backbone's weights, `seen` image_id and phash of every image of the training.
-    """
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    states = {f"fold-{fold}": fitted.state for fold, fitted in fits.items()}
-    if backbone.cut != INPUT:
-        headless = without_classifier(copy.deepcopy(network), backbone.network)
-        prefix, _ = cut_network(headless, backbone.cut)
-        assert prefix is not None
-        states["prefix"] = FrozenPrefix(prefix, backbone.mean, backbone.std).state_dict()
-    for name, state in states.items():
-        with replacing(folder / f"{name}.safetensors") as temporary:
-            save_file({k: v.contiguous() for k, v in state.items()}, temporary)
-    write_table(folder / "oof.csv", oof)
-    write_table(folder / "seen.csv", seen[["image_id", "phash"]])
-    files = [*(f"{name}.safetensors" for name in states), "oof.csv", "seen.csv"]
-    for stale in folder.iterdir():
-        if stale.name not in (*files, "bundle.json"):
-            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-    best = {str(f): auc(*_labels_and_logits(oof, f)) for f in fits}
-    facts = {
-        "format_version": FORMAT_VERSION,
-        "recipe": dict(recipe),
-        "head": asdict(head),
-        "backbone": backbone.to_dict(),
-        "shape": list(spec.shape),
-        "fingerprint": spec.fingerprint,
-        "provenance": dict(provenance),
-        "threshold": threshold,
-        "temperature": temperature,
-        "prior": prior,
-        "val_auc": best,
-        "best_epoch": {str(f): fitted.best_epoch for f, fitted in fits.items()},
-        "sha256": {name: sha256_file(folder / name) for name in sorted(files)},
-    }
-    write_json(folder / "bundle.json", facts | {"facts_sha256": _facts_hash(facts)})
-
-
-def _facts_hash(facts: Mapping[str, Any]) -> str:
-    """sha256 of bundle.json's other entries: a changed threshold would else be as good as the frozen one."""
-    return hashlib.sha256(canonical_json({k: v for k, v in facts.items() if k != "facts_sha256"})).hexdigest()
-
-
-def _labels_and_logits(oof: pd.DataFrame, fold: int) -> tuple[Any, Any]:
-    own = oof[oof["fold"] == fold]
-    return own["label"].to_numpy(), own["logit"].to_numpy()
+def record_hash(record: Mapping[str, Any]) -> str:
+    """sha256 of the other entries of bundle.json. Without it an edited threshold would go unnoticed."""
+    return hashlib.sha256(canonical_json({k: v for k, v in record.items() if k != "facts_sha256"})).hexdigest()
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -187,7 +102,7 @@ def load_bundle(folder: Path) -> Bundle:
     version = facts.get("format_version") if isinstance(facts, dict) else None
     if version != FORMAT_VERSION:
         raise BundleError(f"{folder}: bundle format {version}, this ffdi reads {FORMAT_VERSION}")
-    if facts.get("facts_sha256") != _facts_hash(facts):
+    if facts.get("facts_sha256") != record_hash(facts):
         raise BundleError(f"{folder / 'bundle.json'}: was changed: its hash of its own entries differs")
     try:
         return _assembled(folder, facts)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ffdi.console import Console
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features.devices import precision_on
 from ffdi.metrics import auc
@@ -18,41 +18,47 @@ from ffdi.tails.augment import augmentation, mixing
 from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, Running, Scores
+from ffdi.tails.folds import FoldedTable, Split, first_folds
 from ffdi.tails.heads import CLASSES, Tail
 from ffdi.tails.recipe import Optimizer, Recipe
+
+OnEpoch = Callable[[Epoch], None]
+
+
+def ignore_epoch(epoch: Epoch) -> None:
+    """The `on_epoch` that does nothing."""
 
 
 def fit(
     tail: Tail,
-    train: FeatureTable,
-    validation: FeatureTable,
+    split: Split,
     recipe: Recipe,
     *,
-    fold: int,
     device: torch.device,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_epoch: OnEpoch = ignore_epoch,
     checkpoints: Checkpoints | None = None,
 ) -> Fit:
     """Train `tail` and keep its epoch of highest validation AUC (the earliest of equals).
 
-    Deterministic on one machine: everything random comes from (recipe.seed, fold). With `checkpoints`, a fit that was
-    killed goes on after its last whole epoch; `on_epoch` hears of the epochs before it, too.
+    Deterministic on one machine: everything random comes from (recipe.seed, split.fold). With `checkpoints`, a fit that
+    was killed continues after its last complete epoch; `on_epoch` is called for the epochs before it, too.
     """
+    fold, seed = split.fold, fold_seed(recipe.seed, split.fold)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(fold_seed(recipe.seed, fold))
-        run = start(tail, recipe, torch.Generator().manual_seed(fold_seed(recipe.seed, fold)), device)
+        torch.manual_seed(seed)
+        run = start(tail, recipe, torch.Generator().manual_seed(seed), device)
         if checkpoints and checkpoints.load(fold, run):
             for finished in run.history:
                 on_epoch(finished)
         while not run.is_over(recipe.epochs, recipe.patience):
             epoch = len(run.history)
-            loss, train_auc, lr = train_epoch(run, train, recipe, epoch)
-            logits = predict_logits(run.judged, validation, recipe.batch_size, device)
+            loss, train_auc, lr = train_epoch(run, split.train, recipe, epoch)
+            logits = predict_logits(run.judged, split.validation, recipe.batch_size, device)
             if not (math.isfinite(loss) and np.isfinite(logits).all()):
                 raise FfdiError(
                     f"fold {fold}, epoch {epoch}: the training diverged (mean loss {loss:g}): lower lr (is {recipe.lr:g})"
                 )
-            now = Epoch(fold, epoch, loss, train_auc, auc(validation.labels.numpy(), logits), lr)
+            now = Epoch(fold, epoch, loss, train_auc, auc(split.validation.labels.numpy(), logits), lr)
             run.ended(now, logits)
             if checkpoints:
                 checkpoints.save(fold, run)
@@ -155,67 +161,55 @@ def predict_logits(tail: nn.Module, table: FeatureTable, batch_size: int, device
 
 def cross_validate(
     fresh_tail: Callable[[int], Tail],
-    table: FeatureTable,
-    folds: Sequence[int],
+    images: FoldedTable,
     recipe: Recipe,
     *,
-    run_folds: int | None,
     device: torch.device,
-    validated: Sequence[bool] | None = None,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_epoch: OnEpoch = ignore_epoch,
     checkpoints: Checkpoints | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    console: Console = Console(),
 ) -> dict[int, Fit]:
-    """One fresh tail and optimizer per fold, each validated on its own fold and trained on all others.
+    """Train a fresh tail with a fresh optimizer for each of the recipe's folds.
 
-    `folds` (N,) is the fold of every image of `table` (train rows alone); `run_folds`: the first so many, or all;
-    `validated` (N,): false for images that train alone, synthesised fakes. With `checkpoints`, finished folds are read
-    and a broken one goes on. Where a GPU's memory runs out, the features leave it, which `say` is told, and the fold
-    begins again; FfdiError when that is not enough.
+    With `checkpoints`, finished folds are read and an interrupted one continues. When a GPU's memory runs out, the
+    features leave it, `console` says so, and the fold starts again; FfdiError when that is not enough.
     """
-    place = torch.tensor(list(folds))
-    real_task = torch.ones(len(place), dtype=torch.bool) if validated is None else torch.tensor(list(validated))
-    if (place < 0).any():
-        raise FfdiError("a test row came to training: only rows of role train may")
     fits = {}
-    for fold in sorted(set(place.tolist()))[:run_folds]:
-        own, others = torch.nonzero((place == fold) & real_task).flatten(), torch.nonzero(place != fold).flatten()
-        options: dict[str, Any] = {"fold": fold, "device": device, "checkpoints": checkpoints}
-        options["on_epoch"] = _once(on_epoch)
-        done = _fit_in_memory(fresh_tail, table.of(others), table.of(own), recipe, **options)
-        if done is None and table.source.leave_gpu():
-            say(f"fold {fold}: out of memory on {device}: the features leave it, batches are copied")
+    for fold in first_folds(images.numbers, recipe.folds):
+        split, report = images.split(fold), _once(on_epoch)
+
+        def attempt(split: Split = split, report: OnEpoch = report) -> Fit | None:
+            """None when the device's memory runs out: the error itself would keep the activations in memory."""
+            tail = fresh_tail(fold_seed(recipe.seed, split.fold))
+            try:
+                return fit(tail, split, recipe, device=device, on_epoch=report, checkpoints=checkpoints)
+            except torch.OutOfMemoryError:
+                return None
+
+        fitted = attempt()
+        if fitted is None and images.table.source.leave_gpu():
+            console.say(f"fold {fold}: out of memory on {device}: the features leave it, batches are copied")
             torch.cuda.empty_cache()
-            done = _fit_in_memory(fresh_tail, table.of(others), table.of(own), recipe, **options)
-        if done is None:  # to halve the batch here would be another recipe
+            fitted = attempt()
+        if fitted is None:  # halving the batch here would make it another recipe
             size = recipe.batch_size
             raise FfdiError(
                 f"fold {fold}: out of memory on {device} with batch_size {size}: set batch_size to {max(1, size // 2)}"
             )
-        fits[fold] = done
+        fits[fold] = fitted
     return fits
 
 
-def _fit_in_memory(
-    fresh_tail: Callable[[int], Tail], train: FeatureTable, validation: FeatureTable, recipe: Recipe, **options: Any
-) -> Fit | None:
-    """A fit of a fresh tail, or None where the device's memory runs out: the error would keep the activations."""
-    try:
-        return fit(fresh_tail(fold_seed(recipe.seed, options["fold"])), train, validation, recipe, **options)
-    except torch.OutOfMemoryError:
-        return None
+def _once(on_epoch: OnEpoch) -> OnEpoch:
+    """Report each epoch of a fold once, although a fold that starts again repeats its first epochs."""
+    reported: set[int] = set()
 
-
-def _once(on_epoch: Callable[[Epoch], None]) -> Callable[[Epoch], None]:
-    """Tell of each epoch once, though a fold that begins again comes by it twice."""
-    told: set[int] = set()
-
-    def tell(epoch: Epoch) -> None:
-        if epoch.epoch not in told:
-            told.add(epoch.epoch)
+    def report(epoch: Epoch) -> None:
+        if epoch.epoch not in reported:
+            reported.add(epoch.epoch)
             on_epoch(epoch)
 
-    return tell
+    return report
 
 
 def fold_seed(seed: int, fold: int) -> int:

@@ -27,6 +27,7 @@ from ffdi.files import write_json
 from ffdi.metrics import Metrics, auc
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import sigmoid
+from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import TailFactory
 from ffdi.tails.recipe import Head
 from ffdi.tails.train import cross_validate, predict_logits
@@ -101,7 +102,7 @@ def test_the_honest_rung_is_the_training_of_the_pipeline(
     held = load_table(store, list(test["image_id"]), list(test["label"]), views=0, memory_gb=1)
     folds = (train["fold"] % 2).to_numpy()
     make = factory(weights).fresh
-    fits = cross_validate(make, table, list(folds), replace(RECIPE, views="all"), run_folds=None, device=CPU)
+    fits = cross_validate(make, FoldedTable.of(table, list(folds)), replace(RECIPE, views="all"), device=CPU)
     labels = train["label"].to_numpy()
     metrics = ladder[0]
     reported = np.mean([auc(labels[folds == fold], fitted.logits) for fold, fitted in fits.items()])

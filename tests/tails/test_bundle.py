@@ -24,9 +24,11 @@ from ffdi.features.store import FeatureStore
 from ffdi.metrics import best_threshold, fit_temperature
 from ffdi.tails import bundle as bundle_module
 from ffdi.tails.batches import FeatureTable, load_table
-from ffdi.tails.bundle import load_bundle, mean_score, out_of_fold, prefix_of, sigmoid
+from ffdi.tails.bundle import load_bundle, mean_score, prefix_of, sigmoid
 from ffdi.tails.checkpoint import Fit
 from ffdi.tails.feature_source import InMemory
+from ffdi.tails.folds import FoldedTable
+from ffdi.tails.trained_recipe import OutOfFold
 
 CPU = torch.device("cpu")
 
@@ -154,16 +156,17 @@ def test_out_of_fold_puts_each_folds_logits_at_its_own_images() -> None:
         torch.ones(4, dtype=torch.long),
         torch.tensor([1, 0, 0, 1]),
     )
-    folds = pd.Series({"a": 0, "b": 1, "c": 0, "d": 1})
+    images = FoldedTable.of(table, [1, 0, 1, 0])
     fits = {0: Fit({}, np.array([-1.0, 2.0]), (), 0), 1: Fit({}, np.array([3.0, -4.0]), (), 0)}  # a, c and b, d
-    oof, threshold, _ = out_of_fold(fits, table, folds)
+    out_of_fold = OutOfFold.of(fits, images)
+    oof = out_of_fold.scores
     assert oof[["image_id", "fold", "label", "logit"]].to_numpy().tolist() == [
         ["a", 0, 0, -1.0],
         ["b", 1, 1, 3.0],
         ["c", 0, 1, 2.0],
         ["d", 1, 0, -4.0],
     ]
-    assert oof["score"][0] < threshold < oof["score"][2]
+    assert oof["score"][0] < out_of_fold.threshold < oof["score"][2]
 
 
 def test_sigmoid_does_not_overflow() -> None:
@@ -235,7 +238,7 @@ def test_a_bundle_json_that_does_not_fit_is_refused(
     file = copied / "bundle.json"
     facts = change(json.loads(file.read_text()))
     if isinstance(facts, dict):
-        facts["facts_sha256"] = bundle_module._facts_hash(facts)
+        facts["facts_sha256"] = bundle_module.record_hash(facts)
     file.write_text(json.dumps(facts))
     with pytest.raises(BundleError, match=says) as error:
         load_bundle(copied)

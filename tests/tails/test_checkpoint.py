@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, training_key
 from ffdi.tails.feature_source import InMemory
+from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import Tail
 from ffdi.tails.recipe import Mix, Optimizer, Recipe, Schedule
 from ffdi.tails.train import cross_validate
@@ -52,11 +53,10 @@ def make_table() -> FeatureTable:
     )
 
 
-def crossed(folder: Path, key: str = "k", recipe: Recipe = RECIPE, **options: Any) -> dict[int, Fit]:
+def cross_validated(folder: Path, key: str = "k", recipe: Recipe = RECIPE, **options: Any) -> dict[int, Fit]:
     checkpoints = Checkpoints(folder, key)
-    return cross_validate(
-        fresh_tail, make_table(), FOLDS, recipe, run_folds=None, device=CPU, checkpoints=checkpoints, **options
-    )
+    images = FoldedTable.of(make_table(), FOLDS)
+    return cross_validate(fresh_tail, images, recipe, device=CPU, checkpoints=checkpoints, **options)
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -90,46 +90,46 @@ def killed_at(fold: int, epoch: int) -> Callable[[Epoch], None]:
 @pytest.mark.parametrize(("fold", "epoch"), [(0, 0), (0, 2), (1, 3), (2, 1)])
 def test_a_broken_run_goes_on_to_the_same_bytes(tmp_path: Path, optimizer: Optimizer, fold: int, epoch: int) -> None:
     recipe = replace(RECIPE, optimizer=optimizer)
-    whole = crossed(tmp_path / "whole", recipe=recipe)
+    whole = cross_validated(tmp_path / "whole", recipe=recipe)
     with pytest.raises(KeyboardInterrupt):
-        crossed(tmp_path / "broken", recipe=recipe, on_epoch=killed_at(fold, epoch))
+        cross_validated(tmp_path / "broken", recipe=recipe, on_epoch=killed_at(fold, epoch))
     torch.manual_seed(99)
     told: list[Epoch] = []
-    assert equal(crossed(tmp_path / "broken", recipe=recipe, on_epoch=told.append), whole)
+    assert equal(cross_validated(tmp_path / "broken", recipe=recipe, on_epoch=told.append), whole)
     assert told == [e for f in whole.values() for e in f.history]  # curves are whole, too
 
 
 def test_only_what_is_missing_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
-        crossed(tmp_path, on_epoch=killed_at(1, 2))
+        cross_validated(tmp_path, on_epoch=killed_at(1, 2))
     epochs = []
     real = FeatureTable.shuffled
     monkeypatch.setattr(FeatureTable, "shuffled", lambda *a: epochs.append(1) or real(*a))
-    crossed(tmp_path)
+    cross_validated(tmp_path)
     assert len(epochs) == 1 + 4  # the last of fold 1, all of fold 2
-    crossed(tmp_path)
+    cross_validated(tmp_path)
     assert len(epochs) == 5
 
 
 def test_a_fit_that_had_lost_patience_stays_over(tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=30, patience=1)
-    first = crossed(tmp_path, recipe=recipe)
+    first = cross_validated(tmp_path, recipe=recipe)
     assert all(len(f.history) < 30 for f in first.values())
-    assert equal(crossed(tmp_path, recipe=recipe), first)
+    assert equal(cross_validated(tmp_path, recipe=recipe), first)
 
 
 def test_a_checkpoint_of_another_training_is_as_good_as_none(tmp_path: Path) -> None:
-    whole = crossed(tmp_path / "whole")
+    whole = cross_validated(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        crossed(tmp_path / "broken", "other", replace(RECIPE, lr=0.1), on_epoch=killed_at(0, 2))
-    assert equal(crossed(tmp_path / "broken"), whole)
+        cross_validated(tmp_path / "broken", "other", replace(RECIPE, lr=0.1), on_epoch=killed_at(0, 2))
+    assert equal(cross_validated(tmp_path / "broken"), whole)
 
 
 @pytest.mark.parametrize("harm", ["flipped bit", "cut short", "empty", "no checkpoint"])
 def test_a_damaged_checkpoint_is_as_good_as_none(tmp_path: Path, harm: str) -> None:
-    whole = crossed(tmp_path / "whole")
+    whole = cross_validated(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        crossed(tmp_path / "broken", on_epoch=killed_at(0, 2))
+        cross_validated(tmp_path / "broken", on_epoch=killed_at(0, 2))
     file = Checkpoints(tmp_path / "broken", "").file(0)
     raw = bytearray(file.read_bytes())
     size = 8 + int.from_bytes(raw[:8], "little")
@@ -137,7 +137,7 @@ def test_a_damaged_checkpoint_is_as_good_as_none(tmp_path: Path, harm: str) -> N
     raw[size + weight + 2] ^= 1 << 6  # of the exponent
     changed = {"flipped bit": bytes(raw), "cut short": bytes(raw[: len(raw) // 2]), "empty": b"", "no checkpoint": b"x"}
     file.write_bytes(changed[harm])
-    assert equal(crossed(tmp_path / "broken"), whole)
+    assert equal(cross_validated(tmp_path / "broken"), whole)
 
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_former_one(
@@ -157,8 +157,8 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_former_one(
     with monkeypatch.context() as patch:
         patch.setattr(safetensors.torch, "save_file", half)
         with pytest.raises(KeyboardInterrupt):
-            crossed(tmp_path / "broken")
-    assert equal(crossed(tmp_path / "broken"), crossed(tmp_path / "whole"))
+            cross_validated(tmp_path / "broken")
+    assert equal(cross_validated(tmp_path / "broken"), cross_validated(tmp_path / "whole"))
 
 
 def test_the_key_knows_settings_threads_and_code(monkeypatch: pytest.MonkeyPatch) -> None:

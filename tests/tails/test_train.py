@@ -19,6 +19,7 @@ from ffdi.tails import train as training_module
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Epoch, Fit, Running
 from ffdi.tails.feature_source import InMemory
+from ffdi.tails.folds import FoldedTable, Split
 from ffdi.tails.heads import Tail
 from ffdi.tails.recipe import Mix, Optimizer, Recipe, Schedule
 from ffdi.tails.train import (
@@ -65,9 +66,12 @@ TABLE = make_table()
 FOLDS = [(n // 2) % 3 for n in range(36)]
 
 
-def crossed(recipe: Recipe = PLAIN, folds: list[int] = FOLDS, **options: Any) -> dict[int, Fit]:
-    options = {"run_folds": None, "device": CPU} | options
-    return cross_validate(fresh_tail, TABLE, folds, recipe, **options)
+IMAGES = FoldedTable.of(TABLE, FOLDS)
+FIRST_24 = Split(0, TABLE.of(torch.arange(24)), TABLE.of(torch.arange(24, 36)))
+
+
+def cross_validated(recipe: Recipe = PLAIN, images: FoldedTable = IMAGES, **options: Any) -> dict[int, Fit]:
+    return cross_validate(fresh_tail, images, recipe, device=CPU, **options)
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -75,7 +79,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def test_it_learns() -> None:
-    fits = crossed(replace(PLAIN, epochs=15))
+    fits = cross_validated(replace(PLAIN, epochs=15))
     for fold, fitted in fits.items():
         tail = fresh_tail(0)
         tail.load_state_dict(fitted.state)
@@ -88,32 +92,26 @@ def test_it_learns() -> None:
 
 def test_training_repeats_and_ignores_the_global_generator() -> None:
     torch.manual_seed(1)
-    first = crossed()
+    first = cross_validated()
     state = torch.random.get_rng_state()
     torch.manual_seed(2)
-    second = crossed()
+    second = cross_validated()
     assert all(same(first[f].state, second[f].state) and first[f].history == second[f].history for f in first)
     assert all(np.array_equal(first[f].logits, second[f].logits) for f in first)
     torch.manual_seed(1)
-    crossed(replace(PLAIN, epochs=1))
+    cross_validated(replace(PLAIN, epochs=1))
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert not same(first[0].state, crossed(replace(PLAIN, seed=1))[0].state)
+    assert not same(first[0].state, cross_validated(replace(PLAIN, seed=1))[0].state)
 
 
 # Invariant 3: every fold starts from a fresh tail and a fresh optimizer
 
 
 def test_a_fold_does_not_know_which_folds_ran_before() -> None:
-    every = crossed()
+    every = cross_validated()
     place = torch.tensor(FOLDS)
-    alone = fit(
-        fresh_tail(fold_seed(0, 2)),
-        TABLE.of(torch.nonzero(place != 2).flatten()),
-        TABLE.of(torch.nonzero(place == 2).flatten()),
-        PLAIN,
-        fold=2,
-        device=CPU,
-    )
+    train, validation = (TABLE.of(torch.nonzero(side).flatten()) for side in (place != 2, place == 2))
+    alone = fit(fresh_tail(fold_seed(0, 2)), Split(2, train, validation), PLAIN, device=CPU)
     assert same(alone.state, every[2].state) and alone.history == every[2].history
 
 
@@ -134,7 +132,7 @@ def test_every_fold_has_its_own_tail_and_optimizer(monkeypatch: pytest.MonkeyPat
         return tails[-1]
 
     monkeypatch.setattr(training_module, "build_optimizer", spy)
-    cross_validate(fresh, TABLE, FOLDS, PLAIN, run_folds=None, device=CPU)
+    cross_validate(fresh, IMAGES, PLAIN, device=CPU)
     assert seeds == [fold_seed(0, fold) for fold in range(3)] and len(set(seeds)) == 3
     assert len({id(o) for o in made}) == len({id(t) for t in tails}) == 3
     for optimizer, tail in zip(made, tails, strict=True):
@@ -144,10 +142,10 @@ def test_every_fold_has_its_own_tail_and_optimizer(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("kept", ["tail", "optimizer", "generator"])
 def test_what_is_kept_over_folds_is_seen(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mistake planted: fold 2 is then no longer what it is alone."""
-    every = crossed()
+    every = cross_validated()
     if kept == "tail":
         one = fresh_tail(0)
-        planted = cross_validate(lambda seed: one, TABLE, FOLDS, PLAIN, run_folds=None, device=CPU)
+        planted = cross_validate(lambda seed: one, IMAGES, PLAIN, device=CPU)
     else:
         real = training_module.start
         first: list[Running] = []
@@ -162,7 +160,7 @@ def test_what_is_kept_over_folds_is_seen(kept: str, monkeypatch: pytest.MonkeyPa
             return run
 
         monkeypatch.setattr(training_module, "start", keep)
-        planted = crossed()
+        planted = cross_validated()
         assert same(planted[0].state, every[0].state)
     assert not same(planted[2].state, every[2].state)
 
@@ -175,17 +173,16 @@ def test_randomness_from_elsewhere_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
         "shuffled",
         lambda self, *given: ((x + elsewhere.normal(), y) for x, y in real(self, *given)),
     )
-    assert not same(crossed()[0].state, crossed()[0].state)
+    assert not same(cross_validated()[0].state, cross_validated()[0].state)
 
 
 def test_each_fold_has_an_order_of_its_own() -> None:
     """Without dropout the order of samples and the views drawn are all that is random."""
-    train, own = TABLE.of(torch.arange(24)), TABLE.of(torch.arange(24, 36))
     ends = []
     for fold in (0, 0, 1):
         tail = fresh_tail(0)
         tail.head[1] = nn.Identity()
-        ends.append(fit(tail, train, own, PLAIN, fold=fold, device=CPU).state)
+        ends.append(fit(tail, replace(FIRST_24, fold=fold), PLAIN, device=CPU).state)
     assert same(ends[0], ends[1]) and not same(ends[0], ends[2])
 
 
@@ -201,7 +198,7 @@ def test_a_test_row_in_training_is_refused(place: int) -> None:
     folds = FOLDS.copy()
     folds[place] = -1
     with pytest.raises(FfdiError, match="a test row came to training"):
-        crossed(folds=folds)
+        FoldedTable.of(TABLE, folds)
 
 
 @pytest.mark.parametrize("views", ["sample", "all"])
@@ -209,14 +206,14 @@ def test_a_fold_trains_on_no_view_of_its_own_images(views: str, monkeypatch: pyt
     trained, validated = [], []
     real = training_module.fit
 
-    def spy(tail: Tail, train: FeatureTable, validation: FeatureTable, recipe: Recipe, **rest: Any) -> Fit:
-        trained.append(set(train.image_ids))
-        validated.append(set(validation.image_ids))
-        assert int(train.views.sum()) == 2 * len(train)
-        return real(tail, train, validation, recipe, **rest)
+    def spy(tail: Tail, split: Split, recipe: Recipe, **rest: Any) -> Fit:
+        trained.append(set(split.train.image_ids))
+        validated.append(set(split.validation.image_ids))
+        assert int(split.train.views.sum()) == 2 * len(split.train)
+        return real(tail, split, recipe, **rest)
 
     monkeypatch.setattr(training_module, "fit", spy)
-    crossed(replace(PLAIN, views=views, epochs=1))
+    cross_validated(replace(PLAIN, views=views, epochs=1))
     for fold in range(3):
         own = {f"i{n}" for n in range(36) if FOLDS[n] == fold}
         assert validated[fold] == own and trained[fold] == set(TABLE.image_ids) - own
@@ -226,22 +223,22 @@ def test_synthesised_images_train_but_do_not_validate(monkeypatch: pytest.Monkey
     seen = []
     real = training_module.fit
 
-    def spy(tail: Tail, train: FeatureTable, validation: FeatureTable, recipe: Recipe, **rest: Any) -> Fit:
-        seen.append((set(train.image_ids), set(validation.image_ids)))
-        return real(tail, train, validation, recipe, **rest)
+    def spy(tail: Tail, split: Split, recipe: Recipe, **rest: Any) -> Fit:
+        seen.append((set(split.train.image_ids), set(split.validation.image_ids)))
+        return real(tail, split, recipe, **rest)
 
     monkeypatch.setattr(training_module, "fit", spy)
     made_up = {n for n in range(36) if n % 5 == 0}
-    crossed(replace(PLAIN, epochs=1), validated=[n not in made_up for n in range(36)])
+    cross_validated(replace(PLAIN, epochs=1), FoldedTable.of(TABLE, FOLDS, [n not in made_up for n in range(36)]))
     for fold, (trained, validated) in enumerate(seen):
         own = {n for n in range(36) if FOLDS[n] == fold}
         assert validated == {f"i{n}" for n in own - made_up}
         assert trained == {f"i{n}" for n in range(36) if n not in own}  # a source in this fold keeps its fakes out
 
 
-@pytest.mark.parametrize(("asked", "ran"), [(None, [0, 1, 2]), (1, [0]), (2, [0, 1])])
-def test_the_first_folds_can_be_run_alone(asked: int | None, ran: list[int]) -> None:
-    assert list(crossed(replace(PLAIN, epochs=1), run_folds=asked)) == ran
+@pytest.mark.parametrize(("asked", "ran"), [("all", [0, 1, 2]), (1, [0]), (2, [0, 1])])
+def test_the_first_folds_can_be_run_alone(asked: Any, ran: list[int]) -> None:
+    assert list(cross_validated(replace(PLAIN, epochs=1, folds=asked))) == ran
 
 
 # Invariant 5: evaluation changes nothing
@@ -276,7 +273,7 @@ def test_validation_does_not_change_what_is_learned() -> None:
     ends = []
     for validation in (TABLE.of(torch.arange(24, 36)), TABLE.of(torch.arange(30, 32))):
         tail = fresh_tail(0)
-        fit(tail, train, validation, PLAIN, fold=0, device=CPU)
+        fit(tail, Split(0, train, validation), PLAIN, device=CPU)
         ends.append({k: v.clone() for k, v in tail.state_dict().items()})
     assert same(*ends)
 
@@ -308,10 +305,8 @@ def test_the_best_epoch_is_kept(
     scripted(monkeypatch, aucs)
     fitted = fit(
         tail,
-        TABLE.of(torch.arange(24)),
-        TABLE.of(torch.arange(24, 36)),
+        FIRST_24,
         replace(PLAIN, epochs=len(aucs), patience=patience),
-        fold=0,
         device=CPU,
         on_epoch=lambda epoch: states.append({k: v.clone() for k, v in tail.state_dict().items()}),
     )
@@ -323,7 +318,7 @@ def test_the_best_epoch_is_kept(
 
 def test_history_is_told_epoch_by_epoch() -> None:
     told: list[Epoch] = []
-    fits = crossed(on_epoch=told.append)
+    fits = cross_validated(on_epoch=told.append)
     assert told == [epoch for fitted in fits.values() for epoch in fitted.history]
     assert [(e.fold, e.epoch) for e in told] == [(f, e) for f in range(3) for e in range(3)]
 
@@ -366,7 +361,7 @@ def test_a_warmup_as_long_as_the_training_is_no_division_by_zero() -> None:
 
 
 def test_the_schedule_reaches_the_optimizer() -> None:
-    history = crossed(replace(PLAIN, schedule=Schedule("step", 1, 0.1, 0)))[0].history
+    history = cross_validated(replace(PLAIN, schedule=Schedule("step", 1, 0.1, 0)))[0].history
     assert [e.lr for e in history] == pytest.approx([0.01, 0.001, 0.0001])
 
 
@@ -406,7 +401,7 @@ def test_optimizers(optimizer: Optimizer, kind: type, momentum: float | None) ->
     ids=lambda change: next(iter(change)),
 )
 def test_every_setting_reaches_the_training(change: dict[str, Any]) -> None:
-    base, changed = crossed(replace(PLAIN, epochs=1)), crossed(replace(PLAIN, epochs=1, **change))
+    base, changed = cross_validated(replace(PLAIN, epochs=1)), cross_validated(replace(PLAIN, epochs=1, **change))
     assert not same(base[0].state, changed[0].state)
     assert changed[0].history[0].loss > 0
 
@@ -422,7 +417,7 @@ def test_class_weights_by_hand(weights: Any, due: list[float] | None) -> None:
 
 
 def test_balanced_classes_weigh_the_same_as_none() -> None:
-    plain, balanced = (crossed(replace(PLAIN, epochs=1, class_weights=w))[0].state for w in (None, "balanced"))
+    plain, balanced = (cross_validated(replace(PLAIN, epochs=1, class_weights=w))[0].state for w in (None, "balanced"))
     assert all(torch.allclose(plain[k], balanced[k]) for k in plain)  # the table has as many fakes as reals
 
 
@@ -455,19 +450,18 @@ def test_an_average_follows_the_weights_and_is_what_is_kept() -> None:
     for key, value in run.judged.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(value, 0.75 * seen[0][key] + 0.25 * seen[1][key])
-    train, own = TABLE.of(torch.arange(24)), TABLE.of(torch.arange(24, 36))
-    fitted = fit(averaged, train, own, settings, fold=0, device=CPU)
+    fitted = fit(averaged, FIRST_24, settings, device=CPU)
     assert not same(fitted.state, averaged.state_dict())
     tail = fresh_tail(0)
     tail.load_state_dict(fitted.state)
-    assert np.array_equal(predict_logits(tail, own, 18, CPU), fitted.logits)
+    assert np.array_equal(predict_logits(tail, FIRST_24.validation, 18, CPU), fitted.logits)
 
 
 def test_frozen_parameters_stay() -> None:
     tail = fresh_tail(0)
     tail.body.requires_grad_(False)
     before = tail.body[0].weight.clone()
-    fit(tail, TABLE.of(torch.arange(24)), TABLE.of(torch.arange(24, 36)), PLAIN, fold=0, device=CPU)
+    fit(tail, FIRST_24, PLAIN, device=CPU)
     assert torch.equal(tail.body[0].weight, before)
 
 
@@ -477,11 +471,11 @@ def test_a_training_that_diverges_is_an_error_that_names_the_rate(epochs: int, b
     """With one step an epoch the loss is still finite when the weights no longer are."""
     diverging = replace(PLAIN, lr=1e38, epochs=epochs, batch_size=batch_size, optimizer=Optimizer("sgd", 0.0, 0.0))
     with pytest.raises(FfdiError, match=r"fold 0, epoch 0: .*lower lr \(is 1e\+38\)"):
-        crossed(diverging)
+        cross_validated(diverging)
 
 
 def test_batches_of_one_are_trained_when_asked_for() -> None:
-    history = crossed(replace(PLAIN, batch_size=1, epochs=1))[0].history
+    history = cross_validated(replace(PLAIN, batch_size=1, epochs=1))[0].history
     assert math.isfinite(history[0].loss)
 
 
@@ -491,4 +485,4 @@ def test_out_of_memory_is_an_error_that_names_the_batch_size_to_set(monkeypatch:
 
     monkeypatch.setattr(training_module, "add_l1_gradient", no_room)
     with pytest.raises(FfdiError, match="fold 0: out of memory on cpu with batch_size 12: set batch_size to 6"):
-        crossed(replace(PLAIN, batch_size=12))
+        cross_validated(replace(PLAIN, batch_size=12))

@@ -49,6 +49,7 @@ class Stage:
         self.command += ["--images", str(self.images), "--folds", str(tiny.folds_file)]
         self.command += ["--features", str(trained.features), "--weights", str(weights)]
         self.command += ["--out", str(self.model), "--plots", str(self.plots)]
+        self.command += ["--timings", str(folder / "timings")]
 
     def run(self) -> str:
         done = subprocess.run(self.command, capture_output=True, text=True)

@@ -27,6 +27,7 @@ from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.checkpoint import Checkpoints, Fit
 from ffdi.tails.feature_source import InMemory, Streamed
+from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import TailFactory
 from ffdi.tails.recipe import Head, Mix, Optimizer
 from ffdi.tails.train import cross_validate
@@ -77,27 +78,27 @@ def test_a_fit_on_cuda_is_that_of_the_cpu(
     place: Any, head: Head, changes: dict[str, Any], fake_cuda: FakeCuda, tmp_path: Path
 ) -> None:
     fresh, table = made(place, head)
-    training = tiny_recipe(epochs=2, batch_size=4, lr=1e-3, **changes)
-    due = cross_validate(fresh, table, FOLDS, training, run_folds=1, device=CPU)
+    training = tiny_recipe(folds=1, epochs=2, batch_size=4, lr=1e-3, **changes)
+    due = cross_validate(fresh, FoldedTable.of(table, FOLDS), training, device=CPU)
     for features in (on(CUDA, table), table):  # on the device, and kept in the CPU's memory
-        found = cross_validate(fresh, features, FOLDS, training, run_folds=1, device=CUDA)
+        found = cross_validate(fresh, FoldedTable.of(features, FOLDS), training, device=CUDA)
         alike(due, found)
         assert {v.device.type for fitted in found.values() for v in fitted.state.values()} == {"cpu"}
 
 
 def test_a_killed_fit_on_cuda_goes_on(fake_cuda: FakeCuda, tmp_path: Path) -> None:
     fresh, table = made(MAPS, MLP)
-    table, training = on(CUDA, table), tiny_recipe(epochs=3, batch_size=4, ema=0.9)
-    whole = cross_validate(fresh, table, FOLDS, training, run_folds=1, device=CUDA)
+    table, training = on(CUDA, table), tiny_recipe(folds=1, epochs=3, batch_size=4, ema=0.9)
+    whole = cross_validate(fresh, FoldedTable.of(table, FOLDS), training, device=CUDA)
 
     def killed(epoch: Any) -> None:
         if epoch.epoch == 1:
             raise KeyboardInterrupt
 
-    options: dict[str, Any] = {"run_folds": 1, "device": CUDA, "checkpoints": Checkpoints(tmp_path, "key")}
+    options: dict[str, Any] = {"device": CUDA, "checkpoints": Checkpoints(tmp_path, "key")}
     with pytest.raises(KeyboardInterrupt):
-        cross_validate(fresh, table, FOLDS, training, on_epoch=killed, **options)
-    gone_on = cross_validate(fresh, table, FOLDS, training, **options)
+        cross_validate(fresh, FoldedTable.of(table, FOLDS), training, on_epoch=killed, **options)
+    gone_on = cross_validate(fresh, FoldedTable.of(table, FOLDS), training, **options)
     assert all(torch.equal(v, gone_on[0].state[k]) for k, v in whole[0].state.items())
 
 
@@ -111,18 +112,25 @@ def test_tf32_is_for_the_steps_of_training_alone(fake_cuda: FakeCuda, monkeypatc
         tail.register_forward_hook(lambda m, i, o: seen.append((m.training, torch.backends.cudnn.allow_tf32)))
         return tail
 
-    options: dict[str, Any] = {"run_folds": 1, "device": CUDA}
-    cross_validate(watched, on(CUDA, table), FOLDS, tiny_recipe(epochs=1, batch_size=4, precision="tf32"), **options)
+    options: dict[str, Any] = {"device": CUDA}
+    cross_validate(
+        watched,
+        FoldedTable.of(on(CUDA, table), FOLDS),
+        tiny_recipe(folds=1, epochs=1, batch_size=4, precision="tf32"),
+        **options,
+    )
     assert set(seen) == {(True, True), (False, False)}
     seen.clear()
-    cross_validate(watched, on(CUDA, table), FOLDS, tiny_recipe(epochs=1, batch_size=4), **options)
+    cross_validate(
+        watched, FoldedTable.of(on(CUDA, table), FOLDS), tiny_recipe(folds=1, epochs=1, batch_size=4), **options
+    )
     assert set(seen) == {(True, False), (False, False)}
 
 
 def test_tf32_is_refused_on_the_cpu() -> None:
     fresh, table = made(MAPS, MLP)
     with pytest.raises(ParamsError, match="precision: tf32 needs CUDA; here the tail is trained on the cpu"):
-        cross_validate(fresh, table, FOLDS, tiny_recipe(precision="tf32"), run_folds=1, device=CPU)
+        cross_validate(fresh, FoldedTable.of(table, FOLDS), tiny_recipe(folds=1, precision="tf32"), device=CPU)
 
 
 def test_a_step_waits_for_no_copy(fake_cuda: FakeCuda) -> None:
@@ -180,7 +188,7 @@ def test_a_training_without_memory_first_lets_the_features_go(
     """The batch is to blame only where the table is not in its way; and each epoch is told once."""
     fresh, table = made(MAPS, MLP)
     training = tiny_recipe(epochs=3, batch_size=4)
-    due = cross_validate(fresh, on(CUDA, table), FOLDS, training, run_folds=2, device=CUDA)
+    due = cross_validate(fresh, FoldedTable.of(on(CUDA, table), FOLDS), training, device=CUDA)
     true_epoch, always = training_module.train_epoch, [False]
 
     def short(run: Any, table: FeatureTable, *rest: Any) -> Any:
@@ -191,16 +199,16 @@ def test_a_training_without_memory_first_lets_the_features_go(
 
     monkeypatch.setattr(training_module, "train_epoch", short)
     said, told = list[str](), list[tuple[int, int]]()
-    options: dict[str, Any] = {"run_folds": 2, "device": CUDA, "say": said.append}
+    options: dict[str, Any] = {"device": CUDA, "console": Console(said.append)}
     options |= {"on_epoch": lambda e: told.append((e.fold, e.epoch)), "checkpoints": Checkpoints(tmp_path, "key")}
-    found = cross_validate(fresh, given := on(CUDA, table), FOLDS, training, **options)
+    found = cross_validate(fresh, FoldedTable.of(given := on(CUDA, table), FOLDS), training, **options)
     assert isinstance(given.source, InMemory) and not given.source.features.is_cuda  # nobody keeps them there
     assert said == ["fold 0: out of memory on cuda: the features leave it, batches are copied"]
     assert told == [(fold, epoch) for fold in (0, 1) for epoch in range(3)] and fake_cuda.emptied == 1
     assert all(torch.equal(v, found[f].state[k]) for f, fitted in due.items() for k, v in fitted.state.items())
     always[0] = True
     with pytest.raises(FfdiError, match="fold 0: out of memory on cuda with batch_size 4: set batch_size to 2"):
-        cross_validate(fresh, on(CUDA, table), FOLDS, training, run_folds=1, device=CUDA)
+        cross_validate(fresh, FoldedTable.of(on(CUDA, table), FOLDS), training, device=CUDA)
 
 
 def test_a_container_s_memory_bounds_the_table(trained: Trained, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +267,7 @@ class Stages:
         }
         model = self.folder / "models/tiny"
         own = (
-            {"weights": self.weights, "out": model}
+            {"weights": self.weights, "out": model, "timings": self.folder / "timings"}
             if name == "train"
             else {"model": model, "out": self.folder / "m.json"}
         )

@@ -1,0 +1,62 @@
+"""Which images train the tail of a fold, and which validate it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ffdi.errors import FfdiError
+from ffdi.tails.batches import FeatureTable
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images that train the tail of one fold, and those that validate it."""
+
+    fold: int
+    train: FeatureTable
+    validation: FeatureTable
+
+
+@dataclass(frozen=True)
+class FoldedTable:
+    """The training images, each with its fold. Every image trains the tails of all folds but its own.
+
+    `folds` (N,) int64 is the fold of every image of `table`. `validates` (N,) bool is false for images that validate
+    no tail: synthesised fakes.
+    """
+
+    table: FeatureTable
+    folds: Tensor
+    validates: Tensor
+
+    @classmethod
+    def of(cls, table: FeatureTable, folds: Sequence[int], validates: Sequence[bool] | None = None) -> FoldedTable:
+        """FfdiError when an image has no fold, as test images have none. By default all images validate."""
+        folds = list(folds)
+        if min(folds, default=0) < 0:
+            raise FfdiError("a test row came to training: only rows of role train may")
+        validating = [True] * len(folds) if validates is None else list(validates)
+        return cls(table, torch.tensor(folds), torch.tensor(validating))
+
+    @property
+    def numbers(self) -> list[int]:
+        """The folds, ascending."""
+        return sorted(set(self.folds.tolist()))
+
+    def split(self, fold: int) -> Split:
+        """The images of `fold` that validate, and all images of the other folds."""
+        inside = self.folds == fold
+        return Split(fold, self._where(~inside), self._where(inside & self.validates))
+
+    def _where(self, chosen: Tensor) -> FeatureTable:
+        return self.table.of(torch.nonzero(chosen).flatten())
+
+
+def first_folds(folds: Iterable[int], limit: Literal["all"] | int) -> list[int]:
+    """The folds that a recipe trains (`folds` of params.yaml): the lowest `limit`, or all."""
+    return sorted(set(folds))[: None if limit == "all" else limit]

@@ -1,0 +1,130 @@
+"""Train a recipe: features, labels and folds in, a bundle out.
+
+trained = train_recipe(recipe, inputs, TrainSettings(), device=torch.device("cpu"), out=Path("data/models/NAME"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ffdi.console import Console
+from ffdi.features.backbone import Backbone
+from ffdi.features.devices import device_facts, repeating
+from ffdi.features.self_blending import with_synthesised
+from ffdi.features.store import FeatureStore
+from ffdi.features.weights import load_network
+from ffdi.files import sole_writer
+from ffdi.tails import checkpoint
+from ffdi.tails.batches import load_table
+from ffdi.tails.checkpoint import Checkpoints
+from ffdi.tails.folds import FoldedTable, first_folds
+from ffdi.tails.heads import TailFactory
+from ffdi.tails.recipe import Recipe
+from ffdi.tails.settings import TrainSettings
+from ffdi.tails.train import OnEpoch, cross_validate, ignore_epoch
+from ffdi.tails.trained_recipe import OutOfFold, TrainedRecipe
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """What a recipe is trained on.
+
+    `images` is images.csv joined with folds.csv, `features` the folder of the backbone's shards, `weights` the file of
+    its network. `synthesise` is the number of self-blended fakes that the shards have for each real training image.
+    """
+
+    data_name: str
+    images: pd.DataFrame
+    backbone: Backbone
+    features: Path
+    weights: Path
+    synthesise: int = 0
+
+    def training_rows(self) -> pd.DataFrame:
+        """The images of role train, synthesised fakes (those with a `source`) included, indexed by image_id."""
+        rows = with_synthesised(self.images, self.synthesise, self.backbone.views.seed)
+        return rows[rows["role"] == "train"].set_index("image_id")
+
+    def epochs(self, recipe: Recipe) -> int:
+        """The most epochs that the training takes, over all folds that it runs."""
+        return recipe.epochs * len(first_folds(self.training_rows()["fold"], recipe.folds))
+
+
+def train_recipe(
+    recipe: Recipe,
+    inputs: TrainingInputs,
+    settings: TrainSettings,
+    *,
+    device: torch.device,
+    out: Path | None = None,
+    on_epoch: OnEpoch = ignore_epoch,
+    console: Console = Console(),
+) -> TrainedRecipe:
+    """Cross-validate a recipe on cached features, and calibrate it on its out-of-fold scores.
+
+    With `out`, the bundle is saved there and a training that was killed continues from its checkpoints; no other
+    process may write there meanwhile (LockedError). Raises ShardError when the features are incomplete or of other
+    weights, FfdiError as cross_validate does.
+    """
+    rows, backbone = inputs.training_rows(), inputs.backbone
+    real = rows[rows["source"] == ""]
+    store = FeatureStore(inputs.features, keep_open=True)
+    ids, labels, memory_gb = list(rows.index), list(rows["label"]), settings.memory_gb
+    table = load_table(store, ids, labels, views="all", memory_gb=memory_gb, device=device, console=console)
+    network, _, weights_sha256 = load_network(backbone.network, inputs.weights)
+    store.refuse_other_weights(weights_sha256)
+    factory = TailFactory(network, backbone, recipe.head, store.spec.shape)
+    images = FoldedTable.of(table, list(rows["fold"]), list(rows["source"] == ""))
+    repeats = settings.repeats(device.type)
+    provenance: dict[str, Any] = {"data": inputs.data_name, "synthesised": len(rows) - len(real)}
+    if not repeats:
+        provenance["deterministic"] = False
+    with ExitStack() as stack:
+        stack.enter_context(repeating(repeats))
+        checkpoints = None
+        if out:
+            stack.enter_context(sole_writer(out))
+            key = checkpoint.training_key(_key_entries(recipe, settings, rows, store.spec.fingerprint, device))
+            checkpoints = Checkpoints(out, key)
+        options: dict[str, Any] = {"on_epoch": on_epoch, "checkpoints": checkpoints, "console": console}
+        fits = cross_validate(factory.fresh, images, recipe, device=device, **options)
+        trained = TrainedRecipe(
+            recipe,
+            backbone,
+            store.spec,
+            network,
+            fits,
+            OutOfFold.of(fits, images),
+            seen=real.reset_index()[["image_id", "phash"]],
+            prior=float(real["label"].mean()),
+            provenance={**store.index.provenance, **provenance},
+        )
+        if out:
+            trained.save(out)
+    return trained
+
+
+def _key_entries(
+    recipe: Recipe, settings: TrainSettings, rows: pd.DataFrame, fingerprint: str, device: torch.device
+) -> Mapping[str, Any]:
+    """Everything that decides the bytes of a training, beside the code and what training_key adds itself."""
+    entries: dict[str, Any] = {
+        "recipe": asdict(recipe),
+        "train": asdict(settings),
+        "features": fingerprint,
+        "images": rows[["label", "fold", "source"]].reset_index().to_dict("list"),
+        "device": str(device),
+    }
+    del entries["train"]["deterministic"]
+    if device.type == "cuda":
+        entries["machine"] = device_facts()
+    if not settings.repeats(device.type):
+        entries["deterministic"] = False
+    return entries

@@ -1,0 +1,121 @@
+"""What the training of a recipe gives, and how it is written as a bundle."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor, nn
+
+from ffdi.features.backbone import INPUT, Backbone
+from ffdi.features.cuts import cut_network
+from ffdi.features.feature_spec import FeatureSpec
+from ffdi.features.networks import FrozenPrefix, without_classifier
+from ffdi.files import replacing, sha256_file, write_json
+from ffdi.intake.tables import write_table
+from ffdi.metrics import auc, best_threshold, fit_temperature
+from ffdi.tails.bundle import FORMAT_VERSION, record_hash, sigmoid
+from ffdi.tails.checkpoint import Fit
+from ffdi.tails.folds import FoldedTable
+from ffdi.tails.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Every validated image, scored by the tail that did not train on it, and what is calibrated on these scores alone.
+
+    `scores` is oof.csv: image_id, fold, label, logit, score (the calibrated P(fake)).
+    """
+
+    scores: pd.DataFrame
+    threshold: float
+    temperature: float
+
+    @classmethod
+    def of(cls, fits: Mapping[int, Fit], images: FoldedTable) -> OutOfFold:
+        """The validation logits of all fits, joined and calibrated."""
+        parts = []
+        for fold, fitted in fits.items():
+            table = images.split(fold).validation
+            columns = {"image_id": table.image_ids, "fold": fold, "label": table.labels, "logit": fitted.logits}
+            parts.append(pd.DataFrame(columns))
+        scores = pd.concat(parts).sort_values("image_id", kind="stable").reset_index(drop=True)
+        labels, logits = scores["label"].to_numpy(), scores["logit"].to_numpy()
+        temperature = fit_temperature(labels, logits)
+        scores["score"] = sigmoid(logits / temperature)
+        return cls(scores, best_threshold(labels, scores["score"].to_numpy()), temperature)
+
+    def auc_of_fold(self, fold: int) -> float:
+        """The validation AUC of one fold's tail."""
+        rows = self.scores[self.scores["fold"] == fold]
+        return auc(rows["label"].to_numpy(), rows["logit"].to_numpy())
+
+
+@dataclass(frozen=True)
+class TrainedRecipe:
+    """A recipe with its trained tails.
+
+    `network` has the backbone's weights and `spec` describes the features that the tails were trained on. `seen` has
+    image_id and phash of every image of the training, synthesised fakes excepted; `prior` is the share of fakes among
+    them. `provenance` goes into every metrics file.
+    """
+
+    recipe: Recipe
+    backbone: Backbone
+    spec: FeatureSpec
+    network: nn.Module
+    fits: Mapping[int, Fit]
+    out_of_fold: OutOfFold
+    seen: pd.DataFrame
+    prior: float
+    provenance: Mapping[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write the bundle, bundle.json last. Everything else in the folder is deleted: checkpoints, old files."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        states = self._states()
+        for name, state in states.items():
+            with replacing(folder / f"{name}.safetensors") as temporary:
+                save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+        write_table(folder / "oof.csv", self.out_of_fold.scores)
+        write_table(folder / "seen.csv", self.seen)
+        files = [*(f"{name}.safetensors" for name in states), "oof.csv", "seen.csv"]
+        for old in folder.iterdir():
+            if old.name not in (*files, "bundle.json"):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        record = self._record() | {"sha256": {name: sha256_file(folder / name) for name in sorted(files)}}
+        write_json(folder / "bundle.json", record | {"facts_sha256": record_hash(record)})
+
+    def _states(self) -> dict[str, Mapping[str, Tensor]]:
+        """The tensors of each safetensors file, by the file's stem."""
+        states: dict[str, Mapping[str, Tensor]] = {f"fold-{fold}": fitted.state for fold, fitted in self.fits.items()}
+        if self.backbone.cut != INPUT:
+            headless = without_classifier(copy.deepcopy(self.network), self.backbone.network)
+            prefix, _ = cut_network(headless, self.backbone.cut)
+            assert prefix is not None
+            states["prefix"] = FrozenPrefix(prefix, self.backbone.mean, self.backbone.std).state_dict()
+        return states
+
+    def _record(self) -> dict[str, Any]:
+        """The entries of bundle.json, in their order, up to the hashes."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "recipe": asdict(self.recipe),
+            "head": asdict(self.recipe.head),
+            "backbone": self.backbone.to_dict(),
+            "shape": list(self.spec.shape),
+            "fingerprint": self.spec.fingerprint,
+            "provenance": dict(self.provenance),
+            "threshold": self.out_of_fold.threshold,
+            "temperature": self.out_of_fold.temperature,
+            "prior": self.prior,
+            "val_auc": {str(fold): self.out_of_fold.auc_of_fold(fold) for fold in self.fits},
+            "best_epoch": {str(fold): fitted.best_epoch for fold, fitted in self.fits.items()},
+        }
