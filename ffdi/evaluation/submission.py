@@ -39,7 +39,7 @@ class ImageList:
 
     def spelling_lines(self) -> list[str]:
         """A line for each kind of difference between the listed names and those on disk."""
-        return self.names_on_disk.said() if self.names_on_disk else []
+        return self.names_on_disk.messages() if self.names_on_disk else []
 
     def closest_name(self, file: Path) -> str | None:
         """The name on disk that is most like that of a missing file."""

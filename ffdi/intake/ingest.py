@@ -77,7 +77,7 @@ class IngestedDataSet:
 
     def class_lines(self) -> list[str]:
         """What the data set calls each class, with counts and examples."""
-        return class_lines(self.intake.images, self.listing.called)
+        return class_lines(self.intake.images, self.listing.class_names)
 
 
 class ConflictError(InputError):
@@ -116,7 +116,7 @@ def ingest_data_set(
     ConflictError, `files.rejected` is written with the conflicting rows.
     """
     listing = read_layout(source.root, layout)
-    for line in listing.said:
+    for line in listing.messages:
         console.say(line)
     write_table(files.skipped, skipped_table(listing.skipped))
     try:

@@ -16,7 +16,7 @@ def csv(root: Path, rows: Iterable[str], header: str = "path,label", name: str =
 
 
 def said(root: Path, layout: str = "csv", **changes: Any) -> list[str]:
-    return read_layout(root, Layout(layout, **changes)).said
+    return read_layout(root, Layout(layout, **changes)).messages
 
 
 def numbered(*rows: tuple[str, object]) -> list[str]:

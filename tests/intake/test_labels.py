@@ -168,9 +168,9 @@ def test_classes_that_do_not_occur(tmp_path: Path) -> None:
     write(tmp_path, "path,label\na.jpg,0\nb.jpg,1\n")
     with pytest.raises(InputError, match=r"data\.classes: none of REAL, FAKE occurs in the data, which have '0', '1'"):
         Classes({"REAL": 0, "FAKE": 1}).not_in(["1", "0"])
-    said = read(tmp_path, classes={"0": 0, "1": 1, "2": 1, "3": 1}).said
+    said = read(tmp_path, classes={"0": 0, "1": 1, "2": 1, "3": 1}).messages
     assert said == ["data.classes: not in the data: 2, 3"]
-    assert read(tmp_path).said == []
+    assert read(tmp_path).messages == []
 
 
 def test_what_fake_means_is_said_with_three_images_of_each_class() -> None:
@@ -185,10 +185,10 @@ def test_what_fake_means_is_said_with_three_images_of_each_class() -> None:
 def test_what_the_classes_are_called(tmp_path: Path) -> None:
     write(tmp_path, "path,kind\na.jpg,1\nb.jpg,0\n", "own.csv")
     listing = read(tmp_path, table="own.csv", columns={"label": "kind"})
-    assert listing.called == ("kind '0' of own.csv", "kind '1' of own.csv")
+    assert listing.class_names == ("kind '0' of own.csv", "kind '1' of own.csv")
     touch(tmp_path, "Celeb-real/a.jpg", "YouTube-real/a.jpg", "fake/a.jpg")
-    assert read(tmp_path, "imagefolder").called == ("folder 'Celeb-real' or 'YouTube-real'", "folder 'fake'")
+    assert read(tmp_path, "imagefolder").class_names == ("folder 'Celeb-real' or 'YouTube-real'", "folder 'fake'")
     many = {f"m{i}": 1 for i in range(9)} | {"real": 0}
     write(tmp_path, "path,label\nz.jpg,real\n" + "".join(f"{name}.jpg,{name}\n" for name in list(many)[:9]))
-    fake = read(tmp_path, classes=many).called[1]
+    fake = read(tmp_path, classes=many).class_names[1]
     assert fake == "label 'm0', 'm1', 'm2', 'm3', 'm4' or 4 more of labels.csv"

@@ -145,7 +145,7 @@ def test_an_absolute_path_is_read_inside_the_root_alone(tmp_path: Path) -> None:
     assert list(listing.rows["path"]) == ["in/a.jpg", "b.jpg", "c.jpg"] and dict(listing.skipped) == {
         "labels.csv": TABLE
     }
-    (said,) = listing.names.said()
+    (said,) = listing.names.messages()
     assert said.startswith(f"2 listed names are spelt otherwise on disk (absolute path): '{tmp_path}/root/in/a.jpg' is")
     for path in (f"{tmp_path}/c.jpg", f"{tmp_path}/root/../c.jpg", f"{tmp_path}/root"):
         with pytest.raises(InputError, match=r"row 2: path '/.*' leads out"):
@@ -459,11 +459,11 @@ def test_a_path_names_several_groups(tmp_path: Path) -> None:
 def test_a_second_source_that_the_pattern_leaves_out_is_said(tmp_path: Path) -> None:
     touch(tmp_path, "real/000/000.png", "real/001/001.png", "fake/000_001/001.png", "fake/001_777/000.png")
     one = r"/(?P<group>\d{3})(_\d{3})?/"
-    (line,) = read_layout(tmp_path, Layout("imagefolder", group=one)).said
+    (line,) = read_layout(tmp_path, Layout("imagefolder", group=one)).messages
     # 777 is nobody's; a frame's number stands in a part of its own.
     assert line.startswith("1 of 4 paths name a second group, such as fake/000_001/001.png (000, and 001): ")
     both = r"/(?P<group>\d{3})(_(?P<group2>\d{3}))?/"
-    assert read_layout(tmp_path, Layout("imagefolder", group=both)).said == []
+    assert read_layout(tmp_path, Layout("imagefolder", group=both)).messages == []
 
 
 def test_a_cell_of_the_column_group_holds_several(tmp_path: Path) -> None:
@@ -486,10 +486,10 @@ def test_a_group_pattern_that_misses_some_says_how_many_and_stops_above_a_share(
     root = table(tmp_path, "path,label,group\n" + "".join(rows))
     layout = {"table": "labels.csv", "group": r"(?P<group>p\d+)_"}
     listing = read_layout(root, Layout("csv", **layout, max_ungrouped=0.25))  # 2 of the 8 that have none of their own
-    assert listing.said == ["data.group names no group in 2 of 8 paths, such as x.jpg, y.jpg"]
+    assert listing.messages == ["data.group names no group in 2 of 8 paths, such as x.jpg, y.jpg"]
     with pytest.raises(InputError, match=r"2 of 8 paths, such as x.jpg, y.jpg: more than data.max_ungrouped = 0.24"):
         read_layout(root, Layout("csv", **layout, max_ungrouped=0.24))
-    assert read_layout(root, Layout("csv", group=r"(?P<group>.)", max_ungrouped=0.0)).said == []
+    assert read_layout(root, Layout("csv", group=r"(?P<group>.)", max_ungrouped=0.0)).messages == []
 
 
 def test_a_group_pattern_that_could_change_nothing_is_an_error(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_name_that_differs_is_found_and_said(tmp_path: Path, listed: str, on_d
     assert found.files([listed, "in/other.jpg", listed]) == [on_disk, "in/other.jpg", on_disk]
     spell = ascii if "Unicode" in change else repr
     due = f"2 listed names are spelt otherwise on disk ({change}): {spell(listed)} is read from {spell(on_disk)}"
-    assert found.said() == [due]
+    assert found.messages() == [due]
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_a_name_that_differs_is_found_and_said(tmp_path: Path, listed: str, on_d
 )
 def test_a_name_that_may_mean_another_file_is_left(tmp_path: Path, listed: list[str], files: list[str]) -> None:
     found = names(tmp_path, *files)
-    assert found.files(listed) == listed and found.said() == []
+    assert found.files(listed) == listed and found.messages() == []
 
 
 def test_a_name_that_is_there_is_not_looked_up(tmp_path: Path) -> None:
     both = [NFC, NFD, "in/a.jpg", "in/a.JPG", "in\\a.jpg", "b.txt", ".c.jpg"]  # all of them files
     found = names(tmp_path, *both)
-    assert found.files(both) == both and found.said() == []
+    assert found.files(both) == both and found.messages() == []
 
 
 @pytest.mark.parametrize(
@@ -100,5 +100,5 @@ def test_names_of_every_layout_and_of_lists(tmp_path: Path) -> None:
         assert not any(path.endswith(".jpg") for path, _ in listing.skipped)
     files, found = find_files(tmp_path, [tmp_path / "trainset/a", tmp_path / "none.jpg", tmp_path / "valset/b.jpg"])
     assert files == [tmp_path / "trainset/a.jpg", tmp_path / "none.jpg", tmp_path / "valset/b.jpg"]
-    assert found and len(found.said()) == 1
+    assert found and len(found.messages()) == 1
     assert find_files(tmp_path, [tmp_path / "valset/b.jpg"]) == ([tmp_path / "valset/b.jpg"], None)

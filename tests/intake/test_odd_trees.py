@@ -29,7 +29,7 @@ def test_what_becomes_of_it(tree: Tree, tmp_path: Path) -> None:
     if tree.rejected and tree.listed:
         assert intake.rejected["reason"].str.contains("the closest name is 'fake/c").all()
     if tree in SPELLINGS and tree.read and not tree.given.startswith("`./`"):
-        assert any("spelt otherwise on disk" in line for line in listing.said)
+        assert any("spelt otherwise on disk" in line for line in listing.messages)
 
 
 def test_the_docs_have_the_tables() -> None:

@@ -1,12 +1,14 @@
-"""Label files: tables that name images below a root, read where their meaning is certain, else refused by row."""
+"""Label files: tables that name images below a root. A row whose meaning is not certain is refused."""
 
 from __future__ import annotations
 
 import csv
 import os
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TextIO
 
 from ffdi.errors import InputError
 from ffdi.intake.decoding.formats import SUFFIXES
@@ -25,12 +27,12 @@ class LabelFile:
 
 
 def read_list(file: Path, root: Path) -> tuple[list[tuple[str, Path]], tuple[str, list[int]] | None]:
-    """(name as listed, the file below root that it means) of every row, in order, whether or not the file exists; and
-    (the column, the label of every row) where the list has true labels, 0 and 1 both among them, else None.
+    """(listed names, true labels) of a list of images to score.
 
-    `file` is a table with a column img_name, all others but target and label ignored, or a list of file names without a
-    header: its first line is the name of an image. Raises InputError naming file, row and rule, above all for a path out
-    of root.
+    The names are (name as listed, the file below root that it means) of every row, in order, whether or not the file
+    exists. The labels are (column, label of every row) where the list has both 0 and 1 in a column target or label, and
+    None otherwise. `file` is a table with a column img_name, whose other columns are ignored, or a list of file names
+    without a header. Raises InputError naming file, row and rule, in particular for a path that leads out of root.
     """
     if not root.is_dir():
         raise InputError(f"{root}: is no folder")
@@ -42,40 +44,32 @@ def read_list(file: Path, root: Path) -> tuple[list[tuple[str, Path]], tuple[str
 
 
 def read_label_file(file: Path, required: tuple[str, ...], *, headless: bool = False, hint: str = "") -> LabelFile:
-    """Read a label file; a BOM, CRLF and empty lines are read away. Raises InputError naming file, row and rule.
+    """Read a label file; a BOM, CRLF and empty lines are skipped. Raises InputError naming file, row and rule.
 
-    A `hint` ends the error for a column that is not there. Where it may be `headless`, a first line of one field with an
-    image's suffix is a row of the one required column.
+    The error for a missing column ends with `hint`. Where the file may be `headless`, a first line of one field with
+    the suffix of an image is a row of the one required column.
     """
     lines = array("Q")
     try:
         with open(file, encoding="utf-8-sig", newline="") as text:
-            reader = csv.reader(text, strict=True)
-            line = 1
-            try:
-                header = [name.strip() for name in next(reader, [])]
-                rows: list[str] = []
-                if headless and len(header) == 1 and header[0].lower().endswith(SUFFIXES):
-                    header, rows = list(required), header
-                    lines.append(line)
-                if missing := [name for name in required if name not in header]:
-                    header_is = f"no column {missing[0]!r}; the header is {','.join(header)!r}"
-                    raise InputError(f"{file}: {header_is}{hint and f'; {hint}'}")
-                if len(set(header)) < len(header):
-                    raise InputError(f"{file}: a column stands twice in the header {','.join(header)!r}")
-                columns = [list(rows) for _ in header]
-                line = reader.line_num + 1
-                for fields in reader:
-                    if any(map(str.strip, fields)):
-                        if len(fields) != len(header):
-                            first = "first row" if rows else "header"
-                            raise InputError(f"{file}: row {line}: {len(fields)} fields, the {first} has {len(header)}")
-                        for column, field in zip(columns, fields):
-                            column.append(field.strip())
-                        lines.append(line)
-                    line = reader.line_num + 1
-            except csv.Error as error:
-                raise InputError(f"{file}: row {line}: {error}") from None
+            rows = _rows(file, text)
+            first_line, first = next(rows, (1, []))
+            header = [name.strip() for name in first]
+            columns: list[list[str]] = [[] for _ in header]
+            is_headless = headless and len(header) == 1 and header[0].lower().endswith(SUFFIXES)
+            if is_headless:
+                columns, header = [header], list(required)
+                lines.append(first_line)
+            _check_header(file, header, required, hint)
+            expected = f"the {'first row' if is_headless else 'header'} has {len(header)}"
+            for line, fields in rows:
+                if not any(map(str.strip, fields)):
+                    continue
+                if len(fields) != len(header):
+                    raise InputError(f"{file}: row {line}: {len(fields)} fields, {expected}")
+                for column, field in zip(columns, fields):
+                    column.append(field.strip())
+                lines.append(line)
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError:
@@ -83,6 +77,26 @@ def read_label_file(file: Path, required: tuple[str, ...], *, headless: bool = F
     if not lines:
         raise InputError(f"{file}: no rows")
     return LabelFile(file, dict(zip(header, columns, strict=True)), lines)
+
+
+def _rows(file: Path, text: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """(line at which the row begins, fields) of each row; InputError for one that is no CSV."""
+    reader = csv.reader(text, strict=True)
+    line = 1
+    try:
+        for fields in reader:
+            yield line, fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{file}: row {line}: {error}") from None
+
+
+def _check_header(file: Path, header: list[str], required: tuple[str, ...], hint: str) -> None:
+    if missing := [name for name in required if name not in header]:
+        header_is = f"no column {missing[0]!r}; the header is {','.join(header)!r}"
+        raise InputError(f"{file}: {header_is}{hint and f'; {hint}'}")
+    if len(set(header)) < len(header):
+        raise InputError(f"{file}: a column stands twice in the header {','.join(header)!r}")
 
 
 def _line_that_is_not_utf8(file: Path) -> int:
@@ -97,8 +111,8 @@ def _line_that_is_not_utf8(file: Path) -> int:
 def inside(root: Path, folder: str, table: LabelFile, name: str) -> list[str]:
     """The column's paths with `folder` before each; InputError for the row of one that leads out of root.
 
-    An absolute path below root is given as such, resolved. Symlinks are followed. Each folder is resolved once, and a file only where it is a symlink itself: resolving
-    takes longer than all the rest.
+    An absolute path below root stays absolute, resolved. Symlinks are followed. Resolving takes longer than all the
+    rest, so each folder is resolved once, and a file only where it is a symlink itself.
     """
     top = root.resolve()
 
@@ -110,7 +124,7 @@ def inside(root: Path, folder: str, table: LabelFile, name: str) -> list[str]:
         return found.as_posix() if pure.is_absolute() else (folder / pure).as_posix()
 
     folders: dict[str, str | None] = {}  # what stands before a file's name -> the same in plain form
-    found_inside: list[str] = []
+    inside_root: list[str] = []
     for row, path in enumerate(table.columns[name]):
         file = path.rpartition("/")[2]
         before = path[: len(path) - len(file)]
@@ -120,14 +134,14 @@ def inside(root: Path, folder: str, table: LabelFile, name: str) -> list[str]:
             if before not in folders:
                 found = plain(before)
                 folders[before] = found and (f"{found}/" if found != "." else "")
-            whole = folders[before]
-            if whole is not None:
-                whole += file
-                if file in ("", ".", "..") or os.path.islink(os.path.join(root, whole)):  # noqa: PTH114, PTH118 - 5 x faster
-                    whole = plain(path) if PurePosixPath(path).parts else None
+            full = folders[before]
+            if full is not None:
+                full += file
+                if file in ("", ".", "..") or os.path.islink(os.path.join(root, full)):  # noqa: PTH114, PTH118 - 5 x faster
+                    full = plain(path) if PurePosixPath(path).parts else None
         except (OSError, RuntimeError, ValueError) as error:  # a loop of symlinks, a NUL
             raise table.error(row, f"path {path!r} is no path: {error}") from None
-        if whole is None:
+        if full is None:
             raise table.error(row, f"path {path!r} leads out of {root}")
-        found_inside.append(whole)
-    return found_inside
+        inside_root.append(full)
+    return inside_root

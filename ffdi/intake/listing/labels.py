@@ -1,4 +1,4 @@
-"""What labels mean: 1 is fake, and the words that public data sets use for it."""
+"""The meaning of labels: 1 is fake, 0 is real, and the words that public data sets use for them."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ _FAKE = (
 )
 CLASSES: dict[str, int] = {"real": 0, "fake": 1} | dict.fromkeys(_REAL.split(), 0) | dict.fromkeys(_FAKE.split(), 1)
 
-# Words that name a class inside of a longer name too. Not "live" or "edited": real_edited and live_stream are usual.
+# Words that name a class inside a longer name too. Not "live" or "edited": real_edited and live_stream are common.
 _REAL_WORDS = "real reals original originals authentic genuine pristine bonafide unaltered unmanipulated untampered"
 _FAKE_WORDS = (
     "fake fakes faked forged forgery forgeries manipulated manipulation manipulations tampered synthetic synthesis "
     "synthesised synthesized generated deepfake deepfakes swapped swap swaps faceswap faceswaps spoof spoofed doctored"
 )
 WORDS: dict[str, int] = dict.fromkeys(_REAL_WORDS.split(), 0) | dict.fromkeys(_FAKE_WORDS.split(), 1)
-_A_WORD = re.compile("|".join(WORDS), re.IGNORECASE)  # most names have none, and are told so at once
+_A_WORD = re.compile("|".join(WORDS), re.IGNORECASE)  # a quick test: most names have no such word
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_TURNING = {"no", "non", "not", "un", "anti", "without"}  # not_fake, anti-spoofing
-_SHOWN = 8  # entries of a line that an error prints
+_NEGATIONS = {"no", "non", "not", "un", "anti", "without"}  # not_fake, anti-spoofing
+_SHOWN = 8  # entries of the line that an error prints
 _PLAIN = re.compile(r"(?!(true|false|null|yes|no|on|off|y|n)$)[a-z][\w-]*", re.IGNORECASE | re.ASCII)
 
 RULE = "real, fake and their usual synonyms"
 
 
 def words_of(name: str) -> list[str]:
-    """The words of a name, casefolded: split at what is no letter and where camelCase has a capital."""
+    """The words of a name, casefolded: split at all that is not a letter, and at the capitals of camelCase."""
     return re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", name).casefold())
 
 
 @lru_cache(maxsize=1 << 14)
 def class_of(name: str) -> int | None:
-    """The label that a name has by itself: a usual name as a whole, or exactly one class word in it; None else."""
+    """The label that a name has by itself: it is a usual name, or has exactly one class word; otherwise None."""
     if (whole := CLASSES.get(_key(name))) is not None:
         return whole
     if not _A_WORD.search(name):
         return None
     words = words_of(name)
     named = [WORDS[word] for word in words if word in WORDS]
-    return named[0] if len(named) == 1 and not _TURNING.intersection(words) else None
+    return named[0] if len(named) == 1 and not _NEGATIONS.intersection(words) else None
 
 
 def _key(name: str) -> str:
@@ -62,7 +62,7 @@ def _key(name: str) -> str:
 
 
 class Classes:
-    """What a data set's names of classes mean: what the user says (`given`), in any case, or else the usual words.
+    """The meaning of a data set's class names: what the user says (`given`), in any case; without that, the usual words.
 
     Raises InputError for a name that is given with both labels.
     """
@@ -74,25 +74,25 @@ class Classes:
             raise InputError(f"data.classes: {clashing[0]!r} stands there with both labels: case does not matter")
 
     def of(self, name: str) -> int | None:
-        """0, 1, or None for a name without a meaning."""
+        """The label of a name: 0, 1, or None for a name without a meaning."""
         return class_of(name) if self.given is None else self._labels.get(_key(name))
 
     def of_cell(self, value: str) -> int | None:
-        """The same of a table's cell, where 0 and 1 mean themselves if nothing is given."""
+        """The label of a cell of a table: as `of`, but 0 and 1 mean themselves if nothing is given."""
         return int(value) if self.given is None and value in ("0", "1") else self.of(value)
 
     def with_values(self, meaning: Mapping[str, int | None]) -> dict[str, int | None]:
-        """What is given, and those of the values found that have no label by it, sorted: for classes_line."""
+        """The given names and, sorted, the values that have no label by them: for classes_line."""
         given = self.given or {}
         return dict(given) | {v: label for v, label in sorted(meaning.items()) if self.given is None or label is None}
 
     @property
     def known(self) -> str:
-        """What names may be, for an error."""
+        """The names that have a meaning, for an error."""
         return RULE if self.given is None or self.given == CLASSES else ", ".join(self.given)
 
     def not_in(self, found: Iterable[str]) -> list[str]:
-        """The given names that are not among those `found`. Raises InputError where none is, for then none has effect."""
+        """The given names that do not occur among those `found`; InputError where no given name does."""
         keys = {_key(name) for name in found}
         given = self.given or {}
         missing = [name for name in given if _key(name) not in keys]
@@ -103,9 +103,9 @@ class Classes:
 
 
 def classes_line(labels: Mapping[str, int | None]) -> str:
-    """The line of params that gives each name its label; where it is None, what is to be filled in.
+    """The line of params that gives each name its label; "0 or 1" where the label is None, for the user to fill in.
 
-    As YAML it can be pasted; until all is filled in, params refuses it.
+    It is YAML that can be pasted. Params refuses it until all labels are filled in.
     """
     known = {name: "0 or 1" if label is None else label for name, label in labels.items() if name}
     entries = [f"{_as_key(name)}: {label}" for name, label in known.items()]
@@ -122,7 +122,7 @@ def _as_key(name: str) -> str:
 
 
 def labels_of(table: LabelFile, name: str, classes: Classes) -> list[int]:
-    """The column's labels; InputError for the row of a value without a meaning, with the line that gives it one."""
+    """The labels of a column; InputError for the row of a value without a meaning, with the line that would give it one."""
     column = table.columns[name]
     meaning = {value: classes.of_cell(value) for value in dict.fromkeys(column)}
     if None in meaning.values():
@@ -138,8 +138,8 @@ def labels_of(table: LabelFile, name: str, classes: Classes) -> list[int]:
     return [label for value in column if (label := meaning[value]) is not None]
 
 
-def class_lines(table: pd.DataFrame, called: Sequence[str]) -> list[str]:
-    """Of each class in images.csv, fake first: what the data set calls it (`called`, by label), how many, three paths."""
+def class_lines(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """A line for each class in images.csv, fake first: its name in the data set (by label), its count, three paths."""
     lines = []
     for label, name in ((1, "fake"), (0, "real")):
         paths = table["path"][table["label"] == label]
@@ -148,5 +148,5 @@ def class_lines(table: pd.DataFrame, called: Sequence[str]) -> list[str]:
         else:
             such = ", ".join(heapq.nsmallest(3, paths))
             count = f"{len(paths)} image{'s' * (len(paths) != 1)}"
-            lines.append(printable(f"{name} is {called[label]} ({count}), such as {such}"))
+            lines.append(printable(f"{name} is {names[label]} ({count}), such as {such}"))
     return lines

@@ -1,4 +1,4 @@
-"""Listed names -> the files they mean: a name that is not on disk is looked up, and taken where one file alone fits."""
+"""Listed names -> files: a name that is not on disk is looked up, and replaced where exactly one file fits."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from pathlib import Path, PurePosixPath
 from ffdi.intake.decoding.formats import SUFFIXES
 from ffdi.intake.listing.walk import Tree, walk
 
-_NEIGHBOURS = 25  # names before and after, in their order, among which the closest is looked for
+_NEIGHBOURS = 25  # names before and after in sorted order, among which the closest one is searched
 
 
 class Names:
-    """The names below a root, and what was changed in listed ones to find them."""
+    """The names below a root, and how listed names were changed to find their files."""
 
     def __init__(self, root: Path, tree: Tree) -> None:
         self.root = root
         self.images = tree.images
         self.there = set(tree.images)
         self.there.update(path for path, _ in tree.skipped)
-        self.through_links = dict(tree.through_links)  # and of listed ones that the walk found elsewhere
+        self.through_links = dict(tree.through_links)  # plus those of listed names that the walk found by another path
         self.changes: Counter[str] = Counter()  # what differs -> in how many names
         self.examples: dict[str, tuple[str, str]] = {}  # what differs -> (listed name, file)
 
     def place(self, path: str) -> str:
-        """The path without links."""
+        """The path with its links resolved."""
         return self.through_links.get(path, path)
 
     def files(self, names: Sequence[str]) -> list[str]:
-        """The file of each name, relative to the root; the name itself where none fits, or more than one.
+        """The file of each name, relative to the root; the name itself where no file fits, or more than one.
 
-        Backslashes, Unicode normal forms, case, a missing or another image's suffix, and absolute paths below the root
-        may differ. In case and suffix only where the file is no other name's.
+        The two may differ in backslashes, Unicode normal form, case, a missing or another image suffix, or by an
+        absolute path below the root. They may differ in case or suffix only if no other name means that file.
         """
         top = os.path.realpath(self.root).rstrip("/") + "/"
         found: dict[str, tuple[str, str]] = {}  # name -> (file, what differs)
@@ -67,7 +67,7 @@ class Names:
                 self.examples.setdefault(change, (name, file))
         return [found[name][0] if name in found else name for name in names]
 
-    def said(self) -> list[str]:
+    def messages(self) -> list[str]:
         """A line for each kind of change."""
         lines = []
         for change, count in self.changes.most_common():
@@ -77,7 +77,7 @@ class Names:
         return lines
 
     def closest(self, name: str) -> str | None:
-        """The name on disk that is most like one that is not; None where none is alike."""
+        """The name on disk that is most like a missing `name`; None where no name is similar."""
         plain = _normal(name)
         base = plain.rpartition("/")[2]
         near = bisect(self._sorted, (plain, ""))
@@ -88,7 +88,7 @@ class Names:
         return next((of_normal[match] for match in difflib.get_close_matches(plain, of_normal, 1, 0.5)), None)
 
     def _guess(self, name: str) -> tuple[str, str] | None:
-        """(the one file that a name can mean, what differs); None where there is none or more than one."""
+        """(the one file that a name can mean, what differs); None where no file or more than one fits."""
         slashed = name if "\\" not in name else PurePosixPath(name.replace("\\", "/")).as_posix()
         changes = ["backslashes"] if slashed != name else []
         if slashed in self.there:
@@ -127,7 +127,7 @@ class Names:
 
     @cached_property
     def _by_base(self) -> dict[str, list[str]]:
-        """By file name alone, with and without suffix."""
+        """Paths by the file name without folders, with and without suffix."""
         bases = [(_normal(path).rpartition("/")[2], path) for path in self.images]
         return _grouped((key, path) for base, path in bases for key in (base, _stem(base)))
 
@@ -137,7 +137,7 @@ class Names:
 
 
 def find_files(root: Path, files: Sequence[Path]) -> tuple[list[Path], Names | None]:
-    """The files below root that are meant, and the names there: None where all are found as they are."""
+    """(the files below root that are meant, the names there or None where all files exist as listed)."""
     if all(map(os.path.lexists, files)):
         return list(files), None
     names = Names(root, walk(root))
@@ -146,12 +146,12 @@ def find_files(root: Path, files: Sequence[Path]) -> tuple[list[Path], Names | N
 
 
 def _normal(path: str) -> str:
-    """What a name is looked up by: slashes, composed, without case."""
+    """The form in which names are compared: with slashes, composed, without case."""
     return unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()
 
 
 def _stem(path: str) -> str:
-    """A path without its image's suffix."""
+    """A path without the suffix of an image."""
     suffix = next((s for s in SUFFIXES if path.lower().endswith(s)), "")
     return path[: len(path) - len(suffix)]
 

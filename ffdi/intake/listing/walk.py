@@ -1,4 +1,4 @@
-"""What lies below a root: its image files, and everything that is passed over, each with the reason."""
+"""The files below a root: images, and everything that is passed over, with the reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from pathlib import Path, PurePosixPath
 from ffdi.errors import InputError
 from ffdi.intake.decoding.formats import SUFFIXES
 
-_SYSTEM_FILES = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}  # beside ._*, a Mac's twins
+_SYSTEM_FILES = {
+    ".ds_store",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "icon\r",
+}  # besides ._*, the side files of a Mac
 _SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 _SYSTEM_FOLDERS |= {".spotlight-v100", ".trashes", ".fseventsd"}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".lz4")
@@ -38,7 +44,7 @@ _PLURAL = {
     TWIN: "links to folders that are read where they stand",
     THROUGH_LINK: "folders that are read through another link",
 }
-_COMMONEST = 3  # so many suffixes and archives are said
+_COMMONEST = 3  # suffixes or archives that a message names
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,9 @@ class Tree:
 def walk(root: Path, exclude: Callable[[str], bool] = lambda folder: False) -> Tree:
     """Find all files below root, itself a folder or a link to one.
 
-    Not entered for images are hidden folders, those of the system, and folders for whose path `exclude` is true. A
-    link to a folder is followed where that is inside of root and is not read anyway; what leads out, loops or
-    dangles is skipped. Raises InputError for a folder that cannot be read.
+    Hidden folders, those of the system, and folders for whose path `exclude` is true are not searched for images. A
+    link to a folder is followed if the folder is inside root and is not read otherwise; links that lead out, loop or
+    dangle are skipped. Raises InputError for a folder that cannot be read.
     """
     return _Walk(root, exclude).tree()
 
@@ -71,7 +77,7 @@ class _Walk:
         self.top = os.path.realpath(root)
         self.images: list[str] = []
         self.skipped: list[tuple[str, str]] = []
-        self.walked: set[str] = set()  # folders without links in their paths, relative to top
+        self.walked: set[str] = set()  # folders by their resolved paths, relative to top
         self.links: list[str] = []  # to folders
         self.followed: dict[str, str] = {}  # link -> its folder's path without links
         self.closed: list[tuple[str, str, str]] = []  # folders not entered: (path, path without links, reason)
@@ -142,7 +148,7 @@ class _Walk:
             waiting += reversed(inner)
 
     def _closed(self, name: str, path: str) -> str:
-        """Why a folder is not entered, "" where it is."""
+        """Why a folder is not entered; "" where it is entered."""
         if name.casefold() in _SYSTEM_FOLDERS:
             return SYSTEM
         if name.startswith("."):
@@ -150,7 +156,7 @@ class _Walk:
         return f"{_EXCLUDED}{name}" if self.exclude(path) else ""
 
     def _link(self, link: str) -> bool:
-        """Whether a link is one to an image; others are noted."""
+        """Whether a link leads to an image. A link to a folder is queued; all others are skipped with a reason."""
         try:
             mode = (self.root / link).stat().st_mode
         except OSError as error:
@@ -167,7 +173,7 @@ class _Walk:
         return not reason
 
     def _real(self, path: str) -> str | None:
-        """The path, relative to top, without links; None where it leads out of it."""
+        """The path with its links resolved, relative to top; None where it leads out of top."""
         target = os.path.realpath(f"{self.top}/{path}")
         if target == self.top:
             return ""
@@ -175,7 +181,7 @@ class _Walk:
         return target[len(self.top.rstrip("/")) + 1 :] if inside else None
 
     def _list_closed(self, path: str, real: str, reason: str) -> None:
-        """List the files of a folder that is not entered, without those that a link led to."""
+        """Skip the files of a folder that is not entered, except those that a link led to."""
         waiting = [(path, real)]
         while waiting:
             path, real = waiting.pop()
@@ -184,7 +190,7 @@ class _Walk:
             self.walked.add(real)
             try:
                 entries = _entries(self.root / path)
-            except OSError:  # it need not be read: so listed is the folder
+            except OSError:  # it need not be readable: list the folder itself
                 self.skipped.append((f"{path}/", reason))
                 continue
             if not entries:
@@ -208,7 +214,7 @@ def _hidden(name: str) -> str:
 
 
 def _not_an_image(name: str) -> str:
-    """Why a file's name is no image's, "" for an image's."""
+    """Why a file name is not that of an image; "" where it is."""
     lower = name.lower()
     if lower.endswith(SUFFIXES):
         return ""
@@ -221,9 +227,9 @@ def _not_an_image(name: str) -> str:
 
 
 def passed_over(skipped: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """What a walk skipped, counted by reason: "12 images in folders called masks", "3 hidden", ... .
+    """Counts of skipped files by reason: "12 images in folders called masks", "3 hidden", ... .
 
-    Archives are named, and the commonest suffixes. Files that a table does not list are left to the caller.
+    Names archives and the most common suffixes. Leaves out files that a table does not list.
     """
     by_reason: dict[str, list[str]] = {}
     for path, reason in skipped:

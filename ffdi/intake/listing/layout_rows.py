@@ -1,0 +1,39 @@
+"""What the reader of every layout returns, and the names of splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ffdi.intake.listing.evidence import Labelled
+
+SPLIT_NAMES = {"": "", "train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation"), "val")
+Columns = dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class LayoutRows:
+    """What the reader of a layout returns: the `columns` path, label, group, given_split and attr_*, the evidence for
+    the labels, and the tables that it read.
+
+    `around` is the text before and after the name of a class: "label " and " of labels.csv".
+    """
+
+    columns: Columns
+    labelled: Labelled
+    around: tuple[str, str]
+    tables: tuple[str, ...] = ()
+
+    @property
+    def meaning(self) -> dict[str, int]:
+        """What stands for the label in each row -> the label."""
+        return dict(zip(self.labelled.values, self.labelled.labels, strict=True))
+
+
+def given_splits(names: Sequence[str]) -> list[str]:
+    """Known names of splits -> train, test or "" for each."""
+    named = {name: SPLIT_NAMES[name] for name in set(names)}
+    val = "train" if "test" in named.values() else "test"
+    return [val if (split := named[name]) == "val" else split for name in names]
