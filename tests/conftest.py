@@ -215,6 +215,15 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     return Trained(folder / "features", folder / "model", save)
 
 
+@pytest.fixture(scope="session")
+def warm_environment() -> Iterator[dict[str, str]]:
+    """What makes `python` start a stage within 50 ms, see tests/warm_python.py."""
+    from warm_python import warm_python
+
+    with warm_python() as environment:
+        yield environment
+
+
 @pytest.fixture
 def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine as it would be without the GPU that it may have."""

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ HERE = Path(__file__).parents[1]
 
 
 class Project:
-    """A checkout of its own in a temporary folder, driven by its commands."""
+    """A checkout of its own in a temporary folder, driven by its commands; `environment` is that of conftest's warm_environment."""
 
-    def __init__(self, folder: Path, params: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, params: dict[str, Any], environment: Mapping[str, str]) -> None:
         from ruamel.yaml import YAML
 
         self.folder = folder
@@ -26,10 +26,10 @@ class Project:
             shutil.copy(HERE / name, folder / name)
         with open(folder / "params.yaml", "w") as file:
             YAML(typ="safe", pure=True).dump(params, file)
-        bin_folder = str(Path(sys.executable).parent)
-        compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        self.environment = compiled | {
-            "PATH": bin_folder + os.pathsep + os.environ["PATH"],
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        self.environment = {
+            **inherited,
+            **environment,
             "PYTHONPATH": str(folder),
             "FFDI_CACHE": str(folder.parent / "cache"),
             **{

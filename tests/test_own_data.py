@@ -28,12 +28,12 @@ ladder: {{recipe: r, backbone: b}}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory, warm_environment: dict[str, str]) -> Project:
     """Up to ingest, with the root that README's block has and no key beside those that it must have."""
     params = YAML(typ="safe", pure=True).load((HERE / "params.yaml").read_text())
     params["demo"]["identities"] = 6
     params["data"] = {"root": "data/faces", "layout": "imagefolder"}
-    made = Project(tmp_path_factory.mktemp("own") / "ffdi", params)
+    made = Project(tmp_path_factory.mktemp("own") / "ffdi", params, warm_environment)
     for at in range(8):
         file = made.folder / "data" / "faces" / ("fake" if at % 2 else "real") / f"{at}.png"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ def stages_run(output: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory, warm_environment: dict[str, str]) -> Project:
     folder = tmp_path_factory.mktemp("project") / "ffdi"
     params = YAML(typ="safe", pure=True).load((HERE / "params.yaml").read_text())
     backbone = params["backbones"]["mobilenet_v2"] | {
@@ -42,7 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "cross": {"foreign": {"root": "data/foreign", "recipes": ["one"]}},
     }
     params["ladder"] = {"recipe": "one", "backbone": "tiny", "epochs": 1}
-    made = Project(folder, params)
+    made = Project(folder, params, warm_environment)
     made.run("git", "init", "-q")
     made.commit("start")
     made.run("dvc", "repro")

@@ -166,8 +166,18 @@ def test_end_to_end_is_timms_own_network(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_multi_ffdi_runs_from_labels_to_submission(tmp_path: Path) -> None:
-    """The preset as it stands, but for data root, random weights, 64 pixels, one epoch and one recipe of a kind."""
+@pytest.mark.parametrize(
+    ("names", "targets"),
+    [
+        (["ffdi_baseline", "hybrid_vit"], ["evaluate@ffdi_baseline", "evaluate@hybrid_vit"]),
+        pytest.param(["ffdi_baseline", "ffdi_cutmix", "hybrid_vit"], [], marks=pytest.mark.long),
+    ],
+    ids=["evaluated", "whole"],
+)
+def test_multi_ffdi_runs_from_labels_to_submission(
+    names: list[str], targets: list[str], tmp_path: Path, warm_environment: dict[str, str]
+) -> None:
+    """The preset itself, but for data root, random weights, 64 pixels, one epoch and the recipes; no `targets`: all stages."""
     pictures = []
     for at in range(56):
         pictures.append((tmp_path / f"{at}.jpg", at % 2, at >= 40))
@@ -180,17 +190,17 @@ def test_multi_ffdi_runs_from_labels_to_submission(tmp_path: Path) -> None:
     for backbone in params["backbones"].values():
         backbone |= {"weights": "random", "image_size": 64}
     params["split"] |= {"folds": 2, "embedding": "mobilenet_v2"}
-    params["recipes"] = {name: params["recipes"][name] for name in ("ffdi_baseline", "ffdi_cutmix", "hybrid_vit")}
+    params["recipes"] = {name: params["recipes"][name] for name in names}
     used = {recipe["backbone"] for recipe in params["recipes"].values()}
     params["backbones"] = {name: backbone for name, backbone in params["backbones"].items() if name in used}
     for recipe in params["recipes"].values():
         recipe |= {"epochs": 1, "folds": 1}
     params["ladder"] |= {"folds": 2, "epochs": 1}
     params["evaluate"]["bootstrap"] = 100
-    project = Project(tmp_path / "ffdi", params)
+    project = Project(tmp_path / "ffdi", params, warm_environment)
     project.run("git", "init", "-q")
     project.commit("start")
-    project.run("dvc", "repro")
+    project.run("dvc", "repro", *targets)
     assert project.metrics("audit")["leaks"] == 0
     for name in params["recipes"]:
         metrics = project.metrics(name)
@@ -202,9 +212,9 @@ def test_multi_ffdi_runs_from_labels_to_submission(tmp_path: Path) -> None:
 
     # The scores that evaluate gave the validation set are those of a submission for it.
     (root / "valset" / "broken.jpg").write_text("no picture")
-    names = [f"{at}.jpg" for at in range(55, 39, -1)]
+    files = [f"{at}.jpg" for at in range(55, 39, -1)]
     listed = tmp_path / "testset.txt"
-    listed.write_text("img_name\n" + "\n".join([*names, "broken.jpg"]) + "\n")
+    listed.write_text("img_name\n" + "\n".join([*files, "broken.jpg"]) + "\n")
     for name in ("ffdi_baseline", "hybrid_vit"):
         out = tmp_path / f"{name}.csv"
         model = f"data/models/{name}"
@@ -213,7 +223,7 @@ def test_multi_ffdi_runs_from_labels_to_submission(tmp_path: Path) -> None:
             *("--root", str(root / "valset"), "--out", str(out)),
         )
         lines = out.read_text().splitlines()
-        assert lines[0] == "img_name,y_pred" and [line.split(",")[0] for line in lines[1:]] == [*names, "broken.jpg"]
+        assert lines[0] == "img_name,y_pred" and [line.split(",")[0] for line in lines[1:]] == [*files, "broken.jpg"]
         submitted = {line.split(",")[0]: float(line.split(",")[1]) for line in lines[1:]}
         assert submitted.pop("broken.jpg") == 0.5 and "broken.jpg" in said
         images = pd.read_csv(project.folder / "data" / "images.csv").set_index("image_id")
@@ -223,8 +233,13 @@ def test_multi_ffdi_runs_from_labels_to_submission(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_seeds_runs_whole_on_a_folder_of_images(tmp_path: Path) -> None:
-    """As it stands, but for the data root, random weights, 64 pixels and one epoch."""
+@pytest.mark.parametrize(
+    "names",
+    [["mobilenet_v2", "mobilenet_v2_nocv"], pytest.param([], marks=pytest.mark.long)],
+    ids=["evaluated", "whole"],
+)
+def test_seeds_runs_on_a_folder_of_images(names: list[str], tmp_path: Path, warm_environment: dict[str, str]) -> None:
+    """The preset itself, but for the data root, random weights, 64 pixels and one epoch; all its stages without `names`."""
     for at in range(60):
         file = tmp_path / "faces" / ("fake" if at % 2 else "real") / f"{at}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -238,18 +253,18 @@ def test_seeds_runs_whole_on_a_folder_of_images(tmp_path: Path) -> None:
         recipe["epochs"] = 1
     params["ladder"] |= {"folds": 2, "epochs": 1}
     params["evaluate"]["bootstrap"] = 100
-    project = Project(tmp_path / "ffdi", params)
+    project = Project(tmp_path / "ffdi", params, warm_environment)
     project.run("git", "init", "-q")
     # A repository without a commit has no place for DVCLive's curves, and says so.
     said = project.run("dvc", "repro", "train@mobilenet_v2", check=False)
     assert "commit once" in said and "Traceback" not in said
     project.commit("start")
-    project.run("dvc", "repro")
-    for name in params["recipes"]:
+    project.run("dvc", "repro", *(f"evaluate@{name}" for name in names))
+    for name in names or params["recipes"]:
         metrics = project.metrics(name)
         folds = 1 if name in ("mobilenet_v2_nocv", "wide_resnet50_2") else 5
         assert 0 <= float(str(metrics["auc"])) <= 1 and metrics["folds"] == folds
         oof = (project.folder / "data" / "models" / name / "oof.csv").read_text().splitlines()
         assert len(oof) > (40 if folds == 5 else 5)
     assert project.metrics("audit")["leaks"] == 0
-    assert project.metrics("ladder")["rung_5_name"]
+    assert names or project.metrics("ladder")["rung_5_name"]
