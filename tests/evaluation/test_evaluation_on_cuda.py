@@ -18,10 +18,12 @@ from ffdi.bootstrap import Bootstrap
 from ffdi.commands.main import main
 from ffdi.errors import ShardError
 from ffdi.evaluation.evaluate import Evaluation, evaluate, state_hash
+from ffdi.evaluation.experiment import LoadedRecipe
 from ffdi.evaluation.explain import grad_cam
-from ffdi.evaluation.ladder import climb
+from ffdi.evaluation.ladder import climb_ladder
 from ffdi.evaluation.other_data import score_files
 from ffdi.evaluation.robustness import perturbed_features
+from ffdi.evaluation.settings import LadderSettings
 from ffdi.features import runtimes
 from ffdi.features.extract import extract_features
 from ffdi.features.extractor import load_extractor
@@ -29,11 +31,9 @@ from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.networks import FrozenPrefix
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
-from ffdi.features.weights import load_network
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import Bundle, load_bundle
-from ffdi.tails.heads import TailFactory
 from ffdi.tails.predict import predict_files
 from ffdi.tails.recipe import Head
 
@@ -136,30 +136,19 @@ def test_a_sweep_of_features_of_a_gpu_is_refused_where_none_is(
 
 def test_the_whole_ladder_on_cuda(tiny: Tiny, weights: Path) -> None:
     """The careless rungs have their extraction on the device, too; all figures are those of a CPU."""
-    network = load_network("torchvision:mobilenet_v2", weights)[0]
+    backbone = tiny_backbone(runtime="torch", cut="features.18")
+    recipe = tiny_recipe(head=Head("linear", (), 0.0), epochs=1, lr=1e-4)
 
-    def climbed(device: torch.device) -> dict[str, Any]:
-        backbone = tiny_backbone(runtime="torch", cut="features.18")
-        prefix = load_extractor(backbone, weights)
-        assert prefix.spec.policy["runtime"] == ("torch-cpu" if device == CPU else "torch-cuda-contiguous")
-        factory = TailFactory(network, backbone, Head("linear", (), 0.0, 1, 1, 1), prefix.spec.shape)
-        metrics, _ = climb(
-            pick(tiny),
-            root=tiny.root,
-            prefix=prefix,
-            fresh_tail=factory.fresh,
-            recipe=tiny_recipe(epochs=1, lr=1e-4),
-            folds=2,
-            seeds=1,
-            bootstrap=Bootstrap(100),
-            max_pixels=10**6,
-            device=device,
-        )
-        return dict(metrics)
+    def climb(device: torch.device) -> dict[str, Any]:
+        loaded = LoadedRecipe.load(recipe, backbone, weights)
+        runtime = loaded.extractor.spec.policy["runtime"]
+        assert runtime == ("torch-cpu" if device == CPU else "torch-cuda-contiguous")
+        source, settings = ImageSource(tiny.root, 10**6), LadderSettings(folds=2, seeds=1)
+        return dict(climb_ladder(pick(tiny), loaded, source, settings, bootstrap=Bootstrap(100), device=device))
 
-    due = climbed(CPU)
+    due = climb(CPU)
     with faking():
-        found = climbed(CUDA)
+        found = climb(CUDA)
     for key, value in due.items():
         if isinstance(value, float) and key.endswith("auc"):
             assert found[key] == pytest.approx(value, abs=0.1), key  # of eight images, in other batches

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,18 @@ import torch
 from conftest import Tiny, Trained, tiny_backbone, tiny_recipe
 
 from ffdi.bootstrap import Bootstrap
-from ffdi.evaluation import ladder as ladder_module
-from ffdi.evaluation.ladder import RUNGS, _first_half, climb
+from ffdi.console import Console
+from ffdi.evaluation import mistakes
+from ffdi.evaluation.experiment import Experiment, LoadedRecipe, RungTables
+from ffdi.evaluation.ladder import RUNGS, climb_ladder
+from ffdi.evaluation.ladder_statistics import ladder_plot
+from ffdi.evaluation.settings import LadderSettings
 from ffdi.features.backbone import Views
 from ffdi.features.extractor import load_extractor
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
 from ffdi.files import write_json
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.metrics import Metrics, auc
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import sigmoid
@@ -34,52 +38,49 @@ from ffdi.tails.train import cross_validate, predict_logits
 
 CPU = torch.device("cpu")
 # The ladder trains on all views, so that all rungs have as many samples.
-RECIPE = tiny_recipe(epochs=2, batch_size=16, l1=1e-5)
+RECIPE = tiny_recipe(head=Head("linear", (), 0.2), epochs=2, batch_size=16, l1=1e-5)
 
 
 def factory(weights: Path) -> TailFactory:
     backbone = tiny_backbone()
-    head = Head("linear", (), 0.2, 1, 1, 1)
-    return TailFactory(load_network(backbone.network, weights)[0], backbone, head, (160, 2, 2))
+    return TailFactory(load_network(backbone.network, weights)[0], backbone, RECIPE.head, (160, 2, 2))
 
 
-def climbed(
+def climb(
     tiny: Tiny,
     weights: Path,
     rows: pd.DataFrame | None = None,
     *,
     seeds: int = 1,
     epochs: int = 2,
-    say: Callable[[str], None] = lambda line: None,
+    console: Console = Console(),
     **backbone: Any,
-) -> tuple[Metrics, pd.DataFrame]:
-    return climb(
+) -> Metrics:
+    """The ladder on the tiny set, or on `rows` of it."""
+    extractor = load_extractor(tiny_backbone(**backbone), weights)
+    return climb_ladder(
         tiny.rows if rows is None else rows,
-        root=tiny.root,
-        prefix=load_extractor(tiny_backbone(**backbone), weights),
-        fresh_tail=factory(weights).fresh,
-        recipe=replace(RECIPE, epochs=epochs),
-        folds=2,
-        seeds=seeds,
+        LoadedRecipe(RECIPE, extractor, factory(weights).fresh),
+        ImageSource(tiny.root, 10**6),
+        LadderSettings(folds=2, epochs=epochs, seeds=seeds),
         bootstrap=Bootstrap(100),
-        max_pixels=10**6,
         device=CPU,
-        say=say,
+        console=console,
     )
 
 
 @pytest.fixture(scope="module")
-def ladder(tiny: Tiny, weights: Path) -> tuple[Metrics, pd.DataFrame]:
-    return climbed(tiny, weights)
+def ladder(tiny: Tiny, weights: Path) -> Metrics:
+    return climb(tiny, weights)
 
 
-def test_six_rungs_with_their_figures(ladder: tuple[Metrics, pd.DataFrame], tmp_path: Path) -> None:
-    metrics, plot = ladder
+def test_six_rungs_with_their_figures(ladder: Metrics, tmp_path: Path) -> None:
+    metrics, plot = ladder, ladder_plot(ladder)
     write_json(tmp_path / "ladder.json", metrics)  # refuses NaN
     read = json.loads((tmp_path / "ladder.json").read_text())
     assert len(RUNGS) == 6 and "rung_6_name" not in read
-    for n, name in enumerate(RUNGS):
-        assert read[f"rung_{n}_name"] == name
+    for n, rung in enumerate(RUNGS):
+        assert read[f"rung_{n}_name"] == rung.name
         for key in ("reported_auc", "true_auc", "true_auc_low", "true_auc_high", "reported_accuracy", "true_accuracy"):
             assert 0 <= read[f"rung_{n}_{key}"] <= 1
         gap = read[f"rung_{n}_reported_auc"] - read[f"rung_{n}_true_auc"]
@@ -94,7 +95,7 @@ def test_six_rungs_with_their_figures(ladder: tuple[Metrics, pd.DataFrame], tmp_
 
 
 def test_the_honest_rung_is_the_training_of_the_pipeline(
-    ladder: tuple[Metrics, pd.DataFrame], tiny: Tiny, trained: Trained, weights: Path
+    ladder: Metrics, tiny: Tiny, trained: Trained, weights: Path
 ) -> None:
     store = FeatureStore(trained.features)
     train, test = (tiny.rows[tiny.rows["role"] == role] for role in ("train", "test"))
@@ -104,7 +105,7 @@ def test_the_honest_rung_is_the_training_of_the_pipeline(
     make = factory(weights).fresh
     fits = cross_validate(make, FoldedTable.of(table, list(folds)), replace(RECIPE, views="all"), device=CPU)
     labels = train["label"].to_numpy()
-    metrics = ladder[0]
+    metrics = ladder
     reported = np.mean([auc(labels[folds == fold], fitted.logits) for fold, fitted in fits.items()])
     assert metrics["rung_0_reported_auc"] == pytest.approx(reported)
     scores = []
@@ -115,12 +116,12 @@ def test_the_honest_rung_is_the_training_of_the_pipeline(
     assert metrics["rung_0_true_auc"] == pytest.approx(auc(test["label"].to_numpy(), np.mean(scores, axis=0)))
 
 
-def test_climbing_twice_gives_the_same_figures(ladder: tuple[Metrics, pd.DataFrame], tiny: Tiny, weights: Path) -> None:
-    assert climbed(tiny, weights)[0] == ladder[0]
+def test_climbing_twice_gives_the_same_figures(ladder: Metrics, tiny: Tiny, weights: Path) -> None:
+    assert climb(tiny, weights) == ladder
 
 
-def test_the_careless_rungs_differ_from_the_honest_one(ladder: tuple[Metrics, pd.DataFrame]) -> None:
-    figures = {(ladder[0][f"rung_{n}_reported_auc"], ladder[0][f"rung_{n}_true_auc"]) for n in range(6)}
+def test_the_careless_rungs_differ_from_the_honest_one(ladder: Metrics) -> None:
+    figures = {(ladder[f"rung_{n}_reported_auc"], ladder[f"rung_{n}_true_auc"]) for n in range(6)}
     assert len(figures) > 3  # each rung is a training of its own
 
 
@@ -128,13 +129,14 @@ def test_the_upper_rungs_train_on_features_of_a_prefix_in_train_mode(
     tiny: Tiny, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[torch.Tensor] = []
-    real = ladder_module._train_over_folds
-    monkeypatch.setattr(
-        ladder_module,
-        "_train_over_folds",
-        lambda tail, table, *rest: trained.append(table.source.features) or real(tail, table, *rest),
-    )
-    climbed(tiny, weights, epochs=1)
+    true_training = mistakes.train_over_folds
+
+    def train_over_folds(experiment: Experiment, tables: RungTables, predict: Any) -> Any:
+        trained.append(tables.train.source.features)  # type: ignore[attr-defined]
+        return true_training(experiment, tables, predict)
+
+    monkeypatch.setattr(mistakes, "train_over_folds", train_over_folds)
+    climb(tiny, weights, epochs=1)
     assert torch.equal(trained[0], trained[1]) and not torch.allclose(trained[1], trained[2])
 
 
@@ -142,14 +144,14 @@ def test_one_model_and_one_optimizer_go_through_all_folds(
     tiny: Tiny, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
-    real = ladder_module.start
-    monkeypatch.setattr(ladder_module, "start", lambda *given: started.append(1) or real(*given))
-    climbed(tiny, weights, epochs=1)
+    true_start = mistakes.start
+    monkeypatch.setattr(mistakes, "start", lambda *given: started.append(1) or true_start(*given))
+    climb(tiny, weights, epochs=1)
     assert len(started) == 3  # once each for rungs 2, 3 and 4, whatever the folds
 
 
 def test_several_seeds_have_a_spread(tiny: Tiny, weights: Path) -> None:
-    metrics, _ = climbed(tiny, weights, seeds=2, epochs=1)
+    metrics = climb(tiny, weights, seeds=2, epochs=1)
     assert metrics["seeds"] == 2
     for n, figure in itertools.product(range(6), ("reported", "true", "gap")):
         low, middle, high = (
@@ -160,16 +162,16 @@ def test_several_seeds_have_a_spread(tiny: Tiny, weights: Path) -> None:
 
 
 def test_it_says_which_rung_it_trains(tiny: Tiny, weights: Path) -> None:
-    said: list[str] = []
-    climbed(tiny, weights, seeds=2, epochs=1, say=said.append)
-    assert [line.split(":")[0] for line in said] == [f"seed {s}, rung {n}" for s in range(2) for n in range(5)]
+    lines: list[str] = []
+    climb(tiny, weights, seeds=2, epochs=1, console=Console(lines.append))
+    assert [line.split(":")[0] for line in lines] == [f"seed {s}, rung {n}" for s in range(2) for n in range(5)]
 
 
 def test_copies_on_both_sides_of_validation_report_what_is_not_there(tiny: Tiny, weights: Path) -> None:
     """With labels by the toss of a coin nothing can be learned but the images themselves."""
     rng = np.random.default_rng(3)
     coins = tiny.rows.assign(label=rng.permutation(tiny.rows["label"].to_numpy()))
-    metrics, _ = climbed(tiny, weights, coins, epochs=6, views=Views(2))  # views are exact copies
+    metrics = climb(tiny, weights, coins, epochs=6, views=Views(2))  # views are exact copies
     reported = [float(str(metrics[f"rung_{n}_reported_auc"])) for n in range(3)]
     assert reported[1] > 0.9 and reported[1] > reported[0] + 0.15
     assert float(str(metrics["rung_1_gap_auc"])) > 0.15
@@ -177,7 +179,7 @@ def test_copies_on_both_sides_of_validation_report_what_is_not_there(tiny: Tiny,
 
 def test_a_test_set_of_one_class_leaves_the_true_figures_null(tiny: Tiny, weights: Path) -> None:
     rows = tiny.rows[(tiny.rows["role"] == "train") | (tiny.rows["label"] == 1)]
-    metrics = climbed(tiny, weights, rows)[0]
+    metrics = climb(tiny, weights, rows)
     for rung in range(len(RUNGS)):
         assert metrics[f"rung_{rung}_true_auc"] is None
         assert metrics[f"rung_{rung}_true_auc_reason"] == "undefined: the test set has one class"
@@ -185,5 +187,5 @@ def test_a_test_set_of_one_class_leaves_the_true_figures_null(tiny: Tiny, weight
 
 
 def test_one_test_group_is_halved_by_images() -> None:
-    half = _first_half(np.array(["g"] * 6), np.array([0, 0, 0, 1, 1, 1]))
+    half = mistakes.first_half(np.array(["g"] * 6), np.array([0, 0, 0, 1, 1, 1]))
     assert half.tolist() == [True, False, True] * 2

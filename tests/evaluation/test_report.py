@@ -88,7 +88,7 @@ def write_results(
     )
     ladder = {f"rung_{n}_{key}": 0.5 for n in range(len(RUNGS)) for key in figures}
     ladder |= {"folds": 2, "seeds": 1, "n_test": len(test)}
-    ladder |= {f"rung_{n}_name": name for n, name in enumerate(RUNGS)}
+    ladder |= {f"rung_{n}_name": rung.name for n, rung in enumerate(RUNGS)}
     write_json(metrics / "details" / "ladder.json", ladder)
     return metrics
 
