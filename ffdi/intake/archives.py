@@ -1,7 +1,7 @@
 """A data set that is one zip or tar file -> a folder of its files, unpacked once into the cache.
 
-Archives come from strangers. Refused is what would write outside its folder, hide another file, fill disk or memory,
-or leave out what a damaged archive lost. Files alone are unpacked: no links, owners, modes or times.
+Archives come from strangers. An archive is refused if it would write outside its folder, hide another file, fill disk
+or memory, or if it is damaged and lost files. Only files are unpacked: no links, owners, modes or times.
 """
 
 from __future__ import annotations
@@ -26,40 +26,41 @@ from typing import IO, Any
 from ffdi.errors import FfdiError, InputError
 from ffdi.files import cache_folders, human_bytes, in_cache, locked, replacing_folder
 
-RATIO = 100  # an archive of images is hardly smaller than they are; a bomb is by thousands
-SPARE = 1_000_000  # bytes: what a tiny archive may grow to all the same
+RATIO = 100  # an archive of images is hardly smaller than its images; a bomb is thousands of times smaller
+SPARE = 1_000_000  # bytes that even a tiny archive may unpack to
 DEEPEST = 100  # folders in a name
 _BLOCK = 1 << 20
-_LONGEST_HEADER = 1 << 24  # tarfile reads a header's extensions at once
+_LONGEST_HEADER = 1 << 24  # tarfile reads the extensions of a header into memory at once
 _COMPRESSED: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
 
 def unpacked(archive: Path) -> Path:
-    """The folder of the archive's files, or its one top folder where nothing stands beside that; a folder is itself.
+    """The folder of the archive's files, or its one top folder if nothing is beside it; a folder is returned as is.
 
-    Unpacks to archives/<key> in the cache, where the key is of the archive's path, size and time: once, whole or not
-    at all, and while another process does so, waits for it. The kind of archive is told by its content. Raises
-    InputError naming archive and member for one that is damaged or unsafe, FfdiError where the disk is too small.
+    Unpacks to archives/<key> in the cache, where the key hashes the archive's path, size and time. This happens once,
+    completely or not at all; while another process unpacks, it waits. The kind of archive is known by its content.
+    Raises InputError naming archive and member for an archive that is damaged or unsafe, FfdiError where the disk is
+    too small.
     """
     if archive.is_dir():
         return archive
     try:
         members = _kind(archive)
-        facts = archive.stat()
-        identity = f"{archive.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}"
+        status = archive.stat()
+        identity = f"{archive.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
         place = Path("archives", hashlib.sha256(os.fsencode(identity)).hexdigest()[:32])
         there = (cache / place for cache in cache_folders() if (cache / place).is_dir())
         folder = next(there, None) or in_cache(lambda cache: _unpack_once(archive, cache / place, members))
     except OSError as error:
         raise FfdiError(f"{archive}: cannot be unpacked: {error.strerror or error}") from error
-    shown = [e for e in folder.iterdir() if e.name != "__MACOSX" and not e.name.startswith(".")]
-    return shown[0] if len(shown) == 1 and shown[0].is_dir() else folder
+    visible = [e for e in folder.iterdir() if e.name != "__MACOSX" and not e.name.startswith(".")]
+    return visible[0] if len(visible) == 1 and visible[0].is_dir() else folder
 
 
 def beside(folder: Path) -> list[str]:
-    """The files that an archive holds beside `folder`, the one top folder that stands for it, as paths from there.
+    """The files of an archive that are outside `folder`, its one top folder, as paths relative to that folder.
 
-    All of them are hidden. Of a folder that is from no archive, none.
+    All of them are hidden files. Empty for a folder that does not come from an archive.
     """
     folder = Path(os.path.realpath(folder))
     if str(folder.parent.parent) not in [os.path.realpath(cache / "archives") for cache in cache_folders()]:
@@ -84,7 +85,7 @@ def _kind(archive: Path) -> _Members:
     if not archive.exists():
         raise InputError(f"{archive}: no such folder or archive")
     if archive.is_file():
-        if _is_tar(archive):  # asked first: a tar whose last member is a zip looks like a zip too
+        if _is_tar(archive):  # check this first: a tar whose last member is a zip looks like a zip too
             return _tar_members
         if zipfile.is_zipfile(archive):
             return _zip_members
@@ -95,7 +96,7 @@ def _unpack_once(archive: Path, folder: Path, members: _Members) -> Path:
     with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
         if folder.is_dir():
             return folder
-        for left in folder.parent.glob(f".{folder.name}.*"):  # by a run that was killed
+        for left in folder.parent.glob(f".{folder.name}.*"):  # left by a run that was killed
             shutil.rmtree(left, ignore_errors=True)
         limit = _limit(archive)
         with replacing_folder(folder) as temporary:
@@ -109,7 +110,7 @@ def _limit(archive: Path) -> int:
 
 
 def _write(archive: Path, member: _Member, folder: Path, limit: int) -> int:
-    """Write one member below `folder`; the bytes it took, InputError above `limit`."""
+    """Write one member below `folder` and return its bytes; InputError above `limit`."""
     where = f"{archive}: member {member.name!r}"
     target = folder.joinpath(*_parts(where, member.name, member.is_folder))
     written = 0
@@ -126,7 +127,7 @@ def _write(archive: Path, member: _Member, folder: Path, limit: int) -> int:
                 if written > limit:
                     raise _bomb(where)
                 file.write(block)
-    except (FileExistsError, NotADirectoryError):  # on some disks also names that differ in case alone
+    except (FileExistsError, NotADirectoryError):  # on some disks also for names that differ only in case
         raise InputError(f"{where}: another member has that name") from None
     except (OSError, UnicodeEncodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "a name that this system cannot spell"
@@ -149,7 +150,7 @@ def _parts(where: str, name: str, is_folder: bool) -> tuple[str, ...]:
 
 
 class _TooMuch(Exception):
-    """A stream went on beyond the limit."""
+    """A stream is longer than the limit."""
 
 
 def _bomb(where: str) -> InputError:
@@ -158,7 +159,7 @@ def _bomb(where: str) -> InputError:
 
 @contextmanager
 def _reading(where: str) -> Iterator[None]:
-    """Whatever the body raises is the archive's damage; zipfile and tarfile raise almost anything on damaged bytes."""
+    """Turn any error of the body into an InputError: zipfile and tarfile raise errors of any type on damaged bytes."""
     try:
         yield
     except FfdiError:
@@ -202,13 +203,13 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[_Member]:
     with _TarBytes(archive) as stream:
         with _reading(after):
             opened = _open_tar(stream)
-        empty = not opened.members  # type: ignore[attr-defined] # Python 3.10 would look before the start of one
+        empty = not opened.members  # type: ignore[attr-defined] # Python 3.10 seeks before the start of an empty one
         while not empty:
             with _reading(after):
                 info = opened.next()
             if info is None:
                 break
-            opened.members.clear()  # type: ignore[attr-defined] # else a million of them stay in memory
+            opened.members.clear()  # type: ignore[attr-defined] # or a million of them would stay in memory
             after = f"{archive}: after member {info.name!r}"
             if not (info.isreg() or info.isdir()):
                 raise InputError(
@@ -216,10 +217,10 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[_Member]:
                 )
             _check_room(archive, info.size, folder)
             yield _Member(info.name, info.isdir(), info.size, partial(_extract, opened, info))
-        # tarfile takes the end of the file, or a header that is none, for the archive's end
+        # tarfile takes the end of the file, or an invalid header, for the end of the archive
         if stream.last != bytes(tarfile.BLOCKSIZE):
             raise InputError(f"{after}: damaged: neither another member nor the end mark: truncated?")
-        with _reading(after):  # to the end, where gzip, bzip2 and xz keep their checksums
+        with _reading(after):  # read to the end: gzip, bzip2 and xz keep their checksums there
             while tail := stream.read(_BLOCK):
                 if tail.strip(b"\0"):
                     raise ValueError("more follows the end mark, such as a second tar")
@@ -227,7 +228,7 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[_Member]:
 
 def _extract(opened: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     source = opened.extractfile(info)
-    assert source is not None  # it is for links and folders
+    assert source is not None  # it is None only for links and folders
     return source
 
 
@@ -236,7 +237,7 @@ def _open_tar(stream: _TarBytes) -> tarfile.TarFile:
 
 
 def _is_tar(archive: Path) -> bool:
-    """As tarfile.is_tarfile, which a bomb's first header could keep from ever coming back."""
+    """As tarfile.is_tarfile, which might never return from the first header of a bomb."""
     with _TarBytes(archive) as stream, _reading(str(archive)):
         try:
             _open_tar(stream)
@@ -246,7 +247,7 @@ def _is_tar(archive: Path) -> bool:
 
 
 class _TarBytes(io.RawIOBase):
-    """The decompressed bytes of a tar; refuses more of them than a bomb would need, and headers as large as memory."""
+    """The decompressed bytes of a tar, up to the limit for bombs; refuses headers that would fill the memory."""
 
     def __init__(self, archive: Path) -> None:
         with open(archive, "rb") as file:
@@ -254,7 +255,7 @@ class _TarBytes(io.RawIOBase):
         opener = next((o for magic, o in _COMPRESSED.items() if start.startswith(magic)), None)
         self.file: Any = opener(archive) if opener else open(archive, "rb")  # noqa: SIM115 - close() closes it
         self.limit = _limit(archive)
-        self.last = b""  # what was read last
+        self.last = b""  # the block that was read last
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _LONGEST_HEADER:

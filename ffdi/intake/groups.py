@@ -1,7 +1,7 @@
-"""Who must stay together: the groups that a data set names, of which an image may have several.
+"""Groups that a data set names: images of one group must stay together. An image may have several groups.
 
-A forgery is of two people, the one whose picture it is and the one whose face it shows. All names are of one space: 003
-is one person, whichever of the two a file name calls so.
+A forgery has two people, the one in the picture and the one whose face it shows. Both kinds of names share one
+namespace: 003 is the same person in either role.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _EXAMPLES = 3
 
 
 def split_names(cell: str) -> list[str]:
-    """The distinct names in a cell of the column `group`, in their order; [] for no group."""
+    """The distinct names in a cell of the column `group`, in order; [] for no group."""
     return [name for name in dict.fromkeys(part.strip() for part in cell.split(SEPARATOR)) if name]
 
 
 def join_names(names: Iterable[str]) -> str:
-    """The cell that holds these names, sorted and each once; a name "" is none."""
+    """The cell that holds these names, sorted and each once; "" is not a name."""
     return SEPARATOR.join(sorted(set(names) - {""}))
 
 
@@ -39,15 +39,15 @@ def single_names(cells: Sequence[str]) -> list[str]:
 
 
 def memberships(cells: Sequence[str]) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """(row, name) of every name of every cell, row by row: (M,) and M names."""
+    """(row numbers (M,), names) of every name in every cell, row by row."""
     found = [(row, name) for row, cell in enumerate(cells) for name in split_names(cell)]
     return np.array([row for row, _ in found], np.int64), [name for _, name in found]
 
 
 def group_names(pattern: str) -> list[str]:
-    """The named groups of a regular expression that name groups of images: `group` and all that begin with it.
+    """The named groups of a regular expression that stand for groups of images: all whose name begins with `group`.
 
-    Raises re.error where it is none.
+    Raises re.error where `pattern` is not a regular expression.
     """
     return [name for name in re.compile(pattern).groupindex if name.startswith("group")]
 
@@ -55,11 +55,11 @@ def group_names(pattern: str) -> list[str]:
 def add_groups(
     cells: Sequence[str], paths: Sequence[str], patterns: Sequence[str], max_ungrouped: float
 ) -> tuple[list[str], list[str]]:
-    """(column `group`, lines to say): images that have no group of their own get what the patterns find in their paths.
+    """(column `group`, messages): images without a group in `cells` get what the patterns find in their paths.
 
-    Each pattern has (?P<group>...) and may have more of that kind, such as (?P<group2>...): what any of them finds is a
-    group of the image. Raises InputError for a pattern that matches none of these paths, or where more than the share
-    `max_ungrouped` of them has no group from any pattern.
+    Each pattern has (?P<group>...) and may have more such groups, as (?P<group2>...): each match is a group of the
+    image. Raises InputError for a pattern that matches none of these paths, or where more than the share
+    `max_ungrouped` of them gets no group from any pattern.
     """
     out = list(cells)
     rows = [row for row, cell in enumerate(out) if not cell]
@@ -78,18 +78,18 @@ def add_groups(
             raise InputError(
                 f"data.group: {pattern} names no group in any of {len(rows)} paths, such as {paths[rows[0]]}"
             )
-    said = _second_sources([out[row] for row in rows], [paths[row] for row in rows])
+    messages = _second_sources([out[row] for row in rows], [paths[row] for row in rows])
     missed = [paths[row] for row in rows if not out[row]]
     if not missed:
-        return out, said
+        return out, messages
     line = f"data.group names no group in {len(missed)} of {len(rows)} paths, such as {', '.join(missed[:_EXAMPLES])}"
     if len(missed) > max_ungrouped * len(rows):
         raise InputError(f"{line}: more than data.max_ungrouped = {max_ungrouped:g}")
-    return out, [*said, line]
+    return out, [*messages, line]
 
 
 def _second_sources(cells: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """A line to say where a folder or file is called after an image's group and another one, as 000_001: a forgery of both?"""
+    """A message where folders or files are named after the image's group and a second one, as 000_001 of a forgery."""
     known = {cell for cell in cells if cell}
     found = []
     for cell, path in zip(cells, paths, strict=True):

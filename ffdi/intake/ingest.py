@@ -1,4 +1,4 @@
-"""Listed rows -> images.csv: every file decoded once, identified by its bytes, hashed, or rejected with a reason."""
+"""Listed rows -> images.csv: each file is decoded once, identified by its bytes and hashed, or rejected."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class IngestedDataSet:
 
 
 class ConflictError(InputError):
-    """The same image is listed with two labels or in two given splits; `listed` has path and reason of each such row."""
+    """An image is listed with two labels or in two given splits; `listed` has path and reason of each such row."""
 
     def __init__(self, message: str, listed: pd.DataFrame) -> None:
         super().__init__(message)
@@ -233,8 +233,8 @@ def _refuse_conflicts(twins: pd.DataFrame) -> None:
 def _joined_names(rows: pd.DataFrame) -> list[str]:
     """For every row the groups of its image: those of all rows of the same bytes.
 
-    Where rows of the same bytes name one group each, those groups are one, named after the smallest; rows of several
-    groups, as a forgery that is listed for both its people, make no two people one.
+    Where rows of the same bytes name one group each, those groups become one, named after the smallest. Rows of several
+    groups, such as a forgery that is listed for both of its people, do not join their groups.
     """
     image_ids, cells = list(rows["image_id"]), list(rows["group"])
     single = single_names(cells)

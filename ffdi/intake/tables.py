@@ -1,4 +1,4 @@
-"""images.csv and folds.csv: read with their columns checked, written the same byte for byte everywhere."""
+"""images.csv and folds.csv: reading checks their columns, writing gives the same bytes on every machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ FOLD_COLUMNS = ("image_id", "group", "cluster", "role", "fold")
 class CsvLines:
     """A text file for csv.writer(..., lineterminator=CsvLines.END): lines end in LF, and a carriage return is quoted.
 
-    Before Python 3.13 the csv module quotes what its own line end is made of, and a lone carriage return else not.
+    Before Python 3.13 the csv module quotes only the characters of its own line end, so a lone carriage return needs
+    this line end.
     """
 
     END = "\r\n"
@@ -35,22 +36,22 @@ class CsvLines:
 
 
 def write_table(file: Path, table: pd.DataFrame) -> None:
-    """UTF-8, LF, fields quoted only where needed, missing values empty."""
+    """Write a table as UTF-8 with LF; fields are quoted only where needed, missing values are empty."""
     with replacing(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as text:
         lines: Any = CsvLines(text)
         table.to_csv(lines, index=False, lineterminator=CsvLines.END, quoting=csv.QUOTE_MINIMAL)
 
 
 def skipped_table(skipped: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """skipped.csv: path and reason of what no row lists, by path; names that are no UTF-8 with escapes."""
+    """skipped.csv: path and reason of files that no row lists, sorted by path; names that are not UTF-8 are escaped."""
     rows = sorted((path.encode(errors="backslashreplace").decode(), reason) for path, reason in skipped)
     return pd.DataFrame(rows, columns=["path", "reason"])
 
 
 def read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """All columns as text ("" where empty); InputError when the file or a column is missing, or it has no row.
+    """All columns as text ("" where empty); InputError where the file or a column is missing, or there is no row.
 
-    A table that a spreadsheet saved, with a BOM, CRLF or semicolons, is read as what it was.
+    A table that a spreadsheet has saved, with a BOM, CRLF or semicolons, is read as before.
     """
     try:
         with open(file, encoding="utf-8-sig", newline="") as text:
@@ -79,13 +80,13 @@ def read_images(file: Path) -> pd.DataFrame:
     """images.csv with `label`, `width` and `height` as integers."""
     table = _with_integers(file, read_table(file, IMAGE_COLUMNS), ("label", "width", "height"))
     digits = table["phash"].str.len()
-    if len(wrong := table.index[digits < digits.max()]):  # a spreadsheet drops zeros at the start
+    if len(wrong := table.index[digits < digits.max()]):  # a spreadsheet drops leading zeros
         raise InputError(f"{file}: row {wrong[0] + 2}: phash {table['phash'][wrong[0]]!r} has lost digits")
     return table
 
 
 def read_folds(file: Path) -> pd.DataFrame:
-    """folds.csv with `fold` as an integer, -1 for rows that stand in none: of role test, or dropped."""
+    """folds.csv with `fold` as an integer, -1 for rows in no fold: those of role test or dropped."""
     table = read_table(file, FOLD_COLUMNS)
     table = _with_integers(file, table.assign(fold=table["fold"].replace("", "-1")), ("fold",))
     if bad := sorted(set(table["role"]) - {"train", "test", "dropped"}):
@@ -109,9 +110,9 @@ def _with_integers(file: Path, table: pd.DataFrame, columns: Sequence[str]) -> p
 
 
 def join(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
-    """images.csv's rows with the role, fold, cluster and final group of folds.csv, by image_id; no dropped ones.
+    """Rows of images.csv with the role, fold, cluster and final group of folds.csv, by image_id; without dropped rows.
 
-    The group that images.csv has becomes `intake_group`. Raises InputError when either table has an image that the other lacks.
+    The group of images.csv becomes `intake_group`. Raises InputError where one table has an image that the other lacks.
     """
     lone = set(images["image_id"]) ^ set(folds["image_id"])
     if lone:
@@ -123,13 +124,10 @@ def join(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
 
 
 def sides(folds: pd.DataFrame) -> npt.NDArray[np.str_]:
-    """(N,) where each row of folds.csv stands: `test` or `fold K`. A border runs between any two of them.
-
-    Those that stand nowhere are `dropped`.
-    """
+    """(N,) the side of each row of folds.csv: `test`, `fold K` or `dropped`. No group may be on two sides."""
     return np.where(folds["role"] == "train", "fold " + folds["fold"].astype(str), folds["role"]).astype(str)
 
 
 def tables_digest(images: Path, folds: Path) -> str:
-    """What data/audit.ok holds: the sha256 of both tables, a line each."""
+    """The text of data/audit.ok: the sha256 of both tables, a line each."""
     return f"{sha256_file(images)}  images.csv\n{sha256_file(folds)}  folds.csv\n"

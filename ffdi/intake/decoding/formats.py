@@ -1,7 +1,7 @@
-"""The formats that are read: what their files are called, and how their first bytes tell them and others apart.
+"""The formats that are read: the suffixes of their files, and the first bytes that identify them and other formats.
 
-A file is opened as what its bytes are, whatever its name, and by that format's plugin alone: Pillow left to itself
-tries all of its plugins, and one of them hands the file to Ghostscript.
+A file is opened as the format of its bytes, whatever its name, and with the plugin of that format alone. By default
+Pillow tries all of its plugins, and one of them passes the file to Ghostscript.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".jxl")
 _OTHERS = (".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".heif")
 SUFFIXES = (*_JPEGS, *_OTHERS)  # in lower case
 
-# As Pillow calls them. A JPEG with more pictures behind it opens as MPO.
+# In Pillow's names. A JPEG that is followed by more pictures opens as MPO.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF", "JXL")
 NOT_PILLOWS = {"HEIF": "pillow-heif", "JXL": "pillow-jxl-plugin"}  # the packages of ffdi[formats]
 
@@ -26,7 +26,7 @@ _STARTS = {
     "PPM": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"),
     "JPEG2000": (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),
     "JXL": (_JXL, b"\0\0\0\x0cJXL \r\n\x87\n"),
-    # Known, and not read.
+    # Recognised, but not read.
     "EPS": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
     "PDF": (b"%PDF",),
     "PSD": (b"8BPS",),
@@ -66,19 +66,19 @@ class UnreadableImage(InputError):
 
 
 def format_of(data: bytes) -> str:
-    """What the bytes say they are: one of FORMATS, the name of a format that is not read, or "" for none known."""
+    """The format of these bytes: one of FORMATS, the name of a format that is not read, or "" for an unknown one."""
     if data[4:8] == b"ftyp":
         return _boxed(data)
     if data[:4] == b"RIFF":
         return {b"WEBP": "WEBP", b"AVI ": "AVI video"}.get(data[8:12], "")
     found = next((name for name, starts in _STARTS.items() if data.startswith(starts)), "")
-    if found not in FORMATS and data[-18:-2] == b"TRUEVISION-XFILE":  # its first bytes may be those of a CUR
+    if found not in FORMATS and data[-18:-2] == b"TRUEVISION-XFILE":  # its first bytes may equal those of a CUR
         return "TGA"
     return found or ("DICOM" if data[128:132] == b"DICM" else "")
 
 
 def _boxed(data: bytes) -> str:
-    """AVIF, HEIF or a video, by the brands of the ISO box that they all begin with: the first is the file's own."""
+    """AVIF, HEIF or a video: all begin with an ISO box of brands, the file's main brand first."""
     end = min(int.from_bytes(data[:4], "big"), 4096)
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))]
     if brands[0] in (b"avif", b"avis"):
@@ -89,9 +89,9 @@ def _boxed(data: bytes) -> str:
 
 
 def jxl_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of a JPEG XL as its first bits say; UnreadableImage where they are not there.
+    """(width, height) of a JPEG XL, from its first bits; UnreadableImage where they are missing.
 
-    Its plugin says so too, but only when it has decoded all of it.
+    The plugin knows the size only after it has decoded the whole picture.
     """
     box = max(data.find(b"jxlc"), data.find(b"jxlp"), 0)
     start = data.find(_JXL, box) + len(_JXL)
@@ -110,7 +110,7 @@ def jxl_size(data: bytes) -> tuple[int, int]:
 
 
 class _Bits:
-    """Taken from the lowest on."""
+    """Bits of a number, taken from the lowest one on."""
 
     def __init__(self, bits: int) -> None:
         self._bits = bits

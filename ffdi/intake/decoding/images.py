@@ -1,12 +1,14 @@
 """Bytes -> RGB uint8: the one decode policy of every image that the project reads.
 
-- a format of formats.py, told by its bytes; the first picture of an animation, of pages, of an MPO; EXIF orientation;
-- grey and palette -> RGB, CMYK -> RGB as Pillow converts it; 16-bit grey is rescaled (v / 257), 12-bit TIFF too;
-- a profile that is not sRGB is converted (colour.py); PNG's gAMA, cHRM and cICP are left alone;
-- transparency is laid over white;
-- resizing is to a square, aspect ratio given up (as the reproduced systems do), Pillow's antialiased bilinear.
+- the format is one of formats.py and is known by the file's bytes;
+- of an animation, a file of many pages or an MPO, the first picture; EXIF orientation is applied;
+- grey and palette -> RGB; CMYK -> RGB as Pillow converts it; 16-bit grey is rescaled (v / 257), 12-bit TIFF too;
+- a profile that is not sRGB is converted (colour.py); PNG's gAMA, cHRM and cICP are ignored;
+- transparent pixels are blended over white;
+- images are resized to a square without keeping the aspect ratio (as the reproduced systems do), with Pillow's
+  antialiased bilinear filter.
 
-`DECODE_POLICY` names it in every fingerprint: whoever changes the code here changes the name.
+`DECODE_POLICY` names these rules in every fingerprint. Change the name with the rules.
 """
 
 from __future__ import annotations
@@ -46,35 +48,35 @@ from ffdi.intake.decoding.jpegs import jpegs_of_tiff, refuse_many_scans, refuse_
 from ffdi.intake.decoding.pngs import has_wide_transparent_colour, refuse_wrong_checksums, without_side_data
 
 RGB = npt.NDArray[np.uint8]
-# 1 read profiles as sRGB, 12-bit and min-is-white TIFF as 16-bit grey, and 16-bit transparency as none.
+# Version 1 ignored profiles and 16-bit transparency, and read 12-bit and min-is-white TIFF as 16-bit grey.
 DECODE_POLICY = "pillow-rgb-2"
 RESIZE_POLICY = "pillow-square-bilinear-1"
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Where the images of a data set are: the paths of images.csv start at `root`. Larger ones are refused."""
+    """Where images are: paths of images.csv start at `root`. Images of more than `max_pixels` are refused."""
 
     root: Path
     max_pixels: int = 50_000_000
 
 
-# Pillow's bomb warning among others: max_pixels is the rule. Not catch_warnings, which threads undo for each other.
+# max_pixels replaces Pillow's warning of decompression bombs. catch_warnings is no help: it is not safe with threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# All that open_header may name, for one that is not here yet makes Pillow load every plugin there is.
+# All plugins that open_header may name: for one that is not loaded yet, Pillow loads every plugin there is.
 _LOADED = (
     *(AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Jpeg2KImagePlugin, JpegImagePlugin, MpoImagePlugin),
     *(PngImagePlugin, PpmImagePlugin, TiffImagePlugin, WebPImagePlugin),
 )
-Image.preinit()  # which Pillow else does at the first image, in every thread that has one
+Image.preinit()  # or Pillow does it at the first image, in every thread
 
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _NOT_READ = {"F": "floating-point pixels have no range to rescale from", "LAB": "Lab colours are not read"}
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _MIN_IS_WHITE = 258, 262, 0  # tags of TIFF, and what the second may say
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _MIN_IS_WHITE = 258, 262, 0  # tags of TIFF, and a value of the second
 _ORIENTATION = 0x0112
-# Of masks, in levels of 255: how far channels of a grey are apart, a JPEG rings, and the two greys differ; the share of
-# pixels along edges; how many pixels wide the smaller part is on average.
+# Masks, in levels of 255: how far the channels of a grey pixel may differ, how far a JPEG may ring, how far the two
+# greys must differ; then the largest share of ringing pixels, and the least average width of the smaller part.
 _GREY, _RINGING, _APART, _EDGES, _THICK = 8, 16, 64, 0.1, 4
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -90,7 +92,7 @@ _TURNS = {
 def open_image(data: bytes, *, max_pixels: int, heard: bool = False) -> Image.Image:
     """Decode to a fully loaded RGB image, or raise UnreadableImage with the reason.
 
-    `heard`: these bytes have been read before (their sha256 is known), so what libjpeg says of a JPEG was heard then.
+    `heard`: ingest has accepted these bytes already (their sha256 is known), so a JPEG is not checked for damage again.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UnreadableImage("Pillow was told to load truncated images: refuse to read any")
@@ -99,16 +101,16 @@ def open_image(data: bytes, *, max_pixels: int, heard: bool = False) -> Image.Im
     except UnreadableImage:
         if format_of(data) != "PNG" or (bare := without_side_data(data)) == data:
             raise
-        try:  # Pillow may have stumbled over what lies beside the pixels
+        try:  # Pillow may have failed on chunks that the pixels do not need
             return _decoded(bare, max_pixels, heard)
         except UnreadableImage as error:
             raise error from None
 
 
 def open_header(data: bytes) -> ImageFile.ImageFile:
-    """The file as what its bytes say it is, opened by that format's plugin alone; nothing is decoded, but a JPEG XL.
+    """Open the file with the one plugin of the format that its bytes show. Only a JPEG XL is decoded by this.
 
-    Raises UnreadableImage for any format that is not in formats.FORMATS, and for a header that is damaged.
+    Raises UnreadableImage for a format that is not in formats.FORMATS, and for a damaged header.
     """
     try:
         return _opened(data)
@@ -137,7 +139,7 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
 
 
 def _has_plugin(name: str) -> bool:
-    """Whether the plugin of a format that Pillow does not read is here, and loaded."""
+    """Load the plugin of a format that Pillow does not read itself; False where it is not installed."""
     try:
         if name == "HEIF":
             import pillow_heif.HeifImagePlugin  # noqa: F401
@@ -149,7 +151,7 @@ def _has_plugin(name: str) -> bool:
 
 
 def _decoded(data: bytes, max_pixels: int, heard: bool) -> Image.Image:
-    if format_of(data) == "JXL":  # which is decoded when it is opened
+    if format_of(data) == "JXL":  # opening decodes it, so check the size first
         _refuse_large(jxl_size(data), max_pixels)
     image = _opened(data)
     _refuse_large(image.size, max_pixels)
@@ -158,7 +160,7 @@ def _decoded(data: bytes, max_pixels: int, heard: bool) -> Image.Image:
             refuse_many_scans(data)
         if image.format == "PNG":
             refuse_wrong_checksums(data)
-        image.load()  # verify() passes truncated files
+        image.load()  # verify() accepts truncated files
         if image.format in ("JPEG", "MPO") and not heard:
             refuse_unfinished(data)
         if image.format == "TIFF" and not heard:
@@ -184,18 +186,18 @@ def _damaged(error: Exception) -> UnreadableImage:
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF's, 1 to 8; 1, upright, where it says none or is broken: it lies beside the pixels."""
+    """The orientation in EXIF, 1 to 8; 1 (upright) where EXIF has none or is broken."""
     if image.format == "JXL" and not getattr(image, "jpeg", False):
-        return 1  # its decoder has turned it, and its EXIF counts for nothing; one made of a JPEG is that JPEG
+        return 1  # the decoder has turned it already; one that wraps a JPEG is treated as that JPEG
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # of any kind, as decoders do
+    except Exception:  # damaged EXIF raises errors of any type
         return 1
     return value if value in _TURNS else 1
 
 
 def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
-    """A loaded file's picture: upright, in sRGB, over white."""
+    """The picture of a loaded file: upright, in sRGB, over white."""
     picture = _eight_bit(image) if image.mode in _SIXTEEN_BIT else image
     if picture.mode in _NOT_READ:
         raise UnreadableImage(_NOT_READ[picture.mode])
@@ -214,7 +216,7 @@ def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
 def _eight_bit(image: ImageFile.ImageFile) -> Image.Image:
     """A picture of 16-bit grey as L, or as LA where one of its levels is transparent."""
     wide, top = np.asarray(image).astype(np.int64), 65535
-    if isinstance(tags := getattr(image, "tag_v2", None), Mapping):  # of a TIFF
+    if isinstance(tags := getattr(image, "tag_v2", None), Mapping):  # a TIFF
         if image.mode == "I":
             raise UnreadableImage("32-bit or signed integer pixels have no range to rescale from")
         top = 4095 if tags.get(_BITS_PER_SAMPLE) == (12,) else top
@@ -238,12 +240,12 @@ def to_array(image: Image.Image) -> RGB:
 
 
 def is_two_tone(image: Image.Image) -> bool:
-    """Whether an RGB image is a mask: two greys (a JPEG's may ring), neither of them noise, hatching or thin lines.
+    """Whether an RGB image is a mask: two greys (in a JPEG they may ring) that form no noise, hatching or thin lines.
 
-    One colour alone is none.
+    An image of a single colour is not a mask.
     """
     pixels = to_array(image)
-    if not _is_grey(pixels[::8, ::8]) or not _is_grey(pixels):  # a few of them tell nearly every photo
+    if not _is_grey(pixels[::8, ::8]) or not _is_grey(pixels):  # a sample of the pixels rules out nearly every photo
         return False
     grey = pixels[..., 1].astype(np.int16)
     lowest, highest = grey.min(), grey.max()
@@ -264,11 +266,11 @@ def _is_grey(pixels: RGB) -> bool:
 
 
 def read_bytes(root: Path, path: str) -> bytes:
-    """The file's bytes; UnreadableImage when it is missing or no file. Symlinks are followed."""
+    """The file's bytes; UnreadableImage where it is missing or not a regular file. Symlinks are followed."""
     file = root / path
     try:
         mode = file.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # to open a FIFO is to wait for its writer
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a FIFO would wait for its writer
             raise UnreadableImage("cannot be read: no regular file")
         return file.read_bytes()
     except OSError as error:
@@ -285,7 +287,7 @@ def read_image(source: ImageSource, path: str) -> tuple[bytes, Image.Image]:
 
 
 def perceptual_hash(image: Image.Image) -> str:
-    """32 hex digits: the 64-bit pHash of the image, then that of its mirror image (Zauner 2010, as imagehash has it)."""
+    """32 hex digits: the 64-bit pHash (Zauner 2010, by imagehash) of the image, then that of its mirror image."""
     import imagehash
 
     hashed: Any = imagehash.phash

@@ -1,7 +1,7 @@
-"""What libjpeg knows of a JPEG and Pillow does not pass on: data that end early, and too many scans.
+"""Damage of a JPEG that libjpeg reports and Pillow hides: data that end early, and too many scans.
 
-libjpeg fills up a picture whose data end early with grey, warns, and goes on; Pillow hides the warning. Here the JPEG
-is decoded once more, at an eighth of its size, by a libjpeg that raises it.
+libjpeg fills a picture whose data end early with grey, warns, and goes on; Pillow hides the warning. Here the JPEG is
+decoded again, at an eighth of its size, by a binding that raises the warning as an error.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from PIL import Image
 
 from ffdi.intake.decoding.formats import UnreadableImage
 
-# libjpeg's own scripts have 10 scans, 18 for four components; mozjpeg tries 64 and keeps a dozen. Each is a walk over all
-# of the picture, however few its bytes.
+# libjpeg writes 10 scans, 18 for four components; mozjpeg tries 64 and keeps a dozen. Each scan is a pass over the
+# whole picture, however few bytes it has.
 MOST_SCANS = 64
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
@@ -34,41 +34,41 @@ _FILLED = 8
 
 @dataclass(frozen=True)
 class _Segment:
-    """A marker with its parameters, and for a scan the coded data behind it."""
+    """A marker with its parameters, and for a scan the coded data after it."""
 
     marker: int
-    body: bytes  # from the marker on
+    body: bytes  # starts with the marker
     coded: bytes = b""
 
 
 def refuse_many_scans(data: bytes) -> None:
-    """Before it is decoded: UnreadableImage for a JPEG of more than MOST_SCANS scans."""
-    if data.count(b"\xff\xda") <= MOST_SCANS:  # thumbnails have some too, so this many at most
+    """UnreadableImage for a JPEG of more than MOST_SCANS scans; call it before decoding."""
+    if data.count(b"\xff\xda") <= MOST_SCANS:  # an upper bound: thumbnails have scans too
         return
     if (scans := sum(segment.marker == _SOS for segment in _segments(data))) > MOST_SCANS:
         raise UnreadableImage(f"a JPEG of {scans} scans: no encoder makes more than {MOST_SCANS}, and each costs time")
 
 
 def refuse_unfinished(data: bytes) -> None:
-    """UnreadableImage for a JPEG of which libjpeg says that its data are damaged or end early.
+    """UnreadableImage for a JPEG whose data are damaged or end early, as libjpeg sees it.
 
-    Harmless: what applications store beside the picture, and bytes left over behind its data, as long as the picture
-    is whole without them. Zeros where the rest of a picture should be are data to libjpeg, and left over too.
+    Data of applications beside the picture are harmless, and so are left-over bytes after its data, as long as the
+    picture is complete without them. libjpeg reports zeros in place of the rest of a picture as left over too.
     """
-    if data.count(b"\xff\xda") == 1 and b"\xff\xc2" not in data and not _said(data):
-        return  # most JPEGs: all that is not their picture need not be taken apart
+    if data.count(b"\xff\xda") == 1 and b"\xff\xc2" not in data and not _complaint(data):
+        return  # most JPEGs: no need to parse their segments
     segments = [segment for segment in _segments(data) if segment.marker not in _APPLICATIONS]
     if missing := _never_sent(segments):
         raise UnreadableImage(f"damaged: the JPEG ends before the scans of {missing}")
-    said = _said(_joined(segments))
-    if _LEFT_OVER.search(said) and _is_whole_without(segments):
+    complaint = _complaint(_joined(segments))
+    if _LEFT_OVER.search(complaint) and _is_whole_without(segments):
         return
-    if said.startswith(_DAMAGE):
-        raise UnreadableImage(f"damaged: {said}")
+    if complaint.startswith(_DAMAGE):
+        raise UnreadableImage(f"damaged: {complaint}")
 
 
 def jpegs_of_tiff(image: Image.Image, data: bytes) -> Iterator[bytes]:
-    """The JPEGs that the strips or tiles of a TIFF are, each with the tables that they share."""
+    """The strips or tiles of a TIFF that is compressed as JPEG, each as a JPEG with the shared tables."""
     tags: Any = getattr(image, "tag_v2", {})
     if tags.get(_COMPRESSION) != _JPEG:
         return
@@ -82,7 +82,7 @@ def _joined(segments: list[_Segment]) -> bytes:
     return b"".join((b"\xff\xd8", *(part for s in segments for part in (s.body, s.coded)), b"\xff\xd9"))
 
 
-def _said(data: bytes) -> str:
+def _complaint(data: bytes) -> str:
     """libjpeg's first warning or error, "" for none."""
     import simplejpeg
 
@@ -94,29 +94,29 @@ def _said(data: bytes) -> str:
 
 
 def _is_whole_without(segments: list[_Segment]) -> bool:
-    """Whether what is left over before the end mark is padding: the picture needs no more than 8 bytes of it.
+    """Whether the bytes left over before the end mark are padding: the picture needs at most 8 of them.
 
-    All scans before the last are whole, for of theirs libjpeg would have spoken first. With restart markers it speaks so
-    in the midst of the last too, and only what it says nothing of is whole.
+    All scans before the last are complete, or libjpeg would have reported those first. With restart markers it reports
+    left-over bytes inside the last scan too, so that there only a picture without any report is complete.
     """
     *before, last = segments
     bare = len(last.coded.rstrip(last.coded[-1:]))
-    said = ""
+    complaint = ""
     for kept in range(_FILLED + 1):
-        said = _said(_joined([*before, replace(last, coded=last.coded[: bare + kept])]))
-        if not said:
+        complaint = _complaint(_joined([*before, replace(last, coded=last.coded[: bare + kept])]))
+        if not complaint:
             return True
     restarts = any(segment.marker == _DRI and any(segment.body[4:]) for segment in segments)
-    return _LEFT_OVER.search(said) is not None and not restarts
+    return _LEFT_OVER.search(complaint) is not None and not restarts
 
 
 def _never_sent(segments: list[_Segment]) -> str:
-    """The components of which scans are missing; "" where each has all its coefficients to the last bit, or none is known."""
+    """The components whose scans are missing; "" where each has all bits of all coefficients, or nothing is known."""
     frame = next((segment for segment in segments if segment.marker in _FRAMES), None)
     if frame is None or len(frame.body) < 10:
         return ""
     components = frame.body[10 : 10 + 3 * frame.body[9] : 3]
-    low = {component: [1] * 64 for component in components}  # of each coefficient, the bits that are still to come
+    low = {component: [1] * 64 for component in components}  # for each coefficient, the bits that are still missing
     for scan in (segment.body for segment in segments if segment.marker == _SOS):
         count = scan[4] if len(scan) > 4 else 0
         if len(scan) < 8 + 2 * count:
@@ -132,7 +132,7 @@ def _never_sent(segments: list[_Segment]) -> str:
 
 
 def _segments(data: bytes) -> Iterator[_Segment]:
-    """The segments of the first picture, up to its end mark or to where the bytes make no sense."""
+    """The segments of the first picture, up to its end mark or to the first bytes that are no segment."""
     at = 2
     while (found := _MARKER.search(data, at)) is not None and (marker := found[1][0]) != _EOI:
         start = found.end() - 2

@@ -1,7 +1,7 @@
-"""The chunks of a PNG: those that its pixels need, and those that lie beside them.
+"""The chunks of a PNG: those that its pixels need, and the others.
 
-Text, profiles and comments are the user's own and harm no pixel; Pillow gives the picture up for them where they are
-large or their checksum is wrong. And Pillow does not look at the checksums of the pixels.
+Text, profiles and comments cannot change a pixel, but Pillow rejects the picture where they are large or their checksum
+is wrong. For the chunks of the pixels, on the other hand, Pillow ignores the checksums.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from ffdi.intake.decoding.formats import UnreadableImage
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _KEPT = (*_PIXELS, b"IEND", b"iCCP", b"eXIf")
-_LARGEST_PROFILE = 1 << 20  # inflated: as Pillow has it
+_LARGEST_PROFILE = 1 << 20  # inflated; Pillow's own limit
 
 
 def refuse_wrong_checksums(data: bytes) -> None:
-    """UnreadableImage where a chunk that pixels depend on is not what was written."""
+    """UnreadableImage where the checksum of a chunk that pixels depend on is wrong."""
     for kind, body, check in _chunks(data):
         if kind in _PIXELS and not _is_right(kind, body, check):
             raise UnreadableImage(f"damaged: wrong checksum of the PNG's {kind.decode()}")
 
 
 def has_wide_transparent_colour(data: bytes) -> bool:
-    """16-bit colour of which one colour is transparent: Pillow compares it with the upper halves of the pixels."""
+    """Whether it is 16-bit colour with one transparent colour, which Pillow compares only with the upper bytes."""
     header = data[8:].startswith(b"\0\0\0\x0dIHDR") and (data[24], data[25])  # depth, kind of colour
     return header == (16, 2) and any(kind == b"tRNS" for kind, _, _ in _chunks(data))
 
 
 def without_side_data(data: bytes) -> bytes:
-    """The PNG with the chunks alone that pixels, colours and orientation need, as far as those are whole."""
+    """The PNG reduced to the intact chunks that pixels, colours and orientation need."""
     return _SIGNATURE + b"".join(
         struct.pack(">I", len(body)) + kind + body + check
         for kind, body, check in _chunks(data)
@@ -45,7 +45,7 @@ def _is_right(kind: bytes, body: bytes, check: bytes) -> bool:
 
 
 def _is_small(body: bytes) -> bool:
-    """Whether a profile inflates to at most what Pillow reads."""
+    """Whether a profile, inflated, is within Pillow's limit."""
     inflate = zlib.decompressobj()
     try:
         inflate.decompress(body.partition(b"\0")[2][1:], _LARGEST_PROFILE)
@@ -55,7 +55,7 @@ def _is_small(body: bytes) -> bool:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """(kind, body, checksum) up to the end mark, or to where the bytes end."""
+    """(kind, body, checksum) of each chunk, up to the end mark or the end of the bytes."""
     at = len(_SIGNATURE)
     while at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")

@@ -1,1 +1,1 @@
-"""A data set as it lies on disk -> one table of its images, their labels, groups and given splits; no image is opened."""
+"""Files on disk -> one table of images with their labels, groups and given splits; no image is opened."""

@@ -66,7 +66,7 @@ def read_imagefolder(root: Path, classes: Classes, paths: list[str]) -> LayoutRo
 
 @dataclass(frozen=True)
 class _Place:
-    """What the folders of an image say: its split or "", the `name` of its class or "", the path `inner` below those."""
+    """From the folders of an image: its split or "", the `name` of its class or "", its `inner` path below those."""
 
     split: str
     name: str

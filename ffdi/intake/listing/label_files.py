@@ -137,7 +137,7 @@ def inside(root: Path, folder: str, table: LabelFile, name: str) -> list[str]:
             full = folders[before]
             if full is not None:
                 full += file
-                if file in ("", ".", "..") or os.path.islink(os.path.join(root, full)):  # noqa: PTH114, PTH118 - 5 x faster
+                if file in ("", ".", "..") or os.path.islink(os.path.join(root, full)):  # noqa: PTH114, PTH118 - faster
                     full = plain(path) if PurePosixPath(path).parts else None
         except (OSError, RuntimeError, ValueError) as error:  # a loop of symlinks, a NUL
             raise table.error(row, f"path {path!r} is no path: {error}") from None

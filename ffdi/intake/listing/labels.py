@@ -62,7 +62,7 @@ def _key(name: str) -> str:
 
 
 class Classes:
-    """The meaning of a data set's class names: what the user says (`given`), in any case; without that, the usual words.
+    """The meaning of class names: what the user says (`given`), in any case; without that, the usual words.
 
     Raises InputError for a name that is given with both labels.
     """
@@ -122,7 +122,7 @@ def _as_key(name: str) -> str:
 
 
 def labels_of(table: LabelFile, name: str, classes: Classes) -> list[int]:
-    """The labels of a column; InputError for the row of a value without a meaning, with the line that would give it one."""
+    """The labels of a column; InputError for the row of a value without a meaning."""
     column = table.columns[name]
     meaning = {value: classes.of_cell(value) for value in dict.fromkeys(column)}
     if None in meaning.values():

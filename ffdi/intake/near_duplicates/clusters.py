@@ -38,7 +38,7 @@ def held_together(pairs: Pairs, names: Sequence[str], groups: Sequence[str]) -> 
 
 
 def join_groups(groups: Sequence[str], clusters: Sequence[str]) -> list[str]:
-    """Groups that share a cluster or an image become one, named after the smallest of them; "" (no group) joins nothing.
+    """Groups that share a cluster or an image become one, named after the smallest; "" (no group) joins nothing.
 
     A row whose whole component has no group keeps "".
     """

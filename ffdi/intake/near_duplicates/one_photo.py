@@ -84,7 +84,7 @@ def _normal(pictures: Floats) -> Floats:
 
 
 def _one_photo_turned(one: Sketches, other: Sketches) -> bool:
-    """Whether one, rotated, turned, overexposed, equalised or blurred, correlates with the other or its mirror image."""
+    """Whether a whole variant of one picture, or one blurred, correlates with the other or its mirror image."""
 
     def reaches(a: Sketches, b: Sketches) -> bool:
         turned = _normal(small(np.concatenate([np.stack(whole_variants(a)), *_as_blurred_as(a, b)])))

@@ -25,8 +25,8 @@ MANY = 200_000  # rows; with more, StratifiedGroupKFold takes minutes: it weighs
 class DrawnRows:
     """Columns of the N rows that are drawn.
 
-    `cells` are the intake's groups of each, `group` its final group, `given` its given split or "", and `strata` what is
-    balanced.
+    `cells` are the intake's groups of each row, `group` its final group, `given` its given split or "", and `strata` is
+    what is balanced.
     """
 
     image_id: Names

@@ -122,7 +122,7 @@ def _refuse_parted(images: pd.DataFrame, grouped: GroupedImages) -> None:
 
 
 def _refuse_lopsided(cells: Sequence[str], group: Names, folds: int) -> None:
-    """`group` is that of the images in folds. Nothing is refused without images of several groups: one person may be large."""
+    """Refuse one huge component; `group` is that of the images in folds. A single large group is no error."""
     share = np.unique(group, return_counts=True)[1].max(initial=0) / max(len(group), 1)
     if several(cells).any() and share > (folds + 1) / (2 * folds):
         raise InputError(
