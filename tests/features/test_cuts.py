@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ import timm
 import torch
 from fake_cuda import FakeCuda
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from ffdi.errors import ParamsError
-from ffdi.features.cuts import Cut, cut_network, list_cuts
+from ffdi.features.cuts import cut_network
 from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
 
 # network, cut, image size (224 where the network allows no other), shape of one crossing tensor
@@ -32,11 +30,6 @@ CUTS = [
     ("timm:vit_tiny_r_s16_p8_224", "patch_embed.proj", 224, (64, 56, 56)),  # after its CNN
     ("timm:vit_tiny_r_s16_p8_224", "blocks.6", 224, (50, 192)),
 ]
-
-
-@functools.cache
-def cuts_of(name: str, size: int) -> list[Cut]:
-    return list_cuts(build_network(name), size)
 
 
 def pointers(module: nn.Module) -> set[int]:
@@ -167,119 +160,6 @@ def test_cut_input_is_an_empty_prefix() -> None:
     with torch.inference_mode():
         assert torch.equal(body.eval()(x), network(x))
     assert not pointers(body) & pointers(network)
-
-
-@pytest.mark.parametrize(
-    ("network", "cut", "says"),
-    [
-        ("mobilenet_v2", "feature.16", r"close cuts: features\.16, .*, input$"),
-        ("mobilenet_v2", "zzz", r"close cuts: features.*, input$"),
-        ("resnet18", "layer3.7.conv9", r"close cuts: .*layer3\.\d\.conv1"),  # and layer3.1.conv2 is none
-        ("resnet18", "layer4.0.relu", r"2 times.*; nearest cuts: layer4\.0, layer4\.0\.conv1, layer4\.0\.downsample, "),
-        ("resnet18", "conv1", r"nothing comes before it.*; nearest cuts: input, bn1, relu$"),
-        # inside a residual block
-        ("resnet18", "layer1.0.conv2", r"more than one tensor crosses; nearest cuts: .*layer1\.0.*, layer1\.1, "),
-    ],
-)
-def test_what_is_no_cut_is_refused_with_the_nearest_cuts(network: str, cut: str, says: str) -> None:
-    built = build_network(f"torchvision:{network}")
-    with pytest.raises(ParamsError, match=says) as error:
-        cut_network(built, cut)
-    assert repr(cut) in str(error.value) and "\n" not in str(error.value)
-    named = set(str(error.value).partition(" cuts: ")[2].split(", "))
-    assert named <= {"input", *(c.name for c in cuts_of(f"torchvision:{network}", 64))}
-
-
-LISTED = [  # network, image size, every how manieth module is tried
-    ("torchvision:resnet18", 64, 3),
-    ("torchvision:mobilenet_v2", 64, 17),
-    ("torchvision:shufflenet_v2_x0_5", 64, 17),
-    ("timm:tf_efficientnet_lite0", 64, 23),
-    ("timm:convnext_atto", 64, 13),
-    ("timm:vit_tiny_r_s16_p8_224", 224, 23),
-    ("timm:swin_tiny_patch4_window7_224", 224, 31),
-]
-
-
-@pytest.mark.parametrize(("name", "size", "step"), LISTED, ids=[c[0] for c in LISTED])
-def test_the_listed_cuts_are_those_that_are_taken(name: str, size: int, step: int) -> None:
-    network = build_network(name).eval()
-    cuts = {c.name: c for c in cuts_of(name, size)}
-    shares = [c.flops_before for c in cuts.values()]
-    assert shares == sorted(shares) and 0 <= shares[0] < shares[-1] <= 1
-    images = torch.zeros(1, 3, size, size)
-    with torch.inference_mode(), FlopCounterMode(display=False) as whole:
-        network(images)
-    modules = [path for path, _ in network.named_modules() if path]
-    tried = {*modules[1::step], *list(cuts)[1 :: 2 * step]}
-    assert tried & set(cuts) and tried - set(cuts)
-    for path in tried:
-        try:
-            prefix, _ = cut_network(network, path)
-        except ParamsError:
-            assert path not in cuts
-            continue
-        assert prefix is not None
-        with torch.inference_mode(), FlopCounterMode(display=False) as before:
-            assert prefix(images).shape == (1, *cuts[path].shape), path
-        share = before.get_total_flops() / whole.get_total_flops()
-        assert cuts[path].flops_before == pytest.approx(share), path
-
-
-def test_cuts_are_listed_in_order_of_execution() -> None:
-    cuts = {c.name: c for c in cuts_of("torchvision:resnet18", 64)}
-    names = list(cuts)
-    assert names[:6] == ["bn1", "relu", "maxpool", "layer1", "layer1.0", "layer1.0.conv1"]
-    assert names[-2:] == ["avgpool", "fc"]
-    assert cuts["fc"].flops_before < 1 == pytest.approx(cuts["fc"].flops_before, abs=0.01)
-    assert "layer4.0.relu" not in names  # called twice
-    # A shortcut begins with what enters its block: nothing of the block is in the prefix.
-    assert cuts["layer2.0.downsample"].flops_before == cuts["layer2.0"].flops_before
-    assert cuts["layer4"].shape == (256, 4, 4)
-    assert (cuts["layer4"].bytes("float16"), cuts["layer4"].bytes("float32")) == (8192, 16384)
-
-
-def test_an_image_size_that_the_network_refuses_is_said() -> None:
-    with pytest.raises(ParamsError, match="image size 64: the network refuses it: Input height"):
-        list_cuts(build_network("timm:vit_tiny_patch16_224"), 64)
-
-
-class Pyramid(nn.Module):
-    """Hands on a list, which a trace takes for a tensor; then adds a tensor that it makes itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.levels, self.head = Levels(), nn.Conv2d(3, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.levels(x)
-        x = x[-1] if isinstance(x, list) else x
-        return self.head(x) + torch.ones(3, 1, 1)  # type: ignore[no-any-return]
-
-
-class Levels(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.only = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [self.only(self.stem(x))]
-
-
-def test_a_cut_that_a_list_crosses_is_not_listed() -> None:
-    assert [c.name for c in list_cuts(Pyramid(), 8)] == ["levels.only"]
-    prefix, _ = cut_network(Pyramid(), "head")
-    assert prefix is not None
-    with pytest.raises(ParamsError, match=r"image size 8: the prefix refuses it: .*list"):
-        FrozenPrefix(prefix, (0.5,) * 3, (0.5,) * 3).feature_shape(8)
-
-
-def test_a_tensor_that_the_network_makes_moves_with_the_body() -> None:
-    _, body = cut_network(Pyramid(), "levels.only")
-    assert set(body.state_dict()) == {f"network.{m}.{p}" for m in ("levels.only", "head") for p in ("weight", "bias")}
-    assert body.double()(torch.zeros(1, 3, 2, 2).double()).dtype == torch.float64
-    assert all(t.dtype == torch.float64 for t in body.buffers())
-    assert list(body.buffers())
 
 
 def test_cutting_leaves_the_network_as_it_was() -> None:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,21 +18,15 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Tiny, make_tiny, picture
-from fake_cuda import FakeCuda, faking
+from tiny_extraction import TinyExtraction, contents
 
-from ffdi.console import Console
-from ffdi.errors import FfdiError, InputError, LockedError, ShardError
-from ffdi.features import compute, extractor, runtimes
+from ffdi.errors import FfdiError, InputError, LockedError
 from ffdi.features.backbone import Backbone, Views
-from ffdi.features.batching import BatchedModel
-from ffdi.features.compute import FeatureComputer, embed, in_blocks
-from ffdi.features.extract import ExtractionSummary, extract_features, plan_rows
-from ffdi.features.extractor import Extractor, load_extractor
-from ffdi.features.networks import FrozenPrefix
+from ffdi.features.compute import FeatureComputer
+from ffdi.features.extract import extract_features, plan_rows
+from ffdi.features.extractor import load_extractor
 from ffdi.features.quantised import as_stored
-from ffdi.features.runtimes import Runtime
 from ffdi.features.settings import ExtractSettings
-from ffdi.features.shard_index import read_index
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import render
 from ffdi.intake.decoding.images import ImageSource, open_image, to_array
@@ -44,23 +37,8 @@ Make = Callable[..., Backbone]
 
 
 @pytest.fixture
-def run(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> Callable[..., ExtractionSummary]:
-    """run(rows, dtype="float32", ...): extract `rows` of the tiny set into tmp_path/f; backbone options as named."""
-
-    def go(rows: pd.DataFrame | None = None, **options: Any) -> ExtractionSummary:
-        rows = tiny.rows.head(12) if rows is None else rows
-        root, out = options.pop("root", tiny.root), options.pop("out", tmp_path / "f")
-        load = options.pop("load", load_extractor)
-        settings = ExtractSettings(workers=options.pop("workers", 2), shard_rows=7)
-        source, console = ImageSource(root, 10**6), options.pop("console", Console())
-        extractor = load(backbone(**options), weights)
-        return extract_features(rows, extractor, out, source=source, settings=settings, console=console)
-
-    return go
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
+def run(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> TinyExtraction:
+    return TinyExtraction(tiny, backbone, weights, tmp_path / "f")
 
 
 def test_the_plan_is_sorted_and_has_the_clean_view_alone_of_test_images() -> None:
@@ -68,7 +46,7 @@ def test_the_plan_is_sorted_and_has_the_clean_view_alone_of_test_images() -> Non
 
 
 def test_a_row_is_the_prefix_of_its_view(
-    run: Callable[..., ExtractionSummary], tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path
+    run: TinyExtraction, tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path
 ) -> None:
     run()
     store = FeatureStore(tmp_path / "f")
@@ -88,7 +66,7 @@ def test_a_row_is_the_prefix_of_its_view(
             assert np.array_equal(store.read([(row.image_id, view)]), due)
 
 
-def test_cut_input_stores_the_pixels(run: Callable[..., ExtractionSummary], tiny: Tiny, tmp_path: Path) -> None:
+def test_cut_input_stores_the_pixels(run: TinyExtraction, tiny: Tiny, tmp_path: Path) -> None:
     run(cut="input")
     store = FeatureStore(tmp_path / "f")
     assert store.spec.shape == (3, 64, 64) and store.spec.dtype == "uint8"
@@ -97,7 +75,7 @@ def test_cut_input_stores_the_pixels(run: Callable[..., ExtractionSummary], tiny
     assert np.array_equal(store.read([(row["image_id"], 0)])[0], to_array(image).transpose(2, 0, 1))
 
 
-def test_int8_features_are_those_of_float16_rounded(run: Callable[..., ExtractionSummary], tmp_path: Path) -> None:
+def test_int8_features_are_those_of_float16_rounded(run: TinyExtraction, tmp_path: Path) -> None:
     run(out=tmp_path / "half")
     run(out=tmp_path / "byte", dtype="int8")
     half, byte = FeatureStore(tmp_path / "half"), FeatureStore(tmp_path / "byte")
@@ -119,7 +97,7 @@ def test_extraction_leaves_the_prefix_as_it_was(tiny: Tiny, backbone: Make, weig
 
 
 def test_the_bytes_do_not_depend_on_workers_nor_on_the_other_images(
-    run: Callable[..., ExtractionSummary], tiny: Tiny, tmp_path: Path
+    run: TinyExtraction, tiny: Tiny, tmp_path: Path
 ) -> None:
     run(workers=1, out=tmp_path / "one")
     run(workers=4, out=tmp_path / "four")
@@ -149,7 +127,7 @@ def test_only_missing_rows_are_computed(
     then: tuple[int, str, int],
     reused: int,
     computed: int,
-    run: Callable[..., ExtractionSummary],
+    run: TinyExtraction,
     tiny: Tiny,
     tmp_path: Path,
 ) -> None:
@@ -172,25 +150,10 @@ def test_only_missing_rows_are_computed(
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_param_that_changes_features_rebuilds_them_all(
-    change: dict[str, Any], run: Callable[..., ExtractionSummary]
-) -> None:
+def test_a_param_that_changes_features_rebuilds_them_all(change: dict[str, Any], run: TinyExtraction) -> None:
     total = run().rows
     assert run().computed == 0
     assert run(**change).computed == total
-
-
-def test_progress_sees_every_missing_row(run: Callable[..., ExtractionSummary]) -> None:
-    seen: list[int] = []
-
-    def progress(blocks: Any, total: int, *, unit: str, phase: str = "") -> Any:
-        assert unit == "views"
-        for block in blocks:
-            seen.append(len(block))
-            yield block
-
-    done = run(console=Console(progress=progress))
-    assert sum(seen) == done.computed == done.rows
 
 
 @pytest.fixture
@@ -199,136 +162,27 @@ def own(tmp_path: Path) -> Tiny:
     return make_tiny(tmp_path / "own", count=12, groups=6, folds=2)
 
 
-def test_an_image_that_changed_since_ingest_is_an_error_naming_it(
-    run: Callable[..., ExtractionSummary], own: Tiny
-) -> None:
+def test_an_image_that_changed_since_ingest_is_an_error_naming_it(run: TinyExtraction, own: Tiny) -> None:
     picture(99).save(own.root / "0003.jpg")
     with pytest.raises(InputError, match=r"0003\.jpg: changed since it was ingested"):
         run(own.rows, root=own.root)
 
 
-def test_an_image_that_is_gone_is_an_error_naming_it(run: Callable[..., ExtractionSummary], own: Tiny) -> None:
+def test_an_image_that_is_gone_is_an_error_naming_it(run: TinyExtraction, own: Tiny) -> None:
     (own.root / "0003.jpg").unlink()
     with pytest.raises(InputError, match=r"0003\.jpg: cannot be read: No such file"):
         run(own.rows, root=own.root)
 
 
-def test_the_time_by_part_is_told(run: Callable[..., ExtractionSummary]) -> None:
+def test_the_time_by_part_is_told(run: TinyExtraction) -> None:
     seconds = run().seconds
     assert set(seconds) == {"start", "decode", "views", "prefix", "write", "work"}
     assert all(spent > 0 for spent in seconds.values())
     assert set(run().seconds) == {"start", "work", "write"}  # nothing to do
 
 
-@pytest.mark.parametrize("views", range(6))
-def test_a_gpu_computes_hardly_more_images_than_there_are_rows(views: int) -> None:
-    """A batch has one shape, and what is missing is black: tasks that overshot it ran two of them, half of it black."""
-    rng = np.random.default_rng(views)
-    ids = [f"{i:05d}" for i in range(4000)]
-    plan = plan_rows(ids, ["test" if rng.random() < 0.2 else "train" for _ in ids], views)
-    tasks = [list(task) for task in in_blocks(plan, 64)]
-    assert [row for task in tasks for row in task] == plan
-    assert sum(len({image for image, _ in task}) for task in tasks) == len(ids)  # no image is decoded twice
-    computed = sum(-(-len(task) // 64) * 64 for task in tasks)
-    assert computed / len(plan) <= 1.05
-
-
-def test_an_image_of_more_views_than_a_batch_is_a_task_of_its_own() -> None:
-    plan = plan_rows(["a", "b", "c"], ["test", "train", "test"], 9)
-    tasks = [list(task) for task in in_blocks(plan, 8)]
-    assert [[image for image, _ in task] for task in tasks] == [["a"], ["b"] * 10, ["c"]]
-
-
-def test_extracting_on_cuda_gives_the_rows_of_the_cpu(
-    no_cuda: None, run: Callable[..., ExtractionSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And a machine without the GPU neither reuses them nor takes them for its own."""
-    monkeypatch.setattr(runtimes, "CUDA_BATCH", 8)
-    run()
-    with faking():
-        assert run(out=tmp_path / "gpu").computed and not run(out=tmp_path / "gpu").computed
-    one, other = FeatureStore(tmp_path / "f"), FeatureStore(tmp_path / "gpu")
-    np.testing.assert_allclose(one.read(one.rows), other.read(one.rows), rtol=2e-3, atol=2e-3)
-    (maker,) = other.index.made_by
-    assert maker["runtime"] == "torch-cuda-contiguous" and maker["device"] == "NVIDIA Fake" and maker["batch"] == 8
-    assert one.spec.fingerprint != other.spec.fingerprint and run(out=tmp_path / "gpu").reused == 0
-
-
-def test_every_batch_that_computed_rows_stands_in_the_index(
-    run: Callable[..., ExtractionSummary], fake_cuda: FakeCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runtimes, "CUDA_BATCH", 8)
-    true_forward, calls = FrozenPrefix.forward, [0]
-
-    def forward(self: FrozenPrefix, images: torch.Tensor) -> torch.Tensor:
-        calls[0] += len(images) == 8
-        if calls[0] > 2 and len(images) == 8:  # the first is the one that learns what memory it takes
-            raise torch.OutOfMemoryError("out of memory")
-        return true_forward(self, images)
-
-    monkeypatch.setattr(FrozenPrefix, "forward", forward)
-    warned: list[str] = []
-    run(workers=1, console=Console(alert=warned.append))
-    assert [maker["batch"] for maker in read_index(tmp_path / "f").made_by] == [4, 8]
-    assert warned == ["cuda: NVIDIA Fake, driver 570.86.15", "out of memory on cuda: batch halved to 4"]
-    assert fake_cuda.emptied == 1
-
-
-def test_a_feature_that_is_not_finite_is_refused_by_the_worker(
-    run: Callable[..., ExtractionSummary], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The one writer was kept from its shard by it; the error names the image all the same."""
-    threads: list[str] = []
-    true_refuse = compute.refuse_nonfinite
-
-    def refuse(features: Any, rows: Any) -> None:
-        threads.append(threading.current_thread().name)
-        features[1:2] = np.inf
-        true_refuse(features, rows)
-
-    monkeypatch.setattr(compute, "refuse_nonfinite", refuse)
-    with pytest.raises(ShardError, match=r"NaN or infinite float16 features of image [0-9a-f]{64} view"):
-        run(workers=1)
-    assert threads and all(name.startswith("ThreadPool") for name in threads)
-
-
-def test_out_of_memory_on_a_device_is_said_and_stands_in_the_index(
-    run: Callable[..., ExtractionSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def small_device(spec: Backbone, sha256: str, load: Callable[[], Any], name: str, console: Console) -> Runtime:
-        module, facts = load(), {"runtime": "torch-cuda", "batch": 8}
-
-        def model(images: torch.Tensor) -> torch.Tensor:
-            if len(images) > 4:
-                raise torch.OutOfMemoryError("out of memory")
-            return module(images)  # type: ignore[no-any-return]
-
-        return Runtime(8, BatchedModel(model, "cpu", facts, console.say), facts)
-
-    monkeypatch.setattr(extractor, "open_runtime", small_device)
-    run(out=tmp_path / "small")
-    assert read_index(tmp_path / "small").made_by == ({"runtime": "torch-cuda", "batch": 4},)
-    monkeypatch.undo()
-    run()
-    rows = FeatureStore(tmp_path / "f").rows
-    small, usual = (FeatureStore(tmp_path / name).read(rows).astype(np.float32) for name in ("small", "f"))
-    np.testing.assert_allclose(small, usual, atol=2e-2)
-
-
-def test_features_that_overflow_float16_name_their_image(run: Callable[..., ExtractionSummary], tmp_path: Path) -> None:
-    def loud(backbone: Backbone, weights: Path) -> Extractor:
-        prefix = load_extractor(backbone, weights)
-        assert prefix.module is not None
-        [m for m in prefix.module.modules() if isinstance(m, torch.nn.BatchNorm2d)][-1].weight.data *= 1e8
-        return prefix
-
-    with pytest.raises(FfdiError, match=r"NaN or infinite float16 features of image [0-9a-f]{64} view 0"):
-        run(load=loud)
-    assert not (tmp_path / "f" / "index.json").exists()
-
-
 def test_a_disk_that_is_too_small_is_refused_before_the_first_image(
-    run: Callable[..., ExtractionSummary], monkeypatch: pytest.MonkeyPatch
+    run: TinyExtraction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 20_000, 20_000))
     monkeypatch.setattr(FeatureComputer, "__init__", lambda *a, **k: pytest.fail("an image was read"))
@@ -337,14 +191,14 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_image(
 
 
 def test_nothing_is_asked_of_the_disk_when_nothing_is_missing(
-    run: Callable[..., ExtractionSummary], monkeypatch: pytest.MonkeyPatch
+    run: TinyExtraction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 0))
     assert run().computed == 0
 
 
-def test_a_second_writer_is_refused_naming_the_first(run: Callable[..., ExtractionSummary], tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_naming_the_first(run: TinyExtraction, tmp_path: Path) -> None:
     hold = (
         "import sys, pathlib, ffdi.files as f\n"
         "with f.sole_writer(pathlib.Path(sys.argv[1])):\n"
@@ -361,17 +215,6 @@ def test_a_second_writer_is_refused_naming_the_first(run: Callable[..., Extracti
         holder.kill()
         holder.communicate()
     assert run().computed > 0  # a lock of the dead holds no one
-
-
-def test_embed_is_the_mean_over_the_map_of_view_0(
-    run: Callable[..., ExtractionSummary], tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path
-) -> None:
-    run()
-    rows = tiny.rows.head(12)
-    embedded = embed(rows, load_extractor(backbone(), weights), ImageSource(tiny.root, 10**6))
-    stored = FeatureStore(tmp_path / "f").read([(i, 0) for i in rows["image_id"]])
-    assert embedded.shape == (12, 160)
-    np.testing.assert_allclose(embedded, stored.astype(np.float32).mean(axis=(2, 3)), rtol=1e-6)
 
 
 PARAMS = """
