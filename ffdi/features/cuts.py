@@ -1,8 +1,9 @@
 """Cut a network in two: a frozen prefix and a trainable tail body.
 
-A cut is a module: all before it is the prefix, all from it on is the body, and `body(prefix(x)) == network(x)`. The
-network is traced with every module that does not contain the cut as a leaf, so only the few forward functions around
-the cut are traced and nothing inside a layer can fail to trace or freeze its train-mode behaviour.
+A cut is a module: everything before it is the prefix, it and everything after it is the body, and
+`body(prefix(x)) == network(x)`. When the network is traced, every module that does not contain the cut is a leaf. So only
+the few forward functions around the cut are traced: nothing inside a layer can fail to trace, or lose its behaviour in
+train mode.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ffdi.features.backbone import INPUT
 
 @dataclass(frozen=True)
 class Cut:
-    """A place where the network can be cut; `shape` is that of the crossing tensor for one image, without batch axis."""
+    """A place where the network can be cut. `shape` is the shape of the crossing tensor for one image, without batch axis."""
 
     name: str
     shape: tuple[int, ...]
@@ -40,18 +41,18 @@ class Cut:
 
 
 def list_cuts(network: nn.Module, image_size: int) -> list[Cut]:
-    """Every cut but `input`, in order of execution, a module before its parts; ParamsError when the size does not fit.
+    """Every cut except `input`, in order of execution, a module before its parts; ParamsError when the size does not fit.
 
-    These are the names that `cut_network` takes, less those where a list of tensors crosses: no trace shows that.
+    These are the names that `cut_network` accepts, without those where a list of tensors crosses, which no trace shows.
     """
     traced = _Traced(network)
     cuts = {name: traced.sides(name)[0] for name in traced.names if traced.is_cut(name)}
-    # On the meta device nothing is computed, and attention takes no fused path that hides its FLOPs and its modules.
-    whole = traced.network.to("meta").eval().requires_grad_(False)
+    # On the meta device nothing is computed, and attention uses no fused path that hides its FLOPs and its modules.
+    on_meta = traced.network.to("meta").eval().requires_grad_(False)
     counter = FlopCounterMode(display=False)
     flops: dict[str, int] = {}  # before each module, in order of execution
     entering: dict[str, list[Tensor]] = {}
-    lists: set[str] = set()  # modules that give no single tensor
+    lists: set[str] = set()  # modules that do not return a single tensor
 
     def enter(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         flops.setdefault(name, counter.get_total_flops())
@@ -62,13 +63,13 @@ def list_cuts(network: nn.Module, image_size: int) -> list[Cut]:
             lists.add(name)
 
     for name in traced.names:
-        module = whole.get_submodule(name)
+        module = on_meta.get_submodule(name)
         module.register_forward_pre_hook(functools.partial(enter, name), with_kwargs=True)
         module.register_forward_hook(functools.partial(leave, name))
     try:
-        with torch.inference_mode(), torch.device("meta"), counter:  # the device of tensors that it makes itself, too
-            whole(torch.zeros(1, 3, image_size, image_size))
-    except Exception as error:  # whatever the network's own code raises
+        with torch.inference_mode(), torch.device("meta"), counter:  # also for tensors that the network creates
+            on_meta(torch.zeros(1, 3, image_size, image_size))
+    except Exception as error:  # the network's code may raise anything
         raise ParamsError(f"image size {image_size}: the network refuses it: {one_line(error)}") from error
     total = max(counter.get_total_flops(), 1)
     return [
@@ -81,24 +82,24 @@ def list_cuts(network: nn.Module, image_size: int) -> list[Cut]:
 def cut_network(network: nn.Module, at: str) -> tuple[fx.GraphModule | None, Body]:
     """(prefix, body): the prefix (None for `input`) is in eval mode without gradients; the body shares no tensor with it.
 
-    Raises ParamsError, with the nearest cuts, when `at` is no module, is not called exactly once, or when more than one
+    Raises ParamsError, with the nearest cuts, when `at` is not a module, is not called exactly once, or when more than one
     tensor crosses the cut.
     """
     if at == INPUT:
         return None, Body(copy.deepcopy(network))
     traced = _Traced(network)
     evaluating, training = traced.sides(at)
-    whole = traced.network.train(network.training)
-    prefix = fx.GraphModule(whole, evaluating.prefix(), class_name="Prefix")
-    body = Body(copy.deepcopy(whole), evaluating=evaluating.body(), training=training.body())
+    copied = traced.network.train(network.training)
+    prefix = fx.GraphModule(copied, evaluating.prefix(), class_name="Prefix")
+    body = Body(copy.deepcopy(copied), evaluating=evaluating.body(), training=training.body())
     return prefix.eval().requires_grad_(False), body
 
 
 class Body(nn.Module):
-    """The part of a network from the cut on; keeps the network's own module names in its state.
+    """The part of a network from the cut on. Its state uses the network's module names.
 
-    Forward: (B, C, H, W) crossing tensor -> the network's output. Traced once per mode, for a function such as
-    `F.dropout(x, training=self.training)` around the cut is a constant in either graph.
+    Forward: (B, C, H, W) crossing tensor -> the network's output. It is traced once for each mode, because a call such as
+    `F.dropout(x, training=self.training)` near the cut becomes a constant in the graph.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ _OWNED = ("call_module", "get_attr")
 
 
 class _Traced:
-    """A copy of a network, for tracing may leave constants in it, and its graphs; siblings share one per mode."""
+    """A copy of a network, because tracing may leave constants in it, with its graphs. Sibling cuts share a graph per mode."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = copy.deepcopy(network)
@@ -129,7 +130,7 @@ class _Traced:
         self._graph = functools.cache(self._trace)
 
     def sides(self, cut: str) -> tuple[_Sides, _Sides]:
-        """In eval and in train mode; ParamsError names the nearest cuts when this is none."""
+        """The two sides in eval mode and in train mode; ParamsError names the nearest cuts when `cut` is not a cut."""
         if cut not in self.names:
             near = [*self._close(cut), INPUT]
             raise ParamsError(f"cut {cut!r} is no module of the network; close cuts: {', '.join(near)}")
@@ -151,17 +152,17 @@ class _Traced:
         return _Sides(graph, cut)
 
     def _trace(self, parent: str, training: bool) -> fx.Graph | str:
-        """The graph for a cut at any child of `parent`, or why there is none."""
+        """The graph for a cut at any child of `parent`, or the reason why there is none."""
         self.network.train(training)
-        # Optional arguments (an attention mask, say) keep their defaults: traced, they would be tensors that cross.
+        # Optional arguments, such as an attention mask, keep their defaults: traced, they would be tensors that cross.
         optional = list(inspect.signature(self.network.forward).parameters.values())[1:]
         defaults = {p.name: p.default for p in optional if p.default is not p.empty}
         try:
             graph = _Tracer(parent).trace(self.network, defaults)
-        except Exception as error:  # whatever the network's own code raises when it meets no tensor but a proxy
+        except Exception as error:  # the network's code may raise anything when it gets a proxy instead of a tensor
             return f"the code around it cannot be traced: {one_line(error)}"
         for name, constant in [(n, v) for n, v in vars(self.network).items() if isinstance(v, Tensor)]:
-            delattr(self.network, name)  # a plain attribute would not move to another device with the body
+            delattr(self.network, name)  # a plain attribute would stay behind when the body moves to another device
             self.network.register_buffer(name, constant, persistent=False)
         return graph
 
@@ -171,13 +172,13 @@ class _Traced:
         return self._first_cuts(dict.fromkeys([*close, *family, *self.names]), 5)
 
     def _beside(self, name: str) -> list[str]:
-        """Two cuts before and two after a module, as the network defines its modules."""
+        """Two cuts before and two after a module, in the order in which the network defines its modules."""
         at = self.names.index(name)
         before = self._first_cuts(reversed(self.names[:at]), 2)[::-1]
         return (before or [INPUT]) + self._first_cuts(self.names[at + 1 :], 2)
 
     def _first_cuts(self, names: Iterable[str], count: int) -> list[str]:
-        return list(itertools.islice(filter(self.is_cut, names), count))  # lazily: each name may cost a trace
+        return list(itertools.islice(filter(self.is_cut, names), count))  # lazily, because each name may need a trace
 
 
 class _Tracer(fx.Tracer):
@@ -190,7 +191,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Sides:
-    """What of a graph lies before and beyond a cut; ParamsError unless exactly one tensor crosses it."""
+    """The nodes of a graph before and beyond a cut; ParamsError unless exactly one tensor crosses it."""
 
     def __init__(self, graph: fx.Graph, cut: str) -> None:
         self.graph = graph
@@ -213,7 +214,10 @@ class _Sides:
 
     @property
     def begins_with(self) -> str:
-        """The first module beyond the cut: beside a shortcut it is not that of the cut. One called again tells no time."""
+        """The first module beyond the cut. With a shortcut this may not be the cut module.
+
+        Modules that are called twice are skipped, because their position is ambiguous.
+        """
         calls = [n.target for n in self.graph.nodes if n.op == "call_module"]
         beyond = set(self.beyond)
         after = itertools.dropwhile(lambda n: n is not self.crossing, self.graph.nodes)
@@ -233,33 +237,33 @@ class _Sides:
 
 
 def _copy(nodes: Iterable[fx.Node], graph: fx.Graph, copied: dict[fx.Node, fx.Node]) -> dict[fx.Node, fx.Node]:
-    """`copied`, which holds what the nodes take from elsewhere, with their own copies at the end of `graph` added."""
+    """Copy nodes to the end of `graph`. `copied` maps their inputs from elsewhere; it is extended and returned."""
     for node in nodes:
         copied[node] = graph.node_copy(node, lambda n: copied[n])
     return copied
 
 
 def _ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
-    found: set[fx.Node] = set()
+    ancestors: set[fx.Node] = set()
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
-        if node not in found:
-            found.add(node)
+        if node not in ancestors:
+            ancestors.add(node)
             waiting.extend(node.all_input_nodes)
-    return found
+    return ancestors
 
 
 def _compiled(graph: fx.Graph) -> Callable[[nn.Module, Tensor], Tensor]:
-    """The graph as a function (root module, x): GraphModule would copy the modules and lose the shared names."""
+    """The graph as a function of (root module, x). A GraphModule would copy the modules and lose the shared names."""
     code = graph.python_code("self")
     scope = dict(code.globals)
-    exec(compile(code.src, "<tail body>", "exec"), scope)  # source that torch.fx made from the graph
+    exec(compile(code.src, "<tail body>", "exec"), scope)  # source code that torch.fx generated from the graph
     return scope["forward"]  # type: ignore[no-any-return]
 
 
 def _prune(network: nn.Module, used: set[str]) -> None:
-    """Remove every module, parameter and buffer that the graphs do not reach, so that the state is the tail's alone."""
+    """Remove every module, parameter and buffer that the graphs do not use, so that the state holds the tail alone."""
 
     def keep(path: str) -> bool:
         return not path or any(path == u or path.startswith(u + ".") or u.startswith(path + ".") for u in used)

@@ -2,9 +2,9 @@
 
 `pillow` is the decode policy of the project. `nvjpeg`, off by default, decodes and resizes plain JPEGs on the GPU, many
 at once; its pixels differ a little, so it is a part of the fingerprint. Which decoder an image gets depends on its bytes
-alone: Pillow has whatever needs the policy's care (EXIF rotation, a profile that is not sRGB, CMYK, grey, RGB without
-YCbCr, other formats, a JPEG without its end marker) and the JPEGs that nvJPEG refuses as damaged or unsupported. Both are counted. Whatever else goes wrong on the
-GPU is an error, never Pillow's pixels under nvJPEG's name.
+alone. Pillow decodes what the policy treats specially (EXIF rotation, a profile that is not sRGB, CMYK, grey, RGB without
+YCbCr, other formats, a JPEG without its end marker) and the JPEGs that nvJPEG refuses as damaged or unsupported. Both are
+counted. Any other failure on the GPU is an error: Pillow's pixels are never stored under nvJPEG's name.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from ffdi.intake.decoding.images import (
 )
 from ffdi.intake.decoding.jpegs import refuse_many_scans, refuse_unfinished
 
-# 1 took Pillow for whatever failed on the GPU, and its threads could write into each other's memory.
+# Version 1 used Pillow for every failure on the GPU, and its threads could write into each other's memory.
 NVJPEG_POLICY = f"nvjpeg-2, else {DECODE_POLICY}"
 Read = Callable[[], bytes]  # raises UnreadableImage
 Decoded = Image.Image | UnreadableImage
 _END = b"\xff\xd9"
-_PIXELS = 1 << 25  # of the JPEGs that are decoded together: 100 MB on the device
-_STREAMS = 4  # torchvision decodes one list at a time; the others are resized and copied meanwhile
-# nvjpegStatus_t as torchvision's messages have it: what is said of the JPEG, and what of the memory. Any other is said of
-# the machine.
+_PIXELS = 1 << 25  # of JPEGs that are decoded together: 100 MB on the device
+_STREAMS = 4  # torchvision decodes one list at a time, while the others are resized and copied
+# nvjpegStatus_t in torchvision's messages: which ones are about the JPEG, and which about memory. All others are about the
+# machine.
 _REFUSED = re.compile(r"Unknown chroma subsampling|Failed to [a-z ]+: (3|4|10)(?!\d)")  # bad, unsupported, incomplete
 _NO_MEMORY = re.compile(r"out of memory|Failed to [a-z ]+: 5(?!\d)")  # NVJPEG_STATUS_ALLOCATOR_FAILURE
 
 
 @dataclass(frozen=True)
 class _Jpeg:
-    """A plain JPEG: its name, its bytes and how many pixels they are."""
+    """A plain JPEG: its name, its bytes and its number of pixels."""
 
     name: str
     data: bytes
@@ -59,18 +59,18 @@ class _Jpeg:
 
 
 class Decoder:
-    """The decoder of a backbone; several threads may call it at once, and it counts what it leaves to Pillow.
+    """The decoder of a backbone. Several threads may call it at once, and it counts the images that it leaves to Pillow.
 
-    Raises ParamsError as runtime_name does where the backbone's decoder cannot run. `heard` as open_image has it: of
-    images that ingest has read. `device` is nvJPEG's, `cuda`; on
-    `cpu` torchvision's own decoder stands for it, for tests.
+    Raises ParamsError, as runtime_name does, when the backbone's decoder cannot run here. `heard` is that of open_image:
+    ingest has read these images before. nvJPEG runs on the `device` `cuda`; tests use `cpu`, where torchvision's own
+    decoder takes its place.
     """
 
     def __init__(self, backbone: Backbone, *, max_pixels: int, heard: bool = False, device: str = "cuda") -> None:
         self._size, self._max_pixels, self._heard, self._device = backbone.image_size, max_pixels, heard, device
         self._fast = backbone.decoder == "nvjpeg"
         self.decoded, self.not_plain = 0, 0
-        self.refused: dict[str, str] = {}  # the JPEG's name: what nvJPEG said of it
+        self.refused: dict[str, str] = {}  # name of the JPEG -> the message of nvJPEG
         self._lock = threading.Lock()
         self._streams: queue.Queue[Any] = queue.Queue()
         if self._fast and device == "cuda":
@@ -78,31 +78,31 @@ class Decoder:
             set_up_device("cuda")
             import torch
 
-            for _ in range(_STREAMS):  # of high priority, for their pool is shared with no prefix's streams
+            for _ in range(_STREAMS):  # high priority: from another pool than the streams of a prefix
                 self._streams.put(torch.cuda.Stream(priority=-1))
 
     def __call__(self, images: Iterable[tuple[str, Read]]) -> Iterator[Decoded]:
-        """A (size, size) RGB image, or the reason why there is none, for each of (name, what reads its bytes), in order.
+        """A (size, size) RGB image, or the reason why there is none, for each (name, function that reads its bytes), in order.
 
-        FfdiError where the GPU cannot do its part.
+        Raises FfdiError when the GPU fails.
         """
         held: list[Decoded | _Jpeg] = []
         pixels = 0
         for name, read in images:
-            found = self._opened(name, read)
-            if not isinstance(found, _Jpeg) and not held:
-                yield found
+            image = self._opened(name, read)
+            if not isinstance(image, _Jpeg) and not held:
+                yield image
                 continue
-            own = found.pixels if isinstance(found, _Jpeg) else 0
-            if pixels + own > _PIXELS:
+            more = image.pixels if isinstance(image, _Jpeg) else 0
+            if pixels + more > _PIXELS:
                 yield from self._finished(held)
                 held, pixels = [], 0
-            held.append(found)
-            pixels += own
+            held.append(image)
+            pixels += more
         yield from self._finished(held)
 
     def fallbacks(self) -> str:
-        """A line on the images that Pillow decoded where nvJPEG was asked for; empty when there is none."""
+        """A line about the images that Pillow decoded although nvJPEG was asked for; empty when there are none."""
         if not self.not_plain and not self.refused:
             return ""
         line = f"nvjpeg decoded {self.decoded} images; Pillow decoded {self.not_plain} that are no plain JPEGs"
@@ -112,7 +112,7 @@ class Decoder:
         return f"{line} and {len(self.refused)} that nvJPEG refuses, among them {first} ({self.refused[first]})"
 
     def _opened(self, name: str, read: Read) -> Decoded | _Jpeg:
-        """A JPEG that is to be decoded on the GPU, else what Pillow makes of the image."""
+        """A JPEG that is to be decoded on the GPU; any other image is decoded by Pillow."""
         try:
             data = read()
             if self._fast:
@@ -128,29 +128,29 @@ class Decoder:
         return resize(open_image(data, max_pixels=self._max_pixels, heard=self._heard), self._size)
 
     def _plain_pixels(self, data: bytes) -> int | None:
-        """Of a whole JPEG in sRGB's YCbCr that need not be turned; None of any other bytes."""
+        """The pixels of a complete JPEG in sRGB's YCbCr that needs no rotation; None for all other bytes."""
         try:
             with open_header(data) as header:
                 pixels = header.width * header.height
                 plain = header.format == "JPEG" and header.mode == "RGB" and pixels <= self._max_pixels
-                plain = plain and header.info.get("adobe_transform") != 0  # which says that it has no YCbCr
+                plain = plain and header.info.get("adobe_transform") != 0  # 0 means that it is not YCbCr
                 plain = plain and orientation(header) == 1 and is_srgb(header.info.get("icc_profile"), "RGB")
             if not plain or not data.endswith(_END):
                 return None
             refuse_many_scans(data)
             if not self._heard:
                 refuse_unfinished(data)
-        except UnreadableImage:  # Pillow's own path says what is wrong with it
+        except UnreadableImage:  # Pillow's path reports what is wrong with it
             return None
         return pixels
 
     def _finished(self, held: Sequence[Decoded | _Jpeg]) -> Iterator[Decoded]:
         jpegs = [item for item in held if isinstance(item, _Jpeg)]
-        found = iter(self._on_device(jpegs) if jpegs else ())
-        return iter([next(found) if isinstance(item, _Jpeg) else item for item in held])
+        decoded = iter(self._on_device(jpegs) if jpegs else ())
+        return iter([next(decoded) if isinstance(item, _Jpeg) else item for item in held])
 
     def _on_device(self, jpegs: Sequence[_Jpeg]) -> list[Decoded]:
-        """All at once; when that fails for a JPEG's or the memory's sake, by halves, down to the one that is to blame."""
+        """Decode all at once. When a JPEG or the memory is the reason for a failure, halve the list until that JPEG is alone."""
         try:
             images = [Image.fromarray(pixels) for pixels in self._together(jpegs)]
             with self._lock:
@@ -179,7 +179,7 @@ class Decoder:
             return [unreadable]
 
     def _together(self, jpegs: Sequence[_Jpeg]) -> RGB:
-        """(N, S, S, 3), resized by antialiased bilinear; raises what torch and torchvision raise."""
+        """(N, S, S, 3) pixels, resized by antialiased bilinear. Raises what torch and torchvision raise."""
         import torch
         from torchvision.io import ImageReadMode, decode_jpeg
         from torchvision.transforms.v2.functional import resize as resize_tensor
@@ -193,11 +193,11 @@ class Decoder:
 
     @contextmanager
     def _stream(self) -> Iterator[None]:
-        """A stream of the device that is the caller's alone until all its work is done.
+        """A stream of the device that no other caller has until all its work is done.
 
-        torchvision takes the memory of its images from the current stream, but nvJPEG writes them on a stream of its
-        own that waits for nothing (its hardware engine not even for that one), so memory that a kernel of the current
-        stream has yet to read would be overwritten. Nothing may be pending where nvJPEG's memory comes from.
+        torchvision allocates the memory of its images on the current stream, but nvJPEG writes them on another stream that
+        waits for nothing (its hardware engine does not even wait for that stream). So it could overwrite memory that a
+        kernel of the current stream has yet to read. Nothing may be pending on the stream that nvJPEG's memory comes from.
         """
         if self._device != "cuda":
             yield
@@ -211,7 +211,7 @@ class Decoder:
                 yield
                 stream.synchronize()
         except BaseException:
-            torch.cuda.synchronize()  # nvJPEG may be writing still what a failed call gave back
+            torch.cuda.synchronize()  # nvJPEG may still be writing to memory that a failed call has freed
             raise
         finally:
             self._streams.put(stream)

@@ -1,7 +1,7 @@
 """The device that computes: set up by one function, so that figures never depend on which code touched it first.
 
-On CUDA every kernel repeats its bytes and float32 is float32: TF32, which has ten bits, only where `precision_on` is
-asked for it. Loads no torch before a device is asked for: where there is no driver, torch need not be loaded to know.
+On CUDA every kernel repeats its bytes, and float32 is float32: TF32, which has ten bits, is used only inside
+`precision_on`. Torch is loaded only when a device is asked for: without a driver, there is no CUDA to ask torch about.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def has_cuda() -> bool:
         return False
     import torch
 
-    with warnings.catch_warnings():  # of a driver that is too old: device_line says it
+    with warnings.catch_warnings():  # about a driver that is too old, which device_line reports
         warnings.simplefilter("ignore")
         return torch.cuda.is_available()
 
@@ -51,9 +51,9 @@ def set_up_torch(device: str = "auto") -> torch.device:
 
 
 def set_up_device(wanted: str = "auto") -> torch.device:
-    """`auto` -> CUDA where it is, else the CPU. On CUDA, kernels repeat their bytes, and float32 is float32.
+    """The wanted device, set up so that kernels on CUDA repeat their bytes and float32 is float32.
 
-    Raises ParamsError when `cuda` is wanted and there is none.
+    `auto` is CUDA where it is, and the CPU elsewhere. Raises ParamsError when `cuda` is wanted and there is none.
     """
     import torch
 
@@ -70,7 +70,7 @@ def set_up_device(wanted: str = "auto") -> torch.device:
 
 
 def device_line(wanted: str = "auto") -> str:
-    """What computes here and why, on one line: `cuda: NVIDIA H100, driver 570.86` or `cpu: no driver`."""
+    """The device that computes here and why, on one line: `cuda: NVIDIA H100, driver 570.86` or `cpu: no driver`."""
     if wanted == "cpu":
         return "cpu: asked for"
     if has_cuda():
@@ -88,7 +88,7 @@ def device_line(wanted: str = "auto") -> str:
 
 
 def device_facts() -> dict[str, str]:
-    """What of this machine decides the bytes of a computation on CUDA; empty where there is none."""
+    """The names and versions that decide the bytes of a computation on CUDA; empty where there is no CUDA."""
     if not has_cuda():
         return {}
     import torch
@@ -104,8 +104,8 @@ def device_facts() -> dict[str, str]:
 def precision_on(device: torch.device, precision: str) -> Iterator[None]:
     """Launch the body's float32 work on `device` in TF32 for `tf32`, and in float32 for any other precision.
 
-    The flag is the process's: bodies of one kind run together, those of the other wait, so that threads that extract in
-    TF32 change nothing of a tail in float32. Not to be entered within a body of the other kind.
+    The flag belongs to the process, so bodies of one kind run together while those of the other kind wait: threads that
+    extract in TF32 never change a tail in float32. Do not enter it inside a body of the other kind.
     """
     if device.type != "cuda":
         yield
@@ -118,9 +118,9 @@ def precision_on(device: torch.device, precision: str) -> Iterator[None]:
 def repeating(
     wanted: bool = True, remedy: str = "set train.deterministic to false, or train.device to cpu"
 ) -> Iterator[None]:
-    """Compute the body with kernels that repeat their bytes, which CUDA alone must be told; else with the fastest.
+    """Compute the body with kernels that repeat their bytes, or with the fastest ones when not `wanted`.
 
-    Raises FfdiError naming the operation of which CUDA has no such kernel, and the remedy.
+    It matters on CUDA alone. Raises FfdiError naming the operation for which CUDA has no such kernel, and the remedy.
     """
     import torch
 
@@ -140,18 +140,18 @@ def repeating(
 
 
 def _repeat_bytes(wanted: bool) -> None:
-    """Not `warn_only`: the attention's backward then counts as warned of, and does not repeat its bytes."""
+    """Not `warn_only`: with it, attention's backward pass warns and does not repeat its bytes."""
     import torch
 
     torch.backends.cudnn.deterministic = wanted
     torch.use_deterministic_algorithms(wanted)
-    # Nothing here reads memory that it did not write; filling each new tensor would only cost time.
+    # This code never reads memory that it has not written; filling each new tensor would only take time.
     settings: Any = torch.utils.deterministic
     settings.fill_uninitialized_memory = False
 
 
 def _allow_tf32(allowed: bool) -> None:
-    """Both of torch's settings alike: of the old one alone, a float32 is what torch.backends.fp32_precision says."""
+    """Set both of torch's settings: with the old one alone, torch.backends.fp32_precision would still decide."""
     import torch
 
     backends: Any = torch.backends
@@ -162,7 +162,7 @@ def _allow_tf32(allowed: bool) -> None:
 
 
 class _Tf32:
-    """The process's TF32 flag, which threads share: who wants it as it stands enters, others wait until all have left."""
+    """The process's TF32 flag, which threads share: a thread that wants another value waits until all others have left."""
 
     def __init__(self) -> None:
         self._turn = threading.Condition()
@@ -191,12 +191,12 @@ class _Tf32:
                     self._turn.notify_all()
 
 
-_TF32 = _Tf32()  # one for a process, as the flag is
+_TF32 = _Tf32()  # one per process, like the flag
 
 
 @cache
 def _driver() -> int | None:
-    """The major version of CUDA that the driver has; None where there is no driver."""
+    """The major version of CUDA that the driver supports; None where there is no driver."""
     try:
         library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         version = ctypes.c_int()
@@ -207,12 +207,12 @@ def _driver() -> int | None:
 
 
 def _driver_version() -> str:
-    """The driver's own version, such as 570.86.15; where its management library does not tell, its CUDA version."""
+    """The version of the driver, such as 570.86.15; its CUDA version when its management library does not answer."""
     try:
         nvml = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
-        told = ctypes.create_string_buffer(80)
-        if nvml.nvmlInit_v2() == 0 and nvml.nvmlSystemGetDriverVersion(told, 80) == 0:
-            return told.value.decode()
+        version = ctypes.create_string_buffer(80)
+        if nvml.nvmlInit_v2() == 0 and nvml.nvmlSystemGetDriverVersion(version, 80) == 0:
+            return version.value.decode()
     except (OSError, AttributeError):
         pass
     try:  # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  ..."
