@@ -7,19 +7,21 @@ import click
 from ffdi.demo.dataset import FAMILY, POSTED, QUALITY, write_demo
 from ffdi.params import read_params
 from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import console
+from ffdi.stagekit.options import PARAMS, path
 
-
-@stage_command()
-@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("data/demo"))
-@click.option(
+FOREIGN = click.option(
     "--foreign", is_flag=True, help="a third as many other people, more compressed: to test on, never to train"
 )
+
+
+@stage_command(PARAMS, path("--out", default="data/demo"), FOREIGN)
 def main(params_file: Path, out: Path, foreign: bool) -> None:
     """Draw the demo's faces and forge half of them."""
     demo = read_params(params_file).demo
     identities = max(2 * FAMILY, demo.identities // 3) if foreign else demo.identities
-    write_demo(out, identities=identities, seed=demo.seed + foreign, quality=POSTED if foreign else QUALITY)
+    seed, quality = demo.seed + foreign, POSTED if foreign else QUALITY
+    write_demo(out, identities=identities, seed=seed, quality=quality, console=console("demo"))
 
 
 if __name__ == "__main__":

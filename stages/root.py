@@ -3,21 +3,18 @@
 import os
 from pathlib import Path
 
-import click
-
 from ffdi.errors import FfdiError, InputError
 from ffdi.params import read_params, resolve_path
 from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.options import PARAMS, path
 
 
-@stage_command()
-@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("data/root"))
+@stage_command(PARAMS, path("--out", default="data/root"))
 def main(params_file: Path, out: Path) -> None:
     """Link the data set, wherever it is, to where DVC looks for it.
 
-    DVC hashes what the link leads to, so that a changed image reruns ingest. A dependency on data.root itself would not
-    do: an experiment in a copy of the checkout (`dvc exp run --temp`, `--queue`) has no files that git ignores.
+    DVC hashes the target of the link, so that a changed image reruns ingest. The stage cannot depend on data.root
+    itself: an experiment in a copy of the checkout (`dvc exp run --temp`, `--queue`) has no files that git ignores.
     """
     root = resolve_path(read_params(params_file).data.root).absolute()
     if not root.exists():

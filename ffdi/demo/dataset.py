@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 from PIL import Image
-from tqdm import tqdm
 
+from ffdi.console import Console
 from ffdi.demo.faces import add_grain, draw_portrait
 from ffdi.demo.forgeries import forge
 from ffdi.demo.people import Identity, Shot, draw_identity, draw_shot
 from ffdi.errors import InputError
 from ffdi.files import replacing_folder, write_text
 
-FAMILY = 3  # identities at most; a forgery's donor is of the family, so the family is the group
-QUALITY = 92  # of the one JPEG encoding that every picture has, 4:2:0
-POSTED = 75  # of the same when it was posted on some platform: the foreign set's
+FAMILY = 3  # identities at most; the donor of a forgery is of the same family, so the family is the group
+QUALITY = 92  # JPEG quality of every picture, with 4:2:0 sampling
+POSTED = 75  # JPEG quality of the foreign set: pictures that were posted on some platform
 _FEWEST = 6
 _OWN_DONOR = 0.3  # share of forgeries whose donor is another shot of the same identity
 _REGION_SHARES = {"eyes": 0.3, "nose": 0.15, "mouth": 0.2, "face": 0.35}
@@ -29,7 +29,7 @@ _REGION_SHARES = {"eyes": 0.3, "nose": 0.15, "mouth": 0.2, "face": 0.35}
 
 @dataclass(frozen=True)
 class Planned:
-    """One picture to be made. Real: no forgery, no donor."""
+    """One picture to draw. A real one has no forgery and no donor."""
 
     path: str
     identity: int
@@ -67,8 +67,8 @@ def plan_demo(identities: int, seed: int) -> tuple[Planned, ...]:
 
 def _forged(draft: Planned, members: list[int], random: Generator) -> Planned:
     others = [one for one in members if one != draft.identity]
-    own = not others or random.random() < _OWN_DONOR
-    donor = draft.identity if own else int(random.choice(others))
+    same_person = not others or random.random() < _OWN_DONOR
+    donor = draft.identity if same_person else int(random.choice(others))
     kind = str(random.choice(list(_REGION_SHARES), p=list(_REGION_SHARES.values())))
     return replace(draft, forgery=kind, donor=donor)
 
@@ -84,7 +84,7 @@ def draw_picture(planned: Planned, seed: int) -> Image.Image:
         donor = _dressed_as(draw_identity(seed, planned.family, planned.donor), person)
         source = add_grain(draw_portrait(donor, _donor_shot(shot, random)).picture, shot, 1)
         picture = forge(picture, portrait.face, source, planned.forgery, random)
-    # Half of the noise comes last and everywhere: a forgery's smoothed noise must not be all there is to see.
+    # Half of the noise comes last and everywhere, or the smoothed noise of a forgery would give it away.
     picture = np.clip(add_grain(picture, shot, 2), 0, 1)
     pixels = (picture.transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8)
     return Image.fromarray(pixels)
@@ -119,15 +119,17 @@ def _donor_shot(shot: Shot, random: Generator) -> Shot:
     )
 
 
-def write_demo(out: Path, *, identities: int, seed: int, quality: int = QUALITY, workers: int = 2) -> None:
-    """Write `out`/img/*.jpg and `out`/labels.csv (path,label,group,identity,forgery); replace `out` whole.
+def write_demo(
+    out: Path, *, identities: int, seed: int, quality: int = QUALITY, workers: int = 2, console: Console = Console()
+) -> None:
+    """Write `out`/img/*.jpg and `out`/labels.csv (path,label,group,identity,forgery); it replaces all of `out`.
 
     The bytes depend on `identities`, `seed` and the JPEGs' `quality` alone, never on `workers`.
     """
     plan = plan_demo(identities, seed)
     with replacing_folder(out) as folder:
         (folder / "img").mkdir()
-        _write_all(plan, partial(_write_picture, folder, seed, quality), workers)
+        _write_all(plan, partial(_write_picture, folder, seed, quality), workers, console)
         write_text(folder / "labels.csv", _table(plan))
 
 
@@ -135,14 +137,17 @@ def _write_picture(folder: Path, seed: int, quality: int, planned: Planned) -> N
     draw_picture(planned, seed).save(folder / planned.path, quality=quality, subsampling="4:2:0")
 
 
-def _write_all(plan: tuple[Planned, ...], write: Callable[[Planned], None], workers: int) -> None:
-    """Here, or in fresh processes (never forked: a fork of a process with threads can hang)."""
-    bar = partial(tqdm, desc="demo", total=len(plan), unit="picture")
+def _write_all(plan: tuple[Planned, ...], write: Callable[[Planned], None], workers: int, console: Console) -> None:
+    """Write all pictures in this process, or in new ones (not forked: a fork of a process with threads can hang)."""
+
+    def follow(results: Iterable[None]) -> None:
+        deque(console.progress(results, len(plan), unit="pictures"), maxlen=0)
+
     if workers == 1:
-        deque(bar(map(write, plan)), maxlen=0)
+        follow(map(write, plan))
         return
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        deque(bar(pool.map(write, plan, chunksize=8)), maxlen=0)
+        follow(pool.map(write, plan, chunksize=8))
 
 
 def _table(plan: tuple[Planned, ...]) -> str:

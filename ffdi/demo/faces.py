@@ -1,8 +1,8 @@
 """Draw a portrait: an identity seen in a shot.
 
 A head is a height field over a bent ellipsoid, turned by closed-form ray intersection (orthographic camera), lit
-by a wrapped Lambert key light, a hemispheric fill and soft Blinn-Phong highlights; the ellipsoid's own coordinates
-(u, v) carry the features, so they follow every pose.
+by a wrapped Lambert key light, a hemispheric fill and soft Blinn-Phong highlights. The features are drawn in the
+coordinates (u, v) of the ellipsoid, so they follow every pose.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from ffdi.demo.fields import Field, blur, bump, resize, step
 from ffdi.demo.hair import draw_hair, draw_strands, hair_depth, hair_width
 from ffdi.demo.people import Identity, Shot
 from ffdi.demo.scenery import backdrop, clothes
-from ffdi.demo.solids import fill, lay_over, meet_solid, paint, shade
+from ffdi.demo.solids import fill, intersect_solid, lay_over, paint, shade
 
 Window: TypeAlias = tuple[EllipsisType, slice, slice]  # of (H, W) and (C, H, W) alike
 SIZE = 256  # of the picture, pixels
@@ -28,7 +28,7 @@ _RENDER = 320  # drawn at this size, then reduced
 
 @dataclass(frozen=True)
 class Portrait:
-    """A developed picture, still without noise, and where the face lies on it."""
+    """A developed picture without noise, and the position of the face in it."""
 
     picture: Field  # (3, 256, 256), sRGB in 0..1, before quantisation
     face: Field  # (2, 256, 256): the head's (u, v) at each pixel, both 9 where there is no head
@@ -42,7 +42,7 @@ def draw_portrait(person: Identity, shot: Shot) -> Portrait:
     canvas = backdrop(random, _RENDER)
     top = _window(x, y, 1.25, -1.4, 2.6)
     on_top, top_x, top_y = canvas[top], x[top], y[top]
-    shell = meet_solid(top_x, top_y, hair_width(person, top_y), hair_depth(person, top_y), shot, pixel)
+    shell = intersect_solid(top_x, top_y, hair_width(person, top_y), hair_depth(person, top_y), shot, pixel)
     strands = draw_strands(person, shell, random)
     draw_hair(on_top, person, shot, shell, strands, pixel, behind=True)
     low = _window(x, y, 9, 0.3, 9)
@@ -60,7 +60,7 @@ def draw_portrait(person: Identity, shot: Shot) -> Portrait:
 
 
 def _window(x: Field, y: Field, reach: float, top: float, bottom: float) -> Window:
-    """The smallest window that holds |x| < reach, top < y < bottom: it spares computing what is not seen."""
+    """The smallest window that holds |x| < reach, top < y < bottom, so that only what is visible is computed."""
     inside = (np.abs(x) < reach) & (y > top) & (y < bottom)
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     return ..., slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
@@ -81,7 +81,7 @@ def _head(canvas: Field, person: Identity, shot: Shot, x: Field, y: Field, pixel
     nod, lean = cos(shot.pitch), sin(shot.pitch)
     v = (y - (bulge - 0.55) * lean) / nod
     width, deep = _profile(person, v)
-    head = meet_solid(x, v, width, deep, shot, pixel)
+    head = intersect_solid(x, v, width, deep, shot, pixel)
     raised = _relief(person, shot, head.u, v)  # the features lean with the head: shift by their height
     u, v = head.u - raised * sin(shot.yaw), v - raised * lean
     relief = _relief(person, shot, u, v)

@@ -42,7 +42,7 @@ def noise(random: Generator, shape: tuple[int, ...], cells: int, octaves: int = 
 
 
 def sample(field: Field, row: Field, column: Field) -> Field:
-    """Bilinear look-up of an (H, W) field, repeated without end, at fractional rows and columns of one shape."""
+    """Bilinear look-up in an (H, W) field that repeats endlessly, at fractional rows and columns of one shape."""
     height, width = field.shape
     top, left = np.floor(row), np.floor(column)
     down, right = row - top, column - left
@@ -50,8 +50,8 @@ def sample(field: Field, row: Field, column: Field) -> Field:
     flat, below, beside = field.ravel(), (top_at + 1) % height, (left_at + 1) % width
     upper = flat[top_at * width + left_at] * (1 - right) + flat[top_at * width + beside] * right
     lower = flat[below * width + left_at] * (1 - right) + flat[below * width + beside] * right
-    found: Field = upper * (1 - down) + lower * down
-    return found
+    values: Field = upper * (1 - down) + lower * down
+    return values
 
 
 def soften(field: Field, radius: float) -> Field:

@@ -19,7 +19,7 @@ REGIONS = {
 }
 
 # How strong the traces are; tuned on demo seeds 1 to 4, never on the one that is committed.
-_COLOUR = 0.05  # deviation of the donor's gain per channel, after it took on the target's colours
+_COLOUR = 0.05  # deviation of the donor's gain per channel, after its colours were matched to the target's
 _SHIFT = 0.014  # deviation of an offset per channel, in sRGB
 _SCALES = (0.5, 0.8)  # the donor is reduced to this share of its size and enlarged again
 _SHARPEN = 0.6  # at most: unsharp masking of the donor, or a blur of it
@@ -70,7 +70,7 @@ def _resampled(picture: Field, random: Generator) -> Field:
 
 
 def _match(source: Field, target: Field, mask: Field, random: Generator) -> Field:
-    """Give the source the target's mean and spread of colour under the mask, short of a small mismatch."""
+    """Match the source's mean and spread of colour under the mask to the target's, up to a small random error."""
     weight = mask / max(float(mask.sum()), 1e-6)
     out = np.empty_like(source)
     for channel, (ours, theirs) in enumerate(zip(source, target, strict=True)):
@@ -82,8 +82,8 @@ def _match(source: Field, target: Field, mask: Field, random: Generator) -> Fiel
     return out
 
 
-# A self-blended photo's face: where the eyes' middle is and how long a head unit is, in shares of the picture's side, as
-# crops of faces have it; landmarks would say it better, and need a network of their own.
+# In a photo to self-blend: the middle between the eyes and the length of a head unit, in shares of the picture's side, as
+# in most crops of faces. Landmarks would be more exact, but need a network of their own.
 _EYES = (0.5, 0.42)
 _HEAD_UNIT = 0.45
 _MOVE = 0.02  # of the side: deviation of the donor's offset

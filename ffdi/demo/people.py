@@ -1,4 +1,4 @@
-"""Who is in front of the camera and how: identities and shots as plain numbers, drawn from seeds.
+"""Identities and shots as plain numbers, drawn from seeds: who is in front of the camera, and how.
 
 Lengths are in head units: the eye line is at v = 0, the top of the head near v = -1.1, the chin near v = 1.1;
 u runs to the picture's right, v down, z towards the camera. Colours are linear RGB, angles radians.
@@ -27,7 +27,7 @@ _IRISES = [(62, 38, 22), (92, 60, 32), (112, 96, 52), (92, 120, 104), (92, 124, 
 
 @dataclass(frozen=True)
 class Identity:
-    """What stays the same in every shot of a person."""
+    """The traits of a person that are the same in every shot."""
 
     skin: Colour
     hair: Colour
@@ -66,7 +66,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Shot:
-    """What differs between two pictures of one person."""
+    """The settings of one picture of a person: pose, light, expression, camera."""
 
     yaw: float
     pitch: float
@@ -107,54 +107,80 @@ def _between(palette: list[tuple[int, int, int]], place: float) -> Colour:
     return linear(float(red), float(green), float(blue))
 
 
+@dataclass(frozen=True)
+class _Heredity:
+    """Where a person's traits come from: the family's generator and the person's own."""
+
+    kin: Generator
+    individual: Generator
+
+    def trait(self, low: float, high: float) -> float:
+        """A number in low..high, half of which is the family's: relatives look alike."""
+        return low + (high - low) * float(0.5 * self.kin.random() + 0.5 * self.individual.random())
+
+
 def draw_identity(seed: int, family: int, identity: int) -> Identity:
-    """The person `identity`, half of whose traits are the family's: relatives look alike."""
-    kin, own = np.random.default_rng([seed, 1, family]), np.random.default_rng([seed, 2, identity])
-
-    def trait(low: float, high: float) -> float:
-        return low + (high - low) * float(0.5 * kin.random() + 0.5 * own.random())
-
-    tone = float(np.clip(kin.random() ** 1.3 + own.normal(0, 0.04), 0, 1))
+    """The person `identity` of a `family`. The order of the draws decides every trait."""
+    heredity = _Heredity(np.random.default_rng([seed, 1, family]), np.random.default_rng([seed, 2, identity]))
+    kin, individual = heredity.kin, heredity.individual
+    tone = float(np.clip(kin.random() ** 1.3 + individual.normal(0, 0.04), 0, 1))
     hair_place = kin.random() * (1 if tone < 0.5 else 0.35)
-    soft = own.random() < 0.5
-    cut = str(own.choice(["shaved", "short", "bob", "long"], p=[0, 0.2, 0.3, 0.5] if soft else [0.12, 0.7, 0.1, 0.08]))
-    length = {"shaved": -0.1, "short": trait(0.0, 0.35), "bob": trait(0.6, 1.2), "long": 2.5}[cut]
-    beard = 0.0 if soft else float(own.choice([0.0, 0.25, 0.6, 1.0], p=[0.4, 0.25, 0.15, 0.2]))
+    soft = individual.random() < 0.5
+    haircuts = [0, 0.2, 0.3, 0.5] if soft else [0.12, 0.7, 0.1, 0.08]
+    haircut = str(individual.choice(["shaved", "short", "bob", "long"], p=haircuts))
+    short, bob = heredity.trait(0.0, 0.35), heredity.trait(0.6, 1.2)
+    beard = 0.0 if soft else float(individual.choice([0.0, 0.25, 0.6, 1.0], p=[0.4, 0.25, 0.15, 0.2]))
     return Identity(
         skin=_between(_SKINS, tone),
-        hair=_between(_HAIRS, float(np.clip(hair_place + own.normal(0, 0.06), 0, 1))),
+        hair=_between(_HAIRS, float(np.clip(hair_place + individual.normal(0, 0.06), 0, 1))),
         iris=_between(_IRISES, float(kin.random() * (1 if tone < 0.4 else 0.25))),
-        lip_red=trait(0.2, 0.5) + (0.25 if soft else 0),
-        freckles=max(0.0, trait(-0.6, 1)) if tone < 0.5 else 0.0,
-        age=trait(0, 1),
-        width=trait(0.7, 0.84) - (0.02 if soft else 0),
-        chin=trait(1.0, 1.2) - (0.03 if soft else 0),
-        jaw=trait(1.9, 2.9) + (0 if soft else 0.5),
-        cheek=trait(0.02, 0.09),
-        eye_gap=trait(0.29, 0.37),
-        eye_width=trait(0.135, 0.18),
-        eye_height=trait(0.05, 0.085) + (0.006 if soft else 0),
-        eye_tilt=trait(-0.14, 0.2),
-        brow_lift=trait(0.15, 0.25) + (0.02 if soft else 0),
-        brow_thickness=trait(0.02, 0.045) + (0 if soft else 0.014),
-        brow_arch=trait(0.0, 0.09),
-        nose_length=trait(0.38, 0.54),
-        nose_width=trait(0.1, 0.18),
-        nose_height=trait(0.16, 0.32),
-        mouth_level=trait(0.66, 0.76),
-        mouth_width=trait(0.2, 0.29),
-        upper_lip=trait(0.03, 0.075),
-        lower_lip=trait(0.05, 0.1),
-        hairline=trait(-0.78, -0.5),
-        hair_volume=0.02 if cut == "shaved" else trait(0.06, 0.24),
-        hair_length=length,
-        hair_part=float(own.uniform(-0.45, 0.45)),
-        hair_opening=trait(0.58, 0.72),
-        hair_curl=trait(0, 1),
-        fringe=float(own.random() < 0.25) * trait(0.1, 0.35),
+        **_draw_face(heredity, tone, soft),
+        **_draw_hair(heredity, {"shaved": -0.1, "short": short, "bob": bob, "long": 2.5}[haircut], haircut == "shaved"),
         beard=beard,
-        glasses=float(own.uniform(0.6, 1) * (own.random() < 0.22)),
+        glasses=float(individual.uniform(0.6, 1) * (individual.random() < 0.22)),
     )
+
+
+def _draw_face(heredity: _Heredity, tone: float, soft: bool) -> dict[str, float]:
+    """The fields of Identity from lip_red to lower_lip; `soft`: rounder, with larger eyes and redder lips."""
+    trait = heredity.trait
+    return {
+        "lip_red": trait(0.2, 0.5) + (0.25 if soft else 0),
+        "freckles": max(0.0, trait(-0.6, 1)) if tone < 0.5 else 0.0,
+        "age": trait(0, 1),
+        "width": trait(0.7, 0.84) - (0.02 if soft else 0),
+        "chin": trait(1.0, 1.2) - (0.03 if soft else 0),
+        "jaw": trait(1.9, 2.9) + (0 if soft else 0.5),
+        "cheek": trait(0.02, 0.09),
+        "eye_gap": trait(0.29, 0.37),
+        "eye_width": trait(0.135, 0.18),
+        "eye_height": trait(0.05, 0.085) + (0.006 if soft else 0),
+        "eye_tilt": trait(-0.14, 0.2),
+        "brow_lift": trait(0.15, 0.25) + (0.02 if soft else 0),
+        "brow_thickness": trait(0.02, 0.045) + (0 if soft else 0.014),
+        "brow_arch": trait(0.0, 0.09),
+        "nose_length": trait(0.38, 0.54),
+        "nose_width": trait(0.1, 0.18),
+        "nose_height": trait(0.16, 0.32),
+        "mouth_level": trait(0.66, 0.76),
+        "mouth_width": trait(0.2, 0.29),
+        "upper_lip": trait(0.03, 0.075),
+        "lower_lip": trait(0.05, 0.1),
+    }
+
+
+def _draw_hair(heredity: _Heredity, length: float, shaved: bool) -> dict[str, float]:
+    """The fields of Identity from hairline to fringe."""
+    trait, individual = heredity.trait, heredity.individual
+    return {
+        "hairline": trait(-0.78, -0.5),
+        "hair_volume": 0.02 if shaved else trait(0.06, 0.24),
+        "hair_length": length,
+        "hair_part": float(individual.uniform(-0.45, 0.45)),
+        "hair_opening": trait(0.58, 0.72),
+        "hair_curl": trait(0, 1),
+        "fringe": float(individual.random() < 0.25) * trait(0.1, 0.35),
+    }
 
 
 def draw_shot(seed: int, identity: int, shot: int) -> Shot:

@@ -1,4 +1,4 @@
-"""What surrounds a face: an out-of-focus backdrop and clothes. Linear RGB, (3, S, S) float32."""
+"""The surroundings of a face: an out-of-focus backdrop and clothes. Linear RGB, (3, S, S) float32."""
 
 import numpy as np
 from numpy.random import Generator

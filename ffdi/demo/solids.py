@@ -1,4 +1,4 @@
-"""Solids before a camera and the light on them: what every part of a portrait shares."""
+"""Solids in front of a camera and the light on them; every part of a portrait uses this."""
 
 from dataclasses import dataclass
 from math import cos, sin, sqrt
@@ -11,7 +11,7 @@ from ffdi.demo.people import Colour, Shot
 
 @dataclass(frozen=True)
 class Surface:
-    """A solid as the camera sees it: its own coordinates, depth and opacity, each (H, W)."""
+    """A solid as the camera sees it: coordinates on the solid, depth and opacity, each (H, W)."""
 
     u: Field
     v: Field
@@ -20,8 +20,8 @@ class Surface:
     cover: Field
 
 
-def meet_solid(x: Field, y: Field, width: Field, depth: Field, shot: Shot, pixel: float) -> Surface:
-    """Meet a solid whose slice at each height is the ellipse (width, depth), turned by the shot's yaw.
+def intersect_solid(x: Field, y: Field, width: Field, depth: Field, shot: Shot, pixel: float) -> Surface:
+    """Intersect rays with a solid whose slice at each height is the ellipse (width, depth), turned by the shot's yaw.
 
     A ray at x meets the slice (u/w)^2 + (z/d)^2 = 1, where u = x cos - Z sin and z = x sin + Z cos, at the nearer
     root Z of a quadratic. All fields are (H, W), in head units; the cover fades over one pixel, `pixel` units wide.
