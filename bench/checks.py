@@ -219,7 +219,7 @@ def halve(lab: Lab, name: str, batch: int = 64) -> Halving:
         moved = _moved(usual, run(pictures))
         return Halving(batch, facts["batch"], tuple(said), moved)
     torch.cuda.empty_cache()
-    runtime = lab.prefix(name).open(said.append)
+    runtime = lab.prefix(name).open(Console(said.append))
     resting = torch.cuda.memory_allocated()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()

@@ -48,14 +48,12 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
                 away = evaluate_on_other_data(
                     load_bundle(models / recipe),
                     ingested.intake.images,
-                    root=root,
+                    ImageSource(root, data.max_pixels),
                     tested_on=name,
                     phash_bits=params.audit.phash_bits,
                     bootstrap=Bootstrap(params.evaluate.bootstrap, params.seed),
-                    max_pixels=data.max_pixels,
                     device=device,
-                    progress=console(f"{recipe} on {name}").progress,
-                    say=lambda line: say(f"cross: {line}"),
+                    console=Console(console("cross").say, console(f"{recipe} on {name}").progress),
                 )
                 write_json(made / f"{recipe}-on-{name}.json", away.metrics)
                 write_table(made / f"{recipe}-on-{name}-scores.csv", away.scores)

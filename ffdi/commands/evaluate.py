@@ -50,6 +50,7 @@ def evaluate(
     from ffdi.evaluation.other_data import evaluate_on_other_data
     from ffdi.features.devices import set_up_torch
     from ffdi.files import replacing, write_json
+    from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import join, read_folds, read_images
     from ffdi.tails.bundle import load_bundle
 
@@ -64,14 +65,12 @@ def evaluate(
         away = evaluate_on_other_data(
             bundle,
             images,
-            root=root,
+            ImageSource(root, max_pixels),
             tested_on=name,
             phash_bits=phash_bits,
             bootstrap=Bootstrap(bootstrap, seed),
-            max_pixels=max_pixels,
             device=set_up_torch(),
-            progress=console(f"evaluate on {name}").progress,
-            say=console(f"evaluate on {name}").say,
+            console=console(f"evaluate on {name}"),
         )
         write_json(temporary, metrics := away.metrics)
     for path in away.seen["path"]:

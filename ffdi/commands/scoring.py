@@ -31,5 +31,5 @@ def score_images(
     from ffdi.tails.predict import predict_files
 
     bundle = load_bundle(model)
-    say = console(click.get_current_context().info_name or "ffdi").say
-    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_torch(), say=say)
+    report = console(click.get_current_context().info_name or "ffdi")
+    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_torch(), console=report)

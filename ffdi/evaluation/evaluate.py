@@ -24,7 +24,7 @@ from ffdi.features.views import parse_level
 from ffdi.intake.tables import write_table
 from ffdi.metrics import Metrics, auc, evaluate_scores, explain_nulls, reliability, roc_points
 from ffdi.tails.batches import FeatureTable, load_table
-from ffdi.tails.bundle import Bundle, mean_score, modules_of
+from ffdi.tails.bundle import Bundle, mean_score
 from ffdi.tails.checkpoint import Scores
 
 
@@ -165,7 +165,7 @@ def _figures(test: pd.DataFrame, scores: Scores, *, threshold: float, bootstrap:
 def state_hash(bundle: Bundle) -> str:
     """sha256 over every parameter and buffer of a bundle."""
     digest = hashlib.sha256()
-    for module in modules_of(bundle):
+    for module in bundle.modules():
         for name, tensor in module.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

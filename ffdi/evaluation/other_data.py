@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +15,12 @@ from ffdi.console import Console
 from ffdi.errors import InputError
 from ffdi.evaluation import below_chance
 from ffdi.evaluation.evaluate import judge
-from ffdi.features.compute import compute_rows
-from ffdi.features.feature_spec import Features
-from ffdi.features.image_views import locate_images
-from ffdi.features.quantised import as_stored
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.near_duplicates.clusters import components, join_groups
 from ffdi.intake.near_duplicates.hashes import perceptual_pairs
 from ffdi.metrics import Metrics, explain_nulls
-from ffdi.tails.batches import FeatureTable
-from ffdi.tails.bundle import BATCH, Bundle, prefix_of
-from ffdi.tails.checkpoint import Scores
+from ffdi.tails.bundle import Bundle
+from ffdi.tails.predict import score_files
 
 
 @dataclass(frozen=True)
@@ -41,15 +35,13 @@ class OtherDataEvaluation:
 def evaluate_on_other_data(
     bundle: Bundle,
     images: pd.DataFrame,
+    source: ImageSource,
     *,
-    root: Path,
     tested_on: str,
     phash_bits: int,
     bootstrap: Bootstrap,
-    max_pixels: int,
     device: torch.device,
-    progress: Callable[[Iterator[Features], int], Iterable[Features]] = lambda blocks, total: blocks,
-    say: Callable[[str], None] = lambda line: None,
+    console: Console = Console(),
 ) -> OtherDataEvaluation:
     """Judge `bundle` on `images` (images.csv, or joined with folds.csv) with its frozen threshold and temperature.
 
@@ -62,7 +54,7 @@ def evaluate_on_other_data(
     own = images.assign(group=whole_groups(list(images["group"]), cluster))[~seen]
     if own.empty:
         raise InputError(f"{tested_on}: all {len(images)} images are known from the training: nothing to evaluate")
-    by_fold = score_files(bundle, own, root=root, max_pixels=max_pixels, device=device, progress=progress, say=say)
+    by_fold = score_files(bundle, own, source, device=device, console=console)
     judged = judge(bundle, own, by_fold, bootstrap=bootstrap)
     recipe = str(bundle.facts["recipe"]["name"])
     about: Metrics = {"recipe": recipe, "tested_on": tested_on, "n_seen": int(seen.sum())}
@@ -96,38 +88,3 @@ def seen_before(
     cluster = components(perceptual_pairs(hashes, phash_bits), len(hashes))
     alike = np.isin(cluster[known:], cluster[:known]) | images["image_id"].isin(bundle.seen["image_id"]).to_numpy()
     return alike, cluster[known:]
-
-
-def score_files(
-    bundle: Bundle,
-    images: pd.DataFrame,
-    *,
-    root: Path,
-    max_pixels: int,
-    device: torch.device,
-    progress: Callable[[Iterator[Features], int], Iterable[Features]] = lambda blocks, total: blocks,
-    say: Callable[[str], None] = lambda line: None,
-) -> dict[int, Scores]:
-    """Calibrated P(fake) of view 0 of every image by each fold's tail; only a batch of features is ever in memory."""
-    rows = [(image_id, 0) for image_id in images["image_id"]]
-    prefix = prefix_of(bundle)
-    say(prefix.device_line)
-    files = locate_images(images, ImageSource(root, max_pixels))
-    blocks = compute_rows(rows, prefix, files, console=Console(say))
-    parts: dict[int, list[Scores]] = {fold: [] for fold in bundle.tails}
-    for batch in _batches(progress(blocks, len(rows))):
-        table = FeatureTable.of_features(as_stored(batch, bundle.backbone.feature_dtype))
-        for fold, scores in bundle.fold_scores(table, device).items():
-            parts[fold].append(scores)
-    return {fold: np.concatenate(own) for fold, own in parts.items()}
-
-
-def _batches(blocks: Iterable[Features]) -> Iterator[Features]:
-    held: list[Features] = []
-    for block in blocks:
-        held.append(block)
-        if sum(map(len, held)) >= BATCH:
-            yield np.concatenate(held)
-            held = []
-    if held:
-        yield np.concatenate(held)

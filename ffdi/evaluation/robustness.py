@@ -17,7 +17,7 @@ from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import as_written, parse_level
 from ffdi.intake.decoding.images import ImageSource
-from ffdi.tails.bundle import Bundle, prefix_of
+from ffdi.tails.bundle import Bundle
 
 VIEW = 1  # the view that is perturbed; view 0 is clean in every shard
 
@@ -54,7 +54,7 @@ def perturbed_features(
     another recipe may be judged by them. Raises as `extract` does, and ShardError where what the spec names cannot run.
     """
     bundle.refuse_other_features(spec)
-    clean = replace(prefix_of(bundle), spec=spec)
+    clean = bundle.extractor(spec)
     told: set[str] = set()
 
     def tell(line: str) -> None:  # once, though each level meets it

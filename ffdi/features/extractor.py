@@ -41,16 +41,15 @@ class Extractor:
         return self.load() if self.backbone.has_prefix else None
 
     def open(self, console: Console = Console()) -> Runtime:
-        """The runtime that the spec names, or else this machine's; `cut: input` returns the images as (B, 3, S, S) uint8.
+        """The runtime that the spec names; `cut: input` returns the images as (B, 3, S, S) uint8.
 
         Raises ShardError when the spec's runtime cannot run here: another one's rows would get its fingerprint.
         """
         if not self.backbone.has_prefix:
             return Runtime(1, cast("Any", lambda images: images.transpose(0, 3, 1, 2)))
-        b, policy, sha256 = self.backbone, self.spec.policy, self.spec.weights_sha256
-        if "runtime" in policy:
-            b = replace(b, precision=policy["precision"], dtype=cast("Any", self.spec.dtype))
-        return open_runtime(b, sha256, self.load, policy.get("runtime"), console)
+        spec = self.spec
+        b = replace(self.backbone, precision=spec.policy["precision"], dtype=cast("Any", spec.dtype))
+        return open_runtime(b, spec.weights_sha256, self.load, spec.policy["runtime"], console)
 
     @property
     def device_line(self) -> str:
@@ -58,7 +57,7 @@ class Extractor:
         if not self.backbone.has_prefix:
             nvjpeg = self.backbone.decoder == "nvjpeg"
             return f"{runtime_line('torch-cuda')}, for nvJPEG" if nvjpeg else "cpu: cut: input has no prefix"
-        return runtime_line(self.spec.policy.get("runtime") or runtime_name(self.backbone))
+        return runtime_line(self.spec.policy["runtime"])
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class ViewReader:
         views_of = [(image_id, [view for _, view in group]) for image_id, group in itertools.groupby(rows, _image_id)]
         files = [self._images.files[image_id] for image_id, _ in views_of]
         decoded = self.decoder(
-            (file.path, partial(self._read_ingested, file, image_id))
+            (file.path, partial(read_ingested, self._images.source, file.path, file.blended_from or image_id))
             for file, (image_id, _) in zip(files, views_of, strict=True)
         )
         pixels: list[RGB] = []
@@ -93,11 +93,13 @@ class ViewReader:
         policy, seed = b.views.operations, b.views.seed
         return to_array(render(image, image_id=image_id, view=view, size=b.image_size, policy=policy, seed=seed))
 
-    def _read_ingested(self, file: ImageFile, image_id: str) -> bytes:
-        data = read_bytes(self._images.source.root, file.path)
-        if hashlib.sha256(data).hexdigest() != (file.blended_from or image_id):
-            raise UnreadableImage("changed since it was ingested: run ingest again")
-        return data
+
+def read_ingested(source: ImageSource, path: str, image_id: str) -> bytes:
+    """The bytes of an ingested image; UnreadableImage when they have changed since."""
+    data = read_bytes(source.root, path)
+    if hashlib.sha256(data).hexdigest() != image_id:
+        raise UnreadableImage("changed since it was ingested: run ingest again")
+    return data
 
 
 def _image_id(row: Row) -> str:

@@ -21,7 +21,7 @@ from torch import nn
 from ffdi.errors import BundleError, FfdiError, ShardError, one_line
 from ffdi.features.backbone import INPUT, Backbone
 from ffdi.features.cuts import cut_network
-from ffdi.features.extractor import Extractor
+from ffdi.features.extractor import Extractor, local_spec
 from ffdi.features.feature_spec import FeatureSpec, Provenance
 from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
 from ffdi.files import canonical_json, sha256_file
@@ -71,6 +71,25 @@ class Bundle:
     def scores(self, table: FeatureTable, device: torch.device) -> Scores:
         """Calibrated P(fake), the mean over the folds."""
         return mean_score(self.fold_scores(table, device))
+
+    def extractor(self, spec: FeatureSpec | None = None) -> Extractor:
+        """The bundle's prefix made ready. It computes the features of `spec`: those of shards, or else what this machine
+        computes with the bundle's backbone, which need not be what the tails were trained on (see refuse_other_features).
+        """
+        source = self.facts["provenance"]
+        spec = spec or local_spec(self.backbone, source["weights_sha256"], tuple(self.facts["shape"]))
+        provenance = Provenance(self.backbone.network, source["weights"], source["pretrained"])
+        return Extractor(self.backbone, spec, provenance, self._loaded_prefix)
+
+    def _loaded_prefix(self) -> FrozenPrefix:
+        assert self.prefix is not None
+        return self.prefix
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Every module with parameters: the tails, and the prefix if there is one."""
+        yield from self.tails.values()
+        if self.prefix is not None:
+            yield self.prefix
 
     def refuse_other_features(self, spec: FeatureSpec) -> None:
         """ShardError when shards are not those that the tails were trained on."""
@@ -143,27 +162,7 @@ def read_oof(folder: Path) -> pd.DataFrame:
     return typed
 
 
-def prefix_of(bundle: Bundle) -> Extractor:
-    """The bundle's prefix, for the extraction engine."""
-    b, provenance = bundle.backbone, bundle.facts["provenance"]
-
-    def module() -> FrozenPrefix:
-        assert bundle.prefix is not None
-        return bundle.prefix
-
-    sha256, dtype = provenance["weights_sha256"], b.feature_dtype
-    spec = FeatureSpec(b.name, b.network, b.cut, sha256, b.image_size, tuple(bundle.facts["shape"]), dtype, {})
-    return Extractor(b, spec, Provenance(b.network, provenance["weights"], provenance["pretrained"]), module)
-
-
 def _state(file: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     return dict(load_file(file))
-
-
-def modules_of(bundle: Bundle) -> Iterator[nn.Module]:
-    """Every module of the bundle, for whoever hashes or counts its parameters."""
-    yield from bundle.tails.values()
-    if bundle.prefix is not None:
-        yield bundle.prefix

@@ -17,6 +17,7 @@ from ffdi.evaluation import other_data
 from ffdi.evaluation.below_chance import explain, keys_below, mark
 from ffdi.evaluation.evaluate import evaluate, validation
 from ffdi.features.store import FeatureStore
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.metrics import Metrics
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import Bundle, load_bundle, read_oof
@@ -127,13 +128,15 @@ def test_other_data_with_turned_labels(
 ) -> None:
     test = tiny.rows[tiny.rows["role"] == "test"]
     monkeypatch.setattr(
-        other_data, "score_files", lambda bundle, images, **options: {0: knows[images["image_id"]].to_numpy()}
+        other_data, "score_files", lambda bundle, images, *rest, **options: {0: knows[images["image_id"]].to_numpy()}
     )
-    options: dict[str, Any] = {"phash_bits": 0, "bootstrap": Bootstrap(200), "max_pixels": 10**6}
+    options: dict[str, Any] = {"phash_bits": 0, "bootstrap": Bootstrap(200)}
     known = load_bundle(trained.model)
     bundle = replace(known, seen=known.seen.head(0))
     right, wrong = (
-        other_data.evaluate_on_other_data(bundle, rows, root=tiny.root, tested_on="wild", device=CPU, **options).metrics
+        other_data.evaluate_on_other_data(
+            bundle, rows, ImageSource(tiny.root, 10**6), tested_on="wild", device=CPU, **options
+        ).metrics
         for rows in (test, test.assign(label=1 - test["label"]))
     )
     assert explain(right) == [] and "on wild" in explain(wrong)[0]

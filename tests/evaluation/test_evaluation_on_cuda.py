@@ -16,12 +16,12 @@ from fake_cuda import FakeCuda, faking
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.commands.main import main
+from ffdi.console import Console
 from ffdi.errors import ShardError
 from ffdi.evaluation.evaluate import Evaluation, evaluate, state_hash
 from ffdi.evaluation.experiment import LoadedRecipe
 from ffdi.evaluation.explain import grad_cam
 from ffdi.evaluation.ladder import climb_ladder
-from ffdi.evaluation.other_data import score_files
 from ffdi.evaluation.robustness import perturbed_features
 from ffdi.evaluation.settings import LadderSettings
 from ffdi.features import runtimes
@@ -34,7 +34,7 @@ from ffdi.features.store import FeatureStore
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import Bundle, load_bundle
-from ffdi.tails.predict import predict_files
+from ffdi.tails.predict import predict_files, score_files
 from ffdi.tails.recipe import Head
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -165,10 +165,12 @@ def test_prediction_and_cross_evaluation_on_cuda(trained: Trained, tiny: Tiny, f
     due = np.array([score for _, score in predict_files(bundle, files, max_pixels=10**6, device=CPU)])
     assert bundle.prefix is not None
     said: list[str] = []
-    found = [score for _, score in predict_files(bundle, files, max_pixels=10**6, device=CUDA, say=said.append)]
+    found = [
+        score for _, score in predict_files(bundle, files, max_pixels=10**6, device=CUDA, console=Console(said.append))
+    ]
     np.testing.assert_allclose(np.array(found), due, atol=1e-5)
     assert said == ["cuda: NVIDIA Fake, driver 570.86.15"]
-    by_fold = score_files(bundle, own, root=tiny.root, max_pixels=10**6, device=CUDA)
+    by_fold = score_files(bundle, own, ImageSource(tiny.root, 10**6), device=CUDA)
     np.testing.assert_allclose(np.mean(list(by_fold.values()), axis=0), due, atol=1e-5)
 
 
@@ -190,8 +192,12 @@ def test_halving_is_said_by_whoever_computes(
     swept(bundle, store, tiny, tmp_path / "levels", CUDA, say=said.append)
     assert f"robustness: {halved}" in said
     told = list[str]()
-    list(predict_files(bundle, [tiny.root / own["path"].iloc[0]], max_pixels=10**6, device=CUDA, say=told.append))
-    score_files(bundle, own.head(1), root=tiny.root, max_pixels=10**6, device=CUDA, say=told.append)
+    list(
+        predict_files(
+            bundle, [tiny.root / own["path"].iloc[0]], max_pixels=10**6, device=CUDA, console=Console(told.append)
+        )
+    )
+    score_files(bundle, own.head(1), ImageSource(tiny.root, 10**6), device=CUDA, console=Console(told.append))
     assert told.count(halved) == 2
 
 

@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ffdi.bootstrap import Bootstrap
 from ffdi.commands.main import main
 from ffdi.errors import FfdiError, InputError
-from ffdi.evaluation.other_data import evaluate_on_other_data, score_files, seen_before, whole_groups
+from ffdi.evaluation.other_data import evaluate_on_other_data, seen_before, whole_groups
 from ffdi.features.extractor import load_extractor
 from ffdi.features.weights import load_network
 from ffdi.files import write_json
@@ -33,7 +33,7 @@ from ffdi.intake.tables import read_images, write_table
 from ffdi.metrics import Metrics, auc
 from ffdi.tails.bundle import Bundle, load_bundle, mean_score
 from ffdi.tails.heads import TailFactory
-from ffdi.tails.predict import predict_files
+from ffdi.tails.predict import predict_files, score_files
 from ffdi.tails.recipe import Head
 
 HERE = Path(__file__).parents[2]
@@ -77,9 +77,9 @@ def images_of(away: Path) -> pd.DataFrame:
 
 
 def crossed(trained: Trained, away: Path, images: pd.DataFrame, **changes: Any) -> tuple[Metrics, pd.DataFrame]:
-    options: dict[str, Any] = {"phash_bits": 2, "bootstrap": Bootstrap(200), "max_pixels": 10**6} | changes
+    options: dict[str, Any] = {"phash_bits": 2, "bootstrap": Bootstrap(200)} | changes
     bundle = options.pop("bundle", None) or load_bundle(trained.model)
-    found = evaluate_on_other_data(bundle, images, root=away, tested_on="away", device=CPU, **options)
+    found = evaluate_on_other_data(bundle, images, ImageSource(away, 10**6), tested_on="away", device=CPU, **options)
     assert len(found.scores) == found.metrics["n_test"]
     return found.metrics, found.seen
 
@@ -87,7 +87,7 @@ def crossed(trained: Trained, away: Path, images: pd.DataFrame, **changes: Any) 
 def test_scores_are_those_of_predict(trained: Trained, away: Path) -> None:
     """More images than a batch, in an order that is not that of their ids."""
     bundle, images = load_bundle(trained.model), images_of(away).sample(frac=1, random_state=0)
-    by_fold = score_files(bundle, images, root=away, max_pixels=10**6, device=CPU)
+    by_fold = score_files(bundle, images, ImageSource(away, 10**6), device=CPU)
     assert sorted(by_fold) == [0, 1, 2] and all(scores.shape == (74,) for scores in by_fold.values())
     files = [away / path for path in images["path"]]
     due = [score for _, score in predict_files(bundle, files, max_pixels=10**6, device=CPU)]
@@ -104,7 +104,7 @@ def test_scores_are_those_of_predict_whatever_the_features(changes: dict[str, An
     facts, seen = {"provenance": source, "shape": prefix.spec.shape}, pd.DataFrame({"image_id": [], "phash": []})
     bundle = Bundle(backbone, prefix.module, {0: fresh(0), 1: fresh(1)}, 0.5, 1.0, 0.5, seen, facts)
     images = images_of(away).head(20)
-    found = mean_score(score_files(bundle, images, root=away, max_pixels=10**6, device=CPU))
+    found = mean_score(score_files(bundle, images, ImageSource(away, 10**6), device=CPU))
     files = [away / path for path in images["path"]]
     due = [score for _, score in predict_files(bundle, files, max_pixels=10**6, device=CPU)]
     assert found.tolist() == pytest.approx(due, abs=1e-6) and len(set(due)) == 20
@@ -118,7 +118,7 @@ def test_known_images_are_left_out_and_counted(trained: Trained, tiny: Tiny, awa
     own = images[~images["path"].isin(seen["path"])]
     assert (metrics["n_seen"], metrics["n_test"]) == (3, 71) == (3, len(own))
     assert (metrics["recipe"], metrics["trained_on"], metrics["tested_on"]) == ("tiny", "tiny", "away")
-    scores = mean_score(score_files(load_bundle(trained.model), own, root=away, max_pixels=10**6, device=CPU))
+    scores = mean_score(score_files(load_bundle(trained.model), own, ImageSource(away, 10**6), device=CPU))
     labels, threshold = own["label"].to_numpy(), load_bundle(trained.model).threshold
     assert metrics["auc"] == pytest.approx(auc(labels, scores)) and metrics["threshold"] == threshold
     assert metrics["accuracy"] == ((scores >= threshold) == labels).mean()

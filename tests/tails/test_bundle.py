@@ -24,7 +24,7 @@ from ffdi.features.store import FeatureStore
 from ffdi.metrics import best_threshold, fit_temperature
 from ffdi.tails import bundle as bundle_module
 from ffdi.tails.batches import FeatureTable, load_table
-from ffdi.tails.bundle import load_bundle, mean_score, prefix_of, sigmoid
+from ffdi.tails.bundle import load_bundle, mean_score, sigmoid
 from ffdi.tails.checkpoint import Fit
 from ffdi.tails.feature_source import InMemory
 from ffdi.tails.folds import FoldedTable
@@ -133,10 +133,14 @@ def test_the_mean_score_is_the_mean_of_the_folds() -> None:
     assert mean_score({0: np.array([0.2, 1.0]), 3: np.array([0.4, 0.0])}) == pytest.approx([0.3, 0.5])
 
 
-def test_the_bundles_prefix_has_its_shape_and_dtype(trained: Trained) -> None:
-    prefix, spec = prefix_of(load_bundle(trained.model)), FeatureStore(trained.features).spec
-    assert replace(prefix.spec, policy=spec.policy) == spec
-    assert (prefix.provenance.source, prefix.provenance.pretrained) == ("random", False)
+def test_a_bundles_extractor_has_a_true_spec(trained: Trained) -> None:
+    """On the machine that extracted, what the bundle computes is what it was trained on, fingerprint included."""
+    bundle, spec = load_bundle(trained.model), FeatureStore(trained.features).spec
+    extractor = bundle.extractor()
+    assert extractor.spec == spec and extractor.spec.fingerprint == bundle.facts["fingerprint"]
+    assert (extractor.provenance.source, extractor.provenance.pretrained) == ("random", False)
+    other = replace(spec, policy={**spec.policy, "view_seed": 1})
+    assert bundle.extractor(other).spec == other
 
 
 def test_threshold_and_temperature_come_from_out_of_fold_scores(trained: Trained) -> None:

@@ -17,6 +17,7 @@ import torch
 from conftest import Tiny, picture
 from odd_files import encoded
 
+from ffdi.console import Console
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoder
@@ -38,7 +39,8 @@ def untrained(backbone: Backbone, weights: Path) -> Bundle:
     head = Head("mlp", (16,), 0.2, 1, 1, 1)
     network = load_network(backbone.network, weights)[0]
     factory = TailFactory(network, backbone, head, prefix.spec.shape)
-    facts = {"provenance": {"weights_sha256": prefix.spec.weights_sha256}, "shape": list(prefix.spec.shape)}
+    source = {"weights_sha256": prefix.spec.weights_sha256, "weights": "random", "pretrained": False}
+    facts = {"provenance": source, "shape": list(prefix.spec.shape)}
     tails, seen = {fold: factory.fresh(fold) for fold in (0, 1)}, pd.DataFrame({"image_id": [], "phash": []})
     return Bundle(backbone, prefix.module, tails, 0.5, 1.0, 0.5, seen, facts)
 
@@ -72,7 +74,7 @@ def test_scores_stay_with_their_files(
         return data
 
     monkeypatch.setattr(predict_module, "read_bytes", uneven)
-    monkeypatch.setattr(predict_module, "worker_count", lambda: 4)
+    monkeypatch.setattr("ffdi.parallel.worker_count", lambda: 4)
     found = scored(bundle, files)
     assert [file for file, _ in found] == files
     for file, score in found:
@@ -123,7 +125,7 @@ def test_threads_read_ahead_but_not_without_end(
     bundle = untrained(backbone(), weights)
     read: list[str] = []
     tails: list[str] = []
-    bytes_of, scores_of = predict_module.read_bytes, predict_module._scores
+    bytes_of, scores_of = predict_module.read_bytes, predict_module._score_features
 
     def bytes_read(*arguments: Any) -> Any:
         read.append(threading.current_thread().name)
@@ -134,8 +136,8 @@ def test_threads_read_ahead_but_not_without_end(
         return scores_of(*arguments)
 
     monkeypatch.setattr(predict_module, "read_bytes", bytes_read)
-    monkeypatch.setattr(predict_module, "_scores", scores)
-    monkeypatch.setattr(predict_module, "worker_count", lambda: 3)
+    monkeypatch.setattr(predict_module, "_score_features", scores)
+    monkeypatch.setattr("ffdi.parallel.worker_count", lambda: 3)
     files = [tiny.root / path for path in tiny.rows["path"]] * 10
     results = predict_files(bundle, files, max_pixels=10**6, device=CPU)
     next(results)
@@ -172,8 +174,9 @@ def test_what_nvjpeg_left_to_pillow_is_said(
     bundle = untrained(backbone(cut="input"), weights)
     bundle = replace(bundle, backbone=replace(bundle.backbone, decoder="nvjpeg"))
     monkeypatch.setattr(predict_module, "Decoder", partial(Decoder, device="cpu"))
+    monkeypatch.setattr("ffdi.features.extractor.runtime_name", lambda backbone: "torch-cuda")
     picture(0).save(tmp_path / "a.png")
     said: list[str] = []
     files = [tiny.root / tiny.rows["path"].iloc[0], tmp_path / "a.png"]
-    assert len(list(predict_files(bundle, files, max_pixels=10**6, device=CPU, say=said.append))) == 2
+    assert len(list(predict_files(bundle, files, max_pixels=10**6, device=CPU, console=Console(said.append)))) == 2
     assert said[-1] == "nvjpeg decoded 1 images; Pillow decoded 1 that are no plain JPEGs"
