@@ -1,4 +1,4 @@
-"""How outputs reach the disk: whole or not at all, hashed, and by one writer at a time."""
+"""How outputs reach the disk: completely or not at all, hashed, and by one writer at a time."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 @contextmanager
 def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and move it over `path`, else remove it.
+    """Yield a temporary path next to `path`; on success fsync it and move it to `path`, on an error remove it.
 
-    The temporary file has the final file's mode (umask applies), so bytes and rights equal a plain write. Without
-    `sync` the file is whole whenever the process is killed, but not when the machine is: see `synced`.
+    The file gets the mode of a plainly written file (umask applies). Without `sync` the file is complete even if the
+    process is killed, but not if the machine stops: see `synced`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -34,7 +34,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
         yield temporary
         if sync:
             synced(temporary)
-        temporary.chmod(0o666 & ~_umask())  # some libraries write files for the owner alone
+        temporary.chmod(0o666 & ~_umask())  # some libraries write files that only the owner may read
         os.replace(temporary, path)
     except OSError as error:
         raise FfdiError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -44,7 +44,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 def synced(file: Path) -> Path:
-    """The file, once its bytes are on the disk."""
+    """Flush the bytes of a file to the disk and return the file."""
     with open(file, "rb+") as opened:
         os.fsync(opened.fileno())
     return file
@@ -52,7 +52,7 @@ def synced(file: Path) -> Path:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty sibling folder; on success it takes the place of `folder`, files of a former run included."""
+    """Yield an empty folder next to `folder`; on success it replaces `folder` and all its files."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -77,12 +77,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write strict JSON (NaN and infinity are refused), keys in the order given, atomically."""
+    """Write strict JSON (NaN and infinity are refused), with the keys in the given order, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:
-    """The one serialisation of `value` that hashes are taken of: sorted keys, no spaces, UTF-8."""
+    """The serialisation of `value` for hashing: sorted keys, no spaces, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -103,8 +103,8 @@ def _digest(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
 def sole_writer(folder: Path) -> Iterator[None]:
     """Hold `<folder>.lock` while the body runs.
 
-    Raises LockedError naming the holder's PID when another process holds it: DVC that was killed leaves its stage
-    alive, and a second `dvc repro` would start a second writer.
+    Raises LockedError naming the holder's PID when another process holds it: a DVC that was killed leaves its stage
+    running, and a second `dvc repro` would start a second writer.
     """
     holder = folder.with_name(folder.name + ".lock.pid")
     with ExitStack() as stack:
@@ -112,8 +112,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
             stack.enter_context(locked(folder.with_name(folder.name + ".lock"), wait=False))
         except BlockingIOError:
             pid = holder.read_text().strip() if holder.exists() else "unknown"
-            said = f"{folder} is being written by another process (PID {pid}): wait for it or end it"
-            raise LockedError(said) from None
+            message = f"{folder} is being written by another process (PID {pid}): wait for it or end it"
+            raise LockedError(message) from None
         try:
             holder.write_text(f"{os.getpid()}\n")
             yield
@@ -123,10 +123,10 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(file: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock of `file`, which is made and stays; without `wait`, BlockingIOError when another has it.
+    """Hold the lock of `file`, which is created and stays; without `wait`, BlockingIOError when another process holds it.
 
-    The system frees it when its holder dies, whatever the file holds. FfdiError where the file system has no locks, as
-    NFS may, unless FFDI_LOCKS is off.
+    The system releases it when its holder dies, whatever the file contains. FfdiError when the file system has no
+    locks, as on some NFS, unless FFDI_LOCKS is off.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -145,14 +145,14 @@ def locked(file: Path, *, wait: bool) -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(OSError):  # a process that was forked meanwhile has the file open too
+            with suppress(OSError):  # a process that was forked in the meantime has the file open too
                 fcntl.flock(opened, fcntl.LOCK_UN)
 
 
 def cache_folders() -> list[Path]:
-    """Where to look for what is made once for all checkouts: $FFDI_CACHE, else the user's cache folder.
+    """The folders of what is made once for all checkouts: $FFDI_CACHE, or by default the user's cache folder.
 
-    After `in_cache` had to do without it, its temporary one too.
+    When `in_cache` could not write there, its temporary folder is among them too.
     """
     folders = []
     with suppress(RuntimeError):  # a user without a home folder
@@ -163,16 +163,16 @@ def cache_folders() -> list[Path]:
 
 _UNWRITABLE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT),
-    errno.EEXIST,  # a file stands where the folder is due
-    *(errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS),  # of a lock
+    errno.EEXIST,  # a file is where the folder should be
+    *(errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS),  # from a lock
 }
-_temporary: list[tempfile.TemporaryDirectory[str]] = []  # the cache folder of this process alone, once it needs one
+_temporary: list[tempfile.TemporaryDirectory[str]] = []  # the cache folder of this process, if it needed one
 
 
 def in_cache(make: Callable[[Path], T]) -> T:
-    """What `make` makes in the cache folder or, where that cannot be written, in one that goes with this process.
+    """The result of `make` in the cache folder; when that cannot be written, in one that ends with this process.
 
-    The cache saves time only, so that nobody is stopped by it: one line says so.
+    The cache only saves time, so a run never stops because of it: one line says what happened.
     """
     reason = "there is no home folder"
     for folder in cache_folders()[:1]:

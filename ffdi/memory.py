@@ -19,8 +19,8 @@ def memory_limit(system: Path = Path("/")) -> float:
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory for the next allocation, for the rest of the process. Does nothing elsewhere.
 
-    A training step allocates and frees some hundred MB of activations. If they were given back to the system, every page
-    would be mapped and zeroed again, which takes a fifth to a third of the time of a MobileNetV2 tail on a CPU.
+    A training step allocates and frees some hundred MB of activations. If they were given back to the system, every
+    page would be mapped and zeroed again, which takes a fifth to a third of the time of a MobileNetV2 tail on a CPU.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

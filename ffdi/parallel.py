@@ -57,8 +57,8 @@ def ordered_map(
 ) -> Iterator[Result]:
     """Yield function(item) in the order of `items`; at most `waiting` + 1 items (2 x workers + 1) are running or done.
 
-    A higher `waiting` keeps the workers busy while the consumer pauses. The first exception ends the map: tasks that have
-    not started are cancelled and the exception is raised here.
+    A higher `waiting` keeps the workers busy while the consumer pauses. The first exception ends the map: tasks that
+    have not started are cancelled and the exception is raised here.
     """
     pool = ThreadPoolExecutor(max_workers=workers)
     pending: deque[Future[Result]] = deque()

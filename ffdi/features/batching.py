@@ -37,10 +37,10 @@ class BatchedModel:
     """Run a model on a device in batches of one size, `maker["batch"]`, the last one padded with black images.
 
     Each of `slots` callers at a time has its own stream and pinned buffers, so that the copies of one overlap the
-    computation of another, and memory is bounded however many threads call. NumPy fills the buffers, because torch would
-    keep a team of threads for each caller. Features leave the device as `kept`, an overflow as infinite. When the device
-    runs out of memory, the batch is halved for the rest of the run: `warn` is told and `maker` changed. `batches` holds the
-    sizes that computed rows. A `compiled` model is compiled for each size by one thread.
+    computation of another, and memory is bounded however many threads call. NumPy fills the buffers, because torch
+    would keep a team of threads for each caller. Features leave the device as `kept`, an overflow as infinite. When the
+    device runs out of memory, the batch is halved for the rest of the run: `warn` is told and `maker` changed.
+    `batches` holds the sizes that computed rows. A `compiled` model is compiled for each size by one thread.
     """
 
     def __init__(
@@ -100,7 +100,8 @@ class BatchedModel:
     def _compiling_alone(self, shape: tuple[int, ...]) -> Iterator[None]:
         """Let one thread at a time compile: Dynamo fails when two threads do, each at its first call with a shape.
 
-        It compiles again when a thread's number of CPU threads differs from that of the first thread, so they are made equal.
+        It compiles again when a thread's number of CPU threads differs from that of the first thread, so they are made
+        equal.
         """
         import torch
 

@@ -1,9 +1,8 @@
 """Cut a network in two: a frozen prefix and a trainable tail body.
 
-A cut is a module: everything before it is the prefix, it and everything after it is the body, and
-`body(prefix(x)) == network(x)`. When the network is traced, every module that does not contain the cut is a leaf. So only
-the few forward functions around the cut are traced: nothing inside a layer can fail to trace, or lose its behaviour in
-train mode.
+A cut is a module: everything before it is the prefix, it and everything after it is the body, and `body(prefix(x)) ==
+network(x)`. When the network is traced, every module that does not contain the cut is a leaf. So only the few forward
+functions around the cut are traced: nothing inside a layer can fail to trace, or lose its behaviour in train mode.
 """
 
 from __future__ import annotations
@@ -82,8 +81,8 @@ def list_cuts(network: nn.Module, image_size: int) -> list[Cut]:
 def cut_network(network: nn.Module, at: str) -> tuple[fx.GraphModule | None, Body]:
     """(prefix, body): the prefix (None for `input`) is in eval mode without gradients; the body shares no tensor with it.
 
-    Raises ParamsError, with the nearest cuts, when `at` is not a module, is not called exactly once, or when more than one
-    tensor crosses the cut.
+    Raises ParamsError, with the nearest cuts, when `at` is not a module, is not called exactly once, or when more than
+    one tensor crosses the cut.
     """
     if at == INPUT:
         return None, Body(copy.deepcopy(network))
@@ -98,8 +97,8 @@ def cut_network(network: nn.Module, at: str) -> tuple[fx.GraphModule | None, Bod
 class Body(nn.Module):
     """The part of a network from the cut on. Its state uses the network's module names.
 
-    Forward: (B, C, H, W) crossing tensor -> the network's output. It is traced once for each mode, because a call such as
-    `F.dropout(x, training=self.training)` near the cut becomes a constant in the graph.
+    Forward: (B, C, H, W) crossing tensor -> the network's output. It is traced once for each mode, because a call such
+    as `F.dropout(x, training=self.training)` near the cut becomes a constant in the graph.
     """
 
     def __init__(

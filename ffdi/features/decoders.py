@@ -1,10 +1,11 @@
 """Image bytes -> the square RGB images that views are made of, by the decoder that a backbone names.
 
 `pillow` is the decode policy of the project. `nvjpeg`, off by default, decodes and resizes plain JPEGs on the GPU, many
-at once; its pixels differ a little, so it is a part of the fingerprint. Which decoder an image gets depends on its bytes
-alone. Pillow decodes what the policy treats specially (EXIF rotation, a profile that is not sRGB, CMYK, grey, RGB without
-YCbCr, other formats, a JPEG without its end marker) and the JPEGs that nvJPEG refuses as damaged or unsupported. Both are
-counted. Any other failure on the GPU is an error: Pillow's pixels are never stored under nvJPEG's name.
+at once; its pixels differ a little, so it is a part of the fingerprint. Which decoder an image gets depends on its
+bytes alone. Pillow decodes what the policy treats specially (EXIF rotation, a profile that is not sRGB, CMYK, grey, RGB
+without YCbCr, other formats, a JPEG without its end marker) and the JPEGs that nvJPEG refuses as damaged or
+unsupported. Both are counted. Any other failure on the GPU is an error: Pillow's pixels are never stored under nvJPEG's
+name.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ class _Jpeg:
 class Decoder:
     """The decoder of a backbone. Several threads may call it at once, and it counts the images that it leaves to Pillow.
 
-    Raises ParamsError, as runtime_name does, when the backbone's decoder cannot run here. `heard` is that of open_image:
-    ingest has read these images before. nvJPEG runs on the `device` `cuda`; tests use `cpu`, where torchvision's own
-    decoder takes its place.
+    Raises ParamsError, as runtime_name does, when the backbone's decoder cannot run here. `heard` is that of
+    open_image: ingest has read these images before. nvJPEG runs on the `device` `cuda`; tests use `cpu`, where
+    torchvision's own decoder takes its place.
     """
 
     def __init__(self, backbone: Backbone, *, max_pixels: int, heard: bool = False, device: str = "cuda") -> None:
@@ -195,9 +196,10 @@ class Decoder:
     def _stream(self) -> Iterator[None]:
         """A stream of the device that no other caller has until all its work is done.
 
-        torchvision allocates the memory of its images on the current stream, but nvJPEG writes them on another stream that
-        waits for nothing (its hardware engine does not even wait for that stream). So it could overwrite memory that a
-        kernel of the current stream has yet to read. Nothing may be pending on the stream that nvJPEG's memory comes from.
+        torchvision allocates the memory of its images on the current stream, but nvJPEG writes them on another stream
+        that waits for nothing (its hardware engine does not even wait for that stream). So it could overwrite memory
+        that a kernel of the current stream has yet to read. Nothing may be pending on the stream that nvJPEG's memory
+        comes from.
         """
         if self._device != "cuda":
             yield

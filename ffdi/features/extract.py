@@ -26,8 +26,8 @@ from ffdi.intake.decoding.images import ImageSource
 class ExtractionSummary:
     """What a run did: rows in all, reused and computed, the bytes of their features, and where the time went.
 
-    `seconds` by part: `start` opens the runtime, and `work` is the wall clock without it. `decode`, `views` and `prefix`
-    are summed over the workers; `write` is the writer's own part of `work`.
+    `seconds` by part: `start` opens the runtime, and `work` is the wall clock without it. `decode`, `views` and
+    `prefix` are summed over the workers; `write` is the writer's own part of `work`.
     """
 
     rows: int
@@ -64,9 +64,9 @@ def extract_features(
 ) -> ExtractionSummary:
     """Bring `out` to hold the features of every image of `images`, reusing each row whose fingerprint is unchanged.
 
-    `images` has the columns of images.csv and `role` (see plan_rows). Raises InputError when a file is no longer the one
-    that was ingested, FfdiError when the disk is too small, LockedError when another process writes here. The console
-    gets warnings of what computes rows, when any are missing, and of what that and the decoder meet.
+    `images` has the columns of images.csv and `role` (see plan_rows). Raises InputError when a file is no longer the
+    one that was ingested, FfdiError when the disk is too small, LockedError when another process writes here. The
+    console gets warnings of what computes rows, when any are missing, and of what that and the decoder meet.
     """
     spec = extractor.spec
     rows = plan_rows(list(images["image_id"]), list(images["role"]), extractor.backbone.views.count)

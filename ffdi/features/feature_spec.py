@@ -1,6 +1,6 @@
-"""What a row of features is: its key, and the spec with its fingerprint that every shard carries.
+"""What a row of features is: its key, and the spec whose fingerprint every shard carries.
 
-Loads no torch, so that a run with nothing to do is over before torch would be loaded.
+Loads no torch, so a run with nothing to do ends before torch would be loaded.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ffdi.files import canonical_json
 
 FORMAT_VERSION = 2
 Row = tuple[str, int]  # (image_id, view)
-Features = npt.NDArray[Any]
-Keys = npt.NDArray[np.bytes_]  # one S33 each: the bytes of the image_id, then the view; they sort as rows do
+Features = npt.NDArray[Any]  # (N, C, H, W), (N, tokens, C) or (N, C): float16 or float32; uint8 pixels for `cut: input`
+Keys = npt.NDArray[np.bytes_]  # (N,) S33: the 32 bytes of the image_id, then the view; they sort as rows do
 
 
 def row_keys(rows: Sequence[Row]) -> Keys:
-    """(N,) S33 of rows, in their order. Trailing zero bytes are not seen in comparisons; all keys have one length."""
+    """The keys of rows, in their order. NumPy ignores trailing zero bytes in comparisons, but all keys have one length."""
     return np.frombuffer(b"".join(bytes.fromhex(i) + bytes((v,)) for i, v in rows), "S33")
 
 
@@ -37,7 +37,7 @@ def key_rows(keys: Keys) -> list[Row]:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What every row of a set of shards is: shape, dtype and all that decides a feature.
+    """What every row of a set of shards is: its shape, its dtype and everything that decides its values.
 
     `policy` holds the decode, resize, normalisation, view and runtime settings.
     """
@@ -54,13 +54,13 @@ class FeatureSpec:
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) of the canonical JSON of all fields but the backbone's name."""
-        facts = asdict(self) | {"policy": dict(self.policy), "format_version": FORMAT_VERSION}
-        del facts["backbone"]
-        return hashlib.sha256(canonical_json(facts)).hexdigest()
+        fields = asdict(self) | {"policy": dict(self.policy), "format_version": FORMAT_VERSION}
+        del fields["backbone"]
+        return hashlib.sha256(canonical_json(fields)).hexdigest()
 
     @property
     def reads_as(self) -> str:
-        """The dtype of features that are read: stored int8 comes back as float16."""
+        """The dtype of features when they are read: int8 is read as float16."""
         return "float16" if self.dtype == "int8" else self.dtype
 
     @property
@@ -83,7 +83,7 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where weights come from; stands in the file's header and goes into every metrics file."""
+    """Where weights come from. It is in the header of their file, and goes into every metrics file."""
 
     network: str
     source: str
@@ -91,7 +91,7 @@ class Provenance:
 
 
 def read_provenance(weights: Path, network: str | None = None) -> Provenance:
-    """The provenance in the header of a file that the weights stage wrote; WeightsError when not of `network`."""
+    """The provenance in the header of a file of the weights stage; WeightsError when its weights are not for `network`."""
     from safetensors import SafetensorError, safe_open
 
     try:

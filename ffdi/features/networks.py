@@ -1,4 +1,4 @@
-"""Build a network by name, take its classifier away, and freeze a prefix of it together with its normalisation."""
+"""Build a network by name, remove its classifier, and freeze a prefix of it together with its normalisation."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def build_network(name: str) -> nn.Module:
 
 
 def without_classifier(network: nn.Module, name: str) -> nn.Module:
-    """The network giving pooled features (B, D): its last linear layer, and a dropout right before it, give way to the head.
+    """The network without its last linear layer and a dropout right before it: it returns pooled features (B, D).
 
-    Heads bring their own dropout. Changes `network` and returns it.
+    The head that replaces them has its own dropout. Changes `network` and returns it.
     """
     if name.startswith("timm:"):
         network.reset_classifier(0)  # type: ignore[operator]
@@ -57,7 +57,7 @@ def without_classifier(network: nn.Module, name: str) -> nn.Module:
 class FrozenPrefix(nn.Module):
     """Normalisation and prefix in one: (B, H, W, 3) uint8 RGB -> (B, ...) float features, no gradients.
 
-    Normalisation is (v / 255 - mean) / std per channel, so that it cannot drift from the weights.
+    Normalisation is (v / 255 - mean) / std per channel. It is a part of the module, so it stays with its weights.
     """
 
     scale: Tensor
@@ -75,9 +75,9 @@ class FrozenPrefix(nn.Module):
         return self.prefix(x)  # type: ignore[no-any-return]
 
     def feature_shape(self, image_size: int) -> tuple[int, ...]:
-        """Of one image's features: (C, h, w) of a CNN, (tokens, C) of a ViT; ParamsError when the size does not fit."""
+        """The shape of one image's features: (C, h, w) of a CNN, (tokens, C) of a ViT; ParamsError when the size does not fit."""
         try:
             with torch.inference_mode():
                 return tuple(self(torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)).shape[1:])
-        except Exception as error:  # whatever the network's own code raises, and a list has no shape
+        except Exception as error:  # the network's code may raise anything, and a list has no shape
             raise ParamsError(f"image size {image_size}: the prefix refuses it: {one_line(error)}") from error

@@ -1,6 +1,6 @@
-"""Features in eight bits: int8 codes with a scale for each row and channel, whose largest magnitude there is 127.
+"""Features in eight bits: int8 codes with a scale for each row and channel, where the largest magnitude becomes 127.
 
-A row's codes depend on the row alone, so that it can be reused and copied like any other.
+The codes of a row depend on that row alone, so it can be reused and copied like any other.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def quantise(features: Features) -> tuple[Codes, Scales]:
 
 
 def restore(codes: Codes, scales: Scales) -> npt.NDArray[np.float16]:
-    """(N, C, ...) float16 features = codes * scales; off by half a scale at most, and by float16's rounding."""
+    """(N, C, ...) float16 features = codes * scales. The error is at most half a scale, plus float16's rounding."""
     wide = codes.reshape(*codes.shape[:2], -1) * scales[..., None]
     return wide.astype(np.float16).reshape(codes.shape)
 
 
 def as_stored(features: Features, dtype: str) -> Features:
-    """Features as shards of `dtype` give them back: rounded, for int8 through its codes."""
+    """Features as they are read from shards of `dtype`: rounded, for int8 by way of its codes."""
     if dtype != "int8":
         return features.astype(dtype)
     return restore(*quantise(features.astype(np.float16)))

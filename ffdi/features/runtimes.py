@@ -1,9 +1,10 @@
 """Run a frozen prefix fast: ONNX Runtime on the CPU, torch on CUDA.
 
 A runtime maps (B, H, W, 3) uint8 images to (B, ...) features, float32 or on CUDA already in the dtype that is kept, is
-safe to call from several threads, and gives an image the same feature whatever the other images of its batch are: on the
-CPU every image runs alone (as fast there as in batches), on CUDA the batch shape is fixed and the last batch padded.
-Threads belong to the caller: on the CPU one call uses one thread, so that decoding and inference never compete for a core.
+safe to call from several threads, and gives an image the same feature whatever the other images of its batch are: on
+the CPU every image runs alone (as fast there as in batches), on CUDA the batch shape is fixed and the last batch
+padded. Threads belong to the caller: on the CPU one call uses one thread, so that decoding and inference never compete
+for a core.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ _PLAIN = {"precision": "float32", "compile": False, "decoder": "pillow", "memory
 def runtime_name(backbone: Backbone) -> str:
     """The name of what computes a backbone's prefix on this machine, as the fingerprint has it.
 
-    `auto` is torch where CUDA is, and onnxruntime elsewhere. `torch-cuda` without a suffix means channels last, as it did
-    before there was a choice. Raises ParamsError for a reduced precision, compilation, a memory format or a GPU's decoder
-    without CUDA.
+    `auto` is torch where CUDA is, and onnxruntime elsewhere. `torch-cuda` without a suffix means channels last, as it
+    did before there was a choice. Raises ParamsError for a reduced precision, compilation, a memory format or a GPU's
+    decoder without CUDA.
     """
     cuda = has_cuda()
     chosen = ("torch" if cuda else "onnxruntime") if backbone.runtime == "auto" else backbone.runtime
@@ -96,8 +97,9 @@ def open_runtime(
 ) -> Runtime:
     """The runtime of a backbone's prefix: that of runtime_name, or `name`, when rows are added to those that it made.
 
-    `load` is called when the prefix itself is needed; the prefix is not changed or moved. The console is warned when a batch
-    is halved because memory ran out. Raises ParamsError as runtime_name does, ShardError when `name` cannot run here.
+    `load` is called when the prefix itself is needed; the prefix is not changed or moved. The console is warned when a
+    batch is halved because memory ran out. Raises ParamsError as runtime_name does, ShardError when `name` cannot run
+    here.
     """
     if name is None:
         name = runtime_name(backbone)

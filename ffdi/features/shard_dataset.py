@@ -1,4 +1,4 @@
-"""Cached features for a user's own code: a data set for torch's DataLoader, and plain npz files."""
+"""Cached features for other code: a data set for torch's DataLoader, and plain npz files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ffdi.files import replacing
 
 
 class ShardDataset:
-    """A map-style data set of (features, label), read from shards as they are asked for.
+    """A map-style data set of (features, label), read from shards on demand.
 
     `labels` maps image_id to label and chooses the images; `views` are all of them (`all`) or view 0 alone (`clean`).
     Features are arrays of the stored dtype and shape, (C, H, W) for a CNN; `rows[i]` is the (image_id, view) of item i.
-    It fits torch's DataLoader, whose workers each open the shards themselves; a batch is read in one go.
+    It works with torch's DataLoader: each worker opens the shards itself, and a batch is read at once.
     Raises ShardError when a shard is damaged or an image of `labels` has no features.
 
         folds = pd.read_csv("data/folds.csv").merge(pd.read_csv("data/images.csv"), on="image_id")
@@ -36,10 +36,10 @@ class ShardDataset:
         self.rows: list[Row] = []
         self.labels: list[int] = []
         for image_id in sorted(labels):
-            there = self.store.views(image_id)
-            if not there:
+            stored = self.store.views(image_id)
+            if not stored:
                 raise ShardError(f"{folder}: no features of image {image_id}: run extract again")
-            for view in there if views == "all" else there[:1]:
+            for view in stored if views == "all" else stored[:1]:
                 self.rows.append((image_id, view))
                 self.labels.append(int(labels[image_id]))
 
@@ -50,9 +50,9 @@ class ShardDataset:
         return self.__getitems__([at])[0]
 
     def __getitems__(self, at: Sequence[int]) -> list[tuple[Features, int]]:
-        """The items of a batch; DataLoader asks for them together."""
+        """The items of a batch, which DataLoader asks for together."""
         features = self.store.read([self.rows[i] for i in at])
-        return [(own, self.labels[i]) for own, i in zip(features, at, strict=True)]
+        return [(item, self.labels[i]) for item, i in zip(features, at, strict=True)]
 
 
 def export_npz(folder: Path, out: Path) -> Iterator[Path]:

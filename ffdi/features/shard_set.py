@@ -45,7 +45,8 @@ class Goal:
 class Plan:
     """How a folder comes to hold its goal: a task for each shard, in order.
 
-    `makers` computed the reused rows of the present set. `unnamed` rows, which no index names a maker of, are reused too.
+    `makers` computed the reused rows of the present set. `unnamed` rows, which no index names a maker of, are reused
+    too.
     """
 
     tasks: tuple[ShardTask, ...]

@@ -1,7 +1,7 @@
 """Feature shards: HDF5 files of rows (image_id, view), sorted, with the fingerprint of the features in every file.
 
-The sole user of h5py. A shard is written under a temporary name and moved, so a file that is there is complete. A set of
-shards counts once `index.json` names it, which is written when all of them are synced.
+The sole user of h5py. A shard is written under a temporary name and moved, so a file that is there is complete. A set
+of shards counts once `index.json` names it, which is written when all of them are synced.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def write_shard(
     """Write `rows` with the features of `pieces`, in the rows' order, atomically. The bytes do not depend on the pieces.
 
     A piece is a block (n, *shape) or a row of another shard. Raises ShardError naming the image when a feature is not
-    finite (unless the blocks are `checked`), or when the pieces hold more or fewer rows. The file is not synced: whoever
-    names it in an index does that.
+    finite (unless the blocks are `checked`), or when the pieces hold more or fewer rows. The file is not synced; that
+    must be done before an index names it.
     """
     with (
         replacing(file, sync=False) as temporary,
@@ -75,7 +75,8 @@ def write_shard(
 class _ShardWriter:
     """The datasets of a new shard.
 
-    A chunk holds one row, and there is no chunk cache: rows can be copied raw, and lie in the file in the order of writing.
+    A chunk holds one row, and there is no chunk cache: rows can be copied raw, and lie in the file in the order of
+    writing.
     """
 
     def __init__(self, h5: h5py.File, spec: FeatureSpec, rows: Sequence[Row], compression: str) -> None:
@@ -114,13 +115,13 @@ class _ShardWriter:
 def _filters(compression: str) -> dict[str, Any]:
     if compression == "none":
         return {}
-    import hdf5plugin  # the import is what makes HDF5 know its filters
+    import hdf5plugin  # importing it registers its filters with HDF5
 
     return dict(hdf5plugin.Bitshuffle(nelems=0, cname="lz4"))
 
 
 class _Sink(io.FileIO):
-    """The file that HDF5 writes to. A failed write is kept for `check`: told of it, HDF5 kills the process at its end."""
+    """The file that HDF5 writes to. A failed write is kept for `check`: if HDF5 saw the error, it would abort at exit."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file, "w+")
@@ -159,24 +160,35 @@ def refuse_nonfinite(block: Features, rows: Sequence[Row]) -> None:
     if block.dtype.kind != "f" or np.isfinite(block).all():
         return
     finite = [bool(np.isfinite(row).all()) for row in block]
-    bad = [row for row, whole in zip(rows, finite, strict=True) if not whole]
+    bad = [row for row, is_finite in zip(rows, finite, strict=True) if not is_finite]
     named = ", ".join(f"{image} view {view}" for image, view in bad[:5])
     raise ShardError(f"NaN or infinite {block.dtype} features of image {named}: set dtype: float32 or mend the weights")
 
 
-_H5_ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError)  # what h5py makes of damage, by its place
-_BITSHUFFLE = 32008  # its number among HDF5's registered filters
+_H5_ERRORS = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+)  # what h5py raises on damaged files, depending on the place
+_BITSHUFFLE = 32008  # its number in HDF5's registry of filters
 
 
 class Shard:
-    """One open shard, its schema checked against `spec` before a feature is read. Use as a context manager."""
+    """One open shard. Its schema is checked against `spec` before a feature is read. Use it as a context manager."""
 
     def __init__(self, file: Path, spec: FeatureSpec) -> None:
         self.file, self._spec = file, spec
         try:
-            self._h5 = h5py.File(file, "r", locking=False)  # a shard is whole and stays: NFS may have no locks
+            self._h5 = h5py.File(
+                file, "r", locking=False
+            )  # a shard is complete and never changes; NFS may have no locks
         except OSError as error:
-            lost = error.errno in (None, errno.ENOENT)  # else it may be whole: who lacks the right to read it, say
+            lost = error.errno in (
+                None,
+                errno.ENOENT,
+            )  # other errors leave the file intact, such as a missing permission
             cure = ": run extract again" if lost else ""
             raise ShardError(f"{file}: no readable shard ({one_line(error)}){cure}") from error
         try:
@@ -198,12 +210,12 @@ class Shard:
         self._h5.close()
 
     def read(self, at: slice) -> Features:
-        """Features (n, *shape) of the rows `at`, in the dtype that the spec reads as; ShardError on a wrong checksum."""
+        """Features (n, *shape) of the rows `at`, in the dtype `spec.reads_as`; ShardError on a wrong checksum."""
         codes = self.codes(at)
         return restore(codes, self.scales[at]) if self._spec.dtype == "int8" else codes
 
     def codes(self, at: slice) -> Features:
-        """What is stored for the rows `at`: the features themselves but for int8."""
+        """What is stored for the rows `at`: the features themselves, or their int8 codes."""
         try:
             return np.asarray(self._features[at])
         except _H5_ERRORS as error:
@@ -215,7 +227,7 @@ class Shard:
         return key_rows(self.keys)
 
     def raw(self, at: int) -> tuple[int, bytes]:
-        """(filter mask, bytes) of row `at` as they stand in the file, its checksum among them but not looked at."""
+        """(filter mask, bytes) of row `at` as they are in the file, with its checksum, which is not verified."""
         try:
             return self._features.id.read_direct_chunk((at, *(0 for _ in self._features.shape[1:])))  # type: ignore
         except _H5_ERRORS as error:
@@ -223,9 +235,9 @@ class Shard:
 
     def _check(self, spec: FeatureSpec) -> Keys:
         for key, wanted in spec.attributes().items():
-            found = self._h5.attrs.get(key)
-            if found is None or type(wanted)(found) != wanted:
-                raise ShardError(f"{self.file}: {key} is {found}, expected {wanted}: the shard is of other features")
+            value = self._h5.attrs.get(key)
+            if value is None or type(wanted)(value) != wanted:
+                raise ShardError(f"{self.file}: {key} is {value}, expected {wanted}: the shard is of other features")
         count = self._dataset("view").shape[0]
         layout: dict[str, tuple[tuple[int, ...], str]] = {
             "image_id": ((count, 32), "uint8"),
@@ -235,12 +247,12 @@ class Shard:
         if spec.dtype == "int8":
             layout["scale"] = ((count, spec.shape[0]), "float32")
         for name, (shape, dtype) in layout.items():
-            found = self._dataset(name)
-            if found.shape != shape or found.dtype != np.dtype(dtype):
-                raise ShardError(f"{self.file}: {name} is {found.dtype}{found.shape}, expected {dtype}{shape}")
+            dataset = self._dataset(name)
+            if dataset.shape != shape or dataset.dtype != np.dtype(dtype):
+                raise ShardError(f"{self.file}: {name} is {dataset.dtype}{dataset.shape}, expected {dtype}{shape}")
         features = self._h5["features"]
-        how = features.id.get_create_plist()
-        packed = _BITSHUFFLE in [how.get_filter(n)[0] for n in range(how.get_nfilters())]
+        created = features.id.get_create_plist()
+        packed = _BITSHUFFLE in [created.get_filter(n)[0] for n in range(created.get_nfilters())]
         self.compression = "bitshuffle-lz4" if packed else "none"
         _filters(self.compression)
         held = features.id.get_num_chunks() if features.chunks == (1, *spec.shape) else 0
@@ -251,11 +263,11 @@ class Shard:
         return keys.reshape(-1).view("S33")
 
     def _dataset(self, name: str) -> h5py.Dataset:
-        """A plain dataset of this very file: external links and storage could read any file of the machine."""
+        """A plain dataset in this file. External links and external storage could read any file of the machine."""
         link = self._h5.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise ShardError(f"{self.file}: {name} is missing or a link out of the file")
-        found = self._h5[name]
-        if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
+        dataset = self._h5[name]
+        if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
             raise ShardError(f"{self.file}: {name} is no plain dataset of this file")
-        return found
+        return dataset

