@@ -27,7 +27,7 @@ from ffdi.evaluation.results import read_results, results_table
 from ffdi.evaluation.verdict import verdict
 from ffdi.features.devices import device_facts
 from ffdi.parallel import cpu_count
-from ffdi.params import read_params
+from ffdi.params.reading import read_params
 
 MACHINE, SCORES = Path(".ci/machine"), Path(".ci/scores")
 

@@ -42,7 +42,7 @@ from ffdi.features.weights import fetch_weights
 from ffdi.intake.decoding.images import ImageSource, UnreadableImage, read_bytes
 from ffdi.intake.tables import read_table, write_table
 from ffdi.metrics import Metrics
-from ffdi.params import read_params
+from ffdi.params.reading import read_params
 from ffdi.tails.bundle import load_bundle
 from ffdi.tails.checkpoint import Epoch
 from ffdi.tails.recipe import Head, Recipe

@@ -33,7 +33,7 @@ from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.tables import read_images
 from ffdi.memory import keep_freed_memory
 from ffdi.parallel import cpu_count
-from ffdi.params import read_params
+from ffdi.params.reading import read_params
 from ffdi.stagekit.console import console
 from ffdi.tails.augment import augmentation
 from ffdi.tails.augment_operations import resolve_augment

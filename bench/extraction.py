@@ -39,7 +39,8 @@ from ffdi.files import human_bytes
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_images, write_table
 from ffdi.parallel import cpu_count, ordered_map
-from ffdi.params import read_params
+from ffdi.params.paths import unpacked_root
+from ffdi.params.reading import read_params
 from ffdi.stagekit.console import console
 
 MAX_PIXELS = 50_000_000
@@ -133,7 +134,7 @@ def speed_table(params_file: Path, images_file: Path, weights: Path, runs: int) 
         backbone = params.backbone(name)
         backbone = replace(backbone, views=replace(backbone.views, count=2))
         prefix = load_extractor(backbone, weights / f"{name}.safetensors")
-        speed = Speed(images.head(int(share * len(images))), params.root(), prefix)
+        speed = Speed(images.head(int(share * len(images))), unpacked_root(params.data), prefix)
         ways = (speed.peer, speed.peer_in_eval_mode, speed.ours, speed.prefix_alone, speed.decode_alone)
         rates = [
             [in_fresh_folder(way) for way in ways]

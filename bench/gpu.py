@@ -306,7 +306,7 @@ def speed_of_training(bench: Bench) -> Rows:
 
     from ffdi.features.devices import set_up_device
     from ffdi.features.weights import load_network
-    from ffdi.params import read_params
+    from ffdi.params.reading import read_params
     from ffdi.tails.batches import FeatureTable
     from ffdi.tails.folds import Split
     from ffdi.tails.heads import TailFactory

@@ -32,7 +32,8 @@ from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.tables import join, read_folds, read_images
 from ffdi.metrics import auc
 from ffdi.parallel import cpu_count
-from ffdi.params import read_params
+from ffdi.params.paths import unpacked_root
+from ffdi.params.reading import read_params
 from ffdi.stagekit.console import console
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.folds import FoldedTable
@@ -74,7 +75,7 @@ def main() -> None:
     torch.set_num_threads(cpu_count())
     params = read_params(chosen.params)
     recipe = params.recipe(chosen.recipe)
-    backbone, root = params.backbone(recipe.backbone), params.root()
+    backbone, root = params.backbone(recipe.backbone), unpacked_root(params.data)
     rows = join(read_images(chosen.images), read_folds(chosen.folds))
     plan = plan_rows(list(rows["image_id"]), list(rows["role"]), backbone.views.count)
     files = locate_images(rows, ImageSource(root, params.data.max_pixels))

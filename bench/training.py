@@ -27,7 +27,8 @@ from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
 from ffdi.memory import keep_freed_memory
 from ffdi.parallel import cpu_count
-from ffdi.params import Params, read_params
+from ffdi.params.reading import read_params
+from ffdi.params.schema import Params
 from ffdi.stagekit.console import console
 from ffdi.tails.batches import CPU, FeatureTable
 from ffdi.tails.checkpoint import Checkpoints

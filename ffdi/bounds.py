@@ -1,6 +1,11 @@
-"""Bounds that many settings share, read from a field's type by whatever validates params.yaml."""
+"""Bounds of settings, written into the types of their fields. ffdi.params checks them; the library may rely on them.
 
-from typing import Annotated
+A setting is a field of a frozen dataclass: its type says which values are valid, the string below it what it means.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -8,5 +13,23 @@ Positive = Annotated[int, Ge(1)]
 NonNegative = Annotated[int, Ge(0)]
 Fraction = Annotated[float, Ge(0.0), Le(1.0)]
 FractionBelow1 = Annotated[float, Ge(0.0), Lt(1.0)]
+FractionAbove0 = Annotated[float, Gt(0.0), Le(1.0)]
 PositiveFloat = Annotated[float, Gt(0.0)]
 NonNegativeFloat = Annotated[float, Ge(0.0)]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a type cannot say of a value: `check` takes it and raises FfdiError with the rule that it breaks."""
+
+    check: Callable[[Any], object]
+
+
+@dataclass(frozen=True)
+class OnlyIn:
+    """The layouts that read a setting of a data set. A setting without this mark is read by every layout."""
+
+    layouts: tuple[str, ...]
+
+    def __init__(self, *layouts: str) -> None:
+        object.__setattr__(self, "layouts", layouts)

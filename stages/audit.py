@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ffdi.errors import LeakError
-from ffdi.params import read_params
+from ffdi.params.paths import unpacked_root, weights_file
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
 from ffdi.stagekit.options import DETAILS, FOLDS, IMAGES, PARAMS, ROOT, WEIGHTS, path
@@ -33,12 +34,11 @@ def main(
     from ffdi.intake.auditing.audit import audit_images
     from ffdi.intake.auditing.findings import findings_table
     from ffdi.intake.decoding.images import ImageSource
-    from ffdi.intake.settings import AuditSettings, SplitSettings
     from ffdi.intake.tables import read_folds, read_images, tables_digest, write_table
 
-    settings, split = AuditSettings(**params.audit.model_dump()), SplitSettings(**params.split.model_dump())
+    settings, split = params.audit, params.split
     stage, bootstrap = console("audit"), Bootstrap(params.evaluate.bootstrap, params.seed)
-    source = ImageSource(params.root(root), params.data.max_pixels)
+    source = ImageSource(unpacked_root(params.data, root), params.data.max_pixels)
     if ok:
         ok.unlink(missing_ok=True)
 
@@ -46,7 +46,7 @@ def main(
         from ffdi.features import compute
         from ffdi.features.extractor import load_extractor
 
-        extractor = load_extractor(params.backbone(split.embedding), weights or params.weights_file(split.embedding))
+        extractor = load_extractor(params.backbone(split.embedding), weights or weights_file(split.embedding))
         shown = replace(stage, progress=console("audit embeddings").progress)
         return compute.embed(rows, extractor, source, shown)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ffdi.params import read_params
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import say
 

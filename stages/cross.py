@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from ffdi.console import Console
-from ffdi.params import read_params
+from ffdi.params.paths import unpacked_root
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console, say
 
@@ -36,12 +37,10 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     found = []
     with replacing_folder(folder) as made:
         for name, data in params.evaluate.cross.items():
-            root = data.folder()
+            root = unpacked_root(data)
             files = IntakeFiles(*(made / f"{name}-{table}.csv" for table in ("images", "rejected", "skipped")))
             reporter = Console(console(f"cross: {name}").say, console(f"ingest {name}").progress)
-            ingested = ingest_data_set(
-                ImageSource(root, data.max_pixels), data.as_layout(), data.max_rejected, files, reporter
-            )
+            ingested = ingest_data_set(ImageSource(root, data.max_pixels), data, files, reporter)
             for line in ingested.class_lines():
                 reporter.say(line)
             for recipe in data.recipes:

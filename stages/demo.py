@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ffdi.demo.dataset import FAMILY, POSTED, QUALITY, write_demo
-from ffdi.params import read_params
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
 from ffdi.stagekit.options import PARAMS, path

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from ffdi.params import read_params
+from ffdi.params.paths import unpacked_root
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console, say
 from ffdi.stagekit.stopwatch import stopwatch
@@ -64,7 +65,7 @@ def main(
             store.spec,
             test_rows(rows),
             robustness.levels,
-            root=params.root(root),
+            root=unpacked_root(params.data, root),
             out=perturbed or Path(f"data/robustness/{recipe.backbone}"),
             shard_rows=params.extract.shard_rows,
             workers=None if workers == "auto" else workers,

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ffdi.params import read_params
+from ffdi.params.paths import unpacked_root, weights_file
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
 from ffdi.stagekit.options import FOLDS, IMAGES, PARAMS, ROOT, TIMINGS, WEIGHTS, name, path
@@ -26,7 +27,6 @@ def main(
     from ffdi.features.extract import extract_features
     from ffdi.features.extractor import load_extractor
     from ffdi.features.self_blending import with_synthesised
-    from ffdi.features.settings import ExtractSettings
     from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import join, read_folds, read_images
 
@@ -38,10 +38,10 @@ def main(
     with stopwatch(f"extract-{name}", timings) as times:  # of the last run that computed a row
         done = extract_features(
             images,
-            load_extractor(backbone, weights or params.weights_file(name), known=out),
+            load_extractor(backbone, weights or weights_file(name), known=out),
             out,
-            source=ImageSource(params.root(root), params.data.max_pixels),
-            settings=ExtractSettings(**params.extract.model_dump()),
+            source=ImageSource(unpacked_root(params.data, root), params.data.max_pixels),
+            settings=params.extract,
             console=shown,
         )
         times.update({**done.seconds, "computed": done.computed})

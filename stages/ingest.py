@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ffdi.errors import InputError
-from ffdi.params import read_params
+from ffdi.params.paths import unpacked_root
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
 from ffdi.stagekit.options import PARAMS, ROOT, path
@@ -23,10 +24,10 @@ def main(params_file: Path, root: Path | None, out: Path, rejected: Path, skippe
     from ffdi.intake.ingest import ConflictError, IntakeFiles, ingest_data_set
 
     data, stage = params.data, console("ingest")
-    source = ImageSource(params.root(root), data.max_pixels)
+    source = ImageSource(unpacked_root(params.data, root), data.max_pixels)
     files = IntakeFiles(out, rejected, skipped or out.with_name("skipped.csv"))
     try:
-        ingested = ingest_data_set(source, data.as_layout(), data.max_rejected, files, stage)
+        ingested = ingest_data_set(source, data, files, stage)
     except ConflictError as error:
         raise InputError(f"{error}; all are in {rejected}") from None
     for line in (ingested.summary(), *ingested.class_lines()):

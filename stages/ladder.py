@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ffdi.errors import ParamsError
-from ffdi.params import read_params
+from ffdi.params.paths import unpacked_root, weights_file
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console, say
 from ffdi.stagekit.options import DETAILS, FOLDS, IMAGES, PARAMS, ROOT, WEIGHTS, path
@@ -35,19 +36,18 @@ def main(
     from ffdi.evaluation.headline import of_ladder, write_metrics
     from ffdi.evaluation.ladder import climb_ladder
     from ffdi.evaluation.ladder_statistics import ladder_lines, ladder_plot
-    from ffdi.evaluation.settings import LadderSettings
     from ffdi.features.devices import repeating, set_up_torch
     from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import join, read_folds, read_images, write_table
 
     stage, device = console("ladder"), set_up_torch(params.train.device)
-    loaded = LoadedRecipe.load(recipe, backbone, weights or params.weights_file(recipe.backbone))
+    loaded = LoadedRecipe.load(recipe, backbone, weights or weights_file(recipe.backbone))
     stage.say(loaded.device_line(params.train.device))
-    source = ImageSource(params.root(root), params.data.max_pixels)
+    source = ImageSource(unpacked_root(params.data, root), params.data.max_pixels)
     bootstrap = Bootstrap(params.evaluate.bootstrap, recipe.seed)
-    rows, settings = join(read_images(images_file), read_folds(folds_file)), LadderSettings(**ladder.model_dump())
+    rows = join(read_images(images_file), read_folds(folds_file))
     with repeating(params.train.deterministic):
-        metrics = climb_ladder(rows, loaded, source, settings, bootstrap=bootstrap, device=device, console=stage)
+        metrics = climb_ladder(rows, loaded, source, ladder, bootstrap=bootstrap, device=device, console=stage)
     write_metrics(metrics, out, details, headline=of_ladder)
     if plots:
         write_table(plots / "ladder.csv", ladder_plot(metrics))

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ffdi.params import read_params
+from ffdi.params.paths import unpacked_root
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import say
 from ffdi.stagekit.options import FOLDS, IMAGES, PARAMS, ROOT, path
@@ -41,7 +42,7 @@ def main(
         PipelineFolders(metrics, data, models, features),
         {name: recipe.backbone for name, recipe in params.recipes.items()},
         join(read_images(images_file), read_folds(folds_file)),
-        ImageSource(params.root(root), params.data.max_pixels),
+        ImageSource(unpacked_root(params.data, root), params.data.max_pixels),
         params_text=params_file.read_text(encoding="utf-8"),
         unchecked={c: f"audit.{key} is off" for c, key in switches.items() if not getattr(params.audit, key)},
     )

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from ffdi.errors import FfdiError, InputError
-from ffdi.params import read_params, resolve_path
+from ffdi.params.paths import resolve_path
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.options import PARAMS, path
 

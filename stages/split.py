@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from ffdi.params import read_params
+from ffdi.params.paths import unpacked_root, weights_file
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
 from ffdi.stagekit.options import IMAGES, PARAMS, ROOT, WEIGHTS, path
@@ -16,19 +17,18 @@ def main(
     """Draw the test set and the folds, by groups that near-duplicates have joined."""
     params = read_params(params_file)
     from ffdi.intake.decoding.images import ImageSource
-    from ffdi.intake.settings import SplitSettings
     from ffdi.intake.splitting.split import split_images
     from ffdi.intake.tables import read_images, write_table
 
-    settings, stage = SplitSettings(**params.split.model_dump()), console("split")
-    source = ImageSource(params.root(root), params.data.max_pixels)
+    settings, stage = params.split, console("split")
+    source = ImageSource(unpacked_root(params.data, root), params.data.max_pixels)
 
     def embed(rows: Any) -> Any:
         from ffdi.features import compute
         from ffdi.features.extractor import load_extractor
 
         name = settings.embedding
-        extractor = load_extractor(params.backbone(name), weights or params.weights_file(name))
+        extractor = load_extractor(params.backbone(name), weights or weights_file(name))
         return compute.embed(rows, extractor, source, stage)
 
     split = split_images(read_images(images_file), source, settings, embed, stage)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ffdi.params import read_params
+from ffdi.params.paths import weights_file
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
 from ffdi.stagekit.curves import Curves
@@ -37,10 +38,9 @@ def main(
     recipe = params.recipe(name)
     from ffdi.features.devices import device_line, set_up_torch
     from ffdi.intake.tables import join, read_folds, read_images
-    from ffdi.tails.settings import TrainSettings
     from ffdi.tails.train_recipe import TrainingInputs, train_recipe
 
-    report, settings = console(f"train {name}"), TrainSettings(**params.train.model_dump())
+    report, settings = console(f"train {name}"), params.train
     device = set_up_torch(settings.device)
     report.say(device_line(settings.device))
     inputs = TrainingInputs(
@@ -48,7 +48,7 @@ def main(
         join(read_images(images_file), read_folds(folds_file)),
         params.backbone(recipe.backbone),
         features or Path(f"data/features/{recipe.backbone}"),
-        weights or params.weights_file(recipe.backbone),
+        weights or weights_file(recipe.backbone),
         params.data.synthesise,
     )
     out = out or Path(f"data/models/{name}")

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ffdi.params import main_checkout, read_params
+from ffdi.params.paths import main_checkout
+from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import say
 from ffdi.stagekit.options import PARAMS, name, path

@@ -98,15 +98,15 @@ def make_tiny(folder: Path, *, count: int = 48, groups: int = 12, folds: int = 3
     """Pictures -> ingest -> split, all through the library."""
     from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.ingest import ingest
-    from ffdi.intake.listing.layouts import Layout, read_layout
+    from ffdi.intake.listing.layouts import read_layout
     from ffdi.intake.near_duplicates.hashes import perceptual_pairs
-    from ffdi.intake.settings import SplitSettings
+    from ffdi.intake.settings import DataSettings, SplitSettings
     from ffdi.intake.splitting.folds import assign_folds
     from ffdi.intake.tables import join, read_folds, read_images, write_table
 
     root = folder / "pictures"
     write_pictures(root, count, groups=groups, size=size)
-    listed = read_layout(root, Layout("csv")).rows
+    listed = read_layout(root, DataSettings(".", "csv")).rows
     images = ingest(listed, ImageSource(root, 10**6)).images
     settings = SplitSettings(test_size=0.25, folds=folds)
     table = assign_folds(images, perceptual_pairs(list(images["phash"]), 2), settings)

@@ -24,15 +24,15 @@ CANNOT_CHANGE_AN_OUTPUT = {
     "ffdi/parallel.py": "how many threads work; results come in order, and tests hold them equal for any number",
     "ffdi/memory.py": "how much memory may be used; whether features are read at once or streamed changes no result",
     "ffdi/timing.py": "seconds, which are never compared",
-    "ffdi/params.py": "DVC tracks the values themselves, key by key; a new key would else rerun everything. It cannot see a "
-    "default that changes: tests/test_params.py holds those",
-    "ffdi/intake/settings.py": "declares settings, as ffdi/params.py does",
+    "ffdi/params": "DVC tracks the values themselves, key by key; a new key would else rerun everything. It cannot see a "
+    "default that changes: tests/params/test_declarations.py holds those",
+    "ffdi/intake/settings.py": "declares settings, which DVC tracks key by key",
     "ffdi/stagekit/command.py": "how a stage starts and ends",
     "ffdi/stagekit/console.py": "lines and progress for the reader",
     "ffdi/stagekit/options.py": "the options of the command lines; dvc.yaml names every path that it passes",
     "ffdi/stagekit/stopwatch.py": "seconds, which are never compared",
 }
-# Through params.py alone, for `data.root` may be an archive. Later stages know an image by its sha256.
+# Through ffdi/params/paths.py alone, for `data.root` may be an archive. Later stages know an image by its sha256.
 THROUGH_PARAMS = {"ffdi/intake/archives.py": {"ingest", "cross"}}
 
 
@@ -158,7 +158,7 @@ def test_what_is_exempt_is_there_is_imported_and_has_a_reason() -> None:
         assert any(covers(exempt, file) for file in imported), exempt
     assert all(len(reason) > 10 for reason in CANNOT_CHANGE_AN_OUTPUT.values())
     assert set().union(*THROUGH_PARAMS.values()) <= set(STAGES)
-    reached = {file.relative_to(HERE).as_posix() for file in read_by(HERE / "ffdi" / "params.py")}
+    reached = {file.relative_to(HERE).as_posix() for file in read_by(HERE / "ffdi" / "params" / "paths.py")}
     assert set(THROUGH_PARAMS) <= reached
 
 

@@ -17,7 +17,7 @@ from torchvision import models, transforms
 
 from ffdi.features.cuts import cut_network
 from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
-from ffdi.params import read_params
+from ffdi.params.reading import read_params
 from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.heads import TailFactory
 from ffdi.tails.recipe import Optimizer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ffdi.params import read_params
+from ffdi.params.reading import read_params
 from ffdi.tails.augment_operations import resolve_augment
 
 HERE = Path(__file__).parents[1]

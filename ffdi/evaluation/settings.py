@@ -1,24 +1,67 @@
-"""The settings of the ladder. Loads no torch."""
+"""The settings of the evaluation: sections `evaluate` and `ladder` of params.yaml. Loads no torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge
 
-from ffdi.bounds import Positive
+from ffdi.bounds import Positive, Rule
+from ffdi.features.views import parse_level
+from ffdi.intake.settings import DataSettings
+
+
+def _parse_levels(levels: tuple[str, ...]) -> None:
+    for level in levels:
+        parse_level(level)
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """The sweep over perturbed test images; `[]` is no sweep: see [evaluation.md](evaluation.md)."""
+
+    recipes: tuple[str, ...] = ()
+    """The recipes that are evaluated at each level."""
+
+    levels: Annotated[tuple[str, ...], Rule(_parse_levels)] = ()
+    """Perturbations with their strengths: `jpeg-50`, `resize-0.5`, `blur-2`, `noise-10`, `brightness-0.75`,
+    `crop-0.75`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherDataSettings(DataSettings):
+    """Another data set to evaluate recipes on. Nothing is trained there, so nothing is synthesised."""
+
+    unread: ClassVar[tuple[str, ...]] = ("synthesise",)
+
+    recipes: tuple[str, ...]
+    """The recipes that are evaluated on this data set."""
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """How recipes are evaluated."""
+
+    bootstrap: Annotated[int, Ge(100)] = 2000
+    """The number of resamples of the 95 % intervals."""
+
+    robustness: Robustness = Robustness()
+    """The sweep over perturbed test images."""
+
+    cross: dict[str, OtherDataSettings] = field(default_factory=dict)
+    """Other data sets by name, each with the keys of `data`."""
 
 
 @dataclass(frozen=True)
 class LadderSettings:
-    """The section `ladder` of params.yaml."""
+    """The leak ladder: see [training.md](training.md)."""
 
     recipe: str = "efficientnet_lite0"
     """The recipe that is trained on every rung."""
 
     backbone: str = "efficientnet_lite0"
-    """The recipe's backbone, which dvc.yaml cannot look up."""
+    """The backbone of that recipe, which dvc.yaml cannot look up."""
 
     folds: Annotated[int, Ge(2)] = 2
     """The number of folds of each rung."""
@@ -27,4 +70,4 @@ class LadderSettings:
     """The number of epochs of each rung; by default the recipe's."""
 
     seeds: Positive = 1
-    """How many times each rung is trained, with a seed of its own each time."""
+    """How many times each rung is trained, each time with a seed of its own; each figure is the mean over them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -9,11 +10,18 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from ffdi.bounds import NonNegative
+from ffdi.bounds import NonNegative, Rule
+from ffdi.errors import ParamsError
 from ffdi.features.views import Operation, as_written, resolve_policy
 
 INPUT = "input"  # the cut of an empty prefix
 Channels = tuple[float, float, float]  # red, green, blue
+
+
+def _check_network(network: str) -> None:
+    pattern = r"^(torchvision|timm):[A-Za-z0-9_.]+$"
+    if not re.fullmatch(pattern, network):
+        raise ParamsError(f"String should match pattern '{pattern}'")
 
 
 @dataclass(frozen=True)
@@ -21,8 +29,14 @@ class Views:
     """The augmented views of train images; view 0, the clean image, comes in addition."""
 
     count: Annotated[int, Ge(0), Le(255)] = 0
+    """The number of augmented views of each train image."""
+
     policy: str | tuple[str | dict[str, Any], ...] = "none"
+    """A preset (`none`, `light`, `seeds`), or a list of `hflip`, `vflip`, `autocontrast`, `equalize`, `rotate`,
+    `jitter`, `brightness`, `crop`, `jpeg`, `blur`, `downscale`, `noise`, each with options and a probability `p`."""
+
     seed: NonNegative = 0
+    """The seed of everything random in the views."""
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
@@ -35,19 +49,48 @@ class Backbone:
     """An entry of `backbones` in params.yaml: a network, where it is cut, and how images reach it."""
 
     name: str
-    network: str
+    """The name of the entry."""
+
+    network: Annotated[str, Rule(_check_network)]
+    """The network: `torchvision:NAME` or `timm:NAME`."""
+
     weights: str
+    """Where its weights come from: `torchvision:ENUM`, `timm:TAG`, `package:efficientnet-lite0`, `file:PATH`
+    (safetensors) or `random`."""
+
     cut: str
+    """The module where the tail begins, or `input`: then the tail is the whole network."""
+
     image_size: Annotated[int, Ge(8), Le(4096)] = 224
+    """The side in pixels of the square that images are resized to."""
+
     mean: Channels = (0.485, 0.456, 0.406)
+    """The network is given (v / 255 - mean) / std of each channel."""
+
     std: Channels = (0.229, 0.224, 0.225)
+    """See `mean`."""
+
     views: Views = Views()
+    """Augmented views of train images, which are cached as well."""
+
     dtype: Literal["float16", "float32", "int8"] = "float16"
+    """How features are stored: see [features.md](features.md)."""
+
     runtime: Literal["auto", "onnxruntime", "torch"] = "auto"
+    """What computes features; `auto` is torch on CUDA and onnxruntime on a CPU."""
+
     precision: Literal["float32", "tf32", "float16", "bfloat16"] = "float32"
+    """The precision of the prefix, on CUDA alone: see [features.md](features.md)."""
+
     compile: bool = False
+    """Whether torch compiles the prefix, on CUDA alone: see [features.md](features.md)."""
+
     decoder: Literal["pillow", "nvjpeg"] = "pillow"
+    """What decodes images; `nvjpeg`, on CUDA alone, is faster and gives slightly other pixels: see
+    [features.md](features.md)."""
+
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    """The memory format of the prefix, on CUDA alone: see [features.md](features.md)."""
 
     @property
     def has_prefix(self) -> bool:

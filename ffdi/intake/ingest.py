@@ -25,9 +25,10 @@ from ffdi.intake.decoding.images import (
 )
 from ffdi.intake.groups import join_names, single_names, split_names
 from ffdi.intake.listing.labels import class_lines
-from ffdi.intake.listing.layouts import Layout, Listing, read_layout
+from ffdi.intake.listing.layouts import Listing, read_layout
 from ffdi.intake.listing.walk import NOT_LISTED, passed_over
 from ffdi.intake.near_duplicates.clusters import join_groups
+from ffdi.intake.settings import DataSettings
 from ffdi.intake.tables import IMAGE_COLUMNS, skipped_table, write_table
 from ffdi.parallel import cpu_count, ordered_map
 
@@ -108,19 +109,20 @@ class _Unreadable:
 
 
 def ingest_data_set(
-    source: ImageSource, layout: Layout, max_rejected: float, files: IntakeFiles, console: Console = Console()
+    source: ImageSource, data: DataSettings, files: IntakeFiles, console: Console = Console()
 ) -> IngestedDataSet:
     """List the images of a data set, describe each of them and write the tables.
 
     `files.skipped` is written before the first image is read. Raises as read_layout and ingest do; before a
     ConflictError, `files.rejected` is written with the conflicting rows.
     """
-    listing = read_layout(source.root, layout)
+    listing = read_layout(source.root, data)
     for line in listing.messages:
         console.say(line)
     write_table(files.skipped, skipped_table(listing.skipped))
     try:
-        intake = ingest(listing.rows, source, max_rejected=max_rejected, closest=listing.names.closest, console=console)
+        closest = listing.names.closest
+        intake = ingest(listing.rows, source, max_rejected=data.max_rejected, closest=closest, console=console)
     except ConflictError as error:
         write_table(files.rejected, error.listed)
         raise

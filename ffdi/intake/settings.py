@@ -1,14 +1,125 @@
-"""The settings of split and audit: sections of params.yaml, as the library takes them."""
+"""The settings of the intake: sections `data`, `split` and `audit` of params.yaml."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+import re
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+from ffdi.bounds import Fraction, FractionAbove0, NonNegative, OnlyIn, Positive, Rule
+from ffdi.errors import ParamsError
+from ffdi.intake.groups import group_names
 
 HashBits = Annotated[int, Ge(0), Le(32)]
-Cosine = Annotated[float, Gt(0.0), Le(1.0)]
+Names = str | tuple[str, ...]
+
+
+def _check_group(patterns: Names | None) -> None:
+    patterns = (patterns,) if isinstance(patterns, str) else patterns
+    try:
+        valid = patterns is None or (bool(patterns) and all("group" in group_names(p) for p in patterns))
+    except re.error:
+        valid = False
+    if not valid:
+        raise ParamsError("must be a regular expression with (?P<group>...), or a list of such")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a table calls its columns; a role that is not named stands under its own name, if at all."""
+
+    path: str | None = None
+    """The column of the images' paths."""
+
+    label: str | None = None
+    """The column of the labels."""
+
+    group: Names | None = None
+    """The column that names each image's group, or several: the image belongs to every group that they name."""
+
+    split: str | None = None
+    """The column that says which images are the test set."""
+
+    def named(self) -> dict[str, Names]:
+        """The roles that the settings name, with their columns."""
+        return {role: names for role, names in asdict(self).items() if names}
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where a data set is, how it is laid out, and what of it is read: see [data.md](data.md)."""
+
+    root: str
+    """The folder of images, or a zip or tar archive of it, tracked by git or not; a relative path starts at the main
+    checkout, also under `dvc exp run --temp` and `--queue`."""
+
+    layout: Literal["imagefolder", "multi_ffdi", "csv"] = "csv"
+    """How the data set is laid out; `csv` is a table with path, label and, if known, group, split and attributes."""
+
+    table: Annotated[str, OnlyIn("csv")] = "labels.csv"
+    """The file of the table, inside the root."""
+
+    columns: Annotated[Columns, OnlyIn("csv")] = Columns()
+    """What the table calls its columns; one that is not named is found under its own name."""
+
+    classes: Annotated[dict[str, Annotated[int, Ge(0), Le(1)]], MinLen(1)] | None = None
+    """What the data set calls its classes, in any case, with 0 (real) or 1 (fake) for each; by default 0, 1 and the
+    usual words. With it, labels that contradict the paths or other columns are reported and taken."""
+
+    group: Annotated[Names | None, Rule(_check_group)] = None
+    """A regular expression with `(?P<group>...)` on the path, or a list of such, for images without a group of their
+    own; `(?P<group2>...)` and the like name further groups of the image."""
+
+    max_ungrouped: Fraction = 0.05
+    """The share of paths without a match of `group` above which `ingest` fails."""
+
+    limit: Positive | None = None
+    """How many rows of each given split are read, from the first."""
+
+    exclude: Annotated[tuple[str, ...] | None, OnlyIn("imagefolder")] = None
+    """Patterns (`*`, `?`, in any case) of the names of folders that hold no examples of a class; by default the usual
+    ones for masks, landmarks, heat maps and thumbnails. `[]` excludes nothing; a pattern that fits no folder is an
+    error."""
+
+    max_pixels: Positive = 50_000_000
+    """Larger images are rejected, so that no small file can fill the memory."""
+
+    max_rejected: Fraction = 0.01
+    """The share of unreadable images at which `ingest` fails."""
+
+    synthesise: NonNegative = 0
+    """How many self-blended fakes of each real training image are added to the training rows."""
+
+    unread: ClassVar[tuple[str, ...]] = ()  # keys of every layout that have no effect in this section
+
+    @property
+    def name(self) -> str:
+        """What figures call this data set: its folder, or its archive without the suffixes."""
+        return re.sub(r"(\.(zip|tar|t?gz|bz2|xz))+$", "", Path(self.root).name)
+
+    @classmethod
+    def keys_of(cls, layout: str) -> list[str]:
+        """The keys that have an effect with a layout, in the order of their declaration."""
+        hints = get_type_hints(cls, include_extras=True)
+        marks = {key: getattr(hint, "__metadata__", ()) for key, hint in hints.items()}
+        others = {
+            key for key in marks for mark in marks[key] if isinstance(mark, OnlyIn) and layout not in mark.layouts
+        }
+        return [field.name for field in fields(cls) if field.name not in {*others, *cls.unread}]
+
+    def check_written(self, written: Collection[str]) -> None:
+        """Raise ParamsError for a key that the file has, which asks for something, and which has no effect."""
+        keys = self.keys_of(self.layout)
+        if idle := sorted(key for key in written if getattr(self, key) and key not in keys):
+            raise ParamsError(
+                f"{idle[0]} has no effect with layout {self.layout}, which reads {', '.join(keys)}: leave it out"
+            )
+        if "max_ungrouped" in written and not self.group:
+            raise ParamsError("max_ungrouped has no effect without group: leave it out")
 
 
 @dataclass(frozen=True)
@@ -45,13 +156,13 @@ class SplitSettings:
     use_embedding: bool = False
     """Whether to search near-duplicates by those features too."""
 
-    min_cosine: Cosine = 0.95
+    min_cosine: FractionAbove0 = 0.95
     """Images that are mutually nearest by their features stay together at this cosine or more."""
 
     find_copies: bool = False
     """Whether to join crops, rotations, turns, exposures and edits of one picture too; it decodes the images again."""
 
-    seed: Annotated[int, Ge(0)] = 0
+    seed: NonNegative = 0
     """The seed of the draw."""
 
 
@@ -71,5 +182,5 @@ class AuditSettings:
     use_embedding: bool = False
     """Whether to search near-duplicates by the features of the backbone `split.embedding` too."""
 
-    min_cosine: Cosine = 0.95
+    min_cosine: FractionAbove0 = 0.95
     """Images on two sides that are mutually nearest by their features are near-duplicates at this cosine or more."""

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt
 
-from ffdi.bounds import Fraction, FractionBelow1, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from ffdi.bounds import Fraction, FractionBelow1, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Rule
+from ffdi.tails.augment_operations import resolve_augment
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,26 @@ class Head:
     """The new layers on top of the network's body; they give two logits, real and fake."""
 
     kind: Literal["linear", "mlp", "transformer"] = "mlp"
+    """The layers: one `linear` layer, an `mlp`, or a `transformer` over the places of a map: see
+    [training.md](training.md)."""
+
     hidden: tuple[Positive, ...] = (512, 256)
+    """Kind mlp: the widths of its hidden layers."""
+
     dropout: Fraction = 0.0
+    """The chance that an activation is dropped in training."""
+
     depth: Positive = 2
+    """Kind transformer: the number of blocks."""
+
     heads: Positive = 4
+    """Kind transformer: the number of attention heads; it divides `width`."""
+
     width: Positive = 128
+    """Kind transformer: the width of a token."""
+
     drop_path: FractionBelow1 = 0.0
+    """Kind transformer: the chance of leaving out the last block in training; it rises linearly over the blocks."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +44,13 @@ class Optimizer:
     """`adam` couples weight decay with the gradient; `adamw` decouples it."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
+    """`adam` couples weight decay with the gradient, `adamw` decouples it."""
+
     weight_decay: NonNegativeFloat = 0.0
+    """The weight decay."""
+
     momentum: Fraction | None = None
+    """Of `sgd`; `null` is .9."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +58,16 @@ class Schedule:
     """How the learning rate changes over the epochs."""
 
     name: Literal["none", "step", "cosine"] = "none"
+    """`none` keeps it; `step` multiplies it by `gamma` every `size` epochs; `cosine` lets it fall to 0."""
+
     size: Positive = 1
+    """Schedule step: the number of epochs between two steps."""
+
     gamma: PositiveFloat = 0.1
+    """Schedule step: the factor of each step."""
+
     warmup: NonNegative = 0
+    """Schedule cosine: the number of epochs of a linear rise at the start."""
 
     def factor(self, epoch: float, epochs: int) -> float:
         """What the learning rate is multiplied by at a fractional epoch."""
@@ -58,7 +85,10 @@ class Mix:
     """Blends of two images of a batch, and of their labels."""
 
     mixup: NonNegativeFloat = 0.0
+    """The alpha of mixup, which blends two images; 0 is none."""
+
     cutmix: NonNegativeFloat = 0.0
+    """The alpha of cutmix, which pastes a rectangle of another image; 0 is none."""
 
 
 @dataclass(frozen=True)
@@ -66,22 +96,62 @@ class Recipe:
     """An entry of `recipes` in params.yaml. bundle.json stores the fields in this order."""
 
     name: str
+    """The name of the entry."""
+
     backbone: str
+    """The backbone whose features it trains on."""
+
     head: Head = Head()
+    """The new layers on top of the network's body."""
+
     folds: Literal["all"] | Positive = "all"
+    """How many folds are trained: `all`, or the first so many."""
+
     views: Literal["sample", "all"] = "sample"
+    """`sample`: an epoch draws one view of every image; `all`: it takes every view."""
+
     epochs: Positive = 10
+    """The number of epochs."""
+
     patience: Positive | None = None
+    """Training stops after so many epochs without a better validation AUC; `null`: never."""
+
     batch_size: Positive = 64
+    """The number of samples in a batch."""
+
     optimizer: Optimizer = Optimizer()
+    """How weights follow gradients."""
+
     lr: PositiveFloat = 1e-4
+    """The learning rate."""
+
     schedule: Schedule = Schedule()
+    """How the learning rate changes over the epochs."""
+
     l1: NonNegativeFloat = 0.0
+    """The weight in the loss of the sum of the absolute values of all tail parameters."""
+
     label_smoothing: FractionBelow1 = 0.0
+    """How far labels are moved towards one half."""
+
     class_weights: Literal["balanced"] | tuple[PositiveFloat, PositiveFloat] | None = None
+    """The weights of the classes in the loss, [real, fake]; `balanced`: each class weighs as much as the other."""
+
     clip_grad: PositiveFloat | None = None
+    """The largest norm of a step's gradient."""
+
     ema: Annotated[float, Gt(0.0), Lt(1.0)] | None = None
+    """The decay per step of the weights' moving average, which is then validated and kept."""
+
     mix: Mix = Mix()
-    augment: tuple[str | dict[str, Any], ...] = ()
+    """Blends of two images of a batch."""
+
+    augment: Annotated[tuple[str | dict[str, Any], ...], Rule(resolve_augment)] = ()
+    """What is done to each batch, on its device: `hflip`, `vflip`, and for images (`cut: input`) `jitter`, `crop`,
+    `jpeg`, `blur`, `noise`, each with options and a probability `p`: see [multi-ffdi.md](multi-ffdi.md)."""
+
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """The precision of the forward pass in training; `tf32`, on CUDA alone, is of the backward pass too."""
+
     seed: NonNegative = 0
+    """The seed, with the fold, of everything random in training."""

@@ -1,4 +1,4 @@
-"""The settings of training that all recipes share. Loads no torch."""
+"""The settings of the machine that trains tails: section `train` of params.yaml."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from ffdi.bounds import PositiveFloat
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The section `train` of params.yaml."""
+    """Where and how exactly tails are trained, the same for every recipe."""
 
     memory_gb: PositiveFloat = 8.0
+    """Features up to this size are held in memory; larger ones are streamed from the shards: see
+    [training.md](training.md)."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """The device that trains; `auto` is CUDA where there is a GPU."""
+
     deterministic: bool = True
+    """Whether the same training gives the same bytes; `false` allows faster CUDA kernels that do not: see
+    [training.md](training.md)."""
 
     def repeats(self, device_type: str) -> bool:
         """Whether a training gives the same bytes again: on a CPU it always does."""

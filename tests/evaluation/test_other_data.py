@@ -28,7 +28,8 @@ from ffdi.features.weights import load_network
 from ffdi.files import write_json
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.ingest import ingest
-from ffdi.intake.listing.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import read_layout
+from ffdi.intake.settings import DataSettings
 from ffdi.intake.tables import read_images, write_table
 from ffdi.metrics import Metrics, auc
 from ffdi.tails.bundle import Bundle, load_bundle, mean_score
@@ -67,7 +68,7 @@ def away(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "labels.csv").write_text("path,label,group,maker\n" + "".join(
         f"{name},{number % 2},g{number // 2},{('', 'gan')[number % 2]}\n" for number, name in enumerate(names)
     ))  # fmt: skip
-    listed = read_layout(root, Layout("csv")).rows
+    listed = read_layout(root, DataSettings(".", "csv")).rows
     write_table(folder / "images.csv", ingest(listed, ImageSource(root, 10**6)).images)
     return root
 

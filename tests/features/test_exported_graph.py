@@ -19,7 +19,7 @@ from ffdi.features.devices import has_cuda
 from ffdi.features.extractor import load_extractor
 from ffdi.features.networks import FrozenPrefix
 from ffdi.features.runtimes import cached_graph, open_runtime
-from ffdi.params import read_params
+from ffdi.params.reading import read_params
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +123,7 @@ WITHOUT_TORCH = """
 import sys
 from pathlib import Path
 from ffdi.features.extractor import load_extractor
-from ffdi.params import read_params
+from ffdi.params.reading import read_params
 
 prefix = load_extractor(read_params(Path(sys.argv[1])).backbone("tiny"), Path(sys.argv[2]))
 prefix.open().run(__import__("numpy").zeros((2, 32, 32, 3), "uint8"))

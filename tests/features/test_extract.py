@@ -30,7 +30,7 @@ from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import render
 from ffdi.intake.decoding.images import ImageSource, open_image, to_array
-from ffdi.params import read_params
+from ffdi.params.reading import read_params
 
 STAGE = Path(__file__).parents[2] / "stages" / "extract.py"
 Make = Callable[..., Backbone]

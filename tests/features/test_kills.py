@@ -19,7 +19,7 @@ from ffdi.features.extract import ExtractionSummary, extract_features
 from ffdi.features.extractor import load_extractor
 from ffdi.features.settings import ExtractSettings
 from ffdi.intake.decoding.images import ImageSource
-from ffdi.params import read_params
+from ffdi.params.reading import read_params
 
 STAGE = Path(__file__).parents[2] / "stages" / "extract.py"
 SHARD_ROWS = 16

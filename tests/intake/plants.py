@@ -26,11 +26,11 @@ from ffdi.intake.auditing.probe_inputs import ProbeInputs, ProbeSample, read_pro
 from ffdi.intake.auditing.shortcuts import WARN_ABOVE
 from ffdi.intake.decoding.images import ImageSource, open_image, perceptual_hash, read_bytes, to_array
 from ffdi.intake.ingest import ingest
-from ffdi.intake.listing.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import read_layout
 from ffdi.intake.near_duplicates.copies import find_copies, read_sketches
 from ffdi.intake.near_duplicates.hashes import perceptual_pairs
 from ffdi.intake.near_duplicates.variants import sketch
-from ffdi.intake.settings import AuditSettings, SplitSettings
+from ffdi.intake.settings import AuditSettings, DataSettings, SplitSettings
 from ffdi.intake.splitting.folds import assign_folds
 from ffdi.intake.tables import join, sides
 
@@ -59,7 +59,7 @@ class DataSet:
         from ffdi.features.extractor import load_extractor
         from ffdi.features.weights import fetch_weights
 
-        listed = read_layout(root, Layout(layout)).rows
+        listed = read_layout(root, DataSettings(".", layout)).rows
         source = ImageSource(root, MAX_PIXELS)
         images = ingest(listed, source).images
         sketches = read_sketches(source, list(images["path"]))

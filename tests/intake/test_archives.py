@@ -22,7 +22,8 @@ from ffdi import files
 from ffdi.errors import FfdiError, InputError
 from ffdi.intake import archives
 from ffdi.intake.archives import unpacked
-from ffdi.intake.listing.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import read_layout
+from ffdi.intake.settings import DataSettings
 
 FACES = {"faces/real/a.jpg": b"a", "faces/fake/ä 人, 'b'.jpg": b"b" * 5000, "faces/fake/deep/c.jpg": b""}
 TARS = {"faces.tar": "", "faces.tar.gz": "gz", "faces.tar.bz2": "bz2", "faces.tar.xz": "xz"}
@@ -79,7 +80,7 @@ def test_an_archive_becomes_its_top_folder(tmp_path: Path, name: str) -> None:
     archive = packed(tmp_path, name, FACES)
     folder = unpacked(archive)
     assert contents(folder) == {path.removeprefix("faces/"): data for path, data in FACES.items()}
-    rows = read_layout(folder, Layout("imagefolder")).rows
+    rows = read_layout(folder, DataSettings(".", "imagefolder")).rows
     assert list(rows["label"]) == [1, 1, 0]
 
 

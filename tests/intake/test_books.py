@@ -16,7 +16,8 @@ from PIL import Image
 from ffdi.intake.archives import unpacked
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.ingest import Intake, ingest
-from ffdi.intake.listing.layouts import Layout, Listing, read_layout
+from ffdi.intake.listing.layouts import Listing, read_layout
+from ffdi.intake.settings import DataSettings
 
 LAYOUTS = ("imagefolder", "csv", "multi_ffdi")
 ODD_NAMES = (
@@ -139,7 +140,7 @@ def test_the_books_of_random_trees_balance(tmp_path: Path, layout: str, seed: in
     random_tree(root, layout, random.Random(f"{layout} {seed}"))
     way = tmp_path / "way"  # as data/root is a link
     way.symlink_to("root")
-    listing = read_layout(way, Layout(layout, limit=9 if seed % 4 == 0 else None))
+    listing = read_layout(way, DataSettings(".", layout, limit=9 if seed % 4 == 0 else None))
     intake = ingest(listing.rows, ImageSource(way, 10**6), max_rejected=1.0, workers=1, closest=listing.names.closest)
     check_books(way, listing, intake)
 
@@ -159,7 +160,7 @@ def test_the_books_of_an_archive_count_what_stands_beside_its_top_folder(tmp_pat
         for name in names:
             archive.writestr(name, encoded(0, "JPEG"))
     root = unpacked(tmp_path / "x.zip")
-    listing = read_layout(root, Layout("imagefolder"))
+    listing = read_layout(root, DataSettings(".", "imagefolder"))
     accounted = [*listing.rows["path"], *(path for path, _ in listing.skipped)]
     assert sorted(os.path.normpath(f"set/{path}") for path in accounted) == sorted(names)
     assert [reason for path, reason in listing.skipped if path.startswith("../")] == [

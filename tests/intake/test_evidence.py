@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ffdi.errors import InputError
-from ffdi.intake.listing.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import read_layout
+from ffdi.intake.settings import Columns, DataSettings
 
 
 def csv(root: Path, rows: Iterable[str], header: str = "path,label", name: str = "labels.csv") -> Path:
@@ -16,7 +17,7 @@ def csv(root: Path, rows: Iterable[str], header: str = "path,label", name: str =
 
 
 def said(root: Path, layout: str = "csv", **changes: Any) -> list[str]:
-    return read_layout(root, Layout(layout, **changes)).messages
+    return read_layout(root, DataSettings(".", layout, **changes)).messages
 
 
 def numbered(*rows: tuple[str, object]) -> list[str]:
@@ -77,9 +78,9 @@ def test_turned_labels_are_found(tmp_path: Path, header: str, rows: list[tuple[s
 def test_a_label_column_that_is_called_real(tmp_path: Path) -> None:
     csv(tmp_path, numbered(("{}.jpg", 1), ("{}.png", 0)), "path,is_real")
     with pytest.raises(InputError, match=r"contradict column 'is_real' in 6 rows \(0 agree\)"):
-        said(tmp_path, columns={"label": "is_real"})
+        said(tmp_path, columns=Columns(label="is_real"))
     csv(tmp_path, numbered(("{}.jpg", 1), ("{}.png", 0)), "path,is_fake")
-    assert said(tmp_path, columns={"label": "is_fake"}) == []
+    assert said(tmp_path, columns=Columns(label="is_fake")) == []
 
 
 NO_CONTRADICTION = [

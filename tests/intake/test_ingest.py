@@ -20,7 +20,8 @@ from PIL import Image
 from ffdi.errors import InputError
 from ffdi.intake.decoding.images import ImageSource, open_image, perceptual_hash
 from ffdi.intake.ingest import Intake, ingest
-from ffdi.intake.listing.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import read_layout
+from ffdi.intake.settings import DataSettings
 from ffdi.intake.tables import IMAGE_COLUMNS, write_table
 
 STAGES = Path(__file__).parents[2] / "stages"
@@ -108,7 +109,7 @@ def test_a_hundred_missing_in_a_row_are_the_fault_of_their_names(tmp_path: Path)
     for i in range(150):
         (tmp_path / f"real/{i:03d}.jpg").touch()
     (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"{i:03d}.jpg,0\n" for i in range(150)))
-    found = read_layout(tmp_path, Layout("csv"))
+    found = read_layout(tmp_path, DataSettings(".", "csv"))
     says = (
         r"the last .*/099\.jpg: .*No such file.*; the closest name is 'real/099\.jpg': the listed names are not those"
     )
@@ -205,7 +206,7 @@ def test_a_forgery_that_is_listed_twice_is_of_all_its_people_and_makes_none_one(
 
 def test_bytes_do_not_depend_on_workers_or_order(tmp_path: Path) -> None:
     write_pictures(tmp_path / "p", 24, groups=6, size=32)
-    listed = read_layout(tmp_path / "p", Layout("csv")).rows
+    listed = read_layout(tmp_path / "p", DataSettings(".", "csv")).rows
     listed = pd.concat([listed, listed.head(3), listing(("none.jpg", 1), ("gone.jpg", 1))], ignore_index=True)
     seen = set()
     for workers in (1, 2, 5):

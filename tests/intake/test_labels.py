@@ -12,8 +12,9 @@ from ruamel.yaml import YAML
 
 from ffdi.errors import InputError, ParamsError
 from ffdi.intake.listing.labels import CLASSES, WORDS, Classes, class_lines, class_of, classes_line
-from ffdi.intake.listing.layouts import Layout, Listing, read_layout
-from ffdi.params import read_params
+from ffdi.intake.listing.layouts import Listing, read_layout
+from ffdi.intake.settings import Columns, DataSettings
+from ffdi.params.reading import read_params
 
 
 def touch(root: Path, *paths: str) -> Path:
@@ -29,7 +30,7 @@ def write(root: Path, text: str, name: str = "labels.csv") -> Path:
 
 
 def read(root: Path, layout: str = "csv", **changes: Any) -> Listing:
-    return read_layout(root, Layout(layout, **changes))
+    return read_layout(root, DataSettings(".", layout, **changes))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_what_fake_means_is_said_with_three_images_of_each_class() -> None:
 
 def test_what_the_classes_are_called(tmp_path: Path) -> None:
     write(tmp_path, "path,kind\na.jpg,1\nb.jpg,0\n", "own.csv")
-    listing = read(tmp_path, table="own.csv", columns={"label": "kind"})
+    listing = read(tmp_path, table="own.csv", columns=Columns(label="kind"))
     assert listing.class_names == ("kind '0' of own.csv", "kind '1' of own.csv")
     touch(tmp_path, "Celeb-real/a.jpg", "YouTube-real/a.jpg", "fake/a.jpg")
     assert read(tmp_path, "imagefolder").class_names == ("folder 'Celeb-real' or 'YouTube-real'", "folder 'fake'")

@@ -12,13 +12,14 @@ import pytest
 from ffdi.errors import InputError
 from ffdi.intake.listing.label_files import read_list
 from ffdi.intake.listing.labels import CLASSES
-from ffdi.intake.listing.layouts import Layout, Listing, read_layout
+from ffdi.intake.listing.layouts import Listing, read_layout
 from ffdi.intake.listing.walk import NOT_LISTED, TABLE, TWIN, walk
+from ffdi.intake.settings import Columns, DataSettings
 
 
 def read(root: Path, layout: str, **changes: Any) -> tuple[pd.DataFrame, int]:
     """The rows, and how many images are on disk but not listed."""
-    listing: Listing = read_layout(root, Layout(layout, **changes))
+    listing: Listing = read_layout(root, DataSettings(".", layout, **changes))
     return listing.rows, sum(reason.startswith(NOT_LISTED) for _, reason in listing.skipped)
 
 
@@ -128,7 +129,7 @@ def test_symlinked_folders(tmp_path: Path) -> None:
     text = "path,label\ninner/a.jpg,1\ninner/./missing.jpg,1\nnone/x.jpg,0\n"
     rows, unlisted = read(table(root, text), "csv")
     assert list(rows["path"]) == ["inner/a.jpg", "inner/missing.jpg", "none/x.jpg"] and unlisted == 0
-    skipped = dict(read_layout(root, Layout("csv")).skipped)
+    skipped = dict(read_layout(root, DataSettings(".", "csv")).skipped)
     assert skipped == {"inner": TWIN, "labels.csv": TABLE}  # inner/a.jpg is real/a.jpg
     assert len(read(tmp_path / "way", "csv")[0]) == 3  # the root itself may be a symlink
     (root / "out").symlink_to(tmp_path / "outside")
@@ -141,7 +142,7 @@ def test_an_absolute_path_is_read_inside_the_root_alone(tmp_path: Path) -> None:
     touch(tmp_path, "root/in/a.jpg", "root/b.jpg", "root/c.jpg", "c.jpg")
     (tmp_path / "way").symlink_to("root")  # as data/root is a link
     text = f"path,label\n{tmp_path}/root/in//a.jpg,1\n{tmp_path}/way/b.jpg,0\nc.jpg,0\n"
-    listing = read_layout(table(tmp_path / "way", text), Layout("csv"))
+    listing = read_layout(table(tmp_path / "way", text), DataSettings(".", "csv"))
     assert list(listing.rows["path"]) == ["in/a.jpg", "b.jpg", "c.jpg"] and dict(listing.skipped) == {
         "labels.csv": TABLE
     }
@@ -387,7 +388,7 @@ OWN_NAMES = "Unnamed: 0.1,,file_name,target,identity,target_identity,fold_name,p
 def test_columns_by_their_own_names(tmp_path: Path) -> None:
     rows = "0,7,a.jpg,1,anna,bo|cy,train,/old/a.jpg,30\n1,8,b.jpg,0,dan,,test,/old/b.jpg,\n2,9,c.jpg,0,,,,,\n"
     columns = {"path": "file_name", "label": "target", "group": ["target_identity", "identity"], "split": "fold_name"}
-    found, _ = read(table(tmp_path, OWN_NAMES + rows), "csv", columns=columns)
+    found, _ = read(table(tmp_path, OWN_NAMES + rows), "csv", columns=Columns(**columns))
     assert records(found) == [
         {
             "path": "a.jpg",
@@ -411,7 +412,7 @@ def test_columns_by_their_own_names(tmp_path: Path) -> None:
 
 def test_a_role_that_is_named_elsewhere_leaves_its_column_an_attribute(tmp_path: Path) -> None:
     table(tmp_path, "path,label,group,id,split\na.jpg,1,g,anna,val\n")
-    found, _ = read(tmp_path, "csv", columns={"group": "id"})
+    found, _ = read(tmp_path, "csv", columns=Columns(group="id"))
     assert records(found) == [
         {"path": "a.jpg", "label": 1, "group": "anna", "given_split": "test", "attr_group": "g"},
     ]
@@ -432,13 +433,13 @@ def test_a_named_column_must_be_there(tmp_path: Path, columns: dict[str, Any], m
     table(tmp_path, "path,target,identity\na.jpg,1,x\n")
     says = rf"no column '{missing}'; the header is 'path,target,identity'; data\.columns says .*`columns: \{{path: NAME"
     with pytest.raises(InputError, match=says):
-        read(tmp_path, "csv", columns={"label": "target"} | columns if columns else {})
+        read(tmp_path, "csv", columns=Columns(**({"label": "target"} | columns if columns else {})))
 
 
 def test_the_row_of_an_unknown_split_in_a_named_column(tmp_path: Path) -> None:
     table(tmp_path, "path,label,fold_name\na.jpg,1,train\nb.jpg,0,Dev\n")
     with pytest.raises(InputError, match="row 3: split 'Dev' is not one of train, test, val"):
-        read(tmp_path, "csv", columns={"split": "fold_name"})
+        read(tmp_path, "csv", columns=Columns(split="fold_name"))
 
 
 def test_a_path_names_several_groups(tmp_path: Path) -> None:
@@ -459,11 +460,11 @@ def test_a_path_names_several_groups(tmp_path: Path) -> None:
 def test_a_second_source_that_the_pattern_leaves_out_is_said(tmp_path: Path) -> None:
     touch(tmp_path, "real/000/000.png", "real/001/001.png", "fake/000_001/001.png", "fake/001_777/000.png")
     one = r"/(?P<group>\d{3})(_\d{3})?/"
-    (line,) = read_layout(tmp_path, Layout("imagefolder", group=one)).messages
+    (line,) = read_layout(tmp_path, DataSettings(".", "imagefolder", group=one)).messages
     # 777 is nobody's; a frame's number stands in a part of its own.
     assert line.startswith("1 of 4 paths name a second group, such as fake/000_001/001.png (000, and 001): ")
     both = r"/(?P<group>\d{3})(_(?P<group2>\d{3}))?/"
-    assert read_layout(tmp_path, Layout("imagefolder", group=both)).messages == []
+    assert read_layout(tmp_path, DataSettings(".", "imagefolder", group=both)).messages == []
 
 
 def test_a_cell_of_the_column_group_holds_several(tmp_path: Path) -> None:
@@ -485,11 +486,13 @@ def test_a_group_pattern_that_misses_some_says_how_many_and_stops_above_a_share(
     rows = [f"p{i}_a.jpg,1,\n" for i in range(6)] + ["x.jpg,0,\n", "y.jpg,0,\n"] + ["z.jpg,0,own\n"] * 8
     root = table(tmp_path, "path,label,group\n" + "".join(rows))
     layout = {"table": "labels.csv", "group": r"(?P<group>p\d+)_"}
-    listing = read_layout(root, Layout("csv", **layout, max_ungrouped=0.25))  # 2 of the 8 that have none of their own
+    listing = read_layout(
+        root, DataSettings(".", "csv", **layout, max_ungrouped=0.25)
+    )  # 2 of the 8 that have none of their own
     assert listing.messages == ["data.group names no group in 2 of 8 paths, such as x.jpg, y.jpg"]
     with pytest.raises(InputError, match=r"2 of 8 paths, such as x.jpg, y.jpg: more than data.max_ungrouped = 0.24"):
-        read_layout(root, Layout("csv", **layout, max_ungrouped=0.24))
-    assert read_layout(root, Layout("csv", group=r"(?P<group>.)", max_ungrouped=0.0)).messages == []
+        read_layout(root, DataSettings(".", "csv", **layout, max_ungrouped=0.24))
+    assert read_layout(root, DataSettings(".", "csv", group=r"(?P<group>.)", max_ungrouped=0.0)).messages == []
 
 
 def test_a_group_pattern_that_could_change_nothing_is_an_error(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from unicodedata import normalize
 
 import pytest
 
-from ffdi.intake.listing.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import read_layout
 from ffdi.intake.listing.names import Names, find_files
 from ffdi.intake.listing.walk import walk
+from ffdi.intake.settings import DataSettings
 
 
 def names(root: Path, *files: str) -> Names:
@@ -95,7 +96,7 @@ def test_names_of_every_layout_and_of_lists(tmp_path: Path) -> None:
     (tmp_path / "valset_label.txt").write_text("img_name,target\nb,0\n")
     (tmp_path / "labels.csv").write_text("path,label\ntrainset\\a.jpg,1\nvalset\\b.jpg,0\n")
     for layout in ("multi_ffdi", "csv"):
-        listing = read_layout(tmp_path, Layout(layout))
+        listing = read_layout(tmp_path, DataSettings(".", layout))
         assert list(listing.rows["path"]) == ["trainset/a.jpg", "valset/b.jpg"]
         assert not any(path.endswith(".jpg") for path, _ in listing.skipped)
     files, found = find_files(tmp_path, [tmp_path / "trainset/a", tmp_path / "none.jpg", tmp_path / "valset/b.jpg"])

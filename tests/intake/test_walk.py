@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ffdi.errors import InputError
-from ffdi.intake.listing.layouts import Layout, read_layout
+from ffdi.intake.listing.layouts import read_layout
 from ffdi.intake.listing.walk import (
     ARCHIVE,
     DANGLING,
@@ -23,7 +23,7 @@ from ffdi.intake.listing.walk import (
     passed_over,
     walk,
 )
-from ffdi.params import Data
+from ffdi.intake.settings import DataSettings
 
 
 def touch(root: Path, *paths: str) -> None:
@@ -139,7 +139,7 @@ def test_a_root_of_links_that_lead_out_is_an_error_that_says_so(tmp_path: Path) 
     link(tmp_path / "root", real="../photos", fake=str(tmp_path / "photos"))
     says = r"lists no image; passed over: 2 links that lead out of the root, 1 without an image's suffix \(1 \.txt\)$"
     with pytest.raises(InputError, match=says):
-        read_layout(tmp_path / "root", Layout("imagefolder"))
+        read_layout(tmp_path / "root", DataSettings(".", "imagefolder"))
 
 
 def test_a_closed_folder_that_cannot_be_read_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_a_closed_folder_that_cannot_be_read_stops_nothing(tmp_path: Path, monke
 def test_folders_that_hold_no_examples(tmp_path: Path) -> None:
     touch(tmp_path, "real/frames/a.png", "fake/frames/a.png", "fake/Masks/0/a.png", "fake/Masks/b.png", "masks/c.png")
     touch(tmp_path, "fake/landmarks/a.npy", "fake/with_mask/a.png", "fake/masks.png")
-    listing = read_layout(tmp_path, Layout("imagefolder"))
+    listing = read_layout(tmp_path, DataSettings(".", "imagefolder"))
     taken = ["fake/frames/a.png", "fake/masks.png", "fake/with_mask/a.png", "real/frames/a.png"]
     assert list(listing.rows["path"]) == taken
     said = [
@@ -171,29 +171,26 @@ def test_folders_that_hold_no_examples(tmp_path: Path) -> None:
         "1 image in folder called masks",
     ]
     assert list(passed_over(listing.skipped)) == said
-    everything = read_layout(tmp_path, Layout("imagefolder", classes={"real": 0, "fake": 1, "masks": 1}, exclude=[]))
+    everything = read_layout(
+        tmp_path, DataSettings(".", "imagefolder", classes={"real": 0, "fake": 1, "masks": 1}, exclude=[])
+    )
     assert len(everything.rows) == 7
-    own = Layout("imagefolder", classes={"real": 0, "fake": 1, "masks": 1}, exclude=["WITH_*", "masks"])
+    own = DataSettings(".", "imagefolder", classes={"real": 0, "fake": 1, "masks": 1}, exclude=["WITH_*", "masks"])
     # A class or split is no such folder, whatever the pattern.
     assert [p for p in read_layout(tmp_path, own).rows["path"] if p not in taken] == ["masks/c.png"]
     for layout in (
-        Layout("imagefolder", exclude=["masks", "frame"]),
-        Layout("imagefolder", exclude=["fra*s", "frame"]),
+        DataSettings(".", "imagefolder", exclude=["masks", "frame"]),
+        DataSettings(".", "imagefolder", exclude=["fra*s", "frame"]),
     ):
         with pytest.raises(InputError, match=r"data\.exclude: 'frame' is the name of no folder below "):
             read_layout(tmp_path, layout)
-
-
-def test_the_params_name_them() -> None:
-    assert Data.model_validate({"root": "x", "layout": "imagefolder", "exclude": ["a*"]}).as_layout().exclude == ("a*",)
-    assert Data(root="x", layout="imagefolder").as_layout().exclude is None
 
 
 def test_a_table_lists_what_a_walk_would_skip(tmp_path: Path) -> None:
     touch(tmp_path, ".hidden/a.jpg", "b.jpg_large", "masks/c.jpg", "d.jpg", "e.txt")
     (tmp_path / "in").mkdir()
     (tmp_path / "in/t.csv").write_text("path,label\n.hidden/a.jpg,0\nb.jpg_large,1\nmasks/c.jpg,1\n")
-    listing = read_layout(tmp_path, Layout("csv", table="./in//t.csv"))
+    listing = read_layout(tmp_path, DataSettings(".", "csv", table="./in//t.csv"))
     assert list(listing.rows["path"]) == [".hidden/a.jpg", "b.jpg_large", "masks/c.jpg"]
     due = {"d.jpg": "not listed in in/t.csv", "e.txt": "suffix .txt", "in/t.csv": "table of labels"}
     assert dict(listing.skipped) == due and listing.names.messages() == []

@@ -10,8 +10,8 @@ because ffdi draws its own validation folds.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -27,37 +27,7 @@ from ffdi.intake.listing.layout_rows import LayoutRows
 from ffdi.intake.listing.multi_ffdi import read_multi_ffdi
 from ffdi.intake.listing.names import Names
 from ffdi.intake.listing.walk import BESIDE, BEYOND_LIMIT, NOT_LISTED, TABLE, Tree, passed_over, walk
-
-# The keys of section `data` that each layout reads, besides those that all layouts read. To write another key is an
-# error, see params.Data; docs/data.md has this table.
-READ_BY_ALL = ("root", "layout", "max_pixels", "max_rejected", "synthesise")
-READS: dict[str, tuple[str, ...]] = {
-    "imagefolder": ("classes", "group", "max_ungrouped", "exclude", "limit"),
-    "csv": ("table", "columns", "classes", "group", "max_ungrouped", "limit"),
-    "multi_ffdi": ("classes", "group", "max_ungrouped", "limit"),
-}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a data set is laid out: section `data` of params, or an entry of evaluate.cross, as the library takes it.
-
-    `name`: imagefolder, csv or multi_ffdi. `classes`: what the data set calls its classes -> label, in any case; None
-    for the usual words. `group`: regular expressions with (?P<group>...) searched in the paths of rows that have no
-    group of their own, of which a share of `max_ungrouped` may get none. `limit`: the first rows of each given split.
-    `columns`: of layout csv, what its table calls path, label, group and split; several for group: each names one that
-    the row belongs to. `exclude`: patterns, in any case, of the names of folders that hold no examples of a class; None
-    for the usual ones.
-    """
-
-    name: str
-    table: str = "labels.csv"
-    classes: Mapping[str, int] | None = None
-    group: str | Sequence[str] | None = None
-    max_ungrouped: float = 0.05
-    limit: int | None = None
-    columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
-    exclude: Sequence[str] | None = None
+from ffdi.intake.settings import DataSettings
 
 
 @dataclass(frozen=True)
@@ -75,42 +45,42 @@ class Listing:
     class_names: tuple[str, str]
 
 
-def read_layout(root: Path, layout: Layout) -> Listing:
+def read_layout(root: Path, data: DataSettings) -> Listing:
     """The images that a data set lists, none of them opened. Raises InputError naming file, row and rule."""
     if not root.is_dir():
         raise InputError(f"{root}: data.root is no folder")
-    classes = Classes(layout.classes)
-    tree, read = _read(root, layout, classes)
+    classes = Classes(data.classes)
+    tree, read = _read(root, data, classes)
     names = Names(root, tree)
     columns = dict(read.columns)
     columns["path"] = paths = names.files(columns["path"])
     if not paths:
         over = ", ".join(passed_over(tree.skipped))
-        raise InputError(f"{root}: layout {layout.name} lists no image" + (f"; passed over: {over}" if over else ""))
+        raise InputError(f"{root}: layout {data.layout} lists no image" + (f"; passed over: {over}" if over else ""))
     absent = classes.not_in(read.meaning)
     messages = [f"data.classes: not in the data: {', '.join(absent)}"] if absent else []
     messages += check_labels(read.labelled) + names.messages()
     columns["group"] = [join_names(split_names(cell)) for cell in columns["group"]]
-    if layout.group:
-        patterns = [layout.group] if isinstance(layout.group, str) else layout.group
-        columns["group"], about_groups = add_groups(columns["group"], paths, patterns, layout.max_ungrouped)
+    if data.group:
+        patterns = [data.group] if isinstance(data.group, str) else data.group
+        columns["group"], about_groups = add_groups(columns["group"], paths, patterns, data.max_ungrouped)
         messages += about_groups
     rows = pd.DataFrame(columns)
     skipped = _skipped(root, tree, names, paths, read.tables)
-    if layout.limit is not None:
-        rows = rows.groupby("given_split", sort=False).head(layout.limit).reset_index(drop=True)
+    if data.limit is not None:
+        rows = rows.groupby("given_split", sort=False).head(data.limit).reset_index(drop=True)
         skipped += _beyond_limit(root, names, paths, list(rows["path"]))
     return Listing(rows, skipped, names, messages, _class_names(read))
 
 
-def _read(root: Path, layout: Layout, classes: Classes) -> tuple[Tree, LayoutRows]:
+def _read(root: Path, data: DataSettings, classes: Classes) -> tuple[Tree, LayoutRows]:
     """The files below root, and what the layout's reader makes of them."""
-    if layout.name == "imagefolder":
-        tree = walk_classes(root, classes, layout.exclude)
+    if data.layout == "imagefolder":
+        tree = walk_classes(root, classes, data.exclude)
         return tree, read_imagefolder(root, classes, tree.images)
     tree = walk(root)
-    if layout.name == "csv":
-        return tree, read_csv_table(root, layout.table, layout.columns, classes)
+    if data.layout == "csv":
+        return tree, read_csv_table(root, data.table, data.columns.named(), classes)
     return tree, read_multi_ffdi(root, classes)
 
 

@@ -1,0 +1,1 @@
+"""params.yaml: its schema, its sole reader, and the paths that it names."""

@@ -1,0 +1,107 @@
+"""The schema of params.yaml: one field per section. Each section is declared in the wing that uses it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from ffdi.bounds import NonNegative
+from ffdi.demo.settings import DemoSettings
+from ffdi.errors import ParamsError
+from ffdi.evaluation.headline import RESERVED_NAMES
+from ffdi.evaluation.settings import EvaluateSettings, LadderSettings
+from ffdi.features.backbone import Backbone
+from ffdi.features.settings import ExtractSettings
+from ffdi.intake.settings import AuditSettings, DataSettings, SplitSettings
+from ffdi.tails.recipe import Recipe
+from ffdi.tails.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """The whole of params.yaml."""
+
+    seed: NonNegative = 0
+    """The seed of the bootstrap intervals."""
+
+    demo: DemoSettings = field(default_factory=DemoSettings)
+    """The synthetic data set."""
+
+    data: DataSettings
+    """The data set."""
+
+    split: SplitSettings = field(default_factory=SplitSettings)
+    """How images are divided into a test set and folds."""
+
+    audit: AuditSettings = field(default_factory=AuditSettings)
+    """What the audit searches for: see [audit.md](audit.md)."""
+
+    backbones: dict[str, Backbone]
+    """Frozen networks by name."""
+
+    recipes: dict[str, Recipe]
+    """Ways to train a tail, by name."""
+
+    train: TrainSettings = field(default_factory=TrainSettings)
+    """The machine that trains."""
+
+    extract: ExtractSettings = field(default_factory=ExtractSettings)
+    """How features are computed and stored."""
+
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    """How recipes are evaluated."""
+
+    ladder: LadderSettings = field(default_factory=LadderSettings)
+    """The leak ladder."""
+
+    def backbone(self, name: str) -> Backbone:
+        """The backbone `name`; ParamsError lists the valid names, or says what is wrong with its view policy."""
+        backbone: Backbone = _pick("backbone", name, self.backbones)
+        _ = backbone.views.operations  # an unknown operation is an error before anything is computed
+        return backbone
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe `name`; ParamsError lists the valid names."""
+        recipe: Recipe = _pick("recipe", name, self.recipes)
+        return recipe
+
+    def check_names(self) -> None:
+        """Raise ParamsError for a name that is not allowed, or that refers to nothing."""
+        for kind, names in (
+            ("backbone", self.backbones),
+            ("recipe", self.recipes),
+            ("evaluate.cross", self.evaluate.cross),
+        ):
+            for name in names:
+                if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                    raise ParamsError(f"{kind} {name!r}: a name has letters, digits, _ and - only")
+        for name in self.recipes:
+            if name in RESERVED_NAMES:
+                raise ParamsError(f"recipe {name!r}: {', '.join(RESERVED_NAMES)} are no recipe names")
+        for place, name, known in self._references():
+            if name not in known:
+                raise ParamsError(f"{place}: {name!r} is not one of {', '.join(known) or 'none'}")
+        ladder = self.ladder
+        if ladder.backbone != (needed := self.recipes[ladder.recipe].backbone):
+            raise ParamsError(f"ladder.backbone: is {ladder.backbone!r}, recipe {ladder.recipe} has {needed!r}")
+
+    def _references(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """(place, name, the entries that it may name) of every name that refers to an entry."""
+        return [
+            *((f"recipes.{name}.backbone", recipe.backbone, self.backbones) for name, recipe in self.recipes.items()),
+            ("split.embedding", self.split.embedding, self.backbones),
+            ("ladder.recipe", self.ladder.recipe, self.recipes),
+            *(("evaluate.robustness.recipes", name, self.recipes) for name in self.evaluate.robustness.recipes),
+            *(
+                (f"evaluate.cross.{key}.recipes", name, self.recipes)
+                for key, data in self.evaluate.cross.items()
+                for name in data.recipes
+            ),
+        ]
+
+
+def _pick(kind: str, name: str, known: dict[str, Any]) -> Any:
+    if name not in known:
+        raise ParamsError(f"{kind} {name!r} is not in params: choose one of {', '.join(known)}")
+    return known[name]

@@ -1,0 +1,100 @@
+"""A setting of a data set that has no effect is an error."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+from params_files import COMMITTED, changed
+
+from ffdi.errors import ParamsError
+from ffdi.evaluation.settings import OtherDataSettings
+from ffdi.intake.settings import Columns, DataSettings
+from ffdi.params.reading import read_params
+
+LAYOUTS = ("imagefolder", "csv", "multi_ffdi")
+READ_BY = {"table": ("csv",), "columns": ("csv",), "exclude": ("imagefolder",)}  # all others: by every layout
+READ_BY_ALL = ("root", "layout", "max_pixels", "max_rejected", "synthesise")
+
+# A value of each key of `data` that asks for something.
+ASKS: dict[str, Any] = {
+    "root": "x",
+    "layout": "csv",
+    "table": "labels.csv",
+    "columns": Columns(path="file"),
+    "classes": {"a": 0},
+    "group": "(?P<group>.)",
+    "max_ungrouped": 0.2,
+    "limit": 3,
+    "exclude": ("masks",),
+    "max_pixels": 9,
+    "max_rejected": 0.5,
+    "synthesise": 1,
+}
+
+
+@pytest.mark.parametrize("section", [DataSettings, OtherDataSettings], ids=lambda section: section.__name__)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_setting_that_has_no_effect_is_an_error(layout: str, section: type[DataSettings]) -> None:
+    assert [*ASKS] == [field.name for field in fields(DataSettings)]
+    for key, value in ASKS.items():
+        data = {"root": "x", key: value} | {"layout": layout}
+        if section is OtherDataSettings:
+            data["recipes"] = ("late_cut",)
+        if key == "max_ungrouped":
+            with pytest.raises(ParamsError, match="max_ungrouped has no effect without group: leave it out"):
+                section(**data).check_written(data)
+            data["group"] = ASKS["group"]
+        if layout in READ_BY.get(key, LAYOUTS) and (section, key) != (OtherDataSettings, "synthesise"):
+            section(**data).check_written(data)
+        else:
+            with pytest.raises(ParamsError, match=rf"{key} has no effect with layout {layout}, which reads root, "):
+                section(**data).check_written(data)
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [("data", "data"), ("evaluate.cross", "evaluate.cross.away")],
+)
+def test_a_setting_that_has_no_effect_is_said_with_its_place(tmp_path: Path, key: str, place: str) -> None:
+    data = {"root": "x", "layout": "imagefolder", "table": "labels.csv"}
+    file = changed(tmp_path, **{key: data if key == "data" else {"away": data | {"recipes": ["late_cut"]}}})
+    with pytest.raises(ParamsError) as caught:
+        read_params(file)
+    says = rf"{place}: table has no effect with layout imagefolder, which reads (root, .*): leave it out"
+    found = re.fullmatch(rf"{re.escape(str(file))}: {says}", str(caught.value))
+    assert found and "table" not in found[1] and ("synthesise" in found[1]) == (key == "data")
+
+
+def test_what_asks_for_nothing_needs_no_effect(tmp_path: Path) -> None:
+    nothing = {"root": "x", "layout": "multi_ffdi", "classes": None, "group": None, "limit": None, "synthesise": 0}
+    assert read_params(changed(tmp_path, data=nothing | {"max_pixels": 9})).data.classes is None
+    other = {"other": nothing | {"exclude": None, "table": "", "recipes": []}}
+    assert read_params(changed(tmp_path, **{"evaluate.cross": other})).evaluate.cross["other"].synthesise == 0
+
+
+def test_a_mapping_of_columns_asks_for_something(tmp_path: Path) -> None:
+    data = {"root": "x", "layout": "imagefolder", "columns": {}}
+    with pytest.raises(ParamsError, match="data: columns has no effect with layout imagefolder"):
+        read_params(changed(tmp_path, data=data))
+
+
+def test_every_layout_says_what_it_reads() -> None:
+    assert set(get_args(get_type_hints(DataSettings)["layout"])) == set(LAYOUTS)
+    text = COMMITTED.with_name("docs").joinpath("data.md").read_text()
+    keys = [field.name for field in fields(DataSettings) if field.name not in READ_BY_ALL]
+    read = {layout: DataSettings.keys_of(layout) for layout in LAYOUTS}
+    rows = [f"| `{key}` | {' | '.join('yes' if key in read[name] else '' for name in LAYOUTS)} |" for key in keys]
+    for row in (f"| key of `data` | {' | '.join(f'`{name}`' for name in LAYOUTS)} |", *rows):
+        assert row in text, row
+
+
+def test_the_settings_of_a_layout_are_read_from_the_file(tmp_path: Path) -> None:
+    columns = {"path": "file", "group": ["a", "b"], "split": None}
+    written = {"root": "x", "columns": columns, "classes": {0: 1, True: 0, "x": 1}, "table": "t.csv", "limit": 2}
+    data = read_params(changed(tmp_path, data=written)).data
+    assert data.columns == Columns(path="file", group=("a", "b"))
+    assert data.columns.named() == {"path": "file", "group": ("a", "b")}
+    assert data.classes == {"0": 1, "True": 0, "x": 1}
+    assert (data.layout, data.table, data.group, data.limit) == ("csv", "t.csv", None, 2)

@@ -1,0 +1,109 @@
+"""The declarations of settings: defaults, meanings, and that each setting is declared once."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from ffdi.params.schema import Params
+
+
+def settings_below(section: type) -> Iterator[type]:
+    """A class of settings and those of the sections below it."""
+    yield section
+    for hint in get_type_hints(section).values():
+        for part in (hint, *get_args(hint)):
+            if isinstance(part, type) and is_dataclass(part):
+                yield from settings_below(part)
+
+
+SETTINGS = {section.__name__: section for section in settings_below(Params)}
+
+# Whoever leaves a key out has its default in every figure, and DVC cannot see that it changed: it reruns nothing. So a
+# default stands; to change what the demo or a preset does, write the key there.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "DemoSettings": {"identities": 90, "seed": 0},
+    "DataSettings": {
+        "layout": "csv",
+        "table": "labels.csv",
+        "classes": None,
+        "group": None,
+        "max_ungrouped": 0.05,
+        "limit": None,
+        "exclude": None,
+        "max_pixels": 50000000,
+        "max_rejected": 0.01,
+        "synthesise": 0,
+    },
+    "SplitSettings": {
+        "method": "stratified",
+        "test_size": 0.2,
+        "folds": 5,
+        "stratify_by": None,
+        "use_given": True,
+        "two_sources": "join",
+        "phash_bits": 6,
+        "embedding": "efficientnet_lite0",
+        "use_embedding": False,
+        "min_cosine": 0.95,
+        "find_copies": False,
+        "seed": 0,
+    },
+    "AuditSettings": {"fail": True, "phash_bits": 6, "find_copies": True, "use_embedding": False, "min_cosine": 0.95},
+    "Views": {"count": 0, "policy": "none", "seed": 0},
+    "Backbone": {
+        "image_size": 224,
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "dtype": "float16",
+        "runtime": "auto",
+        "precision": "float32",
+        "compile": False,
+        "decoder": "pillow",
+        "memory_format": "contiguous",
+    },
+    "Head": {
+        "kind": "mlp",
+        "hidden": (512, 256),
+        "dropout": 0.0,
+        "depth": 2,
+        "heads": 4,
+        "width": 128,
+        "drop_path": 0.0,
+    },
+    "Optimizer": {"name": "adam", "weight_decay": 0.0, "momentum": None},
+    "Schedule": {"name": "none", "size": 1, "gamma": 0.1, "warmup": 0},
+    "Params": {"seed": 0},
+    "Mix": {"mixup": 0.0, "cutmix": 0.0},
+    "Recipe": {
+        "folds": "all",
+        "views": "sample",
+        "epochs": 10,
+        "patience": None,
+        "batch_size": 64,
+        "lr": 0.0001,
+        "l1": 0.0,
+        "label_smoothing": 0.0,
+        "class_weights": None,
+        "clip_grad": None,
+        "ema": None,
+        "augment": (),
+        "precision": "float32",
+        "seed": 0,
+    },
+    "TrainSettings": {"memory_gb": 8.0, "device": "auto", "deterministic": True},
+    "ExtractSettings": {"engine": "local", "workers": "auto", "shard_rows": 4096, "compression": "none"},
+    "EvaluateSettings": {"bootstrap": 2000},
+    "LadderSettings": {
+        "recipe": "efficientnet_lite0",
+        "backbone": "efficientnet_lite0",
+        "folds": 2,
+        "epochs": None,
+        "seeds": 1,
+    },
+}
+
+
+def test_defaults_stand() -> None:
+    for name, expected in DEFAULTS.items():
+        defaults = {field.name: field.default for field in fields(SETTINGS[name])}
+        assert {key: defaults[key] for key in expected} == expected, name

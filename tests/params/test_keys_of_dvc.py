@@ -1,0 +1,115 @@
+"""Keys that dvc.yaml names must stand in params.yaml: DVC does not know the defaults."""
+
+import copy
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from params_files import COMMITTED, PRESETS
+from ruamel.yaml import YAML
+
+from ffdi.errors import ParamsError
+from ffdi.params.reading import read_params
+
+
+def keys_in(tree: dict[str, Any], key: str) -> bool:
+    section: Any = tree
+    for part in key.split("."):
+        if not isinstance(section, dict) or part not in section:
+            return False
+        section = section[part]
+    return True
+
+
+def without(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    changed = copy.deepcopy(tree)
+    *way, last = key.split(".")
+    section = changed
+    for part in way:
+        section = section[part]
+    del section[last]
+    return changed
+
+
+YAML_FILE = YAML(typ="safe", pure=True)
+PIPELINE = YAML_FILE.load(COMMITTED.with_name("dvc.yaml"))["stages"]
+BODIES = [stage.get("do", stage) for stage in PIPELINE.values()]
+TRACKED = sorted({key for body in BODIES for key in body.get("params", ()) if "$" not in key})
+# DVC itself looks these up in params.yaml when it reads dvc.yaml, and says which it does not find before it runs anything
+LOOKED_UP = sorted(set(re.findall(r"\$\{(?!key|item)([\w.]+)\}", COMMITTED.with_name("dvc.yaml").read_text())))
+REQUIRED = ("backbones", "data", "data.root", "recipes")
+
+
+def pipeline_params(folder: Path, tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """params.yaml beside the pipeline's dvc.yaml, in a stage that DVC runs."""
+    shutil.copy(COMMITTED.with_name("dvc.yaml"), folder)
+    monkeypatch.setenv("DVC_STAGE", "weights@late_cut")
+    with open(folder / "params.yaml", "w") as file:
+        YAML_FILE.dump(tree, file)
+    return folder / "params.yaml"
+
+
+@pytest.mark.parametrize("key", [key for key in TRACKED if key not in REQUIRED])
+def test_a_key_that_dvc_would_miss_is_refused_with_the_line_to_add(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else DVC ends at the first stage that names it, "Parameters ... are missing", after all that was computed before."""
+    tree = without(YAML_FILE.load(COMMITTED), key)
+    for section, reference in (("split", "embedding"), ("ladder", "recipe"), ("ladder", "backbone")):
+        if key == section:  # DVC looks these up, see LOOKED_UP
+            tree.setdefault(section, {})[reference] = "late_cut"
+    by_hand = tmp_path / "by_hand.yaml"
+    YAML_FILE.dump(tree, by_hand)
+    read_params(by_hand)  # with the defaults
+    file = pipeline_params(tmp_path, tree, monkeypatch)
+    if all(keys_in(tree, tracked) for tracked in TRACKED):
+        read_params(file)
+        return
+    with pytest.raises(ParamsError, match=r"dvc\.yaml names") as caught:
+        read_params(file)
+    assert "\n" not in str(caught.value)
+    lines = re.findall(r"`([^`]+)`(?: to (\w+))?", str(caught.value))
+    for line, section in lines:
+        (tree[section] if section else tree).update(YAML_FILE.load(line))
+    assert all(keys_in(tree, tracked) for tracked in TRACKED)  # what DVC wants
+    read_params(pipeline_params(tmp_path, tree, monkeypatch))
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_a_key_without_default_is_required(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ParamsError, match=rf"{re.escape(key)}: Field required"):
+        read_params(pipeline_params(tmp_path, without(YAML_FILE.load(COMMITTED), key), monkeypatch))
+
+
+@pytest.mark.parametrize("key", LOOKED_UP)
+def test_a_key_that_dvc_looks_up_is_named_before_anything_runs(key: str, tmp_path: Path) -> None:
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    for name in (".dvc/config", "dvc.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(COMMITTED.parent / name, tmp_path / name)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    with open(tmp_path / "params.yaml", "w") as file:
+        YAML_FILE.dump(without(YAML_FILE.load(COMMITTED), key), file)
+    with pytest.raises(DvcException) as caught, Repo(str(tmp_path)) as repo:
+        len(repo.index.stages)
+    assert f"Could not find '{key}'" in str(caught.value)
+    assert key in (COMMITTED.parent / "docs" / "params.md").read_text()
+
+
+def test_readmes_data_block_is_all_that_dvc_wants_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = COMMITTED.with_name("README.md").read_text()
+    block = next(text for text in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if text.startswith("data:"))
+    tree = YAML_FILE.load(COMMITTED) | YAML_FILE.load(block)
+    assert all(keys_in(tree, key) for key in TRACKED)
+    assert read_params(pipeline_params(tmp_path, tree, monkeypatch)).data.layout == "imagefolder"
+
+
+@pytest.mark.parametrize("file", [COMMITTED, *PRESETS], ids=lambda f: f.stem)
+def test_our_own_params_have_every_key_that_dvc_wants(file: Path) -> None:
+    tree = YAML_FILE.load(file)
+    assert all(keys_in(tree, key) for key in [*TRACKED, *LOOKED_UP])
