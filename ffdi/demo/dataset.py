@@ -18,6 +18,7 @@ from ffdi.demo.forgeries import forge
 from ffdi.demo.people import Identity, Shot, draw_identity, draw_shot
 from ffdi.errors import InputError
 from ffdi.files import replacing_folder, write_text
+from ffdi.memory import keep_freed_memory
 
 FAMILY = 3  # identities at most; the donor of a forgery is of the same family, so the family is the group
 QUALITY = 92  # JPEG quality of every picture, with 4:2:0 sampling
@@ -146,7 +147,7 @@ def _write_all(plan: tuple[Planned, ...], write: Callable[[Planned], None], work
     if workers == 1:
         follow(map(write, plan))
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), keep_freed_memory) as pool:
         follow(pool.map(write, plan, chunksize=8))
 
 

@@ -37,21 +37,13 @@ from ffdi.intake.splitting.folds import assign_folds
 from ffdi.intake.tables import sides
 
 SEEDS = [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 10))]
-IDENTITIES = {"half a demo": 45, "demo": 90}
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "half a demo",
-        pytest.param("demo", marks=pytest.mark.long),
-        pytest.param("ciplab160", marks=pytest.mark.real),
-    ],
-)
+@pytest.fixture(scope="module", params=["demo", pytest.param("ciplab160", marks=pytest.mark.real)])
 def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataSet]:
     folder = tmp_path_factory.mktemp(request.param)
-    if request.param in IDENTITIES:
-        write_demo(folder / "demo", identities=IDENTITIES[request.param], seed=0)
+    if request.param == "demo":
+        write_demo(folder / "demo", identities=90, seed=0)
         yield DataSet.read(folder / "demo", "csv", folder)
     else:
         real: Path = request.getfixturevalue("real")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +15,7 @@ from conftest import Tiny, Trained
 
 from ffdi.intake.tables import write_table
 
+pytestmark = pytest.mark.slow
 STAGE = Path(__file__).parents[2] / "stages" / "train.py"
 PARAMS = """
 data: {{root: {root}}}
@@ -38,6 +41,8 @@ def contents(*folders: Path) -> dict[str, bytes]:
 
 
 class Stage:
+    environment: Mapping[str, str] = {}
+
     def __init__(self, folder: Path, tiny: Tiny, trained: Trained, weights: Path, memory_gb: float = 1) -> None:
         self.model, self.plots = folder / "models" / "tiny", folder / "plots"
         folder.mkdir(exist_ok=True)
@@ -52,9 +57,13 @@ class Stage:
         self.command += ["--timings", str(folder / "timings")]
 
     def run(self) -> str:
-        done = subprocess.run(self.command, capture_output=True, text=True)
+        done = self.start()
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stderr
+
+    def start(self) -> subprocess.CompletedProcess[str]:
+        command = ["python", *self.command[1:]]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True)
 
     def run_and_kill(self, at: str) -> None:
         """SIGKILL as soon as the line that begins with `at` is seen."""
@@ -69,6 +78,11 @@ class Stage:
     @property
     def made(self) -> dict[str, bytes]:
         return contents(self.model, self.plots)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _start_stages_in_warm_python(warm_environment: dict[str, str]) -> None:
+    Stage.environment = os.environ | warm_environment
 
 
 @pytest.fixture(scope="module")
@@ -141,12 +155,12 @@ def test_synthesised_fakes_are_trained_on_and_never_validated(
     params = tmp_path / "with" / "params.yaml"
     params.write_text(params.read_text().replace("root:", "synthesise: 2, root:"))
     features = tmp_path / "data" / "features" / "tiny"
-    extract = [sys.executable, str(STAGE.with_name("extract.py")), "--params", str(params), "--backbone", "tiny"]
+    extract = ["python", str(STAGE.with_name("extract.py")), "--params", str(params), "--backbone", "tiny"]
     extract += ["--images", str(stage.images), "--folds", str(tiny.folds_file), "--weights", str(weights)]
     extract += ["--timings", str(tmp_path / "timings")]
-    refused = subprocess.run(stage.command, capture_output=True, text=True)
+    refused = stage.start()
     assert refused.returncode == 1 and "run extract again" in refused.stderr and "Traceback" not in refused.stderr
-    subprocess.run([*extract, "--out", str(features)], check=True, capture_output=True)
+    subprocess.run([*extract, "--out", str(features)], env=stage.environment, check=True, capture_output=True)
     stage.command[stage.command.index("--features") + 1] = str(features)
     stage.run()
     bundle = json.loads((stage.model / "bundle.json").read_text())
