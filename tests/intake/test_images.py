@@ -4,18 +4,14 @@ import io
 import os
 import struct
 import warnings
-import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from conftest import picture
-from odd_files import ADOBE, DISPLAY_P3, SRGB, SRGB_PRIMARIES, gamma, grey_profile, profile, srgb_formula, srgb_table
+from image_cases import decode, encode, png
 from PIL import Image, ImageDraw, ImageFile, ImageFilter, ImageOps
 
-from ffdi.intake.decoding.colour import is_srgb, to_srgb
 from ffdi.intake.decoding.images import (
     UnreadableImage,
     is_two_tone,
@@ -23,31 +19,9 @@ from ffdi.intake.decoding.images import (
     perceptual_hash,
     read_bytes,
     resize,
-    to_array,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
-
-
-def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def decode(data: bytes, max_pixels: int = 10**6) -> Any:
-    return to_array(open_image(data, max_pixels=max_pixels))
-
-
-def png(width: int, height: int, pixels: bytes, *, depth: int, colour: int) -> bytes:
-    """A PNG made by hand: Pillow writes neither 16-bit colour nor a bomb."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 @pytest.mark.parametrize(
@@ -225,87 +199,6 @@ def test_perceptual_hash_is_of_the_picture_and_its_mirror() -> None:
     mirrored = perceptual_hash(ImageOps.mirror(image))
     assert mirrored == hashed[16:] + hashed[:16]
     assert perceptual_hash(picture(6))[:16] != hashed[:16]
-
-
-def as_once_read(data: bytes) -> Any:
-    """What policy 1 made of a picture that Pillow reads: no profile, orientation first."""
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    if image.mode == "I;16":
-        image = Image.fromarray((np.asarray(image).astype(np.int64) / 257.0 + 0.5).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.asarray(image.convert("RGB"))
-
-
-@pytest.mark.parametrize("profile", [None, SRGB])
-def test_plain_files_and_those_in_srgb_keep_their_bytes(profile: bytes | None) -> None:
-    exif, own = Image.Exif(), picture(2, 40).crop((0, 0, 40, 24))
-    exif[0x0112] = 5
-    cut_out = own.copy()
-    cut_out.putalpha(Image.linear_gradient("L").resize(own.size))
-    files = [
-        *(
-            encode(own, "JPEG", subsampling=s, progressive=p, exif=exif, icc_profile=profile)
-            for s in (0, 1, 2)
-            for p in (0, 1)
-        ),
-        *(encode(own.convert(mode), "PNG", exif=exif, icc_profile=profile) for mode in ("L", "P", "1", "I;16")),
-        *(encode(cut_out.convert(mode), "PNG", exif=exif, icc_profile=profile) for mode in ("RGBA", "LA")),
-        encode(cut_out, "WEBP", icc_profile=profile),
-        encode(cut_out.quantize(8), "PNG", transparency=0),
-        *(encode(own.convert("CMYK"), kind) for kind in ("JPEG", "TIFF")),
-    ]
-    for number, data in enumerate(files):
-        assert (decode(data) == as_once_read(data)).all(), number
-
-
-def test_a_profile_that_is_srgb_is_told_from_one_that_is_nearly_so() -> None:
-    rounded = [[v + 0.0002 for v in primary] for primary in SRGB_PRIMARIES]
-    variants = [profile(SRGB_PRIMARIES, srgb_formula()), profile(SRGB_PRIMARIES, srgb_table(4096))]
-    variants += [profile(rounded, srgb_table()), SRGB]
-    assert is_srgb(None, "RGB") and all(is_srgb(variant, "RGB") for variant in variants)
-    assert not is_srgb(DISPLAY_P3, "RGB") and not is_srgb(ADOBE, "RGB") and not is_srgb(grey_profile(1.8), "L")
-    assert not is_srgb(profile(SRGB_PRIMARIES, gamma(2.2)), "RGB")  # off by 9 levels in the shadows alone
-    assert is_srgb(DISPLAY_P3, "L") and is_srgb(grey_profile(1.8), "RGB") and is_srgb(b"junk", "RGB")  # never looked at
-
-
-def test_threads_convert_to_the_same_bytes() -> None:
-    images = [picture(seed, 96) for seed in range(6)]
-    alone = [to_srgb(image, DISPLAY_P3).tobytes() for image in images]
-    with ThreadPoolExecutor(6) as threads:
-        together = list(threads.map(lambda i: to_srgb(images[i % 6], DISPLAY_P3).tobytes(), range(60)))
-    assert together == alone * 10
-
-
-def test_the_warnings_of_libjpeg_need_not_be_heard_twice() -> None:
-    closed = encode(picture(0), "JPEG")[:-300] + b"\xff\xd9"
-    with pytest.raises(UnreadableImage, match=r"^damaged: Corrupt JPEG data: premature end of data segment$"):
-        open_image(closed, max_pixels=10**6)
-    assert open_image(closed, max_pixels=10**6, heard=True).size == (64, 64)
-
-
-@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}, {"restart_marker_blocks": 4}])
-def test_wherever_a_jpeg_is_cut_and_closed_it_is_refused(options: dict[str, Any]) -> None:
-    noise = np.random.default_rng(0).integers(-20, 20, (64, 64, 3))
-    data = encode(Image.fromarray(np.clip(np.asarray(picture(1)) + noise, 0, 255).astype(np.uint8)), "JPEG", **options)
-    begin = data.index(b"\xff\xda")
-    for at in range(begin, len(data) - 20, 31):
-        for tail in (b"", bytes(len(data) - at - 2), b"\x55" * (len(data) - at - 2)):
-            with pytest.raises(UnreadableImage, match="damaged"):
-                open_image(data[:at] + tail + b"\xff\xd9", max_pixels=10**6)
-    for whole in (data + bytes(100), data[:-2] + bytes(8) + data[-2:], data + data):
-        assert (decode(whole) == decode(data)).all()
-
-
-def test_padding_before_the_end_mark_is_no_damage() -> None:
-    for seed in range(30):  # their data end in every way, FF 00 among them
-        own, restarts = picture(seed // 2, 8 + seed % 2 * 9), int(seed % 3 == 2)
-        data = encode(own, "JPEG", progressive=seed % 4 < 2, quality=100, restart_marker_rows=restarts)
-        some = b"" if restarts else b"SEFT" * 2  # with restart markers it may be data of a lost interval
-        for padding in (b"\0", bytes(7), b"\xff" * 3, some):
-            padded = data[:-2] + padding + data[-2:]
-            assert (decode(padded) == decode(data)).all(), (seed, padding)
 
 
 def mask(size: int = 96) -> Image.Image:

@@ -7,71 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from conftest import picture
 from PIL import Image
+from probe_cases import aucs, changed, probe, uniform, written
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
 from ffdi.errors import InputError
-from ffdi.intake.auditing import classifier, probe_inputs
-from ffdi.intake.auditing import inverted_labels as inverted_module
+from ffdi.intake.auditing import probe_inputs
 from ffdi.intake.auditing.classifier import cross_validated_scores
 from ffdi.intake.auditing.file_facts import fact_features, file_facts
-from ffdi.intake.auditing.inverted_labels import inverted_labels, inverted_sides
+from ffdi.intake.auditing.inverted_labels import inverted_labels
 from ffdi.intake.auditing.probe_inputs import ProbeInputs, ProbeSample, read_probe_inputs
-from ffdi.intake.auditing.probes import probe_shortcuts
 from ffdi.intake.auditing.shortcuts import FACTS, PROBES, warnings
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.near_duplicates.variants import sketch
-from ffdi.intake.tables import sides
-
-
-def probe(rows: pd.DataFrame, seen: Path | ProbeInputs, embeddings: Any = None) -> dict[str, Any]:
-    """The probes of files on disk, or of what was read of them."""
-    inputs = read_probe_inputs(rows, ImageSource(seen, 10**6)) if isinstance(seen, Path) else seen
-    return probe_shortcuts(ProbeSample.take(rows, inputs, embeddings), Bootstrap(100))
-
-
-def written(folder: Path, count: int, **file: Any) -> pd.DataFrame:
-    """Pictures that differ in their seeds alone, in groups of two; fakes (odd) are saved with the options of `file`."""
-    for i in range(count):
-        picture(i, 32).save(folder / f"{i}.jpg", quality=90, **(file if i % 2 else {}))
-    facts: dict[str, Any] = {"width": 32, "height": 32, "format": "JPEG"}
-    return pd.DataFrame({"path": [f"{i}.jpg" for i in range(count)]}).assign(
-        label=[i % 2 for i in range(count)], group=[f"g{i // 2}" for i in range(count)], **facts
-    )
-
-
-def uniform(count: int, fakes: int | None = None) -> tuple[pd.DataFrame, ProbeInputs]:
-    """Images that are alike in every fact and pixel: a half is fake, or every so many; each is a group of its own."""
-    label = np.arange(count) % (fakes or 2) == 0
-    rows = pd.DataFrame({"path": [f"{i}/x.jpg" for i in range(count)], "label": label.astype(int)}).assign(
-        group=[f"g{i}" for i in range(count)], width=40, height=30, format="JPEG"
-    )
-    facts = {"bytes": 5000, "tables": "ab", "coarseness": 7.3, "sampling": "2x2 1x1 1x1", "mode": "RGB"}
-    facts |= {"progressive": 0, "exif_tags": 0, "software": "||", "marks": "jfif"}
-    thumbnails, sketches = np.full((count, 192), 99, np.uint8), np.zeros((count, 64, 64), np.uint8)
-    return rows, ProbeInputs(pd.DataFrame([facts] * count), thumbnails, sketches)
-
-
-def changed(rows: pd.DataFrame, inputs: ProbeInputs, label: Any, **values: Any) -> tuple[pd.DataFrame, ProbeInputs]:
-    """The fakes by `label` with other facts; a function makes the value from the number of the row."""
-    rows, facts = rows.copy(), inputs.facts.copy()
-    for column, value in values.items():
-        table = rows if column in rows else facts
-        old = table[column].tolist()
-        table[column] = [
-            (value(i) if callable(value) else value) if y else v
-            for i, (y, v) in enumerate(zip(label, old, strict=True))
-        ]
-    return rows, ProbeInputs(facts, inputs.thumbnails, inputs.sketches)
-
-
-def aucs(out: dict[str, Any]) -> dict[str, Any]:
-    return {name: out[f"probe_{name}_auc"] for name in PROBES}
-
 
 SHORTCUTS: list[tuple[str, dict[str, Any]]] = [
     ("size", {"bytes": 5500}),
@@ -296,52 +246,6 @@ def test_warnings_are_loud_where_the_whole_interval_is_above() -> None:
     ]
 
 
-def saved(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
-
-
-def test_facts_of_jpegs() -> None:
-    image = picture(1, 48)
-    plain = saved(image, quality=90)
-    facts = file_facts(plain)
-    assert facts["bytes"] == len(plain) and facts["mode"] == "RGB" and facts["sampling"] == "2x2 1x1 1x1"
-    assert (facts["progressive"], facts["exif_tags"], facts["software"]) == (0, 0, "||")
-    assert "jfif" in facts["marks"].split() and len(facts["tables"]) == 12
-
-    coarse = file_facts(saved(image, quality=50))
-    assert coarse["tables"] != facts["tables"] and coarse["coarseness"] > facts["coarseness"] > 1
-    assert file_facts(saved(picture(2, 48), quality=90))["tables"] == facts["tables"]
-    assert file_facts(saved(image, quality=90, progressive=True))["progressive"] == 1
-    assert file_facts(saved(image, quality=90, subsampling=0))["sampling"] == "1x1 1x1 1x1"
-    grey = file_facts(saved(image.convert("L"), quality=90))
-    assert (grey["mode"], grey["sampling"]) == ("L", "1x1")
-    assert "dpi" in file_facts(saved(image, dpi=(72, 72)))["marks"].split()
-    assert "comment" in file_facts(saved(image, comment=b"by hand"))["marks"].split()
-
-
-def test_facts_of_exif() -> None:
-    exif = Image.Exif()
-    exif[271], exif[272], exif[305] = "Maker", "Model", "Editor 2"
-    facts = file_facts(saved(picture(1, 48), exif=exif))
-    assert facts["exif_tags"] == 3 and facts["software"] == "Maker|Model|Editor 2" and "exif" in facts["marks"].split()
-
-
-def test_facts_of_pngs() -> None:
-    image = picture(1, 48)
-    for made, mode in (
-        (image, "RGB"),
-        (image.convert("L"), "L"),
-        (image.convert("P"), "P"),
-        (image.convert("RGBA"), "RGBA"),
-    ):
-        facts = file_facts(saved(made, "PNG"))
-        assert facts["mode"] == mode and (facts["tables"], facts["coarseness"], facts["sampling"]) == ("", 0.0, "")
-        assert facts["progressive"] == 0
-    assert "dpi" in file_facts(saved(image, "PNG", dpi=(72, 72)))["marks"].split()
-
-
 @pytest.mark.parametrize(("reals", "fakes"), [(0, 6), (6, 0), (1, 6), (6, 1)])
 def test_scores_need_two_groups_of_each_class(reals: int, fakes: int) -> None:
     label = np.array([0] * reals + [1] * fakes)
@@ -350,153 +254,3 @@ def test_scores_need_two_groups_of_each_class(reals: int, fakes: int) -> None:
     label, group = np.append(label, [0, 0, 1, 1]), np.append(group, ["x", "y", "z", "w"])
     scores = cross_validated_scores(label[:, None], label, group)
     assert scores is not None and scores[label == 1].min() > scores[label == 0].max()
-
-
-def two_splits(strength: float, turned: bool, *, seed: int = 0, count: int = 160) -> tuple[pd.DataFrame, ProbeInputs]:
-    """A quantisation table of its own for this share of the fakes; three in eight images are given as test."""
-    rows, inputs = uniform(count)
-    rng = np.random.default_rng(seed)
-    test = np.arange(count) % 8 < 3
-    label = rng.integers(0, 2, count)
-    marked = (label == 1) & (rng.random(count) < strength)
-    facts = inputs.facts.assign(tables=np.where(marked, "cd", "ab"), bytes=rng.integers(4000, 6000, count))
-    thumbnails = rng.integers(0, 256, (count, 192), dtype=np.uint8)
-    rows = rows.assign(label=np.where(test & turned, 1 - label, label), given_split=np.where(test, "test", "train"))
-    return rows, ProbeInputs(facts, thumbnails, inputs.sketches)
-
-
-def inverted(rows: pd.DataFrame, inputs: ProbeInputs, embeddings: Any = None) -> str:
-    return inverted_labels(ProbeSample.take(rows, inputs, embeddings), Bootstrap(200))
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("strength", [0.6, 1.0])
-def test_labels_turned_round_are_seen(strength: float, seed: int) -> None:
-    rows, inputs = two_splits(strength, True, seed=seed)
-    says = inverted(rows, inputs)
-    assert says.startswith("file facts tells fake at AUC 0.") or says.startswith("file facts tells fake at AUC 1.")
-    within, across = (float(word) for word in says.replace(",", "").split() if word[0] in "01")
-    assert within > 0.7 and across < 0.3 and says.endswith(" from train to test")
-    # The other split turned round is the same to see.
-    other = rows["given_split"].map({"test": "train", "train": "test"})
-    assert inverted(rows.assign(given_split=other), inputs) != ""
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("strength", [0.6, 1.0])
-def test_right_labels_are_left_alone(strength: float, seed: int) -> None:
-    assert inverted(*two_splits(strength, False, seed=seed)) == ""
-
-
-def on_sides(rows: pd.DataFrame, turned: str = "") -> pd.DataFrame:
-    """Drawn: three eighths are test, the rest are three folds; the labels of one side are turned round."""
-    test, number = rows["given_split"] == "test", np.arange(len(rows))
-    drawn = rows.assign(role=np.where(test, "test", "train"), fold=np.where(test, -1, number % 3), given_split="")
-    return drawn.assign(label=np.where(sides(drawn) == turned, 1 - rows["label"], rows["label"]))
-
-
-def turned_sides(rows: pd.DataFrame, inputs: ProbeInputs) -> list[str]:
-    return inverted_sides(ProbeSample.take(rows, inputs), Bootstrap(200))
-
-
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("turned", ["test", "fold 1"])
-@pytest.mark.parametrize("strength", [0.6, 1.0])
-def test_a_side_that_is_turned_round_is_named(strength: float, turned: str, seed: int) -> None:
-    rows, inputs = two_splits(strength, False, seed=seed, count=400)
-    assert inverted(on_sides(rows, turned), inputs) == ""  # no split is given
-    (says,) = turned_sides(on_sides(rows, turned), inputs)
-    assert says.startswith("file facts tells fake at AUC ") and says.endswith(f" from there to {turned}")
-
-
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("strength", [0.0, 0.6, 1.0])
-def test_sides_of_right_labels_are_left_alone(strength: float, seed: int) -> None:
-    rows, inputs = two_splits(strength, False, seed=seed)
-    assert turned_sides(on_sides(rows), inputs) == []
-
-
-def test_where_labels_are_right_a_side_costs_one_fit_for_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, inputs = two_splits(1.0, False)
-    fits, make = [], classifier.linear_classifier
-    monkeypatch.setattr(inverted_module, "linear_classifier", lambda: fits.append(1) or make())
-    monkeypatch.setattr(inverted_module, "cross_validated_scores", None)  # to look closely is an error now
-    bright = ProbeInputs(
-        inputs.facts,
-        inputs.thumbnails // 2 + 99 * on_sides(rows)["label"].to_numpy(np.uint8)[:, None],
-        inputs.sketches,
-    )
-    assert turned_sides(on_sides(rows), bright) == [] and len(fits) == 2 * 4
-
-
-def test_a_side_of_one_class_turns_nothing_round() -> None:
-    rows, inputs = two_splits(1.0, False)
-    turned = on_sides(rows, "fold 1")
-    assert turned_sides(turned, inputs) != []
-    assert turned_sides(turned.assign(label=np.where(sides(turned) == "fold 1", 1, turned["label"])), inputs) == []
-
-
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("seed", range(6))
-def test_noise_turns_nothing_round(seed: int, turned: bool) -> None:
-    rows, inputs = two_splits(0.0, turned, seed=seed)
-    embeddings = np.random.default_rng(seed).normal(size=(len(rows), 16))
-    assert inverted(rows, inputs, embeddings=embeddings) == ""
-
-
-def test_the_best_evidence_speaks() -> None:
-    rows, inputs = two_splits(0.0, True)
-    right = np.where(rows["given_split"] == "test", 1 - rows["label"], rows["label"])
-    assert inverted(rows, inputs) == ""
-    embeddings = right[:, None] + np.random.default_rng(0).normal(0, 0.3, (len(rows), 8))
-    assert inverted(rows, inputs, embeddings=embeddings).startswith("embedding tells fake at AUC ")
-    thumbnails = np.where(right[:, None] == 1, inputs.thumbnails // 2, inputs.thumbnails).astype(np.uint8)
-    dark = ProbeInputs(inputs.facts, thumbnails, inputs.sketches)
-    assert inverted(rows, dark).startswith("thumbnail tells fake at AUC ")
-    # Where one kind of evidence is turned round and the better one is not, labels are right.
-    same = rows["label"].to_numpy()[:, None] + np.random.default_rng(1).normal(0, 0.01, (len(rows), 8))
-    weak, marked = two_splits(0.4, True)
-    assert inverted(weak, marked) != "" and inverted(weak, marked, embeddings=same) == ""
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"given_split": ""},
-        {"given_split": "train"},
-        {"given_split": "test"},
-        {"label": 0},
-        {"label": 1},
-    ],
-)
-def test_without_two_splits_of_two_classes_nothing_is_said(change: dict[str, Any]) -> None:
-    rows, inputs = two_splits(1.0, True)
-    assert inverted(rows, inputs) != ""
-    assert inverted(rows.assign(**change), inputs) == ""
-
-
-@pytest.mark.parametrize("side", ["train", "test"])
-def test_a_split_of_one_class_turns_nothing_round(side: str) -> None:
-    rows, inputs = two_splits(1.0, True)
-    label = np.where(rows["given_split"] == side, 1, rows["label"])
-    assert inverted(rows.assign(label=label), inputs) == ""
-
-
-def test_images_of_no_given_split_are_no_evidence() -> None:
-    rows, inputs = two_splits(1.0, True)
-    due = inverted(rows, inputs)
-    extra, more = two_splits(1.0, False, seed=9)
-    both = pd.concat([rows, extra.assign(given_split="")], ignore_index=True)
-    facts = pd.concat([inputs.facts, more.facts], ignore_index=True)
-    stacked = ProbeInputs(
-        facts,
-        np.concatenate([inputs.thumbnails, more.thumbnails]),
-        np.concatenate([inputs.sketches, more.sketches]),
-    )
-    assert inverted(both, stacked) == due != ""
-
-
-def test_train_with_one_group_of_a_class_says_nothing() -> None:
-    rows, inputs = two_splits(1.0, True)
-    group = np.where((rows["label"] == 1) & (rows["given_split"] == "train"), "one person", rows["group"])
-    assert inverted(rows.assign(group=group), inputs) == ""

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fold_cases import assign, place, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_folds import assign, place, table
 
 from ffdi.errors import InputError
 from ffdi.intake.groups import memberships, several

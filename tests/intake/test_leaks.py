@@ -1,56 +1,27 @@
 """Every check finds its planted leak and nothing in a clean set; the stage stops the pipeline on a leak."""
 
-import json
-import runpy
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
-from conftest import Tiny, make_tiny, picture
+from audit_cases import clean_rows, leaks
+from conftest import Tiny, picture
 from PIL import Image, ImageOps
 
-from ffdi.evaluation.headline import OF_AUDIT, of_audit
 from ffdi.intake.auditing import leaks as leaks_module
-from ffdi.intake.auditing.advice import advise, settings_that_join
-from ffdi.intake.auditing.findings import CHECKS, FINDING_COLUMNS, SOURCE_OVERLAP, Finding, findings_table, leaks_among
+from ffdi.intake.auditing.findings import CHECKS, SOURCE_OVERLAP, Finding, leaks_among
 from ffdi.intake.auditing.leaks import find_leaks
-from ffdi.intake.auditing.summary import coverage, summarise
+from ffdi.intake.auditing.summary import summarise
 from ffdi.intake.decoding.images import perceptual_hash
 from ffdi.intake.near_duplicates.copies import Copies
-from ffdi.intake.settings import AuditSettings, SplitSettings
-from ffdi.intake.tables import tables_digest, write_table
-
-AUDIT = Path(__file__).parents[2] / "stages" / "audit.py"
-
-
-def leaks(rows: pd.DataFrame, check: str, **changes: Any) -> list[Finding]:
-    """All findings, which must be of the one check."""
-    fields = {key: changes.pop(key) for key in ("phash_bits", "find_copies", "min_cosine") if key in changes}
-    found = find_leaks(rows, AuditSettings(**({"phash_bits": 0, "min_cosine": 1.0} | fields)), **changes)
-    assert {f.check for f in found} <= {check}
-    return found
+from ffdi.intake.settings import AuditSettings
 
 
 @pytest.fixture
 def clean() -> pd.DataFrame:
-    """Twelve images in six groups of a real and a fake: two groups in the test set, two in each of two folds."""
-    rng = np.random.default_rng(0)
-    return pd.DataFrame(
-        {
-            "image_id": [f"id{i:02d}" for i in range(12)],
-            "path": [f"{i}.jpg" for i in range(12)],
-            "label": [0, 1] * 6,
-            "intake_group": "",
-            "group": [f"g{i // 2}" for i in range(12)],
-            "role": ["test"] * 4 + ["train"] * 8,
-            "fold": [-1] * 4 + [0] * 4 + [1] * 4,
-            "phash": [f"{a:016x}{b:016x}" for a, b in rng.integers(0, 2**63, (12, 2))],
-        }
-    )
+    return clean_rows()
 
 
 def test_a_clean_set_has_no_finding(clean: pd.DataFrame, tiny: Tiny) -> None:
@@ -267,33 +238,6 @@ def test_every_membership_is_audited(clean: pd.DataFrame) -> None:
     assert (found.path_a, found.path_b, found.detail) == ("1.jpg", "6.jpg", "test | fold 0: 003")
 
 
-def test_advice_names_only_what_would_change_something(clean: pd.DataFrame) -> None:
-    rows = clean.assign(given_split=["test"] * 4 + ["train"] * 8)
-    audit = AuditSettings(phash_bits=6)
-    joins = settings_that_join(SplitSettings(phash_bits=6), audit)
-    assert joins == {CHECKS[3]: "split.find_copies: true", CHECKS[4]: "split.use_embedding: true"}
-    everything = SplitSettings(phash_bits=4, find_copies=True, use_embedding=True)
-    assert settings_that_join(everything, audit) == {CHECKS[2]: "split.phash_bits: 6"}
-    found = [
-        Finding(CHECKS[3], f"{a}.jpg", f"{b}.jpg", "", (CHECKS[3],), (CHECKS[3],)) for a, b in ((0, 4), (1, 5), (6, 9))
-    ]
-    own = "the data's own split parts 2 of them: leave out one image of each, or split.use_given: false draws another"
-    assert advise(found, rows, joins, use_given=True) == f"split.find_copies: true would join 1 of them; {own}"
-    assert advise(found, rows, joins, use_given=False) == "split.find_copies: true would join 3 of them"
-    assert advise(found, rows, {}, use_given=True) == own
-    assert advise(found, rows, {}, use_given=False) == ""  # it is all on already
-
-
-def test_no_leak_says_coverage(clean: pd.DataFrame) -> None:
-    out = summarise([], clean, {})
-    assert (out["images_with_group"], out["warnings"]) == (0, 1)
-    assert coverage(out).startswith("but no image has a group of its own")
-    named = clean.assign(intake_group=["anna", *[""] * 11], group=["anna", "alone", *clean["group"][2:]])
-    out = summarise([], named, {})
-    assert (out["images_with_group"], out["groups_of_one"], out["warnings"]) == (1, 2, 0)
-    assert coverage(out) == "1 images have a group of their own, 2 groups have one image"
-
-
 def test_a_label_conflict_names_one_path_of_each_label(clean: pd.DataFrame) -> None:
     same = pd.concat([clean, clean.iloc[[4, 4]].assign(path=["again.jpg", "turned.jpg"], label=[0, 1])])
     (found,) = leaks(same, "label_conflict")
@@ -309,122 +253,3 @@ def test_a_fold_without_a_class(clean: pd.DataFrame) -> None:
 def test_a_test_set_of_one_class_is_no_leak(clean: pd.DataFrame) -> None:
     clean.loc[clean["role"] == "test", "label"] = 1
     assert leaks(clean, "") == []  # its AUC is null, with a reason
-
-
-def test_summary_and_table(clean: pd.DataFrame) -> None:
-    clean.loc[11, "group"] = "g0"
-    clean["intake_group"] = ["g0", *clean["group"][1:11], ""]
-    found = leaks(clean, "group_across_border")
-    out = summarise(found, clean, {"probe": 0.5}, dropped=3)
-    assert out == {"leaks": 1} | dict.fromkeys(CHECKS, 0) | {"group_across_border": 1, "probe": 0.5} | {
-        "images": 12,
-        "fakes": 6,
-        "groups": 6,
-        "groups_of_one": 1,
-        "images_with_group": 11,
-        "images_dropped": 3,
-        "test_images": 4,
-        "source_overlap": 0,
-        "source_overlap_test_share": 0.0,
-        "warnings": 0,
-        "worst_probe": None,
-        "worst_probe_reason": "undefined: no probe has a figure",
-        "worst_probe_auc": None,
-        "worst_probe_auc_reason": "undefined: no probe has a figure",
-    }
-    assert findings_table(found).values.tolist() == [["group_across_border", "0.jpg", "11.jpg", "test | fold 1: g0"]]
-    assert list(findings_table([]).columns) == list(FINDING_COLUMNS)
-
-
-def test_shortcuts_are_counted_and_the_worst_named(clean: pd.DataFrame) -> None:
-    """One interval lies above .55, another probe has the higher AUC, and one was not run."""
-    probes = {"probe_thumbnail_auc": 0.7, "probe_thumbnail_auc_low": 0.6, "probe_thumbnail_auc_high": 0.8}
-    probes |= {"probe_size_auc": 0.72, "probe_size_auc_low": 0.5, "probe_size_auc_high": 0.9}
-    clean["intake_group"] = clean["group"]
-    out = summarise([], clean, probes | {"probe_nearest_neighbour_auc": None, "probe_nearest_neighbour_auc_low": None})
-    assert of_audit(out) == {"leaks": 0, "warnings": 1, "worst_probe": "size", "worst_probe_auc": 0.72}
-
-
-PARAMS = """
-data: {{root: {root}}}
-split: {{embedding: b}}
-audit: {{fail: {fail}, phash_bits: 2}}
-evaluate: {{bootstrap: 100}}
-backbones: {{b: {{network: "torchvision:mobilenet_v2", weights: random, cut: features.16}}}}
-recipes: {{r: {{backbone: b}}}}
-ladder: {{recipe: r, backbone: b}}
-"""
-
-
-def audit(folder: Path, data: Tiny, fail: str = "true") -> Result:
-    """Run the stage on the tables of `folder`; its outputs go to folder/out."""
-    (folder / "params.yaml").write_text(PARAMS.format(root=data.root, fail=fail))
-    options = {
-        "params": "params.yaml",
-        "images": "images.csv",
-        "folds": "folds.csv",
-        "out": "out/audit.json",
-        "findings": "out/findings.csv",
-        "ok": "out/audit.ok",
-    }
-    command = runpy.run_path(str(AUDIT))["main"]
-    return CliRunner().invoke(command, [word for k, v in options.items() for word in (f"--{k}", str(folder / v))])
-
-
-def test_the_stage_passes_a_clean_set_and_stops_a_leak(tmp_path: Path) -> None:
-    data = make_tiny(tmp_path, count=24, groups=8, folds=2, size=32)
-    out = tmp_path / "out"
-    done = audit(tmp_path, data)
-    assert done.exit_code == 0, done.stderr
-    metrics = json.loads((out / "details" / "audit.json").read_text())
-    assert json.loads((out / "audit.json").read_text()) == {key: metrics[key] for key in OF_AUDIT}
-    assert metrics["leaks"] == 0 and metrics["images"] == 24 and 0 <= metrics["probe_thumbnail_auc"] <= 1
-    assert all(value is None or isinstance(value, int | float | str) for value in metrics.values())  # flat
-    assert (out / "audit.ok").read_text() == tables_digest(data.images_file, data.folds_file)
-    assert (out / "findings.csv").read_text() == "check,path_a,path_b,detail\n"
-
-    folds = pd.read_csv(data.folds_file, dtype=str, keep_default_na=False)
-    test, train = folds.index[folds["role"] == "test"][0], folds.index[folds["role"] == "train"][0]
-    folds.loc[test, "group"] = folds["group"][train]  # one test image is of a person of the training set
-    write_table(data.folds_file, folds)
-    done = audit(tmp_path, data)
-    assert done.exit_code == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert "1 leaks, the first: group_across_border" in last and str(out / "findings.csv") in last
-    metrics = json.loads((out / "details" / "audit.json").read_text())
-    assert (metrics["leaks"], metrics["group_across_border"]) == (1, 1)
-    found = pd.read_csv(out / "findings.csv")
-    paths = data.images.set_index("image_id")["path"][folds["image_id"][[test, train]]]
-    assert list(found["check"]) == ["group_across_border"]
-    assert {found["path_a"][0], found["path_b"][0]} & set(paths)
-    assert not (out / "audit.ok").exists()  # the former one is gone
-
-    done = audit(tmp_path, data, fail="false")  # on the user's own word
-    assert done.exit_code == 0 and (out / "audit.ok").exists()
-
-
-def test_the_stage_says_what_no_leak_is_worth_and_looks_at_no_dropped_image(tmp_path: Path) -> None:
-    data = make_tiny(tmp_path, count=24, groups=8, folds=2, size=32)
-    done = audit(tmp_path, data)
-    assert done.stderr.strip().endswith(
-        "0 leaks in 24 images and 8 groups; 24 images have a group of their own, 0 groups have one image"
-    )
-    write_table(data.images_file, data.images.assign(group=""))
-    folds = pd.read_csv(data.folds_file, dtype=str, keep_default_na=False)
-    folds.loc[0, ["role", "fold"]] = "dropped", ""
-    write_table(data.folds_file, folds)
-    done = audit(tmp_path, data)
-    assert "0 leaks in 23 images and 8 groups; but no image has a group of its own" in done.stderr
-    metrics = json.loads((tmp_path / "out" / "details" / "audit.json").read_text())
-    assert (metrics["images"], metrics["images_dropped"], metrics["images_with_group"]) == (23, 1, 0)
-    assert metrics["warnings"] >= 1
-
-
-def test_the_stage_leaves_no_ok_when_tables_do_not_fit(tmp_path: Path, tiny: Tiny) -> None:
-    (tmp_path / "images.csv").write_bytes(tiny.images_file.read_bytes())
-    (tmp_path / "folds.csv").write_text("\n".join(tiny.folds_file.read_text().splitlines()[:-1]) + "\n")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "audit.ok").write_text("of a former run")
-    done = audit(tmp_path, tiny)
-    assert done.exit_code == 1 and "differ in 1 images" in done.stderr
-    assert not list((tmp_path / "out").iterdir())
