@@ -21,7 +21,16 @@ import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "intake"))
-from plants import COPIES, LITE0, MAX_PIXELS, DataSet, by_class, jpeg, plant_copy, with_given_splits
+from plants import (  # type: ignore[import-not-found]
+    COPIES,
+    LITE0,
+    MAX_PIXELS,
+    DataSet,
+    by_class,
+    jpeg,
+    plant_copy,
+    with_given_splits,
+)
 
 from ffdi.demo.dataset import write_demo
 from ffdi.features.backbone import Backbone

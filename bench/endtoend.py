@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from extraction import machine, write_page
+from page import machine, write_page
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -101,7 +101,7 @@ class Speed:
         return samples_a_second(partial(self._batches, streaming=True))
 
     def _batches(self, streaming: bool) -> Iterator[Tensor]:
-        table = replace(self.table, features=self.streamed) if streaming else self.table
+        table = replace(self.table, source=self.streamed) if streaming else self.table
         augment = augmentation(resolve_augment(self.recipe.augment))
         for images, _ in table.shuffled(self.recipe.batch_size, "sample", torch.Generator()):
             yield self.tail.normalised(augment(images))

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import argparse
 import copy
-import hashlib
-import io
-import json
-import os
-import platform
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from page import machine, write_page
 from PIL import Image
+from synthetic_images import SyntheticImages
 from torchvision import transforms
 
 from ffdi.features.extract import ExtractionSummary, extract_features, plan_rows
@@ -37,7 +32,7 @@ from ffdi.features.shards import COMPRESSIONS, Shard, write_shard
 from ffdi.features.store import FeatureStore
 from ffdi.files import human_bytes
 from ffdi.intake.decoding.images import ImageSource
-from ffdi.intake.tables import FOLD_COLUMNS, IMAGE_COLUMNS, read_images, write_table
+from ffdi.intake.tables import read_images
 from ffdi.parallel import cpu_count, ordered_map
 from ffdi.params.paths import unpacked_root
 from ffdi.params.reading import read_params
@@ -47,7 +42,6 @@ MAX_PIXELS = 50_000_000
 PEER = """The peer works as the reproduced notebooks do: torchvision's transforms on one image at a time, the prefix in eager
 PyTorch at batch 1 without eval(), one float32 file for each image and view. Prefix alone is ONNX Runtime on images in
 memory, one thread a core."""
-STAGE = Path(__file__).parents[1] / "stages" / "extract.py"
 NETWORKS = {"mobilenet_v2": 1.0, "wide_resnet50_2": 0.2}  # backbone of params: share of the images that are timed
 
 
@@ -155,73 +149,11 @@ def in_fresh_folder(way: Callable[[Path], float]) -> float:
         return way(Path(folder))
 
 
-PARAMS = """
-data: {{root: {root}}}
-backbones:
-  mobilenet_v2:
-    network: torchvision:mobilenet_v2
-    weights: random
-    cut: features.16
-    image_size: {size}
-    views: {{count: {views}, policy: seeds}}
-recipes: {{mobilenet_v2: {{backbone: mobilenet_v2}}}}
-split: {{embedding: mobilenet_v2}}
-ladder: {{recipe: mobilenet_v2, backbone: mobilenet_v2}}
-"""
-
-
-class Synthetic:
-    """`count` JPEGs of `pixels` squared, small and smooth, all different, with the tables that stage extract reads."""
-
-    def __init__(self, folder: Path, count: int, pixels: int, size: int, views: int, weights: Path) -> None:
-        self.folder, self.weights = folder, weights
-        root = folder / "images"
-        rng = np.random.default_rng(0)
-        (folder / "params.yaml").write_text(PARAMS.format(root=root, size=size, views=views))
-        ids = []
-        for number in range(count):
-            coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
-            buffer = io.BytesIO()
-            coarse.resize((pixels, pixels), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=85)
-            file = root / str(number // 1000) / f"{number}.jpg"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(buffer.getvalue())
-            ids.append(hashlib.sha256(buffer.getvalue()).hexdigest())
-        facts = dict.fromkeys(IMAGE_COLUMNS, "") | {"label": 0, "width": pixels, "height": pixels, "phash": "0" * 32}
-        paths = [f"{number // 1000}/{number}.jpg" for number in range(count)]
-        self.images = pd.DataFrame(facts | {"image_id": ids, "path": paths, "group": ids})[list(IMAGE_COLUMNS)]
-
-    def run(self, count: int, out: Path) -> dict[str, float]:
-        """Stage extract on the first `count` images: its times by part, wall-clock seconds and peak bytes of memory."""
-        images = self.images.head(count).sort_values("image_id")
-        write_table(out / "images.csv", images)
-        facts = {"cluster": images["image_id"], "role": "train", "fold": 0}
-        write_table(out / "folds.csv", images[["image_id", "group"]].assign(**facts)[list(FOLD_COLUMNS)])
-        command = [sys.executable, str(STAGE), "--params", str(self.folder / "params.yaml")]
-        command += ["--backbone", "mobilenet_v2", "--weights", str(self.weights), "--out", str(out / "data/features/x")]
-        command += ["--images", str(out / "images.csv"), "--folds", str(out / "folds.csv")]
-        command += ["--timings", str(out / "data/timings")]
-        started = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", WATCH, *command], check=True, capture_output=True, text=True)
-        wall = time.perf_counter() - started
-        times = json.loads((out / "data" / "timings" / "extract-mobilenet_v2.json").read_text())
-        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-        return times | {"wall": wall, "memory": int(done.stdout) * unit}
-
-
-# A process of its own and small: Linux counts the memory of whoever forks into the peak of the program that it starts.
-WATCH = """
-import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
-
-
 def increment_table(weights: Path, count: int, runs: int) -> Iterator[str]:
     """Rows of the table of what more images, and nothing new, cost."""
     one, full, more, nothing = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        data = Synthetic(Path(folder), count, pixels=224, size=224, views=2, weights=weights)
+        data = SyntheticImages(Path(folder), count, pixels=224, size=224, views=2, weights=weights)
         data.run(1, Path(folder) / "warm")  # exports the graph
         for number in console("bench increment").progress(range(runs), runs, unit="rounds"):
             whole, grown = Path(folder) / f"whole{number}", Path(folder) / f"grown{number}"
@@ -232,7 +164,8 @@ def increment_table(weights: Path, count: int, runs: int) -> Iterator[str]:
             nothing.append(data.run(count, grown))
             same = [(p.name, p.read_bytes()) for p in sorted((whole / "data/features/x").iterdir())]
             assert same == [(p.name, p.read_bytes()) for p in sorted((grown / "data/features/x").iterdir())]
-            shutil.rmtree(whole), shutil.rmtree(grown)
+            shutil.rmtree(whole)
+            shutil.rmtree(grown)
     share = statistics.median(
         (c["work"] - a["work"]) / (b["work"] - a["work"]) for a, b, c in zip(one, full, more, strict=True)
     )
@@ -251,7 +184,7 @@ def scale_table(weights: Path, counts: list[int], runs: int) -> Iterator[str]:
     yield "| images | time per view | of that at the fewest | peak memory |"
     yield "| ---: | ---: | ---: | ---: |"
     with tempfile.TemporaryDirectory() as folder:
-        data = Synthetic(Path(folder), max(counts), pixels=64, size=64, views=0, weights=weights)
+        data = SyntheticImages(Path(folder), max(counts), pixels=64, size=64, views=0, weights=weights)
         data.run(1, Path(folder) / "warm")
         rounds = []
         for number in console("bench scale").progress(range(runs), runs, unit="rounds"):
@@ -298,29 +231,6 @@ def compression_table(features: Path, runs: int) -> Iterator[str]:
                 f"| {folder.name} | {compression} | {stored:,.0f} | {stored / none:.0%} | {write:.0f} MB/s "
                 f"| {read:.0f} MB/s | {single:.0f} MB/s |"
             )
-
-
-def machine() -> str:
-    """Processor, cores, memory, system and the versions that decide speed."""
-    info = Path("/proc/cpuinfo")
-    models = [line.partition(":")[2].strip() for line in info.read_text().splitlines()] if info.exists() else []
-    name = next((m for m in models if any(v in m for v in ("AMD", "Intel", "ARM"))), "") or platform.processor()
-    family = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in info.read_text().splitlines()}
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return (
-        f"{name} family {family.get('cpu family', '?')} model {family.get('model', '?')}, {cpu_count()} cores, "
-        f"{human_bytes(memory)} of memory, {platform.system()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__.split('+')[0]}, no GPU used"
-    )
-
-
-def write_page(out: Path, lines: list[str], sections: Mapping[str, Iterator[str]]) -> None:
-    """`lines`, then each section as a Markdown table, measured when its turn comes and printed when it is there."""
-    for title, table in sections.items():
-        section = [f"## {title}", "", *table]
-        print("\n".join(section), flush=True)
-        lines = [*lines, "", *section]
-    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main() -> None:

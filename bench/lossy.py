@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import torch
 
 from ffdi.features import image_views
+from ffdi.features.backbone import Backbone
 from ffdi.features.compute import compute_rows
 from ffdi.features.decoders import Decoder
 from ffdi.features.extract import plan_rows
@@ -88,13 +90,11 @@ def main() -> None:
         return np.concatenate(list(compute_rows(plan, prefix(), files)))
 
     def other_decoder() -> Features:
-        image_views.Decoder = lambda b, **options: Decoder(  # type: ignore
-            replace(b, decoder="nvjpeg"), **options, device="cpu"
-        )
-        try:
+        def nvjpeg(backbone: Backbone, **options: Any) -> Decoder:
+            return Decoder(replace(backbone, decoder="nvjpeg"), **options, device="cpu")
+
+        with patch.object(image_views, "Decoder", nvjpeg):
             return stored()
-        finally:
-            image_views.Decoder = Decoder  # type: ignore[misc]
 
     plain = stored()
     variants: dict[str, Callable[[], Features]] = {

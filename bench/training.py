@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from extraction import machine, write_page
+from page import machine, write_page
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 

@@ -119,7 +119,9 @@ def test_a_section_goes_through_where_the_device_is_cuda(
 ) -> None:
     if title == "Memory formats":  # float16 on a CPU takes its time
         monkeypatch.setattr(
-            gpu, "prefix_rate", lambda bench, name, **changes: float(bool(bench.lab.prefix(name, **changes)))
+            importlib.import_module("gpu_speed"),
+            "prefix_rate",
+            lambda bench, name, **changes: float(bool(bench.lab.prefix(name, **changes))),
         )
     lab = replace(gpu.sizes(folder / "seeming", "cpu", quick=True).lab, device="cuda")
     bench = gpu.Bench(lab, lab, quick=True, networks=("shufflenet", "mobilenet_v2", "shufflenet"))
