@@ -1,7 +1,7 @@
 """Do the committed figures come out again? Clones HEAD, deletes its metrics, runs the whole DAG, compares.
 
 On the type of machine that `--record` noted, every figure and every hash of dvc.lock must be equal. Elsewhere the test
-scores and all that follows from them may differ by what another processor explains: figures.py has the rule.
+scores and all that follows from them may differ by what another processor explains: figure_rules.py has the rule.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from figures import Figures, digest, figure_differences, read_figures, score_differences
+from figure_rules import figure_differences
+from figures import Figures, digest, read_figures, score_differences
 from ruamel.yaml import YAML
 
 from ffdi.evaluation.results import read_results, results_table

@@ -1,54 +1,22 @@
-"""May two sets of figures be those of one commit on two types of machine?
-
-Another processor, number of threads or GPU adds up in another order, so the last bits of sums differ. Training carries
-them on, and where two epochs are about as good it may keep the other one: a test score moves a little. From that and
-from nothing else follows what may differ here:
-
-- A recipe's test scores, P(fake): one by MOST of their spread (standard deviation), on average by MEAN of it; scores
-  that hardly spread, for the recipe has learned nothing, by MOST_FLOOR and MEAN_FLOOR.
-- What depends on the order of the scores alone (AUC, AP, points of the ROC curve): by RANK, or by the pairs of images
-  so close that they can change places when each moves as far as the scores did.
-- The threshold: to one that is as good on the out-of-fold scores, but for those that near to either.
-- What is counted at a threshold (accuracy, recall, ...): by the images that near to it.
-- The ends of an interval: by a multiple of its middle, for a draw may hold a group several times.
-- A p-value: by P_VALUE and a tenth of itself; a verdict may turn where its p-value is that near to the level. Above
-  NO_MATTER it says no more than that no difference is shown.
-- Counts, names, reasons: not at all; but the hash of random weights, whose BatchNorm is calibrated by sums.
-
-docs/reproducing.md says how the bounds were chosen.
-"""
+"""What a run of the pipeline reported, and the scores behind it; figure_rules.py compares two of them."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from ffdi.evaluation.below_chance import keys_below
 from ffdi.evaluation.headline import RESERVED_NAMES
-from ffdi.metrics import FPR_POINTS, class_metrics, roc_points
 
 MOST, MEAN = 0.2, 0.05  # of the standard deviation of a recipe's scores
 MOST_FLOOR, MEAN_FLOOR = 0.005, 0.001
-ELSEWHERE = 2  # times as far as a test score may one on other or worse images move, whose movement is not known
-RANK = 0.01
-P_VALUE = 0.02
-LEVEL = 0.05  # of the comparison's verdicts
-NO_MATTER = 0.1
 DIGEST_ROWS = 2000
 DIGITS = 1e-6  # a digest has six of them
-COUNTED = tuple(class_metrics(1, 1, 1, 1))  # accuracy, balanced_accuracy, precision, ...
 Metrics = Mapping[str, Any]
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -102,7 +70,7 @@ def score_differences(recorded: pd.DataFrame, made: pd.DataFrame) -> list[str]:
     if (both["label"] != both["label_now"]).any():
         changed = int((both["label"] != both["label_now"]).sum())
         return [f"{changed} of {len(both)} test images are others now, or have another label"]
-    moved, (most, mean) = (both["score"] - both["score_now"]).abs(), _may_move(both["score"])
+    moved, (most, mean) = (both["score"] - both["score_now"]).abs(), may_move(both["score"])
     if moved.max() <= most + DIGITS and moved.mean() <= mean + DIGITS:
         return []
     return [
@@ -111,255 +79,7 @@ def score_differences(recorded: pd.DataFrame, made: pd.DataFrame) -> list[str]:
     ]
 
 
-def _may_move(scores: pd.Series) -> tuple[float, float]:
+def may_move(scores: pd.Series) -> tuple[float, float]:
     """How far one of a recipe's scores may move, and all of them on average."""
     spread = float(scores.std(ddof=0))
     return max(MOST_FLOOR, MOST * spread), max(MEAN_FLOOR, MEAN * spread)
-
-
-def figure_differences(
-    recorded: Mapping[str, Metrics], made: Figures, scores: Mapping[str, pd.DataFrame] | None = None
-) -> list[str]:
-    """A line for each recorded figure that the scores of `made` could not have given; `scores`: digests of those then."""
-    lines = [f"{name}: only in one of the two" for name in sorted(set(recorded) ^ set(made.metrics))]
-    for name in sorted(set(recorded) & set(made.metrics)):
-        lines += [f"{name}: {line}" for line in _of_file(_Rule(name, recorded, made, scores or {}))]
-    return lines
-
-
-def _of_file(rule: _Rule) -> Iterator[str]:
-    old, new = rule.old, rule.new
-    for key in sorted(set(old) | set(new)):
-        base = key.removesuffix("_reason")
-        if key.startswith("below_chance"):  # follows from intervals of the same file, each of which has its own rule
-            if not (_marked(old) and _marked(new)):
-                yield f"{key}: recorded {old.get(key)!r}, now {new.get(key)!r}"
-        elif key not in old or key not in new:
-            if not (key.endswith("_reason") and rule.may_be_null(base)):
-                yield f"{key}: only in one of the two"
-        elif old[key] != new[key]:
-            if isinstance(old[key], float) and isinstance(new[key], float):
-                low, high = rule.bounds(key)
-                if not low - 1e-9 <= old[key] <= high + 1e-9:
-                    yield f"{key}: recorded {old[key]:.6g}, now {new[key]:.6g}; may be {low:.6g} to {high:.6g}"
-            elif not (rule.may_turn(key) or (None in (old[key], new[key]) and rule.may_be_null(key))):
-                yield f"{key}: recorded {old[key]!r}, now {new[key]!r}"
-
-
-def _marked(metrics: Metrics) -> bool:
-    """Whether a file says of its AUCs below chance what its own intervals say."""
-    found = keys_below(dict(metrics))
-    return metrics.get("below_chance") == len(found) and metrics.get("below_chance_at", "") == ", ".join(found)
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """The images that a figure is of: labels (N,), scores (N,), and how far a score may have moved.
-
-    `ranked`: labels and scores of those that an AUC compares, which are more where all of the own are of one class.
-    """
-
-    labels: Array
-    scores: Array
-    reach: float
-    ranked: tuple[Array, Array]
-
-    def swaps(self) -> float:
-        """The share of pairs of a real and a fake that can change places, two pairs at the least."""
-        labels, scores = self.ranked
-        fakes, reals = scores[labels == 1], np.sort(scores[labels == 0])
-        if not len(fakes) or not len(reals):
-            return 0.0
-        first = np.searchsorted(reals, fakes - 2 * self.reach, side="left")
-        last = np.searchsorted(reals, fakes + 2 * self.reach, side="right")
-        return float(max((last - first).sum(), 2) / (len(fakes) * len(reals)))
-
-
-class _Rule:
-    """What each figure of one file may have been, as its scores now are."""
-
-    def __init__(
-        self, name: str, recorded: Mapping[str, Metrics], made: Figures, digests: Mapping[str, pd.DataFrame]
-    ) -> None:
-        self.name, self.recorded, self.made, self.digests = name, recorded, made, digests
-        self.old, self.new = recorded[name], made.metrics[name]
-
-    def bounds(self, key: str) -> tuple[float, float]:
-        """The least and the largest value that the recorded figure may have."""
-        value = self.new[key]
-        if ends := re.fullmatch(r"(.+)_(low|high)", key):
-            middle = self.new.get(ends[1])
-            if not isinstance(middle, float):
-                return value, value
-            low, high = self.bounds(ends[1])
-            slack = (4 if self._counted(ends[1]) else 2) * max(middle - low, high - middle)
-            return value - slack, value + slack
-        if key.endswith("_p_corrected"):
-            slack = P_VALUE + 0.1 * value
-            return min(value - slack, NO_MATTER), 1.0 if value > NO_MATTER else value + slack
-        if key == "threshold":
-            return self._thresholds()
-        sample = self._sample(key)
-        if (figure := self._counted(key)) and sample is not None:
-            found = [f for f in self._possible(key, sample, figure) if f is not None]
-            return (min(found), max(found)) if found else (value, value)
-        slack = self._slack(key, sample)
-        return value - slack, value + slack
-
-    def may_be_null(self, key: str) -> bool:
-        """Whether images near the threshold decide that a ratio is one of none."""
-        sample = self._sample(key)
-        return key in COUNTED and sample is not None and None in self._possible(key, sample, key)
-
-    def may_turn(self, key: str) -> bool:
-        """Whether a verdict, or the hash of random weights, may be another one."""
-        if key == "weights_sha256":
-            return not (self.old["pretrained"] or self.new["pretrained"])
-        p = f"{key.removesuffix('_verdict')}_p_corrected"
-        return key.endswith("_verdict") and all(
-            isinstance(m.get(p), float) and abs(m[p] - LEVEL) <= P_VALUE + 0.1 * LEVEL for m in (self.old, self.new)
-        )
-
-    @staticmethod
-    def _counted(key: str) -> str:
-        """Which of COUNTED a figure is; fold_0_accuracy is an accuracy."""
-        return next((figure for figure in COUNTED if key == figure or key.endswith(f"_{figure}")), "")
-
-    def _slack(self, key: str, sample: _Sample | None) -> float:
-        if self.name == "ladder":  # it keeps no scores: its models are trained and judged within it
-            return 2 * RANK
-        if self.name == "summary":
-            compared = re.fullmatch(r"(.+)_minus_(.+)_auc", key)
-            own = [self._of_recipe(name) for name in compared.groups()] if compared else []
-            return sum(max(RANK, sample.swaps()) for sample in own if sample is not None)
-        if key == "temperature":
-            return 0.1 * float(self.new[key])
-        if sample is not None and key == "brier":
-            return 2 * sample.reach
-        if sample is not None and key.startswith("ece"):  # an image that changes its bin leaves one and enters one
-            edges = np.abs(sample.scores * 10 - np.round(sample.scores * 10)) <= 10 * sample.reach
-            return 2 * sample.reach + 2 * float(edges.mean())
-        if sample is not None and (key == "eer" or key.removesuffix("_at_most") in FPR_POINTS):
-            return self._slack_on_the_curve(key, sample)
-        if re.search(r"(^|_)(auc|ap)(_|$)", key):
-            return max(RANK, sample.swaps() if sample is not None else 0.0)
-        return 2 * RANK if self._counted(key) else 0.0  # no scores of these images are kept
-
-    def _slack_on_the_curve(self, key: str, sample: _Sample) -> float:
-        """A point of the ROC curve is counted at a threshold of its own: the images near that may be on its other side."""
-        fpr, tpr, at = roc_points(sample.labels, sample.scores)
-        rate = FPR_POINTS.get(key.removesuffix("_at_most"))
-        point = (
-            int(np.argmin(np.abs(fpr - (1 - tpr)))) if rate is None else int(np.flatnonzero(fpr <= rate + 1e-12)[-1])
-        )
-        near = np.abs(sample.scores - at[point]) <= 2 * sample.reach
-        share = max(float(near[sample.labels == label].mean()) for label in (0, 1))
-        return max(RANK, share)
-
-    @cached_property
-    def _whole(self) -> _Sample | None:
-        """All test images of the file's own recipe: asked for by each of its figures."""
-        return self._of_recipe(self.name)
-
-    def _of_recipe(self, name: str) -> _Sample | None:
-        """All test images of a recipe, and how far the scores of the recorded ones have moved."""
-        table = self.made.scores.get(name)
-        if table is None:
-            return None
-        return _sample(table, "score", self._reach(name))
-
-    def _reach(self, name: str, column: str = "score") -> float:
-        """How far a recipe's scores have moved at most; where it is not recorded, how far they may."""
-        recorded, table = self.digests.get(name), self.made.scores[name]
-        if recorded is None or column not in recorded:
-            return ELSEWHERE * _may_move(table["score"])[0]
-        both = recorded.merge(table, on="image_id", suffixes=("", "_now"))
-        return float((both[column] - both[f"{column}_now"]).abs().max()) + DIGITS
-
-    def _sample(self, key: str) -> _Sample | None:
-        """The images of a figure, where their scores are there."""
-        if self.name == "cross":
-            pair = re.split("_(?:auc|accuracy)", key)[0]
-            away, recipe = self.made.away.get(pair), pair.partition("_on_")[0]
-            return None if away is None else _sample(away, "score", ELSEWHERE * self._reach(recipe))
-        whole = self._whole
-        if whole is None:
-            return None
-        table = self.made.scores[self.name]
-        if validated := re.match(r"val_auc|fold_(\d+)_val_auc", key):
-            oof = self.made.oof.get(self.name)
-            if oof is not None and "fold" in oof and (fold := validated[1]):
-                oof = oof[oof["fold"] == int(fold)]
-            return None if oof is None else _sample(oof, "score", ELSEWHERE * whole.reach)
-        for column in table.columns[3:]:
-            if column.startswith("fold_"):
-                prefix, reach = column, self._reach(self.name, column)
-            else:
-                prefix, reach = f"robustness_{re.sub('[-.]', '_', column)}", ELSEWHERE * whole.reach
-            if key.startswith(f"{prefix}_"):
-                return _sample(table, column, reach)
-        if key.startswith("robustness_"):
-            return None
-        return self._with_attribute(key, whole) if key.startswith("attr_") else whole
-
-    def _with_attribute(self, key: str, whole: _Sample) -> _Sample | None:
-        for column, value, own in self._values:
-            if re.match(rf"{re.escape(column)}[_=]{re.escape(value)}_(auc|accuracy)", key):
-                labels = whole.labels[own]
-                compared = own if len(np.unique(labels)) > 1 else own | (whole.labels != labels[0])
-                ranked = (whole.labels[compared], whole.scores[compared])
-                return _Sample(labels, whole.scores[own], whole.reach, ranked)
-        return None
-
-    @cached_property
-    def _values(self) -> list[tuple[str, str, Array]]:
-        """Each attribute and value, of one attribute the longest first, with which test images have it."""
-        if self.made.images is None:
-            return []
-        images = self.made.scores[self.name][["image_id"]].merge(self.made.images, on="image_id", how="left")
-        return [
-            (column, value, (images[column] == value).to_numpy())
-            for column in images.columns[1:]
-            for value in sorted(set(images[column]), key=len, reverse=True)
-        ]
-
-    def _possible(self, key: str, sample: _Sample, figure: str) -> list[float | None]:
-        """The figure with every near image on the one side of the threshold and on the other."""
-        recipe = key.partition("_on_")[0] if self.name == "cross" else self.name
-        at = [float(m[recipe]["threshold"]) for m in (self.recorded, self.made.metrics) if recipe in m]
-        hit, s = sample.labels == 1, sample.scores
-        sure = s > max(at) + sample.reach
-        near = (s >= min(at) - sample.reach) & ~sure
-        fakes, reals = int(hit.sum()), int((~hit).sum())
-        found = []
-        for tp, fp in itertools.product(
-            (int((sure & hit).sum()), int(((sure | near) & hit).sum())),
-            (int((sure & ~hit).sum()), int(((sure | near) & ~hit).sum())),
-        ):
-            value = class_metrics(tp, fakes - tp, fp, reals - fp)[figure]
-            found.append(None if value is None else float(value))
-        return found
-
-    def _thresholds(self) -> tuple[float, float]:
-        """The recorded threshold itself where it is as good as the one now, else no farther than a score has moved."""
-        old, new = float(self.old["threshold"]), float(self.new["threshold"])
-        reach = self._reach(self.name) if self.name in self.made.scores else MOST_FLOOR
-        oof = self.made.oof.get(self.name)
-        if oof is not None:
-            labels, scores = oof["label"].to_numpy(), oof["score"].to_numpy()
-            near = np.minimum(np.abs(scores - old), np.abs(scores - new)) <= ELSEWHERE * reach
-            uncertain = sum(float(near[labels == label].mean()) for label in (0, 1))
-            if _youden(labels, scores, new) - _youden(labels, scores, old) <= uncertain:
-                return min(old, new - reach), max(old, new + reach)
-        return new - reach, new + reach
-
-
-def _youden(labels: Array, scores: Array, threshold: float) -> float:
-    """What the threshold is chosen by: the true-positive less the false-positive rate."""
-    called = scores >= threshold
-    return float(called[labels == 1].mean() - called[labels == 0].mean())
-
-
-def _sample(table: pd.DataFrame, column: str, reach: float) -> _Sample:
-    labels, scores = table["label"].to_numpy(), table[column].to_numpy(np.float64)
-    return _Sample(labels, scores, reach, (labels, scores))
