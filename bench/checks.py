@@ -25,17 +25,15 @@ from lab import MAX_PIXELS, PRESET, Lab
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
-from ffdi.evaluation.evaluate import evaluate, test_rows
-from ffdi.evaluation.robustness import perturbed_features
+from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe
+from ffdi.evaluation.robustness import PerturbationSweep
 from ffdi.features.batching import BatchedModel, BatchOptions
 from ffdi.features.decoders import Decoder
 from ffdi.features.devices import set_up_device
 from ffdi.features.runtimes import Runtime
-from ffdi.features.store import FeatureStore
-from ffdi.intake.decoding.images import UnreadableImage, read_bytes
+from ffdi.intake.decoding.images import ImageSource, UnreadableImage, read_bytes
 from ffdi.metrics import Metrics
 from ffdi.params.reading import read_params
-from ffdi.tails.bundle import load_bundle
 from ffdi.tails.checkpoint import Epoch
 from ffdi.tails.recipe import Head, Recipe
 from ffdi.tails.settings import TrainSettings
@@ -239,13 +237,10 @@ def training_that_differs(lab: Lab, name: str, head: str) -> dict[str, list[str]
 def evaluate_bundle(lab: Lab, name: str, model: str, **changes: Any) -> Metrics:
     """Stage evaluate's work with a sweep, whose features are computed where they are not there yet."""
     device = set_up_device(lab.device)
-    bundle, rows = load_bundle(Path(model)), lab.rows()
-    store = FeatureStore(lab.features(name, **changes))
-    options: dict[str, Any] = {"root": lab.root, "shard_rows": 4096, "workers": None, "max_pixels": MAX_PIXELS}
-    out = Path(f"{model}-sweep")
-    sweep = perturbed_features(bundle, store.spec, test_rows(rows), LEVELS, out=out, **options)
-    found = evaluate(bundle, store, rows, bootstrap=Bootstrap(100), memory_gb=8, device=device, perturbed=sweep)
-    return dict(found.metrics)
+    sweep = PerturbationSweep(LEVELS, Path(f"{model}-sweep"), ImageSource(lab.root, MAX_PIXELS))
+    inputs = EvaluationInputs.load(Path(model), lab.features(name, **changes), lab.rows()).with_perturbed(sweep)
+    evaluation = evaluate_recipe(inputs, bootstrap=Bootstrap(100), memory_gb=8, device=device)
+    return dict(evaluation.metrics)
 
 
 def sweeps_that_differ(lab: Lab, name: str, model: Path) -> list[str]:

@@ -1,29 +1,20 @@
 """Score the test set once with a trained recipe."""
 
-from functools import partial
 from pathlib import Path
-
-import click
 
 from ffdi.params.paths import unpacked_root
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
-from ffdi.stagekit.console import console, say
+from ffdi.stagekit.console import console
+from ffdi.stagekit.options import DETAILS, FOLDS, IMAGES, PARAMS, ROOT, TIMINGS, name, path
 from ffdi.stagekit.stopwatch import stopwatch
 
 
-@stage_command()
-@click.option("--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"))
-@click.option("--root", type=click.Path(path_type=Path))
-@click.option("--recipe", "name", required=True)
-@click.option("--images", "images_file", type=click.Path(path_type=Path), default=Path("data/images.csv"))
-@click.option("--folds", "folds_file", type=click.Path(path_type=Path), default=Path("data/folds.csv"))
-@click.option("--features", type=click.Path(path_type=Path))
-@click.option("--model", type=click.Path(path_type=Path))
-@click.option("--perturbed", type=click.Path(path_type=Path), help="where features of perturbed images are kept")
-@click.option("--out", type=click.Path(path_type=Path))
-@click.option("--details", type=click.Path(path_type=Path), help="[default: details/ beside --out]")
-@click.option("--plots", type=click.Path(path_type=Path))
+@stage_command(
+    *(PARAMS, ROOT, name("--recipe"), IMAGES, FOLDS, path("--features"), path("--model")),
+    path("--perturbed", help="where features of perturbed images are kept"),
+    *(path("--out"), DETAILS, path("--plots"), TIMINGS),
+)
 def main(
     params_file: Path,
     root: Path | None,
@@ -36,61 +27,33 @@ def main(
     out: Path | None,
     details: Path | None,
     plots: Path | None,
+    timings: Path,
 ) -> None:
     """Score the test set once with a trained recipe."""
     params = read_params(params_file)
-    recipe = params.recipe(name)
-
+    backbone, robustness = params.recipe(name).backbone, params.evaluate.robustness
     from ffdi.bootstrap import Bootstrap
-    from ffdi.evaluation.below_chance import explain
-    from ffdi.evaluation.evaluate import evaluate, test_rows
-    from ffdi.evaluation.headline import of_recipe, one_line, write_metrics
-    from ffdi.evaluation.robustness import perturbed_features
+    from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe
+    from ffdi.evaluation.robustness import PerturbationSweep
     from ffdi.features.devices import device_line, set_up_torch
-    from ffdi.features.store import FeatureStore
+    from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import join, read_folds, read_images
-    from ffdi.tails.bundle import load_bundle, read_oof
 
-    device = set_up_torch(params.train.device)
-    say(f"evaluate {name}: {device_line(params.train.device)}")
-    model = model or Path(f"data/models/{name}")
-    bundle = load_bundle(model)
-    store = FeatureStore(features or Path(f"data/features/{recipe.backbone}"))
-    rows = join(read_images(images_file), read_folds(folds_file))
-    robustness, workers = params.evaluate.robustness, params.extract.workers
-    sweep = {}
+    stage, device = console(f"evaluate {name}"), set_up_torch(params.train.device)
+    stage.say(device_line(params.train.device))
+    rows, shards = join(read_images(images_file), read_folds(folds_file)), features or Path(f"data/features/{backbone}")
+    inputs = EvaluationInputs.load(model or Path(f"data/models/{name}"), shards, rows)
     if name in robustness.recipes:
-        sweep = perturbed_features(
-            bundle,
-            store.spec,
-            test_rows(rows),
-            robustness.levels,
-            root=unpacked_root(params.data, root),
-            out=perturbed or Path(f"data/robustness/{recipe.backbone}"),
-            shard_rows=params.extract.shard_rows,
-            workers=None if workers == "auto" else workers,
-            max_pixels=params.data.max_pixels,
-            progress=partial(console(f"evaluate {name}").progress, unit="levels"),
-            say=lambda line: say(f"evaluate {name}: {line}"),
-        )
-    with stopwatch(f"evaluate-{name}", model.parent.parent / "timings") as times:
-        result = evaluate(
-            bundle,
-            store,
-            rows,
-            bootstrap=Bootstrap(params.evaluate.bootstrap, params.seed),
-            memory_gb=params.train.memory_gb,
-            device=device,
-            perturbed=sweep,
-            oof=read_oof(model),
-            timed=times,
-        )
-    write_metrics(result.metrics, out or Path(f"metrics/{name}.json"), details, headline=of_recipe)
-    if plots:
-        result.write_plots(plots)
-    for line in explain(result.metrics):
-        say(f"evaluate {name}: WARNING: {line}")
-    say(f"evaluate {name}: {one_line(result.metrics)}")
+        source = ImageSource(unpacked_root(params.data, root), params.data.max_pixels)
+        folder = perturbed or Path(f"data/robustness/{backbone}")
+        inputs = inputs.with_perturbed(PerturbationSweep(robustness.levels, folder, source, params.extract), stage)
+    bootstrap = Bootstrap(params.evaluate.bootstrap, params.seed)
+    with stopwatch(f"evaluate-{name}", timings) as seconds:
+        evaluation = evaluate_recipe(inputs, bootstrap=bootstrap, memory_gb=params.train.memory_gb, device=device)
+        seconds.update(evaluation.timing)
+    evaluation.write(out or Path(f"metrics/{name}.json"), details, plots)
+    for line in evaluation.lines():
+        stage.say(line)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
 from ffdi.errors import InputError
 from ffdi.evaluation import below_chance
-from ffdi.evaluation.evaluate import judge
+from ffdi.evaluation.evaluate import evaluate_scores_by_fold
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.near_duplicates.clusters import components, join_groups
 from ffdi.intake.near_duplicates.hashes import perceptual_pairs
@@ -55,7 +55,7 @@ def evaluate_on_other_data(
     if own.empty:
         raise InputError(f"{tested_on}: all {len(images)} images are known from the training: nothing to evaluate")
     by_fold = score_files(bundle, own, source, device=device, console=console)
-    judged = judge(bundle, own, by_fold, bootstrap=bootstrap)
+    judged = evaluate_scores_by_fold(bundle, own, by_fold, bootstrap=bootstrap)
     recipe = str(bundle.facts["recipe"]["name"])
     about: Metrics = {"recipe": recipe, "tested_on": tested_on, "n_seen": int(seen.sum())}
     about["model_sha256"] = str(bundle.facts["facts_sha256"])

@@ -15,7 +15,7 @@ from ffdi.bootstrap import Bootstrap
 from ffdi.evaluation import evaluate as module
 from ffdi.evaluation import other_data
 from ffdi.evaluation.below_chance import explain, keys_below, mark
-from ffdi.evaluation.evaluate import evaluate, validation
+from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe, validation_aucs
 from ffdi.features.store import FeatureStore
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.metrics import Metrics
@@ -78,8 +78,8 @@ def knows(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> pd.Series:
 
 
 def judged(trained: Trained, rows: pd.DataFrame, **changes: Any) -> Metrics:
-    options: dict[str, Any] = {"bootstrap": Bootstrap(200), "memory_gb": 1, "device": CPU} | changes
-    return evaluate(load_bundle(trained.model), FeatureStore(trained.features), rows, **options).metrics
+    inputs = EvaluationInputs(load_bundle(trained.model), FeatureStore(trained.features), rows, **changes)
+    return evaluate_recipe(inputs, bootstrap=Bootstrap(200), memory_gb=1, device=CPU).metrics
 
 
 def test_a_test_set_with_turned_labels(trained: Trained, tiny: Tiny, knows: pd.Series) -> None:
@@ -110,7 +110,7 @@ def test_images_that_are_handled_so_that_the_verdict_turns(
 def test_a_fold_with_turned_labels(trained: Trained, tiny: Tiny, knows: pd.Series) -> None:
     oof = read_oof(trained.model)
     oof["score"] = knows[oof["image_id"]].to_numpy()
-    right = validation(oof, tiny.rows, bootstrap=Bootstrap(200))
+    right = validation_aucs(oof, tiny.rows, bootstrap=Bootstrap(200))
     assert right == {f"fold_{n}_val_auc{end}": 1.0 for n in range(3) for end in ("", "_low", "_high")}
     turned = oof.assign(label=oof["label"].where(oof["fold"] != 1, 1 - oof["label"]))
     metrics = judged(trained, tiny.rows, oof=turned)
@@ -118,7 +118,7 @@ def test_a_fold_with_turned_labels(trained: Trained, tiny: Tiny, knows: pd.Serie
 
 
 def test_the_validation_figures_are_the_bundle_s(trained: Trained, tiny: Tiny) -> None:
-    found = validation(read_oof(trained.model), tiny.rows, bootstrap=Bootstrap(200))
+    found = validation_aucs(read_oof(trained.model), tiny.rows, bootstrap=Bootstrap(200))
     due = {f"fold_{n}_val_auc": auc for n, auc in load_bundle(trained.model).facts["val_auc"].items()}
     assert {key: found[key] for key in due} == pytest.approx(due)
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ffdi.bootstrap import Bootstrap
 from ffdi.errors import FfdiError, InputError, ShardError
 from ffdi.evaluation.attributes import COLUMNS as ATTRIBUTES
-from ffdi.evaluation.evaluate import Evaluation, evaluate, state_hash
+from ffdi.evaluation.evaluate import Evaluation, EvaluationInputs, evaluate_recipe, state_hash
 from ffdi.features.store import FeatureStore
 from ffdi.files import write_json
 from ffdi.metrics import auc, evaluate_scores
@@ -66,14 +66,8 @@ KEYS = [
 
 
 def judged(trained: Trained, rows: pd.DataFrame, bundle: Bundle | None = None) -> Evaluation:
-    return evaluate(
-        bundle or load_bundle(trained.model),
-        FeatureStore(trained.features),
-        rows,
-        bootstrap=Bootstrap(200),
-        memory_gb=1,
-        device=torch.device("cpu"),
-    )
+    inputs = EvaluationInputs(bundle or load_bundle(trained.model), FeatureStore(trained.features), rows)
+    return evaluate_recipe(inputs, bootstrap=Bootstrap(200), memory_gb=1, device=torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +130,11 @@ def test_attributes_are_judged(trained: Trained, tiny: Tiny) -> None:
     assert made.plots["attributes"]["value"].tolist() == ["gan", "swap"]
 
 
-def test_the_seconds_are_told_and_are_no_metrics(trained: Trained, tiny: Tiny) -> None:
-    bundle, times = load_bundle(trained.model), dict[str, float]()
-    options: dict[str, Any] = {"bootstrap": Bootstrap(200), "memory_gb": 1, "device": torch.device("cpu")}
-    metrics = evaluate(bundle, FeatureStore(trained.features), tiny.rows, timed=times, **options).metrics
-    assert set(times) == {"tails", "images"} and times["tails"] > 0 and times["images"] == metrics["n_test"]
-    assert not set(times) & set(metrics)
+def test_seconds_are_measured_and_are_no_metrics(trained: Trained, tiny: Tiny) -> None:
+    evaluation = judged(trained, tiny.rows)
+    metrics, timing = evaluation.metrics, evaluation.timing
+    assert set(timing) == {"tails", "images"} and timing["tails"] > 0 and timing["images"] == metrics["n_test"]
+    assert not set(timing) & set(metrics)
 
 
 def test_one_fold_has_no_spread(trained: Trained, tiny: Tiny) -> None:

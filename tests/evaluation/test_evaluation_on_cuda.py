@@ -18,11 +18,11 @@ from ffdi.bootstrap import Bootstrap
 from ffdi.commands.main import main
 from ffdi.console import Console
 from ffdi.errors import ShardError
-from ffdi.evaluation.evaluate import Evaluation, evaluate, state_hash
+from ffdi.evaluation.evaluate import Evaluation, EvaluationInputs, evaluate_recipe, state_hash
 from ffdi.evaluation.experiment import LoadedRecipe
 from ffdi.evaluation.explain import grad_cam
 from ffdi.evaluation.ladder import climb_ladder
-from ffdi.evaluation.robustness import perturbed_features
+from ffdi.evaluation.robustness import PerturbationSweep
 from ffdi.evaluation.settings import LadderSettings
 from ffdi.features import runtimes
 from ffdi.features.extract import extract_features
@@ -38,7 +38,6 @@ from ffdi.tails.predict import predict_files, score_files
 from ffdi.tails.recipe import Head
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-LIMITS: dict[str, Any] = {"shard_rows": 32, "workers": 2, "max_pixels": 10**6}
 
 
 @pytest.fixture(autouse=True)
@@ -72,12 +71,14 @@ def bundle_of(trained: Trained, spec: FeatureSpec, **changes: Any) -> Bundle:
 
 
 def swept(
-    bundle: Bundle, store: FeatureStore, tiny: Tiny, out: Path, device: torch.device, **options: Any
+    bundle: Bundle, store: FeatureStore, tiny: Tiny, out: Path, device: torch.device, console: Console = Console()
 ) -> Evaluation:
-    test = tiny.rows[tiny.rows["role"] == "test"]
-    levels = perturbed_features(bundle, store.spec, test, ["jpeg-30"], root=tiny.root, out=out, **LIMITS, **options)
-    settings: dict[str, Any] = {"bootstrap": Bootstrap(100), "memory_gb": 1}
-    return evaluate(bundle, store, tiny.rows, device=device, perturbed=levels, **settings)
+    """Evaluated with a sweep of one level, whose features are in `out`."""
+    sweep = PerturbationSweep(
+        ["jpeg-30"], out, ImageSource(tiny.root, 10**6), ExtractSettings(workers=2, shard_rows=32)
+    )
+    inputs = EvaluationInputs(bundle, store, tiny.rows).with_perturbed(sweep, console)
+    return evaluate_recipe(inputs, bootstrap=Bootstrap(100), memory_gb=1, device=device)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -116,7 +117,7 @@ def test_a_sweep_of_features_of_the_cpu_stays_theirs_on_a_gpu_machine(
     swept(bundle, store, tiny, tmp_path / "here", CPU)
     said: list[str] = []
     with faking():
-        swept(bundle, store, tiny, tmp_path / "there", CUDA, say=said.append)
+        swept(bundle, store, tiny, tmp_path / "there", CUDA, Console(said.append))
     here, there = FeatureStore(tmp_path / "here/jpeg-30"), FeatureStore(tmp_path / "there/jpeg-30")
     assert here.read(here.rows).tobytes() == there.read(here.rows).tobytes()
     assert {maker["runtime"] for maker in (*here.index.made_by, *there.index.made_by)} == {f"{runtime}-cpu"}
@@ -189,7 +190,7 @@ def test_halving_is_said_by_whoever_computes(
     halved, own = "out of memory on cuda: batch halved to 4", pick(tiny)
     said: list[str] = []
     bundle = bundle_of(trained, store.spec, runtime="auto")
-    swept(bundle, store, tiny, tmp_path / "levels", CUDA, say=said.append)
+    swept(bundle, store, tiny, tmp_path / "levels", CUDA, Console(said.append))
     assert f"robustness: {halved}" in said
     told = list[str]()
     list(

@@ -19,7 +19,7 @@ from ffdi.errors import InputError
 from ffdi.evaluation.attributes import COLUMNS
 from ffdi.evaluation.compare import compare, read_scores
 from ffdi.evaluation.cost import cost
-from ffdi.evaluation.evaluate import Evaluation, judge
+from ffdi.evaluation.evaluate import Evaluation, evaluate_scores_by_fold
 from ffdi.evaluation.ladder import RUNGS
 from ffdi.evaluation.report import render_page
 from ffdi.evaluation.results import Results, read_results, results_table, times_table
@@ -59,7 +59,7 @@ def write_results(
         by_fold = {f: np.clip(0.4 + 0.2 * labels + rng.normal(0, 0.2, len(labels)), 0, 1) for f in (0, 1)}
         facts = dict(bundle.facts)
         facts["provenance"] = facts["provenance"] | {"pretrained": pretrained, "weights": "file:w.safetensors"}
-        judged = judge(replace(bundle, facts=facts), test, by_fold, bootstrap=Bootstrap(200))
+        judged = evaluate_scores_by_fold(replace(bundle, facts=facts), test, by_fold, bootstrap=Bootstrap(200))
         columns = ["level", "kind", "strength", "auc", "auc_low", "auc_high", "accuracy"]
         plots = {**judged.plots, "robustness": pd.DataFrame(sweep if number == 0 else [], columns=columns)}
         Evaluation(judged.metrics, plots).write_plots(metrics / "plots" / name / "test")

@@ -22,17 +22,20 @@ from PIL import Image, ImageFilter
 from ffdi.bootstrap import Bootstrap
 from ffdi.errors import ParamsError, ShardError
 from ffdi.evaluation import robustness
-from ffdi.evaluation.evaluate import Evaluation, evaluate
+from ffdi.evaluation.evaluate import Evaluation, EvaluationInputs, evaluate_recipe
 from ffdi.evaluation.headline import OF_RECIPE
-from ffdi.evaluation.robustness import VIEW, perturbed_features
+from ffdi.evaluation.robustness import VIEW, PerturbationSweep, perturbed_features
+from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import parse_level, render
 from ffdi.files import write_json
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.metrics import auc
 from ffdi.tails.bundle import load_bundle
 
 STAGE = Path(__file__).parents[2] / "stages" / "evaluate.py"
 LEVELS = ["jpeg-30", "resize-0.5", "brightness-0.5", "noise-20", "crop-0.5"]
+SETTINGS = ExtractSettings(workers=1, shard_rows=32)
 BILINEAR = Image.Resampling.BILINEAR
 
 
@@ -144,12 +147,13 @@ class Sweep:
 
         monkeypatch.setattr(robustness, "extract_features", extract_features)
 
-    def run(self, levels: Sequence[str], test: pd.DataFrame | None = None, **options: Any) -> Any:
-        paths = {"root": self.tiny.root, "out": self.out} | options
-        test = self.test if test is None else test
-        rest: dict[str, Any] = {"shard_rows": 32, "workers": 1, "max_pixels": 10**6}
+    def run(
+        self, levels: Sequence[str], test: pd.DataFrame | None = None, root: Path | None = None, out: Path | None = None
+    ) -> Any:
+        source = ImageSource(root or self.tiny.root, 10**6)
+        sweep = PerturbationSweep(levels, out or self.out, source, SETTINGS)
         self.computed.clear()
-        return perturbed_features(self.bundle, self.spec, test, levels, **paths, **rest)
+        return perturbed_features(self.bundle, self.spec, self.test if test is None else test, sweep)
 
 
 @pytest.fixture
@@ -203,22 +207,15 @@ def test_a_perturbed_image_depends_on_its_own_bytes_alone(sweep: Sweep, tmp_path
             own = sweep.test.iloc[[number]]
             (tmp_path / "elsewhere/x.jpg").write_bytes((sweep.tiny.root / own["path"].iloc[0]).read_bytes())
             moved = own.assign(path="x.jpg", label=1 - own["label"], group="other")
-            options = {"root": tmp_path / "elsewhere", "out": tmp_path / f"alone-{number}"}
-            alone = sweep.run([level], moved, **options)[level]
+            alone = sweep.run([level], moved, tmp_path / "elsewhere", tmp_path / f"alone-{number}")[level]
             row = [(str(own["image_id"].iloc[0]), VIEW)]
             np.testing.assert_allclose(alone.read(row), all_of_them.read(row), rtol=2e-3, atol=2e-3)
 
 
 def judged(sweep: Sweep, trained: Trained, levels: Sequence[str], rows: pd.DataFrame | None = None) -> Evaluation:
-    return evaluate(
-        sweep.bundle,
-        FeatureStore(trained.features),
-        sweep.tiny.rows if rows is None else rows,
-        bootstrap=Bootstrap(200),
-        memory_gb=1,
-        device=torch.device("cpu"),
-        perturbed=sweep.run(levels),
-    )
+    images = sweep.tiny.rows if rows is None else rows
+    inputs = EvaluationInputs(sweep.bundle, FeatureStore(trained.features), images, perturbed=sweep.run(levels))
+    return evaluate_recipe(inputs, bootstrap=Bootstrap(200), memory_gb=1, device=torch.device("cpu"))
 
 
 def test_the_figures_of_each_level(sweep: Sweep, trained: Trained, tmp_path: Path) -> None:
@@ -281,6 +278,7 @@ def test_the_stage_judges_the_levels_of_its_recipes(recipes: str, trained: Train
         "out": tmp_path / "tiny.json",
         "details": tmp_path / "all.json",
         "plots": tmp_path / "plots",
+        "timings": tmp_path / "timings",
     }
     arguments = ["--recipe", "tiny", *(part for name, path in paths.items() for part in (f"--{name}", str(path)))]
     stage = runpy.run_path(str(STAGE))["main"]
@@ -302,8 +300,8 @@ def test_the_stage_judges_the_levels_of_its_recipes(recipes: str, trained: Train
 def test_features_of_another_model_fill_no_cache(trained: Trained, tiny: Tiny, tmp_path: Path) -> None:
     """They would be reused, once a model has that fingerprint: nothing may be written under it by this one."""
     spec = replace(FeatureStore(trained.features).spec, weights_sha256="f" * 64)
-    options: dict[str, Any] = {"root": tiny.root, "shard_rows": 32, "workers": 1, "max_pixels": 10**6}
+    sweep = PerturbationSweep(["jpeg-50"], tmp_path / "levels", ImageSource(tiny.root, 10**6), SETTINGS)
     test = tiny.rows[tiny.rows["role"] == "test"]
     with pytest.raises(ShardError, match="are not those of the model"):
-        perturbed_features(load_bundle(trained.model), spec, test, ["jpeg-50"], out=tmp_path / "levels", **options)
+        perturbed_features(load_bundle(trained.model), spec, test, sweep)
     assert not (tmp_path / "levels").exists()

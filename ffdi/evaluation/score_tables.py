@@ -1,0 +1,39 @@
+"""Labels and scores of a test set -> the tables that DVC plots and the report draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from ffdi.metrics import reliability, roc_points
+from ffdi.tails.bundle import mean_score
+from ffdi.tails.checkpoint import Scores
+
+
+def score_tables(test: pd.DataFrame, by_fold: Mapping[int, Scores], threshold: float) -> dict[str, pd.DataFrame]:
+    """The tables confusion, calibration, scores, roc and pr by name. `by_fold` has (N,) scores of the rows of `test`."""
+    from sklearn.metrics import precision_recall_curve
+
+    scores, labels = mean_score(by_fold), test["label"].to_numpy()
+    names = np.array(["real", "fake"])
+    predicted = (scores >= threshold).astype(int)
+    order = np.lexsort((test["image_id"], -scores))
+    plots = {
+        "confusion": pd.DataFrame({"actual": names[labels], "predicted": names[predicted]}),
+        "calibration": pd.DataFrame(reliability(labels, scores), columns=["score", "fakes", "images"]),
+        "scores": pd.DataFrame(
+            {"image_id": test["image_id"], "label": labels, "score": scores}
+            | {f"fold_{fold}": alone for fold, alone in by_fold.items()}
+        ).iloc[order],
+        # They have no rows when a class is missing, because DVC needs the file.
+        "roc": pd.DataFrame(columns=["fpr", "tpr", "threshold"]),
+        "pr": pd.DataFrame(columns=["recall", "precision"]),
+    }
+    if len(np.unique(labels)) == 2:
+        fpr, tpr, at = roc_points(labels, scores)
+        precision, recall, _ = precision_recall_curve(labels, scores)
+        plots["roc"] = pd.DataFrame({"fpr": fpr, "tpr": tpr, "threshold": at})
+        plots["pr"] = pd.DataFrame({"recall": recall[::-1], "precision": precision[::-1]})
+    return plots
