@@ -1,10 +1,8 @@
 """Prove that nothing leaks, or fail; measure the data's own shortcuts."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ffdi.errors import LeakError
 from ffdi.params.paths import unpacked_root, weights_file
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
@@ -32,7 +30,6 @@ def main(
     from ffdi.evaluation.headline import of_audit, write_metrics
     from ffdi.files import write_text
     from ffdi.intake.auditing.audit import audit_images
-    from ffdi.intake.auditing.findings import findings_table
     from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import read_folds, read_images, tables_digest, write_table
 
@@ -43,21 +40,18 @@ def main(
         ok.unlink(missing_ok=True)
 
     def embed(rows: Any) -> Any:
-        from ffdi.features import compute
-        from ffdi.features.extractor import load_extractor
+        from ffdi.features.compute import embed_with
 
-        extractor = load_extractor(params.backbone(split.embedding), weights or weights_file(split.embedding))
-        shown = replace(stage, progress=console("audit embeddings").progress)
-        return compute.embed(rows, extractor, source, shown)
+        name, report = split.embedding, console("audit", bar="audit embeddings")
+        return embed_with(params.backbone(name), weights or weights_file(name), rows, source, report)
 
     audit = audit_images(read_images(images_file), read_folds(folds_file), source, settings, bootstrap, embed, stage)
     write_metrics(audit.summary, out, details, headline=of_audit)
     if findings_file:
-        write_table(findings_file, findings_table(audit.findings))
+        write_table(findings_file, audit.table())
     for line in audit.warnings(split):
         stage.say(line)
-    if audit.leaks and settings.fail:
-        raise LeakError(audit.first_leak(split, findings_file))
+    audit.refuse_leaks(split, findings_file)
     if ok:
         write_text(ok, tables_digest(images_file, folds_file))
     stage.say(audit.verdict())

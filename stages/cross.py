@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from ffdi.console import Console
 from ffdi.params.paths import unpacked_root
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
@@ -39,7 +38,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
         for name, data in params.evaluate.cross.items():
             root = unpacked_root(data)
             files = IntakeFiles(*(made / f"{name}-{table}.csv" for table in ("images", "rejected", "skipped")))
-            reporter = Console(console(f"cross: {name}").say, console(f"ingest {name}").progress)
+            reporter = console(f"cross: {name}", bar=f"ingest {name}")
             ingested = ingest_data_set(ImageSource(root, data.max_pixels), data, files, reporter)
             for line in ingested.class_lines():
                 reporter.say(line)
@@ -52,7 +51,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
                     phash_bits=params.audit.phash_bits,
                     bootstrap=Bootstrap(params.evaluate.bootstrap, params.seed),
                     device=device,
-                    console=Console(console("cross").say, console(f"{recipe} on {name}").progress),
+                    console=console("cross", bar=f"{recipe} on {name}"),
                 )
                 write_json(made / f"{recipe}-on-{name}.json", away.metrics)
                 write_table(made / f"{recipe}-on-{name}-scores.csv", away.scores)

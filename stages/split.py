@@ -24,12 +24,10 @@ def main(
     source = ImageSource(unpacked_root(params.data, root), params.data.max_pixels)
 
     def embed(rows: Any) -> Any:
-        from ffdi.features import compute
-        from ffdi.features.extractor import load_extractor
+        from ffdi.features.compute import embed_with
 
         name = settings.embedding
-        extractor = load_extractor(params.backbone(name), weights or weights_file(name))
-        return compute.embed(rows, extractor, source, stage)
+        return embed_with(params.backbone(name), weights or weights_file(name), rows, source, stage)
 
     split = split_images(read_images(images_file), source, settings, embed, stage)
     write_table(out, split.folds)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from ffdi.console import Console
-from ffdi.features.extractor import Extractor
+from ffdi.features.backbone import Backbone
+from ffdi.features.extractor import Extractor, load_extractor
 from ffdi.features.feature_spec import Features, Row
 from ffdi.features.image_views import ImageFiles, ViewReader, locate_images
 from ffdi.features.shards import refuse_nonfinite
@@ -84,6 +86,13 @@ def embed(
     blocks = compute_rows(rows, extractor, locate_images(images, source), console=console)
     axes = {3: (2, 3), 2: (1,)}.get(len(extractor.spec.shape), ())
     return np.concatenate([block.astype(np.float32).mean(axis=axes) for block in console.progress(blocks, len(rows))])
+
+
+def embed_with(
+    backbone: Backbone, weights: Path, images: pd.DataFrame, source: ImageSource, console: Console = Console()
+) -> npt.NDArray[np.float32]:
+    """As embed, by the backbone with its file of weights."""
+    return embed(images, load_extractor(backbone, weights), source, console)
 
 
 def in_blocks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:

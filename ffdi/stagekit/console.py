@@ -15,13 +15,13 @@ def say(line: str) -> None:
     click.echo(printable(line), err=True)
 
 
-def console(name: str) -> Console:
-    """A console whose lines and progress bars start with `name`, such as "extract mobilenet_v2"."""
+def console(name: str, bar: str = "") -> Console:
+    """A console whose lines and progress bars start with `name`, such as "extract mobilenet_v2"; or bars with `bar`."""
 
     def progress(items: Iterable[Item], total: int, *, unit: str = "images", phase: str = "") -> Iterable[Item]:
         from tqdm import tqdm
 
-        described = f"{name} {phase}".strip()
+        described = f"{bar or name} {phase}".strip()
         with tqdm(desc=described, total=total, unit=f" {unit}", mininterval=0.5, dynamic_ncols=True) as shown:
             for item in items:
                 yield item

@@ -72,7 +72,7 @@ def test_the_stage_passes_a_clean_set_and_stops_a_leak(tmp_path: Path) -> None:
     assert done.exit_code == 0 and (out / "audit.ok").exists()
 
 
-def test_the_stage_says_what_no_leak_is_worth_and_looks_at_no_dropped_image(tmp_path: Path) -> None:
+def test_the_stage_says_what_no_leak_is_worth_and_skips_dropped_images(tmp_path: Path) -> None:
     data = make_tiny(tmp_path, count=24, groups=8, folds=2, size=32)
     done = audit(tmp_path, data)
     assert done.stderr.strip().endswith(

@@ -63,7 +63,7 @@ def test_a_group_pattern_that_matches_nothing_is_an_error(tmp_path: Path, patter
         read(tmp_path, "imagefolder", group=r"(?P<group>\d*)_?")
 
 
-def test_a_group_pattern_that_misses_some_says_how_many_and_stops_above_a_share(tmp_path: Path) -> None:
+def test_a_group_pattern_that_misses_too_many_stops_and_says_how_many(tmp_path: Path) -> None:
     rows = [f"p{i}_a.jpg,1,\n" for i in range(6)] + ["x.jpg,0,\n", "y.jpg,0,\n"] + ["z.jpg,0,own\n"] * 8
     root = table(tmp_path, "path,label,group\n" + "".join(rows))
     layout = {"table": "labels.csv", "group": r"(?P<group>p\d+)_"}

@@ -71,7 +71,7 @@ def test_what_is_added_never_moves_a_test_image_into_training(
         assert (was == now).all()
 
 
-def test_a_new_near_duplicate_pulls_training_images_to_the_test_set_and_never_back() -> None:
+def test_a_near_duplicate_pulls_images_to_the_test_set_never_out_of_it() -> None:
     listed = table([i % 2 for i in range(101)], [f"g{i // 2:03d}" for i in range(100)] + [""])
     old = assign(listed[:100], method="hash")
     new = assign(listed, method="hash")  # the last image is new

@@ -148,7 +148,7 @@ def test_the_same_bytes_in_conflict_are_an_error(tmp_path: Path, column: str, va
         run(listed, tmp_path)
 
 
-def test_a_forgery_that_is_listed_twice_is_of_all_its_people_and_makes_none_one(tmp_path: Path) -> None:
+def test_a_forgery_listed_twice_has_all_its_people_and_joins_none(tmp_path: Path) -> None:
     for name, seed in (("a.jpg", 0), ("b.jpg", 0), ("c.jpg", 1), ("d.jpg", 2)):
         picture(seed).save(tmp_path / name)
     listed = listing(("a.jpg", 1), ("b.jpg", 1), ("c.jpg", 0), ("d.jpg", 0))

@@ -111,7 +111,7 @@ def test_dropped_are_only_forgeries_whose_groups_are_parted(method: str) -> None
     )
 
 
-def test_near_duplicates_whose_people_stand_on_two_sides_are_dropped_together() -> None:
+def test_near_duplicates_with_people_on_two_sides_are_dropped_together() -> None:
     people = table([i % 2 for i in range(48)], [f"p{i // 2:02d}" for i in range(48)])
     options: dict[str, Any] = {"method": "hash", "two_sources": "drop", "seed": 1}
     stands = dict(zip(people["group"], place(assign(people, method="hash", seed=1)), strict=True))

@@ -12,8 +12,9 @@ import pandas as pd
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
+from ffdi.errors import LeakError
 from ffdi.intake.auditing.advice import advise, settings_that_join
-from ffdi.intake.auditing.findings import SOURCE_OVERLAP, Finding, leaks_among
+from ffdi.intake.auditing.findings import SOURCE_OVERLAP, Finding, findings_table, leaks_among
 from ffdi.intake.auditing.inverted_labels import inverted_labels, inverted_sides
 from ffdi.intake.auditing.leaks import find_leaks
 from ffdi.intake.auditing.probe_inputs import ProbeSample, read_probe_inputs
@@ -53,12 +54,21 @@ class Audit:
             )
         return lines
 
-    def first_leak(self, split: SplitSettings, findings_file: Path | None) -> str:
-        """The error of an audit with leaks: how many, the first, and what would keep them together."""
+    def table(self) -> pd.DataFrame:
+        """data/audit_findings.csv."""
+        return findings_table(self.findings)
+
+    def refuse_leaks(self, split: SplitSettings, findings_file: Path | None) -> None:
+        """LeakError where there are leaks, unless the settings let them pass.
+
+        It says how many, the first, and which settings would keep them together.
+        """
         leaks = self.leaks
+        if not leaks or not self.settings.fail:
+            return
         first = leaks[0]
         listed = f"; all are in {findings_file}" if findings_file else ""
-        return (
+        raise LeakError(
             f"{len(leaks)} leaks, the first: {first.check} {first.path_a} {first.path_b} ({first.detail})"
             f"{listed}{self._remedy(leaks, split)}"
         )
