@@ -43,26 +43,26 @@ class Device:
 
 
 def in_batches(device: Device, batch: int) -> tuple[BatchedModel, dict[str, Any], list[str]]:
-    facts: dict[str, Any] = {"batch": batch}
-    said: list[str] = []
-    return BatchedModel(device, "cpu", facts, said.append), facts, said
+    maker: dict[str, Any] = {"batch": batch}
+    lines: list[str] = []
+    return BatchedModel(device, "cpu", maker, lines.append), maker, lines
 
 
 def test_every_batch_on_a_device_has_one_shape() -> None:
     device = Device()
-    run, facts, said = in_batches(device, 4)
+    run, maker, lines = in_batches(device, 4)
     features = run(IMAGES)
     assert np.array_equal(features, IMAGES.transpose(0, 3, 1, 2)[:, :1].astype(np.float32))
     assert features.dtype == np.float32
-    assert device.batches == [4, 4] and facts == {"batch": 4} and not said
+    assert device.batches == [4, 4] and maker == {"batch": 4} and not lines
 
 
 def test_out_of_memory_halves_the_batch_says_so_and_goes_on() -> None:
     device = Device(most=3)
-    run, facts, said = in_batches(device, 8)
+    run, maker, lines = in_batches(device, 8)
     assert np.array_equal(run(IMAGES), IMAGES.transpose(0, 3, 1, 2)[:, :1].astype(np.float32))
-    assert device.batches == [8, 4, 2, 2, 2] and facts == {"batch": 2}
-    assert said == ["out of memory on cpu: batch halved to 4", "out of memory on cpu: batch halved to 2"]
+    assert device.batches == [8, 4, 2, 2, 2] and maker == {"batch": 2}
+    assert lines == ["out of memory on cpu: batch halved to 4", "out of memory on cpu: batch halved to 2"]
 
 
 def test_a_device_without_room_for_one_image_is_a_clear_error() -> None:
@@ -73,9 +73,9 @@ def test_a_device_without_room_for_one_image_is_a_clear_error() -> None:
 
 def test_each_size_of_batch_that_computed_rows_is_told() -> None:
     device = Device(most=8)
-    facts: dict[str, Any] = {"batch": 8}
-    run = BatchedModel(device, "cpu", facts, lambda line: None)
-    runtime = Runtime(8, run, facts, run.batches)
+    maker: dict[str, Any] = {"batch": 8}
+    run = BatchedModel(device, "cpu", maker, lambda line: None)
+    runtime = Runtime(8, run, maker, run.batches)
     assert runtime.made_by == ({"batch": 8},)  # nothing computed: as it would be
     run(np.zeros((8, 4, 4, 3), np.uint8))
     device.most = 3

@@ -125,14 +125,14 @@ def test_out_of_memory_on_a_device_is_said_and_stands_in_the_index(
     run: TinyExtraction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def small_device(spec: Backbone, sha256: str, load: Callable[[], Any], name: str, console: Console) -> Runtime:
-        module, facts = load(), {"runtime": "torch-cuda", "batch": 8}
+        module, maker = load(), {"runtime": "torch-cuda", "batch": 8}
 
         def model(images: torch.Tensor) -> torch.Tensor:
             if len(images) > 4:
                 raise torch.OutOfMemoryError("out of memory")
             return module(images)  # type: ignore[no-any-return]
 
-        return Runtime(8, BatchedModel(model, "cpu", facts, console.say), facts)
+        return Runtime(8, BatchedModel(model, "cpu", maker, console.say), maker)
 
     monkeypatch.setattr(extractor, "open_runtime", small_device)
     run(out=tmp_path / "small")

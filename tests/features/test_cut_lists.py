@@ -58,7 +58,7 @@ def test_the_listed_cuts_are_those_that_are_taken(name: str, size: int, step: in
     shares = [c.flops_before for c in cuts.values()]
     assert shares == sorted(shares) and 0 <= shares[0] < shares[-1] <= 1
     images = torch.zeros(1, 3, size, size)
-    with torch.inference_mode(), FlopCounterMode(display=False) as whole:
+    with torch.inference_mode(), FlopCounterMode(display=False) as counted:
         network(images)
     modules = [path for path, _ in network.named_modules() if path]
     tried = {*modules[1::step], *list(cuts)[1 :: 2 * step]}
@@ -72,7 +72,7 @@ def test_the_listed_cuts_are_those_that_are_taken(name: str, size: int, step: in
         assert prefix is not None
         with torch.inference_mode(), FlopCounterMode(display=False) as before:
             assert prefix(images).shape == (1, *cuts[path].shape), path
-        share = before.get_total_flops() / whole.get_total_flops()
+        share = before.get_total_flops() / counted.get_total_flops()
         assert cuts[path].flops_before == pytest.approx(share), path
 
 

@@ -37,10 +37,10 @@ def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
     """In the header, a name, an attribute, an image_id or a feature: refused, or (in unused space) without effect."""
     folder = make_store(tmp_path / "features", per_shard=10)
     file = folder / "shard-00000.h5"
-    whole = file.read_bytes()
+    intact = file.read_bytes()
     messages = []
-    for at in range(0, len(whole), 5):
-        damaged = bytearray(whole)
+    for at in range(0, len(intact), 5):
+        damaged = bytearray(intact)
         damaged[at] ^= 1 << at % 8
         file.write_bytes(damaged)
         try:
@@ -51,7 +51,7 @@ def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
             messages.append(str(error))
         with pytest.raises(ShardError, match=r"shard-00000\.h5: sha256 differs|no readable|damaged|expected"):
             FeatureStore(folder).verify()
-    assert len(messages) > 0.5 * len(whole) / 5
+    assert len(messages) > 0.5 * len(intact) / 5
     assert all("shard-00000.h5" in message and "\n" not in message for message in messages)
 
 

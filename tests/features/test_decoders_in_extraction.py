@@ -88,9 +88,10 @@ def test_each_call_has_a_stream_of_its_own_on_which_nothing_is_pending(
     decoder = Decoder(backbone(decoder="nvjpeg"), max_pixels=10**6)
     nvjpeg.fails = lambda images: streams.decoding()
     decoded(decoder, *JPEGS[:2])
-    own = streams.log[0][1]
-    assert own is not None  # before, so that no memory is given out that a kernel reads; after, so that none is freed
-    assert streams.log == [("synchronize", own), ("decode", own), ("synchronize", own)]
+    stream = streams.log[0][1]
+    # It is synchronised before, so that no memory is given out that a kernel reads; and after, so that none is freed.
+    assert stream is not None
+    assert streams.log == [("synchronize", stream), ("decode", stream), ("synchronize", stream)]
     nvjpeg.fails = lambda images: streams.decoding() or RuntimeError("Failed to decode batch: 6")
     with pytest.raises(FfdiError):
         decoded(decoder, *JPEGS[:2])
@@ -103,8 +104,8 @@ def test_threads_never_share_a_stream(backbone: Make, nvjpeg: NvJpeg, monkeypatc
     decoder = Decoder(backbone(decoder="nvjpeg"), max_pixels=10**6)
     expected = [pixels(image).tobytes() for image in decoded(decoder, *JPEGS)]
     with ThreadPoolExecutor(12) as pool:
-        for found in pool.map(lambda _: decoded(decoder, *JPEGS), range(36)):
-            assert [pixels(image).tobytes() for image in found] == expected
+        for results in pool.map(lambda _: decoded(decoder, *JPEGS), range(36)):
+            assert [pixels(image).tobytes() for image in results] == expected
     assert streams.clashes == 0 and decoder.decoded == 37 * len(JPEGS)
     assert isinstance(decoder._streams, queue.Queue)
 
@@ -112,8 +113,8 @@ def test_threads_never_share_a_stream(backbone: Make, nvjpeg: NvJpeg, monkeypatc
 def test_a_task_of_views_is_one_list(tiny: Tiny, backbone: Make, fast: Decoder, nvjpeg: NvJpeg) -> None:
     rows = [(image_id, view) for image_id in sorted(tiny.images["image_id"])[:5] for view in (0, 1)]
     files = locate_images(tiny.images, ImageSource(tiny.root))
-    found = ViewReader(files, backbone(), decoder=fast)(rows)
-    assert found.shape == (10, 64, 64, 3) and nvjpeg.lists == [5]
+    results = ViewReader(files, backbone(), decoder=fast)(rows)
+    assert results.shape == (10, 64, 64, 3) and nvjpeg.lists == [5]
 
 
 def test_an_extraction_without_a_prefix_is_refused_without_cuda_too(
@@ -134,20 +135,20 @@ def test_an_extraction_says_what_pillow_decoded_and_stores_it_so(
     rows = tiny.rows.head(9)
     refused = tiny.root / rows["path"].iloc[4]
     nvjpeg.fails = refuses(refused.read_bytes())
-    said: list[str] = []
+    lines: list[str] = []
     source = ImageSource(tiny.root, 10**6)
 
     def features(decoder: str, out: Path) -> Any:
         prefix = load_extractor(backbone(cut="input", decoder=decoder, views=Views()), weights)
         settings = ExtractSettings(workers=2, shard_rows=7)
-        extract_features(rows, prefix, out, source=source, settings=settings, console=Console(said.append))
+        extract_features(rows, prefix, out, source=source, settings=settings, console=Console(lines.append))
         return FeatureStore(out)
 
     fast, slow = features("nvjpeg", tmp_path / "fast"), features("pillow", tmp_path / "slow")
     assert sum(nvjpeg.lists) > 8 and fast.spec.policy["decode"] == "nvjpeg-2, else pillow-rgb-2"
     line = "nvjpeg decoded 8 images; Pillow decoded 0 that are no plain JPEGs and 1 that nvJPEG refuses, among them "
-    assert [one for one in said if "nvjpeg" in one] == [one for one in said if one.startswith(line + refused.name)]
-    assert len([one for one in said if "nvjpeg" in one]) == 1
+    assert [one for one in lines if "nvjpeg" in one] == [one for one in lines if one.startswith(line + refused.name)]
+    assert len([one for one in lines if "nvjpeg" in one]) == 1
     for row in rows.itertuples():
         same = np.array_equal(fast.read([(row.image_id, 0)]), slow.read([(row.image_id, 0)]))
         assert same or row.path != refused.name
@@ -156,7 +157,7 @@ def test_an_extraction_says_what_pillow_decoded_and_stores_it_so(
         load_extractor(backbone(cut="input", decoder="nvjpeg"), weights),
         locate_images(rows, source),
         workers=1,
-        console=Console(said.append),
+        console=Console(lines.append),
     )
     assert np.array_equal(features_of, slow.read([(rows["image_id"].iloc[4], 0)]))
-    assert said[-1].startswith("nvjpeg decoded 0 images") and "1 that nvJPEG refuses" in said[-1]
+    assert lines[-1].startswith("nvjpeg decoded 0 images") and "1 that nvJPEG refuses" in lines[-1]

@@ -148,15 +148,15 @@ def test_threads_of_two_precisions_never_meet(fake_cuda: FakeCuda) -> None:
     assert flags() == STRICT
 
 
-def test_an_operation_that_cannot_repeat_its_bytes_is_named_with_the_switch(fake_cuda: FakeCuda) -> None:
+def test_an_operation_that_cannot_repeat_its_bytes_is_named(fake_cuda: FakeCuda) -> None:
     set_up_device("cuda")
     torchs_own = (
         "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but you set "
         "'torch.use_deterministic_algorithms(True)'. You can turn off determinism just for this operation, or ..."
     )
-    with pytest.raises(FfdiError) as told, repeating():
+    with pytest.raises(FfdiError) as raised, repeating():
         raise RuntimeError(torchs_own)
-    assert str(told.value) == (
+    assert str(raised.value) == (
         "adaptive_avg_pool2d_backward_cuda has no kernel on CUDA that repeats its bytes: set train.deterministic to "
         "false, or train.device to cpu"
     )

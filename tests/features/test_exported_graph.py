@@ -59,9 +59,9 @@ def graph(backbone: Callable[..., Backbone], weights: Path) -> Open:
             return module
 
         open_runtime(spec, sha256, load)
-        found = cached_graph(spec, sha256)
-        assert found is not None and found.shape == (16, spec.image_size // 2, spec.image_size // 2)
-        return found.file
+        exported = cached_graph(spec, sha256)
+        assert exported is not None and exported.shape == (16, spec.image_size // 2, spec.image_size // 2)
+        return exported.file
 
     return opened
 

@@ -60,9 +60,9 @@ def test_a_row_is_the_prefix_of_its_view(
         image = open_image((tiny.root / row.path).read_bytes(), max_pixels=10**6)
         assert store.views(row.image_id) == ([0, 1] if row.role == "train" else [0])
         for view in store.views(row.image_id):
-            shown = render(image, image_id=row.image_id, view=view, size=64, policy=spec.views.operations, seed=0)
+            view_image = render(image, image_id=row.image_id, view=view, size=64, policy=spec.views.operations, seed=0)
             with torch.inference_mode():
-                due = prefix(torch.from_numpy(to_array(shown).copy())[None]).half().numpy()
+                due = prefix(torch.from_numpy(to_array(view_image).copy())[None]).half().numpy()
             assert np.array_equal(store.read([(row.image_id, view)]), due)
 
 
@@ -157,21 +157,21 @@ def test_a_param_that_changes_features_rebuilds_them_all(change: dict[str, Any],
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Tiny:
+def changeable(tmp_path: Path) -> Tiny:
     """A data set whose files the test may change."""
     return make_tiny(tmp_path / "own", count=12, groups=6, folds=2)
 
 
-def test_an_image_that_changed_since_ingest_is_an_error_naming_it(run: TinyExtraction, own: Tiny) -> None:
-    picture(99).save(own.root / "0003.jpg")
+def test_an_image_that_changed_since_ingest_is_an_error_naming_it(run: TinyExtraction, changeable: Tiny) -> None:
+    picture(99).save(changeable.root / "0003.jpg")
     with pytest.raises(InputError, match=r"0003\.jpg: changed since it was ingested"):
-        run(own.rows, root=own.root)
+        run(changeable.rows, root=changeable.root)
 
 
-def test_an_image_that_is_gone_is_an_error_naming_it(run: TinyExtraction, own: Tiny) -> None:
-    (own.root / "0003.jpg").unlink()
+def test_an_image_that_is_gone_is_an_error_naming_it(run: TinyExtraction, changeable: Tiny) -> None:
+    (changeable.root / "0003.jpg").unlink()
     with pytest.raises(InputError, match=r"0003\.jpg: cannot be read: No such file"):
-        run(own.rows, root=own.root)
+        run(changeable.rows, root=changeable.root)
 
 
 def test_the_time_by_part_is_told(run: TinyExtraction) -> None:
@@ -235,9 +235,7 @@ extract: {{shard_rows: 16, workers: 1}}
 """
 
 
-def test_a_stage_killed_while_it_writes_ends_after_a_rerun_in_the_bytes_of_an_unbroken_run(
-    tiny: Tiny, weights: Path, tmp_path: Path
-) -> None:
+def test_a_killed_stage_resumes_and_ends_in_the_same_bytes(tiny: Tiny, weights: Path, tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
     params.write_text(PARAMS.format(root=tiny.root))
     out = tmp_path / "data" / "features" / "tiny"
@@ -254,12 +252,12 @@ def test_a_stage_killed_while_it_writes_ends_after_a_rerun_in_the_bytes_of_an_un
     stage.send_signal(signal.SIGKILL)
     assert stage.wait() == -signal.SIGKILL
     assert not (out / "index.json").exists()
-    whole = sorted((out / "next").glob("shard-*.h5"))
-    assert len(whole) >= 2
+    written = sorted((out / "next").glob("shard-*.h5"))
+    assert len(written) >= 2
 
     rerun = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert rerun.returncode == 0, rerun.stderr
-    assert f"{16 * len(whole)} reused" in rerun.stderr
+    assert f"{16 * len(written)} reused" in rerun.stderr
     unbroken = tmp_path / "unbroken"
     read = read_params(params)
     extract_features(

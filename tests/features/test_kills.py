@@ -50,7 +50,7 @@ class Bench:
     tiny: Tiny
     params: Path
     weights: Path
-    whole: dict[str, bytes]
+    expected: dict[str, bytes]
     before: Path  # features of two thirds of the images
     seconds: float  # from the first sign of work to the end, from nothing
 
@@ -102,7 +102,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Bench:
     made = Bench(tiny, params, weights, contents(folder / "whole"), folder / "before", 0.0)
     stage = made.start(folder / "timed")
     started = wait_for_work(stage, folder / "timed")
-    assert stage.wait() == 0 and contents(folder / "timed") == made.whole
+    assert stage.wait() == 0 and contents(folder / "timed") == made.expected
     return Bench(**(made.__dict__ | {"seconds": time.monotonic() - started}))
 
 
@@ -123,7 +123,7 @@ def test_ten_kills_at_random_moments_end_in_the_bytes_of_an_unbroken_run(
         kills += stage.wait() == -signal.SIGKILL
         there = len(list(out.rglob("shard-*.h5")))
         done = bench.finish(out)
-        assert contents(out) == bench.whole
+        assert contents(out) == bench.expected
         if not extending:  # every shard that was whole is used again: one was in hand at most
             assert done.reused >= SHARD_ROWS * there - SHARD_ROWS + 1 or done.computed == 0
         reused += done.reused
@@ -132,7 +132,7 @@ def test_ten_kills_at_random_moments_end_in_the_bytes_of_an_unbroken_run(
     assert kills == 10 and reused > 0
 
 
-def test_kill_after_kill_on_one_folder_makes_headway_and_ends_in_the_same_bytes(bench: Bench, tmp_path: Path) -> None:
+def test_repeated_kills_make_headway_and_end_in_the_same_bytes(bench: Bench, tmp_path: Path) -> None:
     out = tmp_path / "features"
     shutil.copytree(bench.before, out)
     rng = random.Random(2)
@@ -142,7 +142,7 @@ def test_kill_after_kill_on_one_folder_makes_headway_and_ends_in_the_same_bytes(
         stage.kill()
         stage.wait()
     bench.finish(out)
-    assert contents(out) == bench.whole
+    assert contents(out) == bench.expected
 
 
 def test_ctrl_c_ends_soon_without_half_a_shard_and_the_rerun_resumes(bench: Bench, tmp_path: Path) -> None:
@@ -158,18 +158,18 @@ def test_ctrl_c_ends_soon_without_half_a_shard_and_the_rerun_resumes(bench: Benc
     assert stage.stderr is not None and b"Traceback" not in stage.stderr.read()
     assert not (out / "index.json").exists() and not list(out.rglob("*.tmp"))
     assert bench.finish(out).reused >= 3 * SHARD_ROWS
-    assert contents(out) == bench.whole
+    assert contents(out) == bench.expected
 
 
-def test_a_stage_that_outlives_its_dvc_refuses_a_second_writer_and_names_itself(bench: Bench, tmp_path: Path) -> None:
+def test_a_stage_that_outlives_dvc_refuses_a_second_writer(bench: Bench, tmp_path: Path) -> None:
     """What a killed `dvc repro` leaves is a stage that goes on writing; the next `dvc repro` starts another."""
     out = tmp_path / "features"
     orphan = bench.start(out)
     wait_for_work(orphan, out)
     orphan.send_signal(signal.SIGSTOP)
     second = bench.start(out)
-    said = second.communicate(timeout=60)[1].decode()
+    stderr = second.communicate(timeout=60)[1].decode()
     orphan.send_signal(signal.SIGCONT)
-    assert second.returncode == 1 and f"PID {orphan.pid}" in said and "Traceback" not in said
+    assert second.returncode == 1 and f"PID {orphan.pid}" in stderr and "Traceback" not in stderr
     assert orphan.wait(timeout=60) == 0
-    assert contents(out) == bench.whole
+    assert contents(out) == bench.expected

@@ -107,14 +107,14 @@ def test_a_runtime_moves_a_copy_and_leaves_the_prefix(
         made = load_extractor(tiny_backbone(runtime="auto", precision=precision, dtype="float32"), weights)
         assert made.module is not None
         before = {k: v.clone() for k, v in made.module.state_dict().items()}
-        found = made.open().run(IMAGES)
+        features = made.open().run(IMAGES)
         after = made.module.state_dict()
         assert {(v.device.type, v.dtype) for v in after.values()} == {(v.device.type, v.dtype) for v in before.values()}
         assert all(torch.equal(before[k], v) for k, v in after.items())
         with torch.inference_mode():
             due = made.module(torch.from_numpy(IMAGES)).numpy()
         if precision != "bfloat16":  # random weights leave little of eight bits
-            assert np.linalg.norm(found - due) < 1e-4 * np.linalg.norm(due)
+            assert np.linalg.norm(features - due) < 1e-4 * np.linalg.norm(due)
 
 
 def test_a_prefix_in_tf32_says_so_and_computes_so(

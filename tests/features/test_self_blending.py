@@ -22,38 +22,38 @@ from ffdi.intake.decoding.images import ImageSource
 
 
 @pytest.fixture(scope="module")
-def whole(tiny: Tiny) -> pd.DataFrame:
+def synthesised(tiny: Tiny) -> pd.DataFrame:
     return with_synthesised(tiny.rows, 2, seed=0)
 
 
-def fakes(whole: pd.DataFrame) -> pd.DataFrame:
-    return whole[whole["source"] != ""]
+def fakes(synthesised: pd.DataFrame) -> pd.DataFrame:
+    return synthesised[synthesised["source"] != ""]
 
 
-def test_every_real_training_image_has_its_fakes(whole: pd.DataFrame, tiny: Tiny) -> None:
+def test_every_real_training_image_has_its_fakes(synthesised: pd.DataFrame, tiny: Tiny) -> None:
     rows = tiny.rows
     sources = rows[(rows["label"] == 0) & (rows["role"] == "train")]
-    assert sorted(fakes(whole)["source"]) == sorted([*sources["image_id"]] * 2)
-    assert whole["image_id"].is_unique and (fakes(whole)["label"] == 1).all()
-    pd.testing.assert_frame_equal(whole[whole["source"] == ""].drop(columns="source"), rows)
+    assert sorted(fakes(synthesised)["source"]) == sorted([*sources["image_id"]] * 2)
+    assert synthesised["image_id"].is_unique and (fakes(synthesised)["label"] == 1).all()
+    pd.testing.assert_frame_equal(synthesised[synthesised["source"] == ""].drop(columns="source"), rows)
 
 
-def test_a_fake_stands_where_its_source_stands(whole: pd.DataFrame) -> None:
-    by_id = whole.set_index("image_id")
+def test_a_fake_stands_where_its_source_stands(synthesised: pd.DataFrame) -> None:
+    by_id = synthesised.set_index("image_id")
     for column in ("group", "cluster", "role", "fold", "path"):
-        of_source = by_id.loc[fakes(whole)["source"], column]
-        assert list(fakes(whole)[column]) == list(of_source), column
-    assert set(fakes(whole)["role"]) == {"train"}
+        of_source = by_id.loc[fakes(synthesised)["source"], column]
+        assert list(fakes(synthesised)[column]) == list(of_source), column
+    assert set(fakes(synthesised)["role"]) == {"train"}
 
 
 def test_none_are_asked_for(tiny: Tiny) -> None:
     assert len(with_synthesised(tiny.rows, 0, seed=0)) == len(tiny.rows)
 
 
-def test_ids_depend_on_source_number_and_seed_alone(whole: pd.DataFrame, tiny: Tiny) -> None:
+def test_ids_depend_on_source_number_and_seed_alone(synthesised: pd.DataFrame, tiny: Tiny) -> None:
     shuffled = with_synthesised(tiny.rows.sample(frac=1, random_state=1), 3, seed=0)
-    assert set(fakes(whole)["image_id"]) < set(shuffled["image_id"])  # the third is new, the two are as before
-    assert not set(fakes(whole)["image_id"]) & set(
+    assert set(fakes(synthesised)["image_id"]) < set(shuffled["image_id"])  # the third is new, the two are as before
+    assert not set(fakes(synthesised)["image_id"]) & set(
         with_synthesised(tiny.rows, 2, seed=1)["image_id"].iloc[len(tiny.rows) :]
     )
 
@@ -102,16 +102,16 @@ def run(
 
 
 def test_their_features_are_added_to_what_is_there(
-    tiny: Tiny, whole: pd.DataFrame, run: Callable[..., ExtractionSummary], tmp_path: Path
+    tiny: Tiny, synthesised: pd.DataFrame, run: Callable[..., ExtractionSummary], tmp_path: Path
 ) -> None:
     first = run(tiny.rows)
     kept = FeatureStore(tmp_path / "features")
     before = kept.read(kept.rows)
-    second = run(whole)
-    assert (second.reused, second.computed) == (first.rows, 2 * len(fakes(whole)))  # two views each
+    second = run(synthesised)
+    assert (second.reused, second.computed) == (first.rows, 2 * len(fakes(synthesised)))  # two views each
     store = FeatureStore(tmp_path / "features")
     assert (store.read(kept.rows) == before).all()
-    one = fakes(whole).iloc[0]
+    one = fakes(synthesised).iloc[0]
     of_fake, of_source = store.read([(one["image_id"], 0), (one["source"], 0)])
     assert not np.array_equal(of_fake, of_source)
     assert run(tiny.rows).computed == 0  # and taken away again
@@ -119,21 +119,21 @@ def test_their_features_are_added_to_what_is_there(
 
 
 def test_cached_images_are_the_fakes(
-    whole: pd.DataFrame, run: Callable[..., ExtractionSummary], tiny: Tiny, tmp_path: Path
+    synthesised: pd.DataFrame, run: Callable[..., ExtractionSummary], tiny: Tiny, tmp_path: Path
 ) -> None:
     from PIL import Image
 
-    run(whole, cut="input", views=Views())
-    one = fakes(whole).iloc[1]
+    run(synthesised, cut="input", views=Views())
+    one = fakes(synthesised).iloc[1]
     stored = FeatureStore(tmp_path / "features").read([(one["image_id"], 0)])[0]
     source = Image.open(tiny.root / one["path"]).convert("RGB")
     assert (stored.transpose(1, 2, 0) == np.asarray(synthesise(source, one["image_id"]))).all()
 
 
 def test_a_source_that_changed_is_refused(
-    whole: pd.DataFrame, run: Callable[..., ExtractionSummary], tmp_path: Path
+    synthesised: pd.DataFrame, run: Callable[..., ExtractionSummary], tmp_path: Path
 ) -> None:
-    rows = whole.copy()
+    rows = synthesised.copy()
     rows.loc[rows["source"] != "", "source"] = "0" * 64
     with pytest.raises(InputError, match="changed since it was ingested"):
         run(rows)

@@ -45,10 +45,10 @@ def test_a_dataloader_reads_it(workers: int, store: FeatureStore, labels: dict[s
     order = [int(i) for batch in DataLoader(range(len(data)), batch_size=7, shuffle=True) for i in batch]
     torch.manual_seed(0)
     batches = list(DataLoader(data, batch_size=7, shuffle=True, num_workers=workers))
-    features, found = (torch.cat(part) for part in zip(*batches, strict=True))
+    features, batch_labels = (torch.cat(part) for part in zip(*batches, strict=True))
     assert features.dtype == torch.float16
     assert np.array_equal(features.numpy(), store.read([data.rows[i] for i in order]))
-    assert found.tolist() == [labels[data.rows[i][0]] for i in order]
+    assert batch_labels.tolist() == [labels[data.rows[i][0]] for i in order]
 
 
 def test_an_image_without_features_is_an_error(store: FeatureStore) -> None:

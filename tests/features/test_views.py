@@ -41,8 +41,8 @@ def pixels(image_id: str, view: int, *, seed: int = 0, policy: Any = EVERY, imag
 
 @pytest.mark.parametrize("policy", [*PRESETS, ["noise"]])
 def test_view_0_is_the_clean_image(policy: Any) -> None:
-    shown = pixels("a", 0, policy=resolve_policy(policy))
-    assert np.array_equal(shown, np.asarray(resize(IMAGE, 32)))
+    clean = pixels("a", 0, policy=resolve_policy(policy))
+    assert np.array_equal(clean, np.asarray(resize(IMAGE, 32)))
 
 
 @given(
@@ -76,9 +76,9 @@ def test_joined_keys_do_not_collide() -> None:
 def test_every_operation_changes_the_image_and_keeps_its_shape(name: str) -> None:
     image = IMAGE.point(lambda v: 60 + v // 4)  # narrow histogram: autocontrast and equalize have something to do
     policy = resolve_policy([{name: {"p": 1.0}}])
-    shown = pixels("a", 1, policy=policy, image=image)
-    assert shown.shape == (32, 32, 3) and shown.dtype == np.uint8
-    assert not np.array_equal(shown, pixels("a", 0, image=image))
+    clean = pixels("a", 1, policy=policy, image=image)
+    assert clean.shape == (32, 32, 3) and clean.dtype == np.uint8
+    assert not np.array_equal(clean, pixels("a", 0, image=image))
 
 
 @pytest.mark.parametrize("option", ["brightness", "contrast", "saturation", "hue"])
@@ -87,9 +87,9 @@ def test_jitter_changes_what_its_options_name(option: str) -> None:
     image = Image.new("RGB", (32, 32), (200, 80, 40))
     image.paste((40, 60, 90), (0, 0, 16, 32))
     assert np.array_equal(pixels("a", 1, policy=resolve_policy([{"jitter": still}]), image=image), np.asarray(image))
-    shown = pixels("a", 1, policy=resolve_policy([{"jitter": still | {option: 0.4}}]), image=image).reshape(-1, 3)
-    assert np.abs(shown - np.asarray(image).reshape(-1, 3).astype(int)).max() > 4
-    before, after = (colorsys.rgb_to_hsv(*row) for row in ((200, 80, 40), shown[-1]))
+    clean = pixels("a", 1, policy=resolve_policy([{"jitter": still | {option: 0.4}}]), image=image).reshape(-1, 3)
+    assert np.abs(clean - np.asarray(image).reshape(-1, 3).astype(int)).max() > 4
+    before, after = (colorsys.rgb_to_hsv(*row) for row in ((200, 80, 40), clean[-1]))
     assert (abs(before[0] - after[0]) > 0.02) == (option == "hue")
 
 

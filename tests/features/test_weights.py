@@ -36,7 +36,7 @@ def state_of(network: str) -> dict[str, Tensor]:
     return {k: v + 0.1 if v.is_floating_point() else v for k, v in build_network(network).state_dict().items()}
 
 
-def test_random_weights_are_the_same_bytes_twice_and_ignore_the_global_generator(resnet: Path, tmp_path: Path) -> None:
+def test_random_weights_repeat_and_ignore_the_global_generator(resnet: Path, tmp_path: Path) -> None:
     torch.manual_seed(99)
     fetch_weights(RESNET, "random", tmp_path / "again.safetensors", base=Path())
     assert (tmp_path / "again.safetensors").read_bytes() == resnet.read_bytes()
@@ -151,7 +151,7 @@ def test_a_file_of_another_network_is_refused_on_loading(resnet: Path) -> None:
         load_network("torchvision:resnet34", resnet)
 
 
-def test_a_safetensors_file_that_the_stage_did_not_write_is_refused_on_loading(tmp_path: Path) -> None:
+def test_a_safetensors_file_of_another_writer_is_refused(tmp_path: Path) -> None:
     save_file(state_of(RESNET), tmp_path / "own.safetensors")
     with pytest.raises(WeightsError, match=r"own\.safetensors: not a weights file of the weights stage"):
         load_network(RESNET, tmp_path / "own.safetensors")
