@@ -35,14 +35,13 @@ def main(
 ) -> None:
     """Cross-validate one recipe on cached features and bundle what it learned."""
     params = read_params(params_file)
-    recipe = params.recipe(name)
+    recipe, report = params.recipe(name), console(f"train {name}")
     from ffdi.features.devices import device_line, set_up_torch
     from ffdi.intake.tables import join, read_folds, read_images
     from ffdi.tails.train_recipe import TrainingInputs, train_recipe
 
-    report, settings = console(f"train {name}"), params.train
-    device = set_up_torch(settings.device)
-    report.say(device_line(settings.device))
+    device = set_up_torch(params.train.device)
+    report.say(device_line(params.train.device))
     inputs = TrainingInputs(
         params.data.name,
         join(read_images(images_file), read_folds(folds_file)),
@@ -53,9 +52,8 @@ def main(
     )
     out = out or Path(f"data/models/{name}")
     with stopwatch(f"train-{name}", timings), Curves(f"train {name}", inputs.epochs(recipe), plots) as curves:
-        trained = train_recipe(recipe, inputs, settings, device=device, out=out, on_epoch=curves, console=report)
-    scores = trained.out_of_fold
-    report.say(f"{len(trained.fits)} folds, threshold {scores.threshold:.3f}, temperature {scores.temperature:.2f}")
+        trained = train_recipe(recipe, inputs, params.train, device=device, out=out, on_epoch=curves, console=report)
+    report.say(trained.summary)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Random changes to a batch on its device: operations on the samples, and Mixup or CutMix of samples and labels.
 
-All is drawn from torch's (seeded) generator on the CPU, so that a GPU sees what a CPU would. torchvision draws once per
-call: here every sample has parameters of its own.
+Everything is drawn from torch's (seeded) generator on the CPU, so that a GPU sees what a CPU would. torchvision draws
+once per call; here every sample has its own parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,12 +19,12 @@ from ffdi.tails.augment_on_gpu import blur_each, crop_each, noise_each, on_cpu
 from ffdi.tails.feature_source import one_thread
 
 Change = Callable[[Tensor], Tensor]
-_GREY = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision weighs them
-_PLACES = (0.0, 2.0, 4.0)  # of red, green and blue on the colour circle, in sixths of a turn
+_GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue, as torchvision has them
+_PLACES = (0.0, 2.0, 4.0)  # red, green and blue on the colour circle, in sixths of a turn
 
 
 def augmentation(operations: Sequence[dict[str, Any]]) -> Change:
-    """The operations of augment_operations.py, resolved, in their order, each on the samples that its `p` draws.
+    """The resolved operations (see augment_operations.py) in their order, each on the samples that its `p` draws.
 
     A batch is (B, 3, H, W) uint8 images; flips also take maps (B, C, H, W) of any dtype. It is changed in place.
     """
@@ -31,84 +32,120 @@ def augmentation(operations: Sequence[dict[str, Any]]) -> Change:
 
     def apply(batch: Tensor) -> Tensor:
         with one_thread() if batch.device.type == "cpu" else nullcontext():
-            return in_turn(batch)
-
-    def in_turn(batch: Tensor) -> Tensor:
-        for change, p in steps:
-            drawn = torch.nonzero(torch.rand(len(batch)) < p).flatten()
-            if len(drawn) == len(batch):
-                batch = change(batch)
-            elif len(drawn):
-                at = drawn.to(batch.device, non_blocking=True)
-                changed = change(batch.index_select(0, at))
-                if batch.device.type != "cpu":
-                    batch.index_copy_(0, at, changed)
-                    continue
-                for place, sample in zip(drawn.tolist(), changed, strict=True):  # index_copy_ takes ten times as long
-                    batch[place].copy_(sample)
-        return batch
+            for change, p in steps:
+                batch = _on_drawn(change, p, batch)
+            return batch
 
     return apply
 
 
+def _on_drawn(change: Change, p: float, batch: Tensor) -> Tensor:
+    """`change` applied to each sample with probability `p`."""
+    drawn = torch.nonzero(torch.rand(len(batch)) < p).flatten()
+    if len(drawn) == len(batch):
+        return change(batch)
+    if len(drawn):
+        at = drawn.to(batch.device, non_blocking=True)
+        changed = change(batch.index_select(0, at))
+        if batch.device.type != "cpu":
+            batch.index_copy_(0, at, changed)
+        else:
+            for place, sample in zip(drawn.tolist(), changed, strict=True):  # index_copy_ takes ten times as long
+                batch[place].copy_(sample)
+    return batch
+
+
 def _operation(name: str, p: float, **options: Any) -> Change:
+    """The change of one operation, on all samples of a batch. torchvision checks the options: ParamsError."""
+    if name in ("hflip", "vflip"):
+        return partial(_flip, name)
+    try:
+        return partial(_images_alone, name, _MAKERS[name](options))
+    except (TypeError, ValueError) as error:
+        raise ParamsError(f"augment {name!r}: {one_line(error)}") from error
+
+
+def _flip(name: str, batch: Tensor) -> Tensor:
+    if batch.ndim != 4:
+        raise ParamsError(f"augment {name!r}: for images and maps (C, H, W), not for {tuple(batch.shape[1:])}")
+    return batch.flip(-1 if name == "hflip" else -2)
+
+
+def _images_alone(name: str, change: Change, batch: Tensor) -> Tensor:
+    if batch.dtype != torch.uint8:
+        raise ParamsError(f"augment {name!r}: for images (cut: input), not for feature maps")
+    return change(batch)
+
+
+def _one_by_one(change_image: Change, change_batch: Change) -> Change:
+    """On the CPU one image after the other, on a GPU the batch at once."""
+
+    def change(batch: Tensor) -> Tensor:
+        if batch.device.type != "cpu":
+            return change_batch(batch)
+        return torch.stack([change_image(image) for image in batch])
+
+    return change
+
+
+def _make_jitter(options: Mapping[str, Any]) -> Change:
     from torchvision.transforms import v2
-    from torchvision.transforms.v2 import functional
 
-    def flip(batch: Tensor) -> Tensor:
-        if batch.ndim != 4:
-            raise ParamsError(f"augment {name!r}: for images and maps (C, H, W), not for {tuple(batch.shape[1:])}")
-        return batch.flip(-1 if name == "hflip" else -2)
+    v2.ColorJitter(**options)
+    return lambda batch: _jitter(batch, **options)
 
-    def images_alone(change: Change) -> Change:
-        def checked(batch: Tensor) -> Tensor:
-            if batch.dtype != torch.uint8:
-                raise ParamsError(f"augment {name!r}: for images (cut: input), not for feature maps")
-            return change(batch)
 
-        return checked
+def _make_crop(options: Mapping[str, Any]) -> Change:
+    from torchvision.transforms import v2
 
-    def each(change: Change, at_once: Change) -> Change:
-        def changed(batch: Tensor) -> Tensor:
-            if batch.device.type != "cpu":
-                return at_once(batch)
-            return torch.stack([change(image) for image in batch])
-
-        return images_alone(changed)
+    v2.RandomResizedCrop(8, **options)
 
     def crop(image: Tensor) -> Tensor:
         return v2.RandomResizedCrop(image.shape[-2:], **options)(image)  # type: ignore[no-any-return]
 
-    def recompress(image: Tensor) -> Tensor:
-        low, high = options["quality"]
-        quality = int(torch.randint(low, high + 1, ()))
-        return functional.jpeg(image, quality)  # type: ignore[no-any-return]
+    return _one_by_one(crop, crop_each(**options))
 
-    try:  # torchvision checks the options
-        if name == "jitter":
-            v2.ColorJitter(**options)
-            return images_alone(lambda batch: _jitter(batch, **options))
-        if name == "crop":
-            v2.RandomResizedCrop(8, **options)
-            return each(crop, crop_each(**options))
-        if name == "jpeg":
-            v2.JPEG(**options)
-            return images_alone(on_cpu(lambda batch: torch.stack([recompress(image) for image in batch])))
-        if name == "blur":
-            return each(v2.GaussianBlur(**options), blur_each(**options))
-        if name == "noise":
-            if options["sigma"] < 0:
-                raise ValueError(f"sigma is negative ({options['sigma']})")
-            drawn_there = v2.GaussianNoise(**options)  # on a GPU, by its own generator
-            drawn_here = noise_each(**options)
-            return images_alone(lambda batch: (drawn_there if batch.device.type == "cpu" else drawn_here)(batch))
-    except (TypeError, ValueError) as error:
-        raise ParamsError(f"augment {name!r}: {one_line(error)}") from error
-    return flip
+
+def _make_jpeg(options: Mapping[str, Any]) -> Change:
+    from torchvision.transforms import v2
+    from torchvision.transforms.v2 import functional
+
+    v2.JPEG(**options)
+    low, high = options["quality"]
+
+    def recompress(image: Tensor) -> Tensor:
+        return functional.jpeg(image, int(torch.randint(low, high + 1, ())))  # type: ignore[no-any-return]
+
+    return on_cpu(lambda batch: torch.stack([recompress(image) for image in batch]))
+
+
+def _make_blur(options: Mapping[str, Any]) -> Change:
+    from torchvision.transforms import v2
+
+    return _one_by_one(v2.GaussianBlur(**options), blur_each(**options))
+
+
+def _make_noise(options: Mapping[str, Any]) -> Change:
+    from torchvision.transforms import v2
+
+    if options["sigma"] < 0:
+        raise ValueError(f"sigma is negative ({options['sigma']})")
+    on_cpu_alone = v2.GaussianNoise(**options)  # on a GPU it would draw from the GPU's generator
+    elsewhere = noise_each(**options)
+    return lambda batch: (on_cpu_alone if batch.device.type == "cpu" else elsewhere)(batch)
+
+
+_MAKERS: dict[str, Callable[[Mapping[str, Any]], Change]] = {
+    "jitter": _make_jitter,
+    "crop": _make_crop,
+    "jpeg": _make_jpeg,
+    "blur": _make_blur,
+    "noise": _make_noise,
+}
 
 
 def _jitter(batch: Tensor, brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
-    """torchvision's ColorJitter with factors of each sample's own, in an order of the batch's own."""
+    """torchvision's ColorJitter; each sample has its own factors, all samples of a batch have the same order of changes."""
     size = len(batch)
     changes: list[tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = [
         (change, torch.empty(size).uniform_(max(0.0, 1 - width), 1 + width))
@@ -122,11 +159,11 @@ def _jitter(batch: Tensor, brightness: float, contrast: float, saturation: float
     parts = torch.arange(size).split(1 if batch.device.type == "cpu" else size)
     jittered = torch.empty_like(batch)
     for part in parts:
-        own = slice(int(part[0]), int(part[-1]) + 1)
-        images = batch[own].float()
+        block = slice(int(part[0]), int(part[-1]) + 1)
+        images = batch[block].float()
         for change, factors in (changes[at] for at in order):
-            images = change(images, factors[own].view(-1, 1, 1, 1).to(batch.device, non_blocking=True))
-        jittered[own] = images.round_()
+            images = change(images, factors[block].view(-1, 1, 1, 1).to(batch.device, non_blocking=True))
+        jittered[block] = images.round_()
     return jittered
 
 
@@ -152,9 +189,10 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     """Turn the hue of (B, 3, H, W) float images of any range by (B, 1, 1, 1) `turns` of the HSV colour circle.
 
     A pixel keeps its largest and smallest value (Smith, "Color gamut transform pairs", SIGGRAPH 1978). In sixths of a
-    turn, red, green and blue stand at 0, 2 and 4; a channel has the largest value up to 1 from its place, the smallest
-    from 2 on, and is linear between. So the hue is at 1 + (green + blue - red) from red, the values scaled to 0..1, on
-    the side of the larger of green and blue: no case by case, which costs torch five times as long on a CPU.
+    turn, red, green and blue stand at 0, 2 and 4; a channel has the largest value up to a distance of 1 from its place,
+    the smallest from 2 on, and is linear in between. With the values scaled to 0..1, the hue is therefore at a distance
+    of 1 + (green + blue - red) from red, on the side of the larger of green and blue. This needs no distinction of
+    cases, which would take torch five times as long on a CPU.
     """
     red, green, blue = images.unbind(-3)
     top = torch.maximum(torch.maximum(red, green), blue)
@@ -163,15 +201,13 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     hue = (chroma - low).add_(green).add_(blue).sub_(red).div_(chroma.clamp(min=1e-6))
     hue = hue.copysign_(green - blue).unsqueeze(-3)  # -3..3
     places = torch.tensor(_PLACES).to(images.device, non_blocking=True).view(3, 1, 1)
-    offset = (
-        6 * turns - places + 3
-    ) % 6 - 3  # so that |hue + offset| is at most 6: on the circle it is 3 - ||...| - 3|
+    offset = (6 * turns - places + 3) % 6 - 3  # |hue + offset| is then at most 6: on the circle it is 3 - ||...| - 3|
     beyond = (hue + offset).abs_().sub_(3).abs_().clamp_(1, 2)
     return torch.addcmul((low - chroma).unsqueeze(-3), chroma.unsqueeze(-3), beyond, out=beyond)
 
 
 def mixing(mixup: float, cutmix: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Mixup (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019) with these alphas, else labels as they are.
+    """Mixup (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019) with these alphas; nothing when both are 0.
 
     (features, labels (B,)) -> (features, labels (B,) or soft (B, 2)); with both, each batch draws one.
     """

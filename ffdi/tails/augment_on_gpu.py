@@ -1,7 +1,7 @@
-"""Operations of augment.py on a whole batch of images at once, each sample with parameters of its own: for a GPU, where
-a kernel for each sample and step would take longer to launch than to run.
+"""Operations of augment.py on a whole batch at once: on a GPU a kernel for each sample takes longer to launch than to run.
 
-Parameters are drawn on the CPU, in the order in which the CPU's way draws them; pixels are its own within a grey level.
+Every sample has its own parameters. They are drawn on the CPU, in the order in which augment.py draws them there; the
+pixels are the same within one grey level.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def crop_each(**options: Any) -> Change:
 
     def change(batch: Tensor) -> Tensor:
         crop = v2.RandomResizedCrop(batch.shape[-2:], **options)
-        image = torch.empty(batch.shape[1:], device="meta")  # its size is all that is asked of it
+        image = torch.empty(batch.shape[1:], device="meta")  # only its size is read
         drawn = [crop.make_params([image]) for _ in range(len(batch))]
         boxes = torch.tensor([[d[k] for k in ("top", "height", "left", "width")] for d in drawn], dtype=torch.float32)
         top, height, left, width = boxes.to(batch.device, non_blocking=True).unbind(1)
@@ -47,7 +47,7 @@ def blur_each(**options: Any) -> Change:
 
 
 def noise_each(sigma: float) -> Change:
-    """torchvision's GaussianNoise, drawn on the CPU: to the bit what it draws there."""
+    """torchvision's GaussianNoise, drawn on the CPU: bit for bit what it draws there."""
 
     def change(batch: Tensor) -> Tensor:
         noise = (torch.randn(batch.shape) * (sigma * 255)).to(torch.int16)
@@ -57,7 +57,7 @@ def noise_each(sigma: float) -> Change:
 
 
 def on_cpu(change: Change) -> Change:
-    """For what a CPU alone can do: one copy there and one back."""
+    """For an operation that only a CPU can do: one copy there and one back."""
     return lambda batch: change(batch.cpu()).to(batch.device, non_blocking=True)
 
 
@@ -68,9 +68,9 @@ def _separable(batch: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _resized(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """(B, size, size) weights with which `length` pixels from `start` on (both (B,)) become `size`, as torch has them.
+    """(B, size, size) weights that resize `length` pixels from `start` on (both (B,)) to `size` pixels, as torch does.
 
-    A triangle around each new pixel's centre, as wide as a new pixel is, at least as an old one; weights sum to 1.
+    A triangle around each new pixel's centre, as wide as the larger of a new and an old pixel; weights sum to 1.
     """
     pixels = torch.arange(size, device=start.device) + 0.5
     start, length = start.view(-1, 1, 1), length.view(-1, 1, 1)
@@ -82,7 +82,7 @@ def _resized(start: Tensor, length: Tensor, size: int) -> Tensor:
 
 
 def _blurred(sigma: Tensor, reach: int, size: int) -> Tensor:
-    """(B, size, size) weights of a Gaussian of `sigma` (B,) over `reach` pixels to either side, the border reflected."""
+    """(B, size, size) weights of a Gaussian of `sigma` (B,) over `reach` pixels to either side, with the border reflected."""
     at = torch.arange(size, device=sigma.device, dtype=torch.float32)
     to, sigma = at.view(-1, 1), sigma.view(-1, 1, 1)
 

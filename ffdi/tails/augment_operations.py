@@ -1,4 +1,4 @@
-"""The operations of `augment` in params.yaml, by name and option: read without torch, done by augment.py."""
+"""The operations of `augment` in params.yaml, by name and option. Loads no torch; augment.py performs them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ffdi.features.views import parse_operation
 
-# Options as torchvision's v2 transforms of that purpose call them, with the defaults here; `p` is each sample's chance.
+# The options of torchvision's v2 transforms of the same purpose, with the project's defaults; `p` is each sample's chance.
 OPTIONS: dict[str, dict[str, Any]] = {
     "hflip": {"p": 0.5},
     "vflip": {"p": 0.5},
@@ -22,7 +22,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def resolve_augment(entries: Sequence[str | dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     """`hflip` or `{jpeg: {quality: [40, 90], p: .3}}` -> full operations with `name` and every option.
 
-    Raises ParamsError for an unknown operation or option, or a `p` that is no probability.
+    Raises ParamsError for an unknown operation or option, or a `p` that is not a probability.
     """
     parsed = (parse_operation("augment operation", entry, OPTIONS) for entry in entries)
     return tuple({"name": name} | OPTIONS[name] | options for name, options in parsed)

@@ -75,6 +75,12 @@ class TrainedRecipe:
     prior: float
     provenance: Mapping[str, Any]
 
+    @property
+    def summary(self) -> str:
+        """One line on what was trained."""
+        scores = self.out_of_fold
+        return f"{len(self.fits)} folds, threshold {scores.threshold:.3f}, temperature {scores.temperature:.2f}"
+
     def save(self, folder: Path) -> None:
         """Write the bundle, bundle.json last. Everything else in the folder is deleted: checkpoints, old files."""
         from safetensors.torch import save_file
