@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 
 from ffdi.evaluation.results import read_results, results_table
 from ffdi.evaluation.verdict import verdict
-from ffdi.features.devices import device_facts
+from ffdi.features.devices import describe_cuda
 from ffdi.parallel import cpu_count
 from ffdi.params.reading import read_params
 
@@ -42,7 +42,7 @@ def machine_type() -> str:
         fields = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
         named = {key.strip(): value.strip() for key, value in fields.items()}
         facts += [named.get(key, "") for key in ("model name", "cpu family", "model")]
-    return ", ".join(fact for fact in (*facts, *device_facts().values()) if fact)
+    return ", ".join(fact for fact in (*facts, *describe_cuda().values()) if fact)
 
 
 def figures_of(checkout: Path) -> Figures:

@@ -30,11 +30,11 @@ def main(
     from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import join, read_folds, read_images
 
-    shown, out = console(f"extract {name}"), out or Path(f"data/features/{name}")
+    stage, out = console(f"extract {name}"), out or Path(f"data/features/{name}")
     images = join(read_images(images_file), read_folds(folds_file))
     images = with_synthesised(images, params.data.synthesise, backbone.views.seed)
     if fakes := int((images["source"] != "").sum()):
-        shown.say(f"{fakes} self-blended fakes of real training images among them")
+        stage.say(f"{fakes} self-blended fakes of real training images among them")
     with stopwatch(f"extract-{name}", timings) as times:  # of the last run that computed a row
         done = extract_features(
             images,
@@ -42,11 +42,11 @@ def main(
             out,
             source=ImageSource(unpacked_root(params.data, root), params.data.max_pixels),
             settings=params.extract,
-            console=shown,
+            console=stage,
         )
         times.update({**done.seconds, "computed": done.computed})
     for line in done.lines:
-        shown.say(line)
+        stage.say(line)
 
 
 if __name__ == "__main__":

@@ -203,8 +203,8 @@ def test_the_whole_check_of_a_clone(
 
 
 def test_the_type_of_machine_names_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_repro, "device_facts", dict)
+    monkeypatch.setattr(check_repro, "describe_cuda", dict)
     plain = check_repro.machine_type()
     assert re.search(r"Python 3\.\d+, \d+ cores", plain)
-    monkeypatch.setattr(check_repro, "device_facts", lambda: {"gpu": "NVIDIA H100", "cuda": "13.2", "cudnn": "91200"})
+    monkeypatch.setattr(check_repro, "describe_cuda", lambda: {"gpu": "NVIDIA H100", "cuda": "13.2", "cudnn": "91200"})
     assert check_repro.machine_type() == f"{plain}, NVIDIA H100, 13.2, 91200"

@@ -74,7 +74,7 @@ def device_line(wanted: str = "auto") -> str:
     if wanted == "cpu":
         return "cpu: asked for"
     if has_cuda():
-        return f"cuda: {device_facts()['gpu']}, driver {_driver_version()}"
+        return f"cuda: {describe_cuda()['gpu']}, driver {_driver_version()}"
     driver = _driver()
     if driver is None:
         return "cpu: no driver"
@@ -87,7 +87,7 @@ def device_line(wanted: str = "auto") -> str:
     return f"cpu: driver {_driver_version()} shows no GPU"
 
 
-def device_facts() -> dict[str, str]:
+def describe_cuda() -> dict[str, str]:
     """The names and versions that decide the bytes of a computation on CUDA; empty where there is no CUDA."""
     if not has_cuda():
         return {}

@@ -24,7 +24,7 @@ from ffdi.console import Console
 from ffdi.errors import ParamsError, ShardError
 from ffdi.features.backbone import Backbone
 from ffdi.features.batching import BatchedModel, BatchOptions, FloatFeatures, Images
-from ffdi.features.devices import device_facts, device_line, has_cuda, repeating, set_up_device
+from ffdi.features.devices import describe_cuda, device_line, has_cuda, repeating, set_up_device
 from ffdi.files import cache_folders, canonical_json, in_cache, replacing, write_json
 
 if TYPE_CHECKING:  # with the graph exported, ONNX Runtime needs no torch, whose import takes seconds
@@ -122,7 +122,7 @@ def _torch_cuda(b: Backbone, prefix: FrozenPrefix, name: str, maker: dict[str, A
     """Torch on CUDA, with a copy of the prefix: its other users rely on the original as it is."""
     import torch
 
-    device, machine = set_up_device("cuda"), device_facts()
+    device, machine = set_up_device("cuda"), describe_cuda()
     maker |= {"batch": CUDA_BATCH, "device": machine.pop("gpu"), **machine}
     reduced = getattr(torch, b.precision) if b.precision in ("float16", "bfloat16") else torch.float32
     model: Any = copy.deepcopy(prefix).to(device, reduced)

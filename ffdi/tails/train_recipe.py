@@ -16,7 +16,7 @@ import torch
 
 from ffdi.console import Console
 from ffdi.features.backbone import Backbone
-from ffdi.features.devices import device_facts, repeating
+from ffdi.features.devices import describe_cuda, repeating
 from ffdi.features.self_blending import with_synthesised
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
@@ -124,7 +124,7 @@ def _key_entries(
     }
     del entries["train"]["deterministic"]
     if device.type == "cuda":
-        entries["machine"] = device_facts()
+        entries["machine"] = describe_cuda()
     if not settings.repeats(device.type):
         entries["deterministic"] = False
     return entries

@@ -17,7 +17,7 @@ from fake_cuda import FakeCuda
 
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features import devices
-from ffdi.features.devices import device_facts, device_line, precision_on, repeating, set_up_device
+from ffdi.features.devices import describe_cuda, device_line, precision_on, repeating, set_up_device
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
@@ -65,7 +65,7 @@ def test_cuda_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(devices, "_driver", lambda: None)
     with pytest.raises(ParamsError, match="device: cuda, but here is cpu: no driver"):
         set_up_device("cuda")
-    assert set_up_device() == CPU and device_facts() == {}
+    assert set_up_device() == CPU and describe_cuda() == {}
 
 
 def test_nothing_else_sets_a_device_up() -> None:
@@ -78,7 +78,7 @@ def test_nothing_else_sets_a_device_up() -> None:
 def test_a_gpu_is_named_with_its_driver(fake_cuda: FakeCuda) -> None:
     assert device_line() == "cuda: NVIDIA Fake, driver 570.86.15"
     assert device_line("cpu") == "cpu: asked for"
-    assert device_facts() == {"gpu": "NVIDIA Fake", "cuda": str(torch.version.cuda), "cudnn": "92600"}
+    assert describe_cuda() == {"gpu": "NVIDIA Fake", "cuda": str(torch.version.cuda), "cudnn": "92600"}
 
 
 @pytest.mark.parametrize(
