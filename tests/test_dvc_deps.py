@@ -26,6 +26,7 @@ CANNOT_CHANGE_AN_OUTPUT = {
     "ffdi/timing.py": "seconds, which are never compared",
     "ffdi/params": "DVC tracks the values themselves, key by key; a new key would else rerun everything. It cannot see a "
     "default that changes: tests/params/test_declarations.py holds those",
+    "ffdi/evaluation/settings.py": "declares settings, which DVC tracks key by key",
     "ffdi/intake/settings.py": "declares settings, which DVC tracks key by key",
     "ffdi/stagekit/command.py": "how a stage starts and ends",
     "ffdi/stagekit/console.py": "lines and progress for the reader",

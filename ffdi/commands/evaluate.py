@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from ffdi.bootstrap import Bootstrap
 from ffdi.commands.scoring import scoring_options
 from ffdi.errors import InputError
 from ffdi.stagekit.command import OneLineErrors
@@ -43,11 +42,11 @@ def evaluate(
 
     Images that the model was trained on, and near-duplicates of them, are named and left out.
     """
-
+    from ffdi.bootstrap import Bootstrap
     from ffdi.evaluation.below_chance import explain
     from ffdi.evaluation.evaluate import test_rows
     from ffdi.evaluation.headline import one_line
-    from ffdi.evaluation.other_data import evaluate_on_other_data
+    from ffdi.evaluation.other_data import OtherData, evaluate_on_other_data
     from ffdi.features.devices import set_up_torch
     from ffdi.files import replacing, write_json
     from ffdi.intake.decoding.images import ImageSource
@@ -61,19 +60,17 @@ def evaluate(
         images = test_rows(join(images, read_folds(folds_file)))
     bundle, name = load_bundle(model), name or root.resolve().name
     out = out or Path("metrics/cross") / f"{model.resolve().name}-on-{name}.json"
-    with replacing(out) as temporary:  # opened first: who may not write there learns it before all is scored
-        away = evaluate_on_other_data(
+    with replacing(out) as temporary:  # opened first: a folder that cannot be written to is reported before any scoring
+        evaluation = evaluate_on_other_data(
             bundle,
-            images,
-            ImageSource(root, max_pixels),
-            tested_on=name,
+            OtherData(name, ImageSource(root, max_pixels), images),
             phash_bits=phash_bits,
             bootstrap=Bootstrap(bootstrap, seed),
             device=set_up_torch(),
             console=console(f"evaluate on {name}"),
         )
-        write_json(temporary, metrics := away.metrics)
-    for path in away.seen["path"]:
+        write_json(temporary, metrics := evaluation.metrics)
+    for path in evaluation.seen["path"]:
         say(f"{str(path)!r}: left out: the model was trained on it or on a near-duplicate")
     for line in explain(metrics):
         say(f"WARNING: {line}")

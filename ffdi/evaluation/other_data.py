@@ -1,9 +1,10 @@
-"""A bundle on images of another data set, straight from their files: what it is worth away from home."""
+"""Trained recipes on the images of other data sets, read from their files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,66 +16,126 @@ from ffdi.console import Console
 from ffdi.errors import InputError
 from ffdi.evaluation import below_chance
 from ffdi.evaluation.evaluate import evaluate_scores_by_fold
+from ffdi.evaluation.headline import one_line
+from ffdi.evaluation.settings import OtherDataSettings
+from ffdi.files import write_json
 from ffdi.intake.decoding.images import ImageSource
+from ffdi.intake.ingest import IntakeFiles, ingest_data_set
 from ffdi.intake.near_duplicates.clusters import components, join_groups
 from ffdi.intake.near_duplicates.hashes import perceptual_pairs
+from ffdi.intake.tables import write_table
 from ffdi.metrics import Metrics, explain_nulls
-from ffdi.tails.bundle import Bundle
+from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.predict import score_files
 
 
 @dataclass(frozen=True)
+class OtherData:
+    """A data set to evaluate recipes on. `images` is its images.csv, joined with folds.csv or not."""
+
+    name: str
+    source: ImageSource
+    images: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class OtherDataEvaluation:
-    """A bundle on another data set: its figures, a row of scores for each image, and the rows that were left out."""
+    """A recipe on another data set: its metrics, the scores of every image, and the images that were left out."""
 
     metrics: Metrics
     scores: pd.DataFrame
     seen: pd.DataFrame
 
+    def write(self, folder: Path, name: str) -> None:
+        """Write NAME.json, NAME-scores.csv and NAME-seen.csv."""
+        write_json(folder / f"{name}.json", self.metrics)
+        write_table(folder / f"{name}-scores.csv", self.scores)
+        write_table(folder / f"{name}-seen.csv", self.seen[["image_id", "path"]])
+
 
 def evaluate_on_other_data(
     bundle: Bundle,
-    images: pd.DataFrame,
-    source: ImageSource,
+    data: OtherData,
     *,
-    tested_on: str,
     phash_bits: int,
     bootstrap: Bootstrap,
     device: torch.device,
     console: Console = Console(),
 ) -> OtherDataEvaluation:
-    """Judge `bundle` on `images` (images.csv, or joined with folds.csv) with its frozen threshold and temperature.
+    """Evaluate `bundle` on another data set, with its frozen threshold and temperature.
 
-    The metrics are those of the home test set, with `recipe`, `tested_on` and `n_seen`. Left out are images that the
-    bundle was trained or validated on, and what near-duplicates (perceptual hashes within `phash_bits`) link to those.
-    An image without a group stands in that of its near-duplicates; groups that share an image are one. Raises InputError
-    when none is left.
+    The metrics are those of the test set, with `recipe`, `tested_on` and `n_seen`. Images that the bundle was trained or
+    validated on are left out, and so are images that near-duplicates (perceptual hashes within `phash_bits`) link to
+    them. An image without a group is in the group of its near-duplicates; groups that share an image are one. Raises
+    InputError when no image is left.
     """
+    images = data.images
     seen, cluster = seen_before(bundle, images, phash_bits)
-    own = images.assign(group=whole_groups(list(images["group"]), cluster))[~seen]
-    if own.empty:
-        raise InputError(f"{tested_on}: all {len(images)} images are known from the training: nothing to evaluate")
-    by_fold = score_files(bundle, own, source, device=device, console=console)
-    judged = evaluate_scores_by_fold(bundle, own, by_fold, bootstrap=bootstrap)
+    unseen = images.assign(group=resampling_groups(list(images["group"]), cluster))[~seen]
+    if unseen.empty:
+        raise InputError(f"{data.name}: all {len(images)} images are known from the training: nothing to evaluate")
+    by_fold = score_files(bundle, unseen, data.source, device=device, console=console)
+    evaluation = evaluate_scores_by_fold(bundle, unseen, by_fold, bootstrap=bootstrap)
     recipe = str(bundle.facts["recipe"]["name"])
-    about: Metrics = {"recipe": recipe, "tested_on": tested_on, "n_seen": int(seen.sum())}
+    about: Metrics = {"recipe": recipe, "tested_on": data.name, "n_seen": int(seen.sum())}
     about["model_sha256"] = str(bundle.facts["facts_sha256"])
-    return OtherDataEvaluation(below_chance.mark(about | judged.metrics), judged.plots["scores"], images[seen])
+    return OtherDataEvaluation(below_chance.mark(about | evaluation.metrics), evaluation.plots["scores"], images[seen])
 
 
-def other_data_metrics(found: Sequence[Metrics]) -> Metrics:
-    """metrics/details/cross.json: of each of evaluate_on_other_data's `RECIPE_on_DATA_*`, what says what it is worth there."""
-    out: Metrics = {"evaluations": len(found)}
-    out["below_chance"] = sum("auc" in below_chance.keys_below(m) for m in found)
-    for m in found:
-        for figure in ("auc", "auc_low", "auc_high", "accuracy", "accuracy_low", "accuracy_high", "n_test", "n_seen"):
-            key = f"{m['recipe']}_on_{m['tested_on']}_{figure}"
-            out |= explain_nulls({key: m[figure]}, "one class, or one group")
+def evaluate_on_all_other_data(
+    data_sets: Iterable[tuple[str, OtherDataSettings, Path]],
+    models: Path,
+    folder: Path,
+    *,
+    phash_bits: int,
+    bootstrap: Bootstrap,
+    device: torch.device,
+    consoles: Callable[..., Console],
+) -> Metrics:
+    """metrics/details/cross.json: the recipes that each data set names, evaluated on it.
+
+    `data_sets` yields (name, settings, root). Each is ingested first. `folder` gets the tables of the intake, and the
+    metrics and scores of each evaluation. `consoles(name, bar)` makes a console whose lines start with a name, and whose
+    progress bars are called `bar`.
+    """
+    evaluations = []
+    for name, settings, root in data_sets:
+        files = IntakeFiles(*(folder / f"{name}-{table}.csv" for table in ("images", "rejected", "skipped")))
+        console = consoles(f"cross: {name}", bar=f"ingest {name}")
+        source = ImageSource(root, settings.max_pixels)
+        ingested = ingest_data_set(source, settings, files, console)
+        for line in ingested.class_lines():
+            console.say(line)
+        data = OtherData(name, source, ingested.intake.images)
+        for recipe in settings.recipes:
+            console = consoles("cross", bar=f"{recipe} on {name}")
+            bundle = load_bundle(models / recipe)
+            evaluation = evaluate_on_other_data(
+                bundle, data, phash_bits=phash_bits, bootstrap=bootstrap, device=device, console=console
+            )
+            evaluation.write(folder, f"{recipe}-on-{name}")
+            for line in below_chance.explain(evaluation.metrics):
+                consoles(f"cross {recipe}").warn(f"WARNING: {line}")
+            seen = f"{len(evaluation.seen)} known from the training and left out"
+            consoles(f"cross {recipe} on {name}").say(f"{one_line(evaluation.metrics)}; {seen}")
+            evaluations.append(evaluation.metrics)
+    return other_data_metrics(evaluations)
+
+
+def other_data_metrics(evaluations: Sequence[Metrics]) -> Metrics:
+    """metrics/details/cross.json of the metrics of evaluations: `RECIPE_on_DATA_*` of each, and how many there are."""
+    out: Metrics = {"evaluations": len(evaluations)}
+    out["below_chance"] = sum("auc" in below_chance.keys_below(metrics) for metrics in evaluations)
+    for metrics in evaluations:
+        for name in ("auc", "auc_low", "auc_high", "accuracy", "accuracy_low", "accuracy_high", "n_test", "n_seen"):
+            key = f"{metrics['recipe']}_on_{metrics['tested_on']}_{name}"
+            out |= explain_nulls({key: metrics[name]}, "one class, or one group")
     return out
 
 
-def whole_groups(cells: Sequence[str], cluster: npt.NDArray[np.int64]) -> list[str]:
-    """(N,) what each image is resampled with: its groups with all that they share images with, else near-duplicates."""
+def resampling_groups(cells: Sequence[str], cluster: npt.NDArray[np.int64]) -> list[str]:
+    """(N,) the group that the bootstrap draws each image with: its groups and all that share an image with them, or its
+    near-duplicates when it has no group."""
     joined = join_groups(cells, [str(row) for row in range(len(cells))])
     return [name or f"near-duplicates {c}" for name, c in zip(joined, cluster, strict=True)]
 
@@ -82,7 +143,7 @@ def whole_groups(cells: Sequence[str], cluster: npt.NDArray[np.int64]) -> list[s
 def seen_before(
     bundle: Bundle, images: pd.DataFrame, phash_bits: int
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """(N,) whether each image is one of the training or linked to one by near-duplicates; (N,) its cluster of those."""
+    """(N,) whether each image is a training image or linked to one by near-duplicates; (N,) its cluster of those."""
     known = len(bundle.seen)
     hashes = [*bundle.seen["phash"], *images["phash"]]
     cluster = components(perceptual_pairs(hashes, phash_bits), len(hashes))

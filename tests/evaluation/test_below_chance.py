@@ -135,7 +135,7 @@ def test_other_data_with_turned_labels(
     bundle = replace(known, seen=known.seen.head(0))
     right, wrong = (
         other_data.evaluate_on_other_data(
-            bundle, rows, ImageSource(tiny.root, 10**6), tested_on="wild", device=CPU, **options
+            bundle, other_data.OtherData("wild", ImageSource(tiny.root, 10**6), rows), device=CPU, **options
         ).metrics
         for rows in (test, test.assign(label=1 - test["label"]))
     )

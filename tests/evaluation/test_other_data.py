@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ffdi.bootstrap import Bootstrap
 from ffdi.commands.main import main
 from ffdi.errors import FfdiError, InputError
-from ffdi.evaluation.other_data import evaluate_on_other_data, seen_before, whole_groups
+from ffdi.evaluation.other_data import OtherData, evaluate_on_other_data, resampling_groups, seen_before
 from ffdi.features.extractor import load_extractor
 from ffdi.features.weights import load_network
 from ffdi.files import write_json
@@ -80,7 +80,7 @@ def images_of(away: Path) -> pd.DataFrame:
 def crossed(trained: Trained, away: Path, images: pd.DataFrame, **changes: Any) -> tuple[Metrics, pd.DataFrame]:
     options: dict[str, Any] = {"phash_bits": 2, "bootstrap": Bootstrap(200)} | changes
     bundle = options.pop("bundle", None) or load_bundle(trained.model)
-    found = evaluate_on_other_data(bundle, images, ImageSource(away, 10**6), tested_on="away", device=CPU, **options)
+    found = evaluate_on_other_data(bundle, OtherData("away", ImageSource(away, 10**6), images), device=CPU, **options)
     assert len(found.scores) == found.metrics["n_test"]
     return found.metrics, found.seen
 
@@ -157,7 +157,7 @@ def test_an_image_without_a_group_stands_with_its_near_duplicates(trained: Train
 def test_people_who_share_an_image_are_resampled_as_one() -> None:
     cells = ["anna", "anna|zoe", "zoe", "carl", "", ""]
     near = "near-duplicates 7"
-    assert whole_groups(cells, np.array([0, 1, 2, 3, 7, 7])) == ["anna", "anna", "anna", "carl", near, near]
+    assert resampling_groups(cells, np.array([0, 1, 2, 3, 7, 7])) == ["anna", "anna", "anna", "carl", near, near]
 
 
 def test_one_class_gives_nulls_with_reasons(trained: Trained, away: Path, tmp_path: Path) -> None:
