@@ -9,10 +9,10 @@ from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
 from ffdi.stagekit.options import DETAILS, FOLDS, IMAGES, PARAMS, ROOT, WEIGHTS, path
 
-OUT, FINDINGS = path("--out", default="metrics/audit.json"), path("--findings", "findings_file")
+OUT = path("--out", default="metrics/audit.json")
 
 
-@stage_command(PARAMS, ROOT, WEIGHTS, IMAGES, FOLDS, OUT, DETAILS, FINDINGS, path("--ok"))
+@stage_command(PARAMS, ROOT, WEIGHTS, IMAGES, FOLDS, OUT, DETAILS, path("--findings"), path("--ok"))
 def main(
     params_file: Path,
     root: Path | None,
@@ -21,7 +21,7 @@ def main(
     folds_file: Path,
     out: Path,
     details: Path | None,
-    findings_file: Path | None,
+    findings: Path | None,
     ok: Path | None,
 ) -> None:
     """Prove that nothing leaks, or fail; measure the data's own shortcuts."""
@@ -33,8 +33,7 @@ def main(
     from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import read_folds, read_images, tables_digest, write_table
 
-    settings, split = params.audit, params.split
-    stage, bootstrap = console("audit"), Bootstrap(params.evaluate.bootstrap, params.seed)
+    log, split, bootstrap = console("audit"), params.split, Bootstrap(params.evaluate.bootstrap, params.seed)
     source = ImageSource(unpacked_root(params.data, root), params.data.max_pixels)
     if ok:
         ok.unlink(missing_ok=True)
@@ -45,16 +44,16 @@ def main(
         name, report = split.embedding, console("audit", bar="audit embeddings")
         return embed_with(params.backbone(name), weights or weights_file(name), rows, source, report)
 
-    audit = audit_images(read_images(images_file), read_folds(folds_file), source, settings, bootstrap, embed, stage)
+    audit = audit_images(read_images(images_file), read_folds(folds_file), source, params.audit, bootstrap, embed, log)
     write_metrics(audit.summary, out, details, headline=of_audit)
-    if findings_file:
-        write_table(findings_file, audit.table())
+    if findings:
+        write_table(findings, audit.table())
     for line in audit.warnings(split):
-        stage.say(line)
-    audit.refuse_leaks(split, findings_file)
+        log.say(line)
+    audit.refuse_leaks(split, findings)
     if ok:
         write_text(ok, tables_digest(images_file, folds_file))
-    stage.say(audit.verdict())
+    log.say(audit.verdict())
 
 
 if __name__ == "__main__":

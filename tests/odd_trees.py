@@ -1,4 +1,4 @@
-"""Contents of folders as people have them, and what becomes of each: data of tests, and two tables of docs/data.md.
+"""Contents of folders that people have, and how each is treated: data of tests, and two tables of docs/data.md.
 
 `python tests/odd_trees.py` rewrites the tables.
 """
@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from odd_files import DOCS, encoded, jpeg
+from odd_bytes import encoded, jpeg
+from odd_files import DOCS
 from PIL import Image
 
 BEGIN, NAMES, END = (
@@ -27,8 +28,8 @@ BEGIN, NAMES, END = (
 class Tree:
     """A kind of thing on disk: `given` and `becomes` are its row.
 
-    `plant` puts it beside real/a.jpg and fake/b.jpg, which are read in any case. Of what it planted, `read` and
-    `rejected` are paths, `skipped` are (path, reason). With `listed`, lines of a label file, the layout is csv.
+    `plant` adds it to real/a.jpg and fake/b.jpg, which are always read. `read` and `rejected` are paths of what it
+    planted, `skipped` are (path, reason). With `listed`, lines of a label file, the layout is csv.
     """
 
     given: str
@@ -83,7 +84,7 @@ TREES = [
     ),
     Tree(
         "another suffix, such as `.jpg_large` or `.jpg?w=800`, or none",
-        "passed over; the three commonest are said",
+        "passed over; the log names the three most common",
         files("fake/c.jpg_large", "fake/d.jpg?w=800", "fake/e"),
         skipped={
             "fake/c.jpg_large": "suffix .jpg_large",
@@ -103,7 +104,7 @@ TREES = [
         },
     ),
     Tree(
-        "an archive (each is named) or a video inside; what is no regular file; an empty folder",
+        "an archive (each is named) or a video inside; anything that is not a regular file; an empty folder",
         "passed over",
         odd_things,
         skipped={
@@ -123,14 +124,14 @@ TREES = [
             "fake/0/Landmarks/d.jpg": "in a folder called Landmarks",
         },
     ),
-    Tree("a picture of nothing but two grey levels", "rejected: a mask", mask, rejected=("fake/m.png",)),
+    Tree("a picture with only two grey levels", "rejected: a mask", mask, rejected=("fake/m.png",)),
     Tree(
         "a link to a file inside the root", "read", link("fake/c.jpg", "../.d/c.jpg", ".d/c.jpg"), read=("fake/c.jpg",)
     ),
     Tree(
         "a link to a folder inside the root",
-        "followed where the folder is not read anyway, as one in a hidden folder is not; else passed over as a twin or "
-        "a loop",
+        "followed if the folder is not read otherwise, for example because it is inside a hidden folder; otherwise "
+        "passed over as a twin or a loop",
         link("fake/more", "../.d", ".d/c.jpg"),
         read=("fake/more/c.jpg",),
     ),
@@ -142,7 +143,7 @@ TREES = [
     ),
     Tree(
         "an image that the label file does not list",
-        "passed over, and counted on its own; the label file is in the list too",
+        "passed over and counted; the label file is in the list too",
         files("fake/c.jpg"),
         skipped={"fake/c.jpg": "not listed in labels.csv", "labels.csv": "table of labels"},
         listed=lambda root: (),
@@ -168,7 +169,7 @@ SPELLINGS = [
         listed=lambda root: (f"{root}/fake/c.jpg",),
     ),
     Tree(
-        "another case, of the suffix or of all",
+        "other case, of the suffix or of the whole name",
         "read, unless the file is another row's",
         files("fake/c.JPG"),
         read=("fake/c.JPG",),
@@ -182,7 +183,7 @@ SPELLINGS = [
         listed=lambda root: ("fake/c", "fake/d.png"),
     ),
     Tree(
-        "a name that two files fit, or none",
+        "a name that fits two files, or none",
         "rejected, with the closest name on disk",
         files("fake/c.jpg", "fake/c.png"),
         rejected=("fake/c", "fake/cc.jpg"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import picture
 from fake_nvjpeg import JPEGS, MAX_PIXELS, PNG, NvJpeg, decoded, encoded, pixels, refuses, turned
-from odd_files import DISPLAY_P3, many_scans
+from odd_bytes import DISPLAY_P3, many_scans
 from PIL import Image
 
 from ffdi.errors import FfdiError, ParamsError

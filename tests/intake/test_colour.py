@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import picture
 from image_cases import decode, encode
-from odd_files import ADOBE, DISPLAY_P3, SRGB, SRGB_PRIMARIES, gamma, grey_profile, profile, srgb_formula, srgb_table
+from odd_bytes import ADOBE, DISPLAY_P3, SRGB, SRGB_PRIMARIES, gamma, grey_profile, profile, srgb_formula, srgb_table
 from PIL import Image, ImageOps
 
 from ffdi.intake.decoding.colour import is_srgb, to_srgb

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import HERE
-from odd_files import DOCS, FILES, Odd, encoded, in_docs, jpeg, many_scans, png_with, scene
+from odd_bytes import Odd, encoded, jpeg, many_scans, png_with, scene
+from odd_files import DOCS, FILES, in_docs
 from PIL import Image
 
 from ffdi.intake.auditing.file_facts import file_facts
@@ -61,7 +62,7 @@ def test_ingest_lists_each_as_read_or_rejected(tmp_path: Path) -> None:
 
 def test_the_docs_have_the_table() -> None:
     text = DOCS.read_text(encoding="utf-8")
-    assert in_docs(text) == text, "python tests/intake/odd_files.py writes it anew"
+    assert in_docs(text) == text, "python tests/odd_files.py writes it anew"
 
 
 STRANGERS = {

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Tiny, picture
-from odd_files import encoded
+from odd_bytes import encoded
 
 from ffdi.console import Console
 from ffdi.errors import FfdiError, ParamsError
