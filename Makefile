@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
 export UV_SYSTEM_CERTS := true
 
-.PHONY: repro test test-long lint bench bench-gpu check-repro record offline-plots lock
+.PHONY: repro test test-long lint bench bench-gpu check-repro record docs offline-plots lock
 
 repro: $(VENV)/installed
 	dvc repro
@@ -43,6 +43,10 @@ check-repro: $(VENV)/installed
 record: $(VENV)/installed
 	dvc repro
 	python .ci/check_repro.py --record
+
+# The table of docs/params.md, from the declarations of the settings.
+docs: $(VENV)/installed
+	python -m ffdi.params.document
 
 offline-plots: $(VENV)/installed
 	python .dvc/plots/offline.py

@@ -19,7 +19,7 @@ def _parse_levels(levels: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class Robustness:
-    """The sweep over perturbed test images; `[]` is no sweep: see [evaluation.md](evaluation.md)."""
+    """The sweep over perturbed test images."""
 
     recipes: tuple[str, ...] = ()
     """The recipes that are evaluated at each level."""
@@ -47,10 +47,10 @@ class EvaluateSettings:
     """The number of resamples of the 95 % intervals."""
 
     robustness: Robustness = Robustness()
-    """The sweep over perturbed test images."""
+    """The sweep over perturbed test images; `[]` is no sweep: see [evaluation.md](evaluation.md)."""
 
     cross: dict[str, OtherDataSettings] = field(default_factory=dict)
-    """Other data sets by name, each with the keys of `data`."""
+    """Other data sets to evaluate recipes on, each with a name, the keys of `data` without `synthesise`, and `recipes`."""
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def _noise(image: Image.Image, rng: Draw, sigma: float = 5.0, low: float = 0.0) 
     return Image.fromarray(np.clip(noisy + 0.5, 0, 255).astype(np.uint8))
 
 
-_OPERATIONS: dict[str, Callable[..., Image.Image]] = {
+OPERATIONS: dict[str, Callable[..., Image.Image]] = {
     "hflip": lambda image, rng: ImageOps.mirror(image),
     "vflip": lambda image, rng: ImageOps.flip(image),
     "autocontrast": lambda image, rng: ImageOps.autocontrast(image),
@@ -121,7 +121,7 @@ def resolve_policy(policy: str | Sequence[str | Operation]) -> tuple[Operation, 
             raise ParamsError(f"view policy {policy!r} is not one of {', '.join(PRESETS)}, nor a list of operations")
         operations = PRESETS[policy]
     else:
-        known = {name: ("p", *_options(function)) for name, function in _OPERATIONS.items()}
+        known = {name: ("p", *_options(function)) for name, function in OPERATIONS.items()}
         parsed = (parse_operation("view operation", entry, known) for entry in policy)
         operations = tuple({"name": name} | options for name, options in parsed)
     return tuple({"p": 0.5} | operation for operation in operations)
@@ -133,7 +133,7 @@ def as_written(operations: Sequence[Operation]) -> tuple[dict[str, Any], ...]:
 
 
 # kind -> (operation, the options that its strength sets, smallest strength, largest)
-_LEVELS: dict[str, tuple[str, tuple[str, str], float, float]] = {
+LEVELS: dict[str, tuple[str, tuple[str, str], float, float]] = {
     "jpeg": ("jpeg", ("low", "high"), 1, 100),  # quality
     "resize": ("downscale", ("low", "high"), 0.01, 1),  # share of the side; resized back
     "blur": ("blur", ("low", "sigma"), 0, 100),  # sigma in pixels
@@ -146,9 +146,9 @@ _LEVELS: dict[str, tuple[str, tuple[str, str], float, float]] = {
 def parse_level(level: str) -> tuple[str, float, tuple[Operation, ...]]:
     """`jpeg-30` -> (kind, strength, the view policy of that one perturbation); ParamsError when `level` is not a level."""
     kind, _, written = level.partition("-")
-    if kind not in _LEVELS or not re.fullmatch(r"\d+(\.\d+)?", written):
-        raise ParamsError(f"level {level!r} is no KIND-STRENGTH such as jpeg-30; kinds: {', '.join(_LEVELS)}")
-    name, options, least, most = _LEVELS[kind]
+    if kind not in LEVELS or not re.fullmatch(r"\d+(\.\d+)?", written):
+        raise ParamsError(f"level {level!r} is no KIND-STRENGTH such as jpeg-30; kinds: {', '.join(LEVELS)}")
+    name, options, least, most = LEVELS[kind]
     strength = float(written) if "." in written or kind != "jpeg" else int(written)
     if not least <= strength <= most or (kind == "jpeg" and not isinstance(strength, int)):
         what = "a whole number " if kind == "jpeg" else ""
@@ -191,5 +191,5 @@ def render(
     for operation in policy:
         options = {k: v for k, v in operation.items() if k not in ("name", "p")}
         if rng.random() < operation["p"]:
-            image = _OPERATIONS[operation["name"]](image, rng, **options)
+            image = OPERATIONS[operation["name"]](image, rng, **options)
     return image

@@ -29,31 +29,31 @@ class Params:
     """The synthetic data set."""
 
     data: DataSettings
-    """The data set."""
+    """The data set: see [data.md](data.md)."""
 
     split: SplitSettings = field(default_factory=SplitSettings)
-    """How images are divided into a test set and folds."""
+    """How images are divided into a test set and folds: see [data.md](data.md)."""
 
     audit: AuditSettings = field(default_factory=AuditSettings)
     """What the audit searches for: see [audit.md](audit.md)."""
 
     backbones: dict[str, Backbone]
-    """Frozen networks by name."""
+    """The frozen networks, each with a name: see [features.md](features.md)."""
 
     recipes: dict[str, Recipe]
-    """Ways to train a tail, by name."""
+    """The ways to train a tail, each with a name: see [training.md](training.md)."""
 
     train: TrainSettings = field(default_factory=TrainSettings)
-    """The machine that trains."""
+    """Where tails are trained, the same for every recipe."""
 
     extract: ExtractSettings = field(default_factory=ExtractSettings)
     """How features are computed and stored."""
 
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
-    """How recipes are evaluated."""
+    """How recipes are evaluated: see [evaluation.md](evaluation.md)."""
 
     ladder: LadderSettings = field(default_factory=LadderSettings)
-    """The leak ladder."""
+    """The leak ladder: see [training.md](training.md)."""
 
     def backbone(self, name: str) -> Backbone:
         """The backbone `name`; ParamsError lists the valid names, or says what is wrong with its view policy."""

@@ -1,9 +1,15 @@
 """The declarations of settings: defaults, meanings, and that each setting is declared once."""
 
+import ast
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
+import pytest
+from conftest import HERE
+
+from ffdi.params.document import meanings
 from ffdi.params.schema import Params
 
 
@@ -14,6 +20,19 @@ def settings_below(section: type) -> Iterator[type]:
         for part in (hint, *get_args(hint)):
             if isinstance(part, type) and is_dataclass(part):
                 yield from settings_below(part)
+
+
+@cache
+def dataclasses_in_source() -> list[tuple[str, set[str]]]:
+    """(file and name, names of fields) of every dataclass in ffdi."""
+    found = []
+    for file in sorted((HERE / "ffdi").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in node.decorator_list):
+                declared = (inner.target for inner in node.body if isinstance(inner, ast.AnnAssign))
+                names = {target.id for target in declared if isinstance(target, ast.Name)}
+                found.append((f"{file.name}: {node.name}", names))
+    return found
 
 
 SETTINGS = {section.__name__: section for section in settings_below(Params)}
@@ -107,3 +126,22 @@ def test_defaults_stand() -> None:
     for name, expected in DEFAULTS.items():
         defaults = {field.name: field.default for field in fields(SETTINGS[name])}
         assert {key: defaults[key] for key in expected} == expected, name
+
+
+@pytest.mark.parametrize("section", SETTINGS.values(), ids=SETTINGS.keys())
+def test_every_setting_has_a_meaning_of_its_own(section: type) -> None:
+    texts = meanings(section)
+    for field in fields(section):
+        text = texts.get(field.name, "")
+        assert text.endswith((".", ").")) and len(text) > 10, f"{section.__name__}.{field.name}"
+    assert len({*texts.values()}) == len(texts)
+
+
+@pytest.mark.parametrize("section", SETTINGS.values(), ids=SETTINGS.keys())
+def test_no_other_dataclass_repeats_a_declaration(section: type) -> None:
+    """Such as one that the library takes in its place: a new key would have to be declared in both."""
+    declared = {field.name for field in fields(section)}
+    for name, others in dataclasses_in_source():
+        shared = declared & others
+        if name.partition(": ")[2] not in SETTINGS:
+            assert len(shared) < 3 or len(shared) < len(declared) / 2, f"{name} repeats {sorted(shared)}"
