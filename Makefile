@@ -24,7 +24,7 @@ test-long: $(VENV)/installed
 lint: $(VENV)/installed
 	ruff format --check .
 	ruff check .
-	mypy --strict ffdi
+	mypy --strict ffdi stages bench
 	lint-imports
 
 bench: $(VENV)/installed

@@ -28,9 +28,12 @@ def main(params_file: Path, folds_file: Path, plots: Path, out: Path, details: P
     pairs = compare(labels, groups, scores, bootstrap=Bootstrap(params.evaluate.bootstrap, params.seed))
     write_table(table, pairs)
     write_metrics(comparison_metrics(pairs), out, details, headline=of_pairs)
-    for pair in pairs.itertuples():
-        said = pair.verdict if pair.verdict == NO_DIFFERENCE else f"{pair.verdict}, p {pair.p_corrected:.3f} corrected"
-        say(f"compare {pair.a}, {pair.b}: AUC {pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]: {said}")
+    for pair in pairs.to_dict("records"):
+        verdict = pair["verdict"]
+        if verdict != NO_DIFFERENCE:
+            verdict += f", p {pair['p_corrected']:.3f} corrected"
+        interval = f"[{pair['low']:+.3f}, {pair['high']:+.3f}]"
+        say(f"compare {pair['a']}, {pair['b']}: AUC {pair['difference']:+.3f} {interval}: {verdict}")
 
 
 if __name__ == "__main__":
