@@ -91,6 +91,18 @@ def test_the_index_says_what_computed_its_rows(tmp_path: Path) -> None:
     assert makers(PLAN[12:], **new) == [new]  # no old row is left
 
 
+@pytest.mark.parametrize("after", ["a lost index", "a kill"])
+def test_reused_rows_that_no_index_names_a_maker_of_get_this_one(after: str, tmp_path: Path) -> None:
+    if after == "a lost index":
+        run(tmp_path / "f", PLAN[:10])
+        (tmp_path / "f" / "index.json").unlink()
+    else:
+        with pytest.raises(Killed):
+            run(tmp_path / "f", fuse=10)  # two shards are written
+    assert run(tmp_path / "f", PLAN[:10], made_by=lambda: ({"batch": 64},)).rows == []
+    assert read_index(tmp_path / "f").made_by == ({"batch": 64},)
+
+
 def test_features_of_another_fingerprint_are_rebuilt_never_mixed(tmp_path: Path) -> None:
     run(tmp_path / "f")
     other = replace(SPEC, policy={"mean": [0.4]})
