@@ -8,7 +8,6 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from ruamel.yaml import YAML
 
 HERE = Path(__file__).parents[1]

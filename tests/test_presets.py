@@ -77,21 +77,21 @@ def test_prefix_and_tail_are_the_notebooks(recipe: str, shape: tuple[int, ...]) 
 
 
 @pytest.mark.parametrize(
-    ("recipe", "lr", "l1", "batch", "epochs", "folds", "decay", "views"),
+    ("recipe", "trained", "folds", "decay", "views"),
     [
-        ("mobilenet_v2", 1e-4, 1e-4, 64, 10, "all", 0.0, 1),
-        ("mobilenet_v2_massive", 1e-4, 1e-4, 192, 10, "all", 0.0, 2),
-        ("mobilenet_v2_nocv", 1e-4, 1e-4, 192, 20, 1, 0.0, 2),
-        ("wide_resnet50_2", 1e-3, 1e-3, 120, 10, 1, 0.1, 3),
+        ("mobilenet_v2", (1e-4, 1e-4, 64, 10), "all", 0.0, 1),
+        ("mobilenet_v2_massive", (1e-4, 1e-4, 192, 10), "all", 0.0, 2),
+        ("mobilenet_v2_nocv", (1e-4, 1e-4, 192, 20), 1, 0.0, 2),
+        ("wide_resnet50_2", (1e-3, 1e-3, 120, 10), 1, 0.1, 3),
     ],
 )
 def test_settings_are_the_notebooks(
-    recipe: str, lr: float, l1: float, batch: int, epochs: int, folds: str | int, decay: float, views: int
+    recipe: str, trained: tuple[float, float, int, int], folds: str | int, decay: float, views: int
 ) -> None:
     params = read_params(SEEDS)
     made = params.recipe(recipe)
     backbone = params.backbone(made.backbone)
-    assert (made.lr, made.l1, made.batch_size, made.epochs) == (lr, l1, batch, epochs)
+    assert (made.lr, made.l1, made.batch_size, made.epochs) == trained  # lr, l1, batch size, epochs
     assert (made.folds, params.split.folds, params.split.test_size) == (folds, 5, 0.2)
     assert made.optimizer == Optimizer("adam", decay, None)  # coupled weight decay
     assert (made.schedule.name, made.label_smoothing, made.mix.mixup, made.mix.cutmix) == ("none", 0, 0, 0)

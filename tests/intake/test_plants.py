@@ -39,7 +39,10 @@ from ffdi.intake.tables import sides
 SEEDS = [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 10))]
 
 
-@pytest.fixture(scope="module", params=["demo", pytest.param("ciplab160", marks=pytest.mark.real)])
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=["demo", pytest.param("ciplab160", marks=[pytest.mark.real, pytest.mark.long])])
 def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataSet]:
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "demo":

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,14 @@ ladder: {{recipe: r, backbone: b}}
 """
 
 
+WARM: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _start_stages_in_warm_python(warm_environment: dict[str, str]) -> None:
+    WARM.update(warm_environment)
+
+
 def textured(seed: int) -> Image.Image:
     """A picture with enough in it to be told from every other."""
     coarse = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)
@@ -34,9 +41,9 @@ def textured(seed: int) -> Image.Image:
 
 def run(stage: str, *options: str, cwd: Path, code: int = 0) -> str:
     done = subprocess.run(
-        [sys.executable, str(STAGES / f"{stage}.py"), *options],
+        ["python", str(STAGES / f"{stage}.py"), *options],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(STAGES.parent)},
+        env=os.environ | WARM | {"PYTHONPATH": str(STAGES.parent)},
         text=True,
         capture_output=True,
     )
