@@ -57,7 +57,7 @@ def unpacked(archive: Path) -> Path:
     return visible[0] if len(visible) == 1 and visible[0].is_dir() else folder
 
 
-def beside(folder: Path) -> list[str]:
+def files_outside(folder: Path) -> list[str]:
     """The files of an archive that are outside `folder`, its one top folder, as paths relative to that folder.
 
     All of them are hidden files. Empty for a folder that does not come from an archive.

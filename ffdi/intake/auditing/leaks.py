@@ -81,11 +81,10 @@ def find_leaks(
 ) -> list[Finding]:
     """Images that must stay together and do not, in the order of CHECKS; `rows` is images.csv joined with folds.csv.
 
-    A finding is a pair of images on two sides, each pair once. In a cluster of many near-duplicates each image is
-    named, not each pair. Where given, `sketches` (N, 64, 64) confirm pairs of similar hashes and are searched for
-    copies, and `embeddings` (N, D) are searched for mutual nearest neighbours across a border; `inverted` are reasons
-    why labels look inverted. Two labels on one picture are a conflict. Other near-duplicates with two labels are a
-    photo and its forgery: the warning `source_overlap`, whichever search found it.
+    A finding is a pair of images on two sides, each pair once; in a large cluster each image is named, not each pair.
+    `sketches` (N, 64, 64) confirm pairs of similar hashes and are searched for copies, `embeddings` (N, D) for mutual
+    nearest neighbours; `inverted` are reasons why labels look inverted. Two labels on one picture are a conflict. Other
+    near-duplicates with two labels are a photo and its forgery: the warning `source_overlap`.
     """
     rows = rows.reset_index(drop=True)
     audited = _AuditedRows(rows, sides(rows), rows["label"].to_numpy(), sketches)
@@ -164,7 +163,7 @@ def _same_bytes_two_labels(rows: pd.DataFrame) -> list[_Hit]:
 
 
 def _conflicts_and_overlaps(audited: _AuditedRows, pairs: Pairs, search: str) -> list[_Hit]:
-    """Of pairs with two labels: a conflict where both are the same picture, else an overlap where they are parted."""
+    """Pairs with two labels: a conflict if both are the same picture, otherwise an overlap if they stand on two sides."""
     hits = []
     label, side, sketches = audited.label, audited.side, audited.sketches
     for a, b in pairs.tolist():

@@ -1,1 +1,1 @@
-"""Bytes -> RGB pixels: the one decode policy, and what each format needs beside Pillow."""
+"""Bytes -> RGB pixels: the one decode policy, and what each format needs besides Pillow."""

@@ -48,8 +48,8 @@ def words_of(name: str) -> list[str]:
 @lru_cache(maxsize=1 << 14)
 def class_of(name: str) -> int | None:
     """The label that a name has by itself: it is a usual name, or has exactly one class word; otherwise None."""
-    if (whole := CLASSES.get(_key(name))) is not None:
-        return whole
+    if (label := CLASSES.get(_key(name))) is not None:
+        return label
     if not _A_WORD.search(name):
         return None
     words = words_of(name)

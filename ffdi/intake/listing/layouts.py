@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from ffdi.errors import InputError
-from ffdi.intake.archives import beside
+from ffdi.intake.archives import files_outside
 from ffdi.intake.groups import add_groups, join_names, split_names
 from ffdi.intake.listing.csv_table import read_csv_table
 from ffdi.intake.listing.evidence import check_labels
@@ -92,7 +92,7 @@ def _skipped(
     skipped = [(path, NOT_LISTED + " or ".join(tables)) for path in tree.images if names.place(path) not in listed]
     others = ((path, TABLE if path in tables else reason) for path, reason in tree.skipped)
     skipped += [(path, reason) for path, reason in others if names.place(path) not in listed]
-    return skipped + [(path, BESIDE) for path in beside(root)]
+    return skipped + [(path, BESIDE) for path in files_outside(root)]
 
 
 def _beyond_limit(root: Path, names: Names, paths: Sequence[str], taken: Sequence[str]) -> list[tuple[str, str]]:

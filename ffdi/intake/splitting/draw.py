@@ -128,10 +128,10 @@ def deal_groups(strata: Names, group: Names, *, parts: int, seed: int) -> npt.ND
     load = np.zeros((parts, share.shape[1]))
     part = np.empty(len(names), np.int64)
     for one in np.argsort(-kinds.sum(axis=1), kind="stable"):
-        whole = len(members[one]) // parts
-        part[members[one][: whole * parts]] = np.tile(np.arange(parts), whole)
-        load += whole * share[one]
-        for late in members[one][whole * parts :]:
+        rounds = len(members[one]) // parts
+        part[members[one][: rounds * parts]] = np.tile(np.arange(parts), rounds)
+        load += rounds * share[one]
+        for late in members[one][rounds * parts :]:
             place = int(np.argmin(((load + share[one] * np.eye(parts)[:, :, None]) ** 2).sum(axis=(1, 2))))
             part[late] = place
             load[place] += share[one]

@@ -26,7 +26,7 @@ Embed = Callable[[pd.DataFrame], npt.NDArray[Any]]  # rows of images.csv -> (N, 
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitTables:
     """`folds` is folds.csv, `balance` the table of its plot: images of each class on each side."""
 
     folds: pd.DataFrame
@@ -35,7 +35,7 @@ class Split:
 
 def split_images(
     images: pd.DataFrame, source: ImageSource, settings: SplitSettings, embed: Embed, console: Console = Console()
-) -> Split:
+) -> SplitTables:
     """Draw the test set and the folds of `images` (images.csv) by groups that near-duplicates have joined.
 
     Reads the images themselves only for `find_copies` and, through `embed`, for `use_embedding`. Says what it joined
@@ -45,7 +45,7 @@ def split_images(
     balance = balance_table(images, folds)
     for line in _describe(images, folds, balance, settings):
         console.say(line)
-    return Split(folds, balance)
+    return SplitTables(folds, balance)
 
 
 def _near_duplicates(
