@@ -70,7 +70,7 @@ from click.testing import CliRunner
 for script in sorted(Path(sys.argv[1]).glob("*.py")):
     shown = CliRunner().invoke(runpy.run_path(str(script))["main"], ["--help"])
     assert shown.exit_code == 0 and "--params" in shown.output, script
-import ffdi.commands.main, ffdi.params, ffdi.intake.ingest
+import ffdi.commands.main, ffdi.params.reading, ffdi.intake.ingest
 assert "torch" not in sys.modules
 """
 

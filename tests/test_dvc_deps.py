@@ -24,7 +24,7 @@ CANNOT_CHANGE_AN_OUTPUT = {
     "ffdi/parallel.py": "how many threads work; results come in order, and tests hold them equal for any number",
     "ffdi/memory.py": "how much memory may be used; whether features are read at once or streamed changes no result",
     "ffdi/timing.py": "seconds, which are never compared",
-    "ffdi/params": "DVC tracks the values themselves, key by key; a new key would else rerun everything. It cannot see a "
+    "ffdi/params": "DVC tracks the values themselves, key by key; a new key would otherwise rerun everything. It cannot see a "
     "default that changes: tests/params/test_declarations.py holds those",
     "ffdi/evaluation/settings.py": "declares settings, which DVC tracks key by key",
     "ffdi/intake/settings.py": "declares settings, which DVC tracks key by key",

@@ -1,5 +1,6 @@
 """params.yaml: what is read, what is refused, and the error messages."""
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,12 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ("recipes", {}, r"'late_cut' is not one of none"),
         ("recipes.a/b", {"backbone": "mobilenet_v2"}, r"recipe 'a/b': a name has"),
         ("backbones", 3, r"backbones: .*\(is 3\)"),
+        ("recipes.mobilenet_v2.name", "x", r"unknown key recipes.mobilenet_v2.name: choose one of backbone, head"),
+        ("backbones.mobilenet_v2.name", "x", r"unknown key backbones.mobilenet_v2.name: choose one of network, w"),
+        ("recipes", {1: {"backbone": "mobilenet_v2"}}, r"recipes.1: a key must be text \(is 1\): put it in quotes"),
+        ("backbones.mobilenet_v2.cut", date(2026, 1, 2), r"cut: must be text, .*date.* put it in quotes"),
+        ("evaluate.robustness", 3, r"evaluate.robustness: Input should be a valid dictionary \(is 3\)"),
+        ("recipes.mobilenet_v2.head.hidden", 3, r"head.hidden: Input should be a valid list \(is 3\)"),
     ],
 )
 def test_what_is_wrong_is_said_on_one_line(tmp_path: Path, key: str, value: Any, says: str) -> None:
