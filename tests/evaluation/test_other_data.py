@@ -43,7 +43,7 @@ KNOWN = ("again", "mirrored", "trained")
 
 
 @pytest.fixture(autouse=True)
-def _own_threads() -> Iterator[None]:
+def restore_threads() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

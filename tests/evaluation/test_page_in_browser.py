@@ -78,7 +78,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Path:
     """A page on disk, of four recipes: one random, one without AUC, figures above 9 and texts that try to run."""
-    from test_report import page_of, write_results
+    from results_on_disk import page_of, write_results
 
     from ffdi.intake.auditing.findings import CHECKS
 

@@ -1,12 +1,11 @@
-"""Perturbed test images: each level does what its name says, is computed once, and uses the frozen threshold."""
+"""Perturbed test images: each level's features are computed once, and scored with the frozen threshold."""
 
 from __future__ import annotations
 
-import io
 import json
 import runpy
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,119 +15,37 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import Tiny, Trained, picture
-from PIL import Image, ImageFilter
+from conftest import Tiny, Trained
+from PIL import Image
+from test_perturbation_levels import shown
 
 from ffdi.bootstrap import Bootstrap
-from ffdi.errors import ParamsError, ShardError
+from ffdi.errors import ShardError
 from ffdi.evaluation import robustness
 from ffdi.evaluation.evaluate import Evaluation, EvaluationInputs, evaluate_recipe
 from ffdi.evaluation.headline import OF_RECIPE
 from ffdi.evaluation.robustness import VIEW, PerturbationSweep, perturbed_features
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
-from ffdi.features.views import parse_level, render
 from ffdi.files import write_json
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.metrics import auc
 from ffdi.tails.bundle import load_bundle
 
 STAGE = Path(__file__).parents[2] / "stages" / "evaluate.py"
+
+
 LEVELS = ["jpeg-30", "resize-0.5", "brightness-0.5", "noise-20", "crop-0.5"]
+
+
 SETTINGS = ExtractSettings(workers=1, shard_rows=32)
-BILINEAR = Image.Resampling.BILINEAR
 
 
 @pytest.fixture(autouse=True)
-def _own_threads() -> Iterator[None]:
+def restore_threads() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-
-
-def shown(level: str, image: Image.Image, image_id: str = "a") -> Any:
-    """The image, 64 pixels wide, at a level."""
-    policy = parse_level(level)[2]
-    return np.asarray(render(image, image_id=image_id, view=VIEW, size=64, policy=policy, seed=0)).astype(int)
-
-
-@pytest.mark.parametrize(
-    ("level", "says"),
-    [
-        ("fog-3", "'fog-3' is no KIND-STRENGTH such as jpeg-30; kinds: jpeg, resize, blur, noise, brightness, crop"),
-        ("jpeg", "is no KIND-STRENGTH"),
-        ("jpeg-", "is no KIND-STRENGTH"),
-        ("blur--1", "is no KIND-STRENGTH"),
-        ("blur-1e3", "is no KIND-STRENGTH"),
-        ("noise-nan", "is no KIND-STRENGTH"),
-        ("jpeg-30.5", "the strength of jpeg is a whole number 1 to 100"),
-        ("jpeg-0", "a whole number 1 to 100"),
-        ("jpeg-101", "a whole number 1 to 100"),
-        ("resize-0", "the strength of resize is 0.01 to 1"),
-        ("crop-1.01", "the strength of crop is 0.01 to 1"),
-        ("noise-256", "the strength of noise is 0 to 255"),
-        ("brightness-10.5", "the strength of brightness is 0 to 10"),
-    ],
-)
-def test_what_is_no_level_is_refused(level: str, says: str) -> None:
-    with pytest.raises(ParamsError, match=says):
-        parse_level(level)
-
-
-@pytest.mark.parametrize(
-    ("level", "due"), [("jpeg-90", ("jpeg", 90)), ("crop-0.75", ("crop", 0.75)), ("blur-2", ("blur", 2))]
-)
-def test_a_level_is_one_operation_that_is_always_applied(level: str, due: tuple[str, float]) -> None:
-    kind, strength, policy = parse_level(level)
-    assert (kind, strength) == due and [operation["p"] for operation in policy] == [1.0]
-
-
-def jpeg_30(image: Image.Image) -> Image.Image:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=30)
-    return Image.open(buffer).convert("RGB")
-
-
-@pytest.mark.parametrize(
-    ("level", "by_hand"),
-    [
-        ("jpeg-30", jpeg_30),
-        ("resize-0.5", lambda image: image.resize((32, 32), BILINEAR).resize((64, 64), BILINEAR)),
-        ("blur-2", lambda image: image.filter(ImageFilter.GaussianBlur(2))),
-        ("brightness-0.5", lambda image: image.point(lambda v: v // 2)),
-        ("brightness-1.5", lambda image: image.point(lambda v: min(255, v * 3 // 2))),
-        ("brightness-1", lambda image: image),
-        ("resize-1", lambda image: image),
-        ("crop-1", lambda image: image),
-        ("blur-0", lambda image: image),
-        ("noise-0", lambda image: image),
-    ],
-)
-@pytest.mark.parametrize("image_id", ["a", "b"])  # the strength is drawn for no image
-def test_a_level_is_the_operation_by_hand(level: str, by_hand: Callable[..., Image.Image], image_id: str) -> None:
-    image = picture(1)
-    assert np.abs(shown(level, image, image_id) - np.asarray(by_hand(image)).astype(int)).max() == 0
-
-
-def test_noise_has_its_sigma() -> None:
-    grey = Image.new("RGB", (64, 64), (128, 128, 128))
-    one, other = (shown("noise-10", grey, image_id) - 128 for image_id in "ab")
-    for noise in (one, other):  # of 12288 values: the standard error of the mean is .09, of sigma .064
-        assert abs(noise.mean()) < 0.5 and abs(noise.std() - 10) < 0.4
-    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.05
-
-
-@pytest.mark.parametrize(("level", "area"), [("crop-0.5", 0.5), ("crop-0.25", 0.25)])
-def test_a_crop_has_its_area(level: str, area: float) -> None:
-    """A ramp of 4 grey levels a pixel to the right: magnified, it rises the more slowly, by the crop's side."""
-    ramp = np.broadcast_to(4 * np.arange(64, dtype=np.uint8)[None, :, None], (64, 64, 3))
-    image = Image.fromarray(np.ascontiguousarray(ramp))
-    starts = set()
-    for image_id in "abcd":
-        rows = shown(level, image, image_id)[:, :, 0]
-        assert (rows[:, 60] - rows[:, 4]).mean() / 56 == pytest.approx(4 * area**0.5, abs=0.05)
-        starts.add(int(rows[0, 0]))
-    assert len(starts) > 1  # where it lies is drawn from the image
 
 
 class Sweep:

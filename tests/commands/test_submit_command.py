@@ -1,20 +1,15 @@
-"""The `ffdi` command and what stages share with it."""
+"""The command `ffdi submit`."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 import torch
@@ -22,111 +17,23 @@ from click.testing import CliRunner, Result
 from conftest import Tiny, Trained, picture
 
 from ffdi.commands.main import main
-from ffdi.errors import InputError, printable
 from ffdi.features.store import FeatureStore
 from ffdi.intake.ingest import DISK_FAULT
-from ffdi.stagekit.command import stage_command
-from ffdi.stagekit.console import console
-from ffdi.stagekit.stopwatch import stopwatch
 from ffdi.tails import bundle as bundle_module
 from ffdi.tails import predict as predict_module
 from ffdi.tails.batches import load_table
-from ffdi.tails.bundle import load_bundle
+from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.predict import predict_files
 
 ALL_BUT_ONE = ("--max-rejected", "1")  # submit has a row for each image that cannot be read, where one can
 
 
 @pytest.fixture(autouse=True)
-def _own_threads() -> Iterator[None]:
+def restore_threads() -> Iterator[None]:
     """A command sets torch's threads for its process, here that of all tests; a training's bytes depend on them."""
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-
-
-@stage_command(click.option("--wrong", is_flag=True))
-def stage(wrong: bool) -> None:
-    """A stage."""
-    if wrong:
-        raise InputError("images.csv: row 3: label 'x' is neither 0 nor 1")
-
-
-def test_a_bad_input_is_one_line_and_exit_1() -> None:
-    result = CliRunner().invoke(stage, ["--wrong"])
-    assert result.exit_code == 1
-    assert result.stderr.splitlines() == ["stage: images.csv: row 3: label 'x' is neither 0 nor 1"]
-
-
-def test_wrong_usage_is_exit_2() -> None:
-    assert CliRunner().invoke(stage, ["--nonsense"]).exit_code == 2
-
-
-SAY_THE_OPTIONS = """
-import runpy, sys
-from pathlib import Path
-from click.testing import CliRunner
-
-for script in sorted(Path(sys.argv[1]).glob("*.py")):
-    shown = CliRunner().invoke(runpy.run_path(str(script))["main"], ["--help"])
-    assert shown.exit_code == 0 and "--params" in shown.output, script
-import ffdi.commands.main, ffdi.params.reading, ffdi.intake.ingest
-assert "torch" not in sys.modules
-"""
-
-
-def test_every_stage_says_its_options_without_torch() -> None:
-    """Start-up is paid at every stage: --help, ingest and params must not load torch."""
-    command = [sys.executable, "-c", SAY_THE_OPTIONS, str(Path(__file__).parents[1] / "stages")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def test_progress_hands_everything_on() -> None:
-    assert list(console("stage").progress(iter([1, 2, 3]), 3)) == [1, 2, 3]
-
-
-def test_stopwatch_writes_seconds(tmp_path: Path) -> None:
-    with stopwatch("train-x", tmp_path / "timings"):
-        pass
-    assert (tmp_path / "timings" / "train-x.json").read_text().startswith('{\n  "seconds": ')
-
-
-def test_a_run_that_computed_nothing_leaves_the_times_of_the_one_that_did(tmp_path: Path) -> None:
-    def written(**more: float) -> Any:
-        with stopwatch("extract-x", tmp_path) as times:
-            times.update(more)
-        return json.loads((tmp_path / "extract-x.json").read_text())
-
-    first = written(computed=0)  # better than none
-    assert first["computed"] == 0 and first["seconds"] >= 0
-    real = written(computed=12, decode=0.123456)
-    assert (real["computed"], real["decode"]) == (12, 0.1235)
-    assert written(computed=0, decode=9.0) == real
-    assert written(computed=3)["computed"] == 3
-    assert "computed" not in written()  # a stage that does not count is always timed
-
-
-def test_predict_equals_the_scores_from_shards(trained: Trained, tiny: Tiny) -> None:
-    bundle, store = load_bundle(trained.model), FeatureStore(trained.features)
-    rows = tiny.rows.head(5)
-    table = load_table(store, list(rows["image_id"]), list(rows["label"]), views=0, memory_gb=1)
-    expected = bundle.scores(table, torch.device("cpu"))
-    files = [str(tiny.root / path) for path in rows["path"]]
-    result = CliRunner().invoke(main, ["predict", "--model", str(trained.model), *files])
-    assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()
-    assert lines[0] == "path,score,verdict"
-    assert [float(line.split(",")[1]) for line in lines[1:]] == pytest.approx(expected, abs=1e-5)
-
-
-def test_predict_reports_what_it_cannot_read(trained: Trained, tiny: Tiny, tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_text("no image")
-    good = str(tiny.root / tiny.rows["path"].iloc[0])
-    result = CliRunner().invoke(main, ["predict", "--model", str(trained.model), str(tmp_path), good])
-    assert result.exit_code == 1
-    assert result.stdout.splitlines()[1] == f"{tmp_path}/a.jpg,,not an image format that Pillow knows"
-    assert result.stdout.splitlines()[2].endswith((",real", ",fake"))
 
 
 def submit(model: Path, root: Path, listed: str, folder: Path, *options: str) -> tuple[Result, Path]:
@@ -158,7 +65,7 @@ def model(trained: Trained, tmp_path: Path) -> Path:
     """The trained bundle, with a prior that no one would guess."""
     folder = Path(shutil.copytree(trained.model, tmp_path / "model"))
     facts = json.loads((folder / "bundle.json").read_text()) | {"prior": 0.3125}
-    facts["facts_sha256"] = bundle_module._facts_hash(facts)
+    facts["facts_sha256"] = bundle_module.record_hash(facts)
     (folder / "bundle.json").write_text(json.dumps(facts))
     return folder
 
@@ -186,7 +93,7 @@ def test_submit_judges_known_labels(
 ) -> None:
     rows = tiny.rows.head(20)
     scores = (0.1 + 0.8 * rows["label"]).tolist()
-    monkeypatch.setattr(predict_module, "_scores", lambda features, bundle, device: scores)
+    monkeypatch.setattr(Bundle, "fold_scores", lambda bundle, features, device: {0: np.array(scores)})
 
     def said(labels: Iterable[object]) -> str:
         listed = f"img_name,{column}\n" + "".join(f"{n},{v}\n" for n, v in zip(rows["path"], labels))
@@ -204,7 +111,7 @@ def test_submit_judges_known_labels(
 def test_submit_loses_no_digit(trained: Trained, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     near_1 = [1 - 2**-53 * (i + 1) for i in range(4)] + [1e-300, 0.1]
     names = list(tiny.rows["path"].head(6))
-    monkeypatch.setattr(predict_module, "_scores", lambda features, bundle, device: near_1)
+    monkeypatch.setattr(Bundle, "fold_scores", lambda bundle, features, device: {0: np.array(near_1)})
     _, out = submit(trained.model, tiny.root, "\n".join(names), tmp_path)
     assert [score for _, score in table_of(out)] == near_1
     assert out.read_bytes().decode().split("\n")[-3:] == [f"{names[4]},1e-300", f"{names[5]},0.1", ""]
@@ -274,68 +181,6 @@ def test_submit_quotes_a_carriage_return(model: Path, tmp_path: Path) -> None:
     result, out = submit(model, tmp_path, 'img_name\n"a\rb.jpg"\n', tmp_path)
     assert result.exit_code == 0 and [name for name, _ in table_of(out)] == ["a\rb.jpg"]
     assert out.read_bytes().startswith(b'img_name,y_pred\n"a\rb.jpg",')
-
-
-def test_predict_of_a_folder_says_what_it_passed_over(trained: Trained, tmp_path: Path) -> None:
-    for folder in ("some/in", "none/empty", "bad"):
-        (tmp_path / folder).mkdir(parents=True)
-    picture(0).save(tmp_path / "some/in/a.jfif", "JPEG")
-    for name in ("some/notes.txt", "some/.hidden.jpg", "none/a.jpg_large", "bad/a.jpg"):
-        (tmp_path / name).write_text("text")
-
-    def predict(*names: str) -> Result:
-        paths = [str(tmp_path / name) for name in names]
-        return CliRunner().invoke(main, ["predict", "--model", str(trained.model), *paths])
-
-    done = predict("some")
-    assert done.exit_code == 0 and [row.split(",")[0] for row in done.stdout.splitlines()[1:]] == [
-        f"{tmp_path}/some/in/a.jfif"
-    ]
-    over = f"predict: {tmp_path}/some: passed over: 1 hidden, 1 without an image's suffix (1 .txt)"
-    assert done.stderr.splitlines()[0] == over
-    done = predict("none")
-    none = f"{tmp_path}/none: no image in it; passed over: 1 empty folder, 1 without an image's suffix (1 .jpg_large)"
-    assert done.exit_code == 1 and done.stdout == "" and done.stderr == f"predict: {none}\n"
-    done = predict("some", "none", "bad")
-    assert done.exit_code == 1 and len(done.stdout.splitlines()) == 3
-    assert done.stderr.splitlines()[-1] == f"predict: 1 of 2 images cannot be read; {none}"
-
-
-@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict", "utf-8:surrogateescape", None])
-def test_predict_writes_any_name(encoding: str | None, trained: Trained, tmp_path: Path) -> None:
-    names = [b"a.jpg", b"caf\xe9.jpg", "ä.jpg".encode(), b"c\rd.jpg", b'e\n"f.jpg', b"g\x1b[31m.jpg", b"z.jpg"]
-    for seed, name in enumerate(names):
-        picture(seed).save(tmp_path / "x.png")
-        (tmp_path / "x.png").rename(os.fsdecode(os.fsencode(tmp_path / "y") + name))
-    environment = os.environ | ({"PYTHONIOENCODING": encoding} if encoding else {})
-    if encoding is None:  # no UTF-8 anywhere
-        environment |= {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    command = [
-        sys.executable,
-        "-c",
-        "from ffdi.commands.main import main; main()",
-        "predict",
-        "--model",
-        str(trained.model),
-    ]
-    done = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    rows = list(csv.reader(io.StringIO(done.stdout.decode(errors="surrogateescape"), newline=""), strict=True))[1:]
-    utf_8, cannot = os.fsdecode(b"ycaf\xe9.jpg"), encoding == "ascii:strict"
-    strict = encoding and encoding.endswith("strict")
-    due = ["ya.jpg", "yc\rd.jpg", r"ycaf\udce9.jpg" if strict else utf_8, 'ye\n"f.jpg', "yg\x1b[31m.jpg", "yz.jpg"]
-    assert [Path(name).name for name, *_ in rows] == [*due, r"y\xe4.jpg" if cannot else "yä.jpg"]
-
-
-def test_a_name_cannot_act_on_the_terminal(tmp_path: Path) -> None:
-    assert printable("a\x1b[31m\rb\u202e\udce9 ä\u3000人\n") == "a\\x1b[31m\\rb\\u202e\\udce9 ä\u3000人\\n"
-    (tmp_path / "x\x1b[31m\n.txt").touch()
-    done = CliRunner().invoke(main, ["predict", "--model", "none", str(tmp_path)])
-    assert done.stderr.splitlines() == [
-        f"predict: {tmp_path}: no image in it; passed over: 1 without an image's suffix (1 .txt)"
-    ]
-    done = CliRunner().invoke(main, ["predict", "--model", "no\x1b[31m\nne", str(tmp_path), "a.jpg"])
-    assert len(done.stderr.splitlines()) == 1 and "no\\x1b[31m\\nne" in done.stderr
 
 
 def test_the_prior_is_the_share_of_fakes_in_the_training(trained: Trained, tiny: Tiny) -> None:
@@ -413,46 +258,3 @@ def test_submit_says_at_once_where_it_cannot_write(trained: Trained, tiny: Tiny,
     result = CliRunner().invoke(main, ["submit", *map(str, paths)])
     assert result.exit_code == 1 and "file/out.csv: cannot be written: " in result.stderr
     assert "images" not in result.stderr  # the bar's
-
-
-def test_cuts_prints_a_table() -> None:
-    result = CliRunner().invoke(main, ["cuts", "torchvision:mobilenet_v2", "--image-size", "64", "--dtype", "float32"])
-    assert result.exit_code == 0, result.output
-    rows = [re.split(r"  +", line) for line in result.stdout.splitlines()]
-    assert rows[0] == ["cut", "shape", "bytes per image", "FLOPs before"]
-    assert rows[1] == ["input", "3x64x64", "12.3 kB", "0.0 %"]
-    assert ["features.16", "160x2x2", "2.56 kB"] in [row[:3] for row in rows]
-    assert len({len(line) for line in result.stdout.splitlines()}) == 1  # aligned
-
-
-@pytest.mark.parametrize(
-    ("network", "says"),
-    [
-        ("timm:vit_tiny_patch16_224", "image size 64: the network refuses it: "),
-        ("timm:vit_tiny_patch17", "does not exist in timm; close names: vit_tiny_patch16_"),
-    ],
-)
-def test_cuts_says_on_one_line_what_is_wrong(network: str, says: str) -> None:
-    result = CliRunner().invoke(main, ["cuts", network, "--image-size", "64"])
-    assert result.exit_code == 1
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("cuts: ") and says in line
-
-
-def test_shards_ls_and_verify(trained: Trained, tmp_path: Path) -> None:
-    shards = trained.features
-    listed = CliRunner().invoke(main, ["shards", "ls", str(shards)])
-    assert "160x2x2 float16, compression none" in listed.stdout
-    assert "made by runtime torch-cpu" in listed.stdout
-    assert CliRunner().invoke(main, ["shards", "verify", str(shards)]).exit_code == 0
-    missing = CliRunner().invoke(main, ["shards", "verify", str(tmp_path)])
-    assert missing.exit_code == 1
-    assert "index.json: missing" in missing.stderr
-
-
-def test_shards_export_writes_npz(trained: Trained, tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["shards", "export", str(trained.features), str(tmp_path / "npz")])
-    assert result.exit_code == 0, result.output
-    written = [Path(line) for line in result.stdout.splitlines()]
-    assert written == sorted((tmp_path / "npz").iterdir())
-    assert sum(len(np.load(file)["image_id"]) for file in written) == len(FeatureStore(trained.features))
