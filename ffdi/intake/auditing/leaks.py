@@ -163,7 +163,7 @@ def _same_bytes_two_labels(rows: pd.DataFrame) -> list[_Hit]:
 
 
 def _conflicts_and_overlaps(audited: _AuditedRows, pairs: Pairs, search: str) -> list[_Hit]:
-    """Pairs with two labels: a conflict if both are the same picture, otherwise an overlap if they stand on two sides."""
+    """Pairs with two labels: a conflict if both are the same picture, otherwise an overlap if they are on two sides."""
     hits = []
     label, side, sketches = audited.label, audited.side, audited.sketches
     for a, b in pairs.tolist():
