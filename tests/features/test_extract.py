@@ -156,6 +156,14 @@ def test_a_param_that_changes_features_rebuilds_them_all(change: dict[str, Any],
     assert run(**change).computed == total
 
 
+def test_a_lost_index_is_written_again_without_computing_a_row(run: TinyExtraction, tmp_path: Path) -> None:
+    run()
+    before = contents(tmp_path / "f")
+    (tmp_path / "f" / "index.json").unlink()
+    assert run().computed == 0
+    assert contents(tmp_path / "f") == before  # what computes rows here is named as their maker
+
+
 @pytest.fixture
 def changeable(tmp_path: Path) -> Tiny:
     """A data set whose files the test may change."""
