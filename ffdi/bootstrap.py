@@ -1,7 +1,7 @@
 """Intervals by resampling whole groups: the images of one group are not independent.
 
 Everywhere here `labels` is (N,) of 0/1, `scores` is (N,) float, `groups` is (N,) of group names. A statistic maps row
-weights (B, N), how often each row was drawn, to (B,) values; NaN where it is undefined (one class drawn).
+weights (B, N), how often each row was drawn, to (B,) values: NaN when it is undefined because one class was drawn.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+Array = npt.NDArray[Any]  # (N,) of labels, scores or group names, as each function says
 Statistic = Callable[[Array], Array]
 
 
@@ -25,7 +25,7 @@ class Bootstrap:
     seed: int = 0
 
 
-_BLOCK = 200_000  # weights that are drawn together: what a core's cache holds
+_BLOCK = 200_000  # weights that are drawn together: as many as a core's cache holds
 
 
 def auc_of(labels: Array, scores: Array) -> Statistic:
@@ -60,9 +60,9 @@ def mean_of(values: Array) -> Statistic:
 def resample(
     groups: Array, statistics: Mapping[str, Statistic], *, bootstrap: Bootstrap
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """(resamples,) values of each statistic. All see the same draws, so that they can be compared pair by pair.
+    """(resamples,) values of each statistic. All statistics get the same draws, so that they can be compared in pairs.
 
-    Of a single group every draw is the same, which tells nothing: all values are NaN then.
+    All values are NaN when there is a single group, because every draw is then the same.
     """
     names, group = np.unique(groups, return_inverse=True)
     if len(names) < 2:
@@ -83,10 +83,10 @@ def resample(
 def interval_around(
     estimate: float, drawn: Array, *, level: float = 0.95, within: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[float, float]:
-    """The middle `level` of resampled values, undefined ones left out, moved so that their mean is the estimate.
+    """The middle `level` of the resampled values, undefined ones left out, shifted so that their mean is the estimate.
 
-    An AUC's draws are biased: a group drawn twice is paired with its own copy, so that pairs within groups weigh more
-    than they do. (nan, nan) when no value is defined.
+    The shift corrects a bias: a group that is drawn twice is paired with its own copy, so pairs within groups get too
+    much weight in an AUC. (nan, nan) when no value is defined.
     """
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
@@ -98,10 +98,10 @@ def interval_around(
 
 def auc_interval(labels: Array, scores: Array, groups: Array, *, bootstrap: Bootstrap) -> tuple[float, float]:
     """95 % interval of the AUC; of the mean AUC when `scores` is (S, N), of S models."""
-    statistics = {str(n): auc_of(labels, one) for n, one in enumerate(np.atleast_2d(scores))}
+    statistics = {str(n): auc_of(labels, of_model) for n, of_model in enumerate(np.atleast_2d(scores))}
     drawn = resample(groups, statistics, bootstrap=bootstrap)
-    whole = np.ones((1, len(labels)))
-    estimate = float(np.mean([statistic(whole) for statistic in statistics.values()]))
+    every_row_once = np.ones((1, len(labels)))
+    estimate = float(np.mean([statistic(every_row_once) for statistic in statistics.values()]))
     return interval_around(estimate, np.mean(list(drawn.values()), axis=0))
 
 
@@ -113,7 +113,7 @@ def accuracy_interval(labels: Array, predicted: Array, groups: Array, *, bootstr
 
 
 def seeds_interval(values: Array, *, level: float = 0.95) -> tuple[float, float]:
-    """Interval of the mean of (S,) values of as many seeds, by Student's t with S - 1 degrees of freedom."""
+    """Interval of the mean of (S,) values, one per seed, by Student's t with S - 1 degrees of freedom."""
     from scipy.stats import t
 
     reach = float(t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))

@@ -5,15 +5,11 @@ Everywhere here `labels` is (N,) of 0/1, `scores` is (N,) float, `groups` is (N,
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from ffdi.bootstrap import Bootstrap, auc_of, interval_around, mean_of, resample
+from ffdi.bootstrap import Array, Bootstrap, auc_of, interval_around, mean_of, resample
 from ffdi.errors import FfdiError
 
-Array = npt.NDArray[Any]
 Metrics = dict[str, float | int | str | bool | None]
 
 FPR_POINTS = {"tpr_at_fpr_1e_1": 1e-1, "tpr_at_fpr_1e_2": 1e-2, "tpr_at_fpr_1e_3": 1e-3}
@@ -73,9 +69,9 @@ def roc_points(labels: Array, scores: Array) -> tuple[Array, Array, Array]:
 def tpr_bound(fpr: Array, tpr: Array, reals: int, rate: float, level: float = 0.95) -> float:
     """Upper bound of the true-positive rate at a false-positive rate that `reals` are too few to resolve.
 
-    Of so many independent reals at most k stand above the threshold of that rate, with probability `level` (binomial,
-    whatever the scores' distribution): it is no lower than where k false alarms put it. The bound is for these fakes,
-    whose own sampling it leaves out. There is no lower bound but 0.
+    With probability `level`, at most k of so many independent reals score above the threshold of that rate (binomial, for
+    any distribution of scores). So the threshold is no lower than the one that gives k false alarms. The bound holds for
+    these fakes: their own sampling is left out. The only lower bound is 0.
     """
     from scipy.stats import binom
 
@@ -101,18 +97,18 @@ def expected_calibration_error(labels: Array, scores: Array, bins: int = 10) -> 
 
 
 def calibrated_ece(scores: Array, *, bootstrap: Bootstrap, quantile: float = 0.95, bins: int = 10) -> float:
-    """The ECE that scores as good as probabilities stay below, in `quantile` of test sets of this size.
+    """The ECE that perfectly calibrated scores stay below, in `quantile` of test sets of this size.
 
-    Labels are drawn from the scores themselves: of few images even perfect scores have an ECE well above 0.
+    Labels are drawn from the scores themselves. With few images even perfect scores have an ECE well above 0.
     """
     place = np.minimum((scores * bins).astype(int), bins - 1)
     order = np.argsort(place, kind="stable")
     starts = np.flatnonzero(np.diff(place[order], prepend=-1))
-    rng, found = np.random.default_rng(bootstrap.seed), []
+    rng, errors = np.random.default_rng(bootstrap.seed), []
     for _ in range(bootstrap.resamples):
         surplus: Array = (rng.random(len(scores)) < scores) - scores
-        found.append(np.abs(np.add.reduceat(surplus[order], starts)).sum() / len(scores))
-    return float(np.quantile(found, quantile))
+        errors.append(np.abs(np.add.reduceat(surplus[order], starts)).sum() / len(scores))
+    return float(np.quantile(errors, quantile))
 
 
 def reliability(labels: Array, scores: Array, bins: int = 10) -> list[tuple[float, float, int]]:
@@ -128,7 +124,7 @@ def reliability(labels: Array, scores: Array, bins: int = 10) -> list[tuple[floa
 def best_threshold(labels: Array, scores: Array) -> float:
     """The threshold of highest balanced accuracy, midway between neighbouring scores; call with out-of-fold scores only.
 
-    Of equal ones the lowest false-alarm rate wins. Raises FfdiError when a class is missing.
+    When several are equal, the one with the lowest false-alarm rate is chosen. Raises FfdiError when a class is missing.
     """
     if len(np.unique(labels)) < 2:
         raise FfdiError("a threshold needs out-of-fold scores of both classes")
@@ -136,7 +132,7 @@ def best_threshold(labels: Array, scores: Array) -> float:
     best = int(np.argmax(tpr - fpr))
     above, below = at[best], at[min(best + 1, len(at) - 1)]
     middle = (above + below) / 2
-    return float(middle if middle > below else above)  # neighbours one rounding apart have no middle
+    return float(middle if middle > below else above)  # adjacent floats have no number between them
 
 
 def fit_temperature(labels: Array, logits: Array) -> float:
@@ -155,7 +151,7 @@ def fit_temperature(labels: Array, logits: Array) -> float:
 
 
 def evaluate_scores(labels: Array, scores: Array, groups: Array, *, threshold: float, bootstrap: Bootstrap) -> Metrics:
-    """Every figure of metrics/details/NAME.json that labels and scores decide; a figure that is undefined is None with a reason."""
+    """Every metric of metrics/details/NAME.json that follows from labels and scores; an undefined one is None with a reason."""
     from sklearn.metrics import average_precision_score
 
     labels, scores, groups = np.asarray(labels), np.asarray(scores, dtype=np.float64), np.asarray(groups)

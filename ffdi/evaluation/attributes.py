@@ -1,38 +1,38 @@
-"""The figures of a test set by its own attributes: which forgeries are found, and which are not."""
+"""AUC and accuracy of a test set by its attributes: which forgeries are found, and which are not."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from ffdi.bootstrap import Bootstrap, accuracy_interval, auc_interval
-from ffdi.metrics import Array, Metrics, auc, explain_nulls
+from ffdi.bootstrap import Array, Bootstrap, accuracy_interval, auc_interval
+from ffdi.metrics import Metrics, auc, explain_nulls
 
-MOST_VALUES = 12  # of an attribute that is split; more are names or numbers
+MOST_VALUES = 12  # an attribute with more values is a name or a number, and is not split
 COLUMNS = ["attribute", "value", "reals", "fakes", "against"] + [
     figure + end for figure in ("auc", "accuracy") for end in ("", "_low", "_high")
 ]
 
 
 def by_attribute(test: pd.DataFrame, scores: Array, *, threshold: float, bootstrap: Bootstrap) -> pd.DataFrame:
-    """A row (COLUMNS) per value of every `attr_*` column of `test`, images without a value left out.
+    """A row (COLUMNS) per value of every `attr_*` column of `test`; images without a value are left out.
 
-    Where a value's images are of one class, the AUC sets them against all test images of the other, as `against` says;
-    the accuracy is always of the value's own images, so that of fakes alone it is their recall.
+    When all images of a value have one class, the AUC compares them with all test images of the other class, and
+    `against` says so. The accuracy is always of the value's images alone: for fakes it is their recall.
     """
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
     rows = []
     for attribute in _split_attributes(test):
         values = test[f"attr_{attribute}"].to_numpy(str)
         for value in sorted(set(values) - {""}):
-            own = values == value
-            classes = set(labels[own].tolist())
+            chosen = values == value
+            classes = set(labels[chosen].tolist())
             against = "" if len(classes) == 2 else f"all {'reals' if classes == {1} else 'fakes'}"
-            compared = own if len(classes) == 2 else own | ~np.isin(labels, list(classes))
-            hits = (scores[own] >= threshold) == labels[own]
+            compared = chosen if len(classes) == 2 else chosen | ~np.isin(labels, list(classes))
+            hits = (scores[chosen] >= threshold) == labels[chosen]
             auc_low, auc_high = auc_interval(labels[compared], scores[compared], groups[compared], bootstrap=bootstrap)
-            low, high = accuracy_interval(np.ones(own.sum()), hits, groups[own], bootstrap=bootstrap)
-            counts = [int((labels[own] == label).sum()) for label in (0, 1)]
+            low, high = accuracy_interval(np.ones(chosen.sum()), hits, groups[chosen], bootstrap=bootstrap)
+            counts = [int((labels[chosen] == label).sum()) for label in (0, 1)]
             middle = auc(labels[compared], scores[compared])
             rows.append([attribute, value, *counts, against, middle, auc_low, auc_high, hits.mean(), low, high])
     table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS)
@@ -40,9 +40,9 @@ def by_attribute(test: pd.DataFrame, scores: Array, *, threshold: float, bootstr
 
 
 def attribute_metrics(test: pd.DataFrame, table: pd.DataFrame) -> Metrics:
-    """`attr_ATTRIBUTE_VALUE_*` of by_attribute's rows; an attribute of too many values is None with the reason.
+    """`attr_ATTRIBUTE_VALUE_*` of by_attribute's rows; an attribute with too many values is None with the reason.
 
-    Where two would have the same name, as value b_c of a and value c of a_b, the second is `attr_ATTRIBUTE=VALUE_*`.
+    When two keys would be equal, such as value b_c of a and value c of a_b, the second is `attr_ATTRIBUTE=VALUE_*`.
     """
     out: Metrics = {}
 

@@ -1,7 +1,7 @@
-"""AUCs whose whole interval lies below .5, and what each most likely is.
+"""AUCs whose whole interval lies below .5, and the most likely reason for each.
 
-A model that has learned nothing scores about .5. One that is wrong more often than chance explains has learned well, and
-its labels here and there mean opposite things: two well-known tables have 1 = real.
+A model that has learned nothing has an AUC of about .5. A model that is wrong more often than by chance has learned well,
+but the labels mean opposite things in two places: two well-known tables have 1 = real.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ TURNED = "the whole interval lies below .5"
 
 
 def mark(metrics: Metrics) -> Metrics:
-    """`metrics` with `below_chance`, how many AUCs lie below chance, and where there are any, `below_chance_at`: their keys."""
-    found = keys_below(metrics)
-    where: Metrics = {"below_chance_at": ", ".join(found)} if found else {}
-    return metrics | {"below_chance": len(found)} | where
+    """`metrics` with `below_chance`, how many AUCs lie below chance, and if there are any, their keys in `below_chance_at`."""
+    keys = keys_below(metrics)
+    where: Metrics = {"below_chance_at": ", ".join(keys)} if keys else {}
+    return metrics | {"below_chance": len(keys)} | where
 
 
 def explain(metrics: Metrics) -> list[str]:
-    """A sentence for each kind of AUC below chance among a recipe's `metrics`, the most telling first.
+    """A sentence for each kind of AUC below chance among a recipe's `metrics`, the most important first.
 
-    Where all the test set lies below chance, so does most of what is a part of it: that one sentence says it then.
+    When the whole test set lies below chance, so do most of its parts, and one sentence stands for all of them.
     """
-    found = keys_below(metrics)
+    below = keys_below(metrics)
     out = []
-    folds = [key for key in found if key.startswith("fold_") and key.endswith("_val_auc")]
-    if "auc" in found:
+    folds = [key for key in below if key.startswith("fold_") and key.endswith("_val_auc")]
+    if "auc" in below:
         where = f"on {metrics['tested_on']}" if "tested_on" in metrics else "on the test set"
         out.append(
             f"{auc_and_interval(metrics, 'auc')} {where}: {TURNED}, so its labels are most likely turned round (1 = real?): "
@@ -37,18 +37,18 @@ def explain(metrics: Metrics) -> list[str]:
             f"{_named(metrics, folds)}: {TURNED}, so the labels of that part of the training images are most likely turned "
             "round against the rest"
         )
-    if "auc" in found:
+    if "auc" in below:
         return out
-    tails = [key for key in found if key.startswith("fold_") and key not in folds]
+    tails = [key for key in below if key.startswith("fold_") and key not in folds]
     if tails:
         out.append(
             f"{_named(metrics, tails)} on the test set: {TURNED}, so what that fold trained on is most likely turned round"
         )
-    if handled := [key for key in found if key.startswith("robustness_")]:
+    if handled := [key for key in below if key.startswith("robustness_")]:
         out.append(
             f"{_named(metrics, handled)}: {TURNED}, so images that were handled so most likely get the opposite verdict"
         )
-    if parts := [key for key in found if key.startswith("attr_")]:
+    if parts := [key for key in below if key.startswith("attr_")]:
         out.append(f"{_named(metrics, parts)}: {TURNED}, so the labels of these images are most likely turned round")
     return out
 
@@ -60,8 +60,8 @@ def keys_below(metrics: Metrics) -> list[str]:
 
 
 def _named(metrics: Metrics, keys: list[str], most: int = 3) -> str:
-    told = "; ".join(f"{key.removesuffix('_auc')}: {auc_and_interval(metrics, key)}" for key in keys[:most])
-    return told + (f" and {len(keys) - most} more" if len(keys) > most else "")
+    named = "; ".join(f"{key.removesuffix('_auc')}: {auc_and_interval(metrics, key)}" for key in keys[:most])
+    return named + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 
 def auc_and_interval(metrics: Metrics, key: str) -> str:

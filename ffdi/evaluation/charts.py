@@ -1,6 +1,6 @@
-"""The report's figures as SVG that stands inside the page: its colours and its font are the page's own.
+"""The report's charts as SVG inside the page, with the page's colours and font.
 
-Colours are drawn as the light ones of PALETTE and then replaced by the page's variables, so that a figure can be read
+A chart is drawn in the light colours of PALETTE, which are then replaced by the page's variables, so that it can be read
 on white, on black and on paper.
 """
 
@@ -146,16 +146,16 @@ def robustness(results: Results, name: str) -> str:
     colour = recipe_colours(results)[name]
     for axes, kind in zip(grid, kinds, strict=False):
         _style(axes)
-        own = table[table["kind"] == kind].reset_index(drop=True)
-        middle, low, high = (own[column] for column in ("auc", "auc_low", "auc_high"))
+        levels = table[table["kind"] == kind].reset_index(drop=True)
+        middle, low, high = (levels[column] for column in ("auc", "auc_low", "auc_high"))
         axes.errorbar(
-            own.index, middle, [middle - low, high - middle], fmt="o-", color=colour, linewidth=1.2, markersize=4
+            levels.index, middle, [middle - low, high - middle], fmt="o-", color=colour, linewidth=1.2, markersize=4
         )
         if m["auc"] is not None:
             axes.axhline(m["auc"], color=SOFT, linewidth=0.8, linestyle=":")
         axes.axhline(0.5, color=LINE, linewidth=0.8)
-        axes.set_xticks(own.index, [f"{s:g}" for s in own["strength"]])
-        axes.set_xlim(-0.5, max(len(own) - 0.5, 0.5))
+        axes.set_xticks(levels.index, [f"{s:g}" for s in levels["strength"]])
+        axes.set_xlim(-0.5, max(len(levels) - 0.5, 0.5))
         axes.set_title(UNITS[kind], color=SOFT, fontsize=10)
     for axes in grid[len(kinds) :]:
         axes.set_visible(False)
@@ -246,7 +246,7 @@ def _style(axes: Any) -> None:
 
 
 def _svg(figure: Any, title: str) -> str:
-    """Same figure, same bytes; `title` is what a screen reader says."""
+    """The same chart gives the same bytes; `title` is read by screen readers."""
     import html
 
     import matplotlib

@@ -1,4 +1,4 @@
-"""Is one recipe better than another? Every two of them, on the same test images."""
+"""Which recipe is better? Every two of them are compared on the same test images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ffdi.bootstrap import Bootstrap, auc_of, interval_around, resample
+from ffdi.bootstrap import Array, Bootstrap, auc_of, interval_around, resample
 from ffdi.errors import InputError
 from ffdi.intake.tables import read_table
-from ffdi.metrics import Array, Metrics, auc, explain_nulls
+from ffdi.metrics import Metrics, auc, explain_nulls
 
 NO_DIFFERENCE = "no difference shown"
 COLUMNS = ["a", "b", "difference", "low", "high", "p", "p_corrected", "verdict"]
@@ -21,7 +21,7 @@ COLUMNS = ["a", "b", "difference", "low", "high", "p", "p_corrected", "verdict"]
 def read_scores(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> tuple[Array, Array, dict[str, Array]]:
     """(labels, groups, scores by recipe) of the test images, in the order of folds.csv.
 
-    Raises InputError when a recipe was not evaluated on just these images.
+    Raises InputError when a recipe was not evaluated on exactly these images.
     """
     test = folds[folds["role"] == "test"]
     scores: dict[str, Array] = {}
@@ -31,8 +31,8 @@ def read_scores(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> tup
         table = read_table(file, ("image_id", "label", "score")).set_index("image_id")
         if set(table.index) != set(test["image_id"]):
             raise InputError(f"{file}: is not of the test images of folds.csv: run evaluate@{name} again")
-        own = table.loc[test["image_id"]]
-        scores[name], labels = own["score"].to_numpy(np.float64), own["label"].to_numpy(np.int64)
+        rows = table.loc[test["image_id"]]
+        scores[name], labels = rows["score"].to_numpy(np.float64), rows["label"].to_numpy(np.int64)
     groups: Array = test["group"].to_numpy(str)
     return labels, groups, scores
 
@@ -43,13 +43,13 @@ def compare(
     """A row (COLUMNS) for every two recipes of `scores`, each (N,) P(fake) of the same images in the same order.
 
     `difference` is AUC of a minus AUC of b, `low` and `high` its 95 % interval: a paired bootstrap over groups, in which
-    both see the same draws. `p` is two-sided, of Student's t: the difference over its bootstrap standard error, with as
-    many degrees of freedom as there are groups less one, for few groups tell little however alike they are.
-    `p_corrected` is corrected for the number of pairs (Holm, Scand. J. Statist. 1979), and the verdict names the better
-    one where that is below `level`. NaN where a class is missing, or all is one group.
+    both get the same draws. `p` is the two-sided p-value of Student's t: the difference over its bootstrap standard
+    error, with one degree of freedom less than there are groups, because few groups are little evidence even if they
+    agree. `p_corrected` is corrected for the number of pairs (Holm, Scand. J. Statist. 1979), and the verdict names the
+    better recipe when it is below `level`. NaN when a class is missing, or when there is one group.
     """
     pairs = list(itertools.combinations(scores, 2))
-    statistics = {name: auc_of(labels, own) for name, own in scores.items()}
+    statistics = {name: auc_of(labels, of_recipe) for name, of_recipe in scores.items()}
     drawn = resample(groups, statistics, bootstrap=bootstrap)
     count, rows = len(np.unique(groups)), []
     for a, b in pairs:
@@ -59,15 +59,16 @@ def compare(
     table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS[:6])
     table["p_corrected"] = holm(table["p"].to_numpy(np.float64))
     better = np.where(table["difference"] > 0, table["a"], table["b"])
-    shown = table["p_corrected"] < level
+    significant = table["p_corrected"] < level
     table["verdict"] = [
-        f"{name} is better" if real else NO_DIFFERENCE for name, real in zip(better, shown, strict=True)
+        f"{name} is better" if is_significant else NO_DIFFERENCE
+        for name, is_significant in zip(better, significant, strict=True)
     ]
     return table
 
 
 def _p_value(difference: float, draws: Array, groups: int) -> float:
-    """A bootstrap's variance is short by (n - 1) / n; where it is 0, all groups agree, as in a sign test they may."""
+    """The bootstrap underestimates the variance by (n - 1) / n. If the variance is 0, fall back to a sign test."""
     from scipy.stats import t
 
     draws = draws[np.isfinite(draws)]
@@ -78,7 +79,7 @@ def _p_value(difference: float, draws: Array, groups: int) -> float:
 
 
 def holm(p: Array) -> Array:
-    """(N,) p-values times the number of hypotheses still open, the least first; never falling, never above 1."""
+    """Holm's correction of (N,) p-values: the k-th smallest times N - k + 1, at least the one before it, at most 1."""
     order = np.argsort(p, kind="stable")
     corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     out = np.empty(len(p))
@@ -86,8 +87,20 @@ def holm(p: Array) -> Array:
     return out
 
 
+def comparison_lines(table: pd.DataFrame) -> list[str]:
+    """A line for each pair: the difference with its interval, and the verdict."""
+    lines = []
+    for pair in table.to_dict("records"):
+        verdict = pair["verdict"]
+        if verdict != NO_DIFFERENCE:
+            verdict += f", p {pair['p_corrected']:.3f} corrected"
+        interval = f"[{pair['low']:+.3f}, {pair['high']:+.3f}]"
+        lines.append(f"{pair['a']}, {pair['b']}: AUC {pair['difference']:+.3f} {interval}: {verdict}")
+    return lines
+
+
 def comparison_metrics(table: pd.DataFrame) -> Metrics:
-    """metrics/details/summary.json of the table: `A_minus_B_auc` with its interval, `_p_corrected` and `_verdict`, flat."""
+    """metrics/details/summary.json: for each pair `A_minus_B_auc` with its interval, `_p_corrected` and `_verdict`."""
     out: Metrics = {"pairs": len(table)}
     for row in table.to_dict("records"):
         key = f"{row['a']}_minus_{row['b']}_auc"

@@ -1,4 +1,4 @@
-"""What a recipe costs, as far as it does not depend on the machine: seconds are in data/timings, never in metrics."""
+"""The cost of a recipe that does not depend on the machine. Seconds are in data/timings, never in metrics."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ffdi.tails.bundle import Bundle
 def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
     """Parameters and FLOPs (two for a multiplication with an addition) of prefix and of one tail, and bytes of a feature.
 
-    `flops_per_image` is what it takes to judge one image: the prefix once, and the tail of every fold. `bytes_per_image`
-    is one view's, uncompressed; `views_per_image` as many are kept of each training image.
+    `flops_per_image` is the cost to score one image: the prefix once, and the tail of every fold. `bytes_per_image` is that
+    of one view, uncompressed; `views_per_image` is the number of views that are stored of each training image.
     """
     size, tail = bundle.backbone.image_size, next(iter(bundle.tails.values()))
     pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8, device="meta")
@@ -40,7 +40,7 @@ def _parameters(module: nn.Module) -> int:
 
 
 def _flops(module: nn.Module, features: torch.Tensor) -> int:
-    """On the meta device nothing is computed, and attention takes no fused path that hides its FLOPs."""
+    """Counted on the meta device: it computes nothing, and attention does not take a fused path that hides its FLOPs."""
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), torch.device("meta"), counter:
         copy.deepcopy(module).to("meta").eval()(features)

@@ -1,4 +1,4 @@
-"""What differs between the figures of two revisions, most important first: noise of small test sets comes last."""
+"""Which metrics differ between two revisions, the most important first; the noise of small test sets comes last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ffdi.errors import FfdiError, InputError, one_line
 from ffdi.evaluation.headline import OF_RECIPE, RESERVED_NAMES
 from ffdi.metrics import Metrics
 
-Figures = Mapping[str, Metrics]  # metrics/details/*.json by name
+MetricsFiles = Mapping[str, Metrics]  # metrics/details/*.json by name
 Interval = tuple[float, float]
 Value = float | int | str | bool | None
 
@@ -30,10 +30,10 @@ HEADINGS = ("recipe", "section", "figure", "change", "interval")
 
 @dataclass(frozen=True)
 class Change:
-    """A figure that differs. `kind`: `new` or `gone`, `changed` where it is no number on both sides or a count, `beyond` or
-    `within` its interval, `unbounded` where neither side has one."""
+    """A metric that differs. `kind`: `new` or `gone`; `changed` when a side is no float; `beyond` or `within` its interval;
+    `unbounded` when neither side has an interval."""
 
-    recipe: str  # "" where it is of no one recipe
+    recipe: str  # "" when it belongs to no single recipe
     section: str
     figure: str
     old: Value
@@ -41,22 +41,22 @@ class Change:
     old_interval: Interval | None
     new_interval: Interval | None
     kind: str
-    whole: bool = False  # a recipe, or a stage's file, is new or gone: this one figure stands for all of it
+    whole: bool = False  # a recipe, or a stage's file, is new or gone: this one metric stands for all of it
 
     @property
     def delta(self) -> float | int | None:
-        """New less old; None where one of them is no number."""
+        """New minus old; None when one of them is no number."""
         old, new = _number(self.old), _number(self.new)
         return None if old is None or new is None else new - old
 
     @property
     def size(self) -> float:
-        """How far apart the two are; of numbers above 1 as a share of the larger one. 0 where one is no number."""
+        """How far apart the two are, relative to the larger one when that is above 1. 0 when one is no number."""
         return abs(self.delta or 0) / max(1.0, abs(_number(self.old) or 0), abs(_number(self.new) or 0))
 
     @property
     def rank(self) -> int:
-        """What comes first is least: recipes and leaks, their AUC, beyond the interval, other conditions, the rest."""
+        """The lowest rank comes first: recipes and leaks, their AUC, beyond the interval, other conditions, the rest."""
         if self.whole or (self.section, self.figure) == ("audit", "leaks"):
             return 0
         if (self.section, self.figure) == ("headline", "auc") and self.old != self.new:
@@ -68,11 +68,11 @@ class Change:
         return {"unbounded": 4, "within": 5}.get(self.kind, 6)
 
 
-def changes(old: Figures, new: Figures) -> list[Change]:
-    """Every figure that differs, most important first, see Change.rank; of one rank the headline's, then the largest.
+def changes(old: MetricsFiles, new: MetricsFiles) -> list[Change]:
+    """Every metric that differs, the most important first (see Change.rank); within a rank the headline's, then the largest.
 
-    A figure changes beyond its interval where its new value is outside the old interval, or its old value outside the new
-    one; the ends belong to it. `_low`, `_high` and `_reason` are told with their figure.
+    A metric changes beyond its interval when its new value is outside the old interval, or its old value outside the new
+    one; the ends are inside. `_low`, `_high` and `_reason` belong to their metric.
     """
     recipes = sorted({*old, *new} - {*RESERVED_NAMES}, key=lambda name: (-len(name), name))
     found = [
@@ -91,11 +91,11 @@ def _of_file(name: str, old: Metrics | None, new: Metrics | None, recipes: Seque
         )
         return
     keys = dict.fromkeys([*new, *old])
-    told = {key + end for key in keys for end in ("_low", "_high", "_reason")}
+    parts = {key + end for key in keys for end in ("_low", "_high", "_reason")}
     for key in keys:
         ends = [key, f"{key}_low", f"{key}_high"] + [f"{key}_reason"] * (old.get(key) is None and new.get(key) is None)
         differs = any(old.get(end) != new.get(end) for end in ends) or (key in old) != (key in new)
-        if key not in told and differs:
+        if key not in parts and differs:
             yield _change(name, key, old, new, recipes)
 
 
@@ -113,7 +113,7 @@ def _change(name: str, key: str, old: Metrics, new: Metrics, recipes: Sequence[s
 
 
 def _place(name: str, key: str, recipes: Sequence[str]) -> tuple[str, str, str]:
-    """(recipe, section, what the figure is called there); `recipes`, the longest first, also begin the keys of pairs."""
+    """(recipe, section, the metric's name there). `recipes` has the longest names first: the keys of pairs begin with one."""
     if name not in recipes:
         recipe = next((recipe for recipe in recipes if key.startswith(f"{recipe}_")), "")
         return recipe, _OF_FILE.get(name, name), key[len(recipe) + 1 :] if recipe else key
@@ -142,9 +142,9 @@ def _number(value: Value) -> float | int | None:
 def diff_lines(
     found: Sequence[Change], old: str, new: str, *, whole: bool = False, markdown: bool = False
 ) -> list[str]:
-    """The table of `changes` between what is called `old` and `new`, and a line that counts them.
+    """The table of `changes` between the revisions named `old` and `new`, and a line that counts them.
 
-    At most LINES lines of at most COLUMNS columns, the least important changes left out; all of them with `whole`.
+    At most LINES lines of at most COLUMNS columns: the least important changes are left out, unless `whole`.
     """
     if not found:
         return [f"no figure differs between {old} and {new}"]
@@ -190,13 +190,13 @@ def _signed(delta: float | int) -> str:
 
 
 def _fit(text: str, width: int) -> str:
-    """Padded to the width, or with what is too much cut out of its middle."""
+    """Padded to the width, or cut in its middle."""
     if len(text) <= width:
         return text.ljust(width)
     return text[: width // 2] + "…" + text[len(text) - (width - width // 2 - 1) :]
 
 
-def read_workspace(metrics: Path) -> Figures:
+def read_workspace(metrics: Path) -> MetricsFiles:
     """metrics/details/*.json as they are now."""
     files = sorted((metrics / "details").glob("*.json"))
     if not files:
@@ -204,8 +204,8 @@ def read_workspace(metrics: Path) -> Figures:
     return {file.stem: _parsed(file.read_bytes(), str(file)) for file in files}
 
 
-def read_revision(revision: str, metrics: Path) -> Figures:
-    """metrics/details/*.json of a commit, branch, tag or experiment; where it has none, metrics/*.json, once whole."""
+def read_revision(revision: str, metrics: Path) -> MetricsFiles:
+    """metrics/details/*.json of a commit, branch, tag or experiment, or metrics/*.json of one from before the details."""
     commit = commit_of(revision)
     for folder in (metrics / "details", metrics):
         listed = _git("ls-tree", "-z", "--name-only", commit, f"{folder.as_posix()}/") or ""
@@ -220,9 +220,10 @@ def read_revision(revision: str, metrics: Path) -> Figures:
 
 
 def commit_of(revision: str) -> str:
-    """The commit's hash. An experiment's name is none that git knows: DVC keeps it under refs/exps/BASELINE/NAME.
+    """The commit's hash. Git does not know the name of an experiment: DVC keeps it under refs/exps/BASELINE/NAME.
 
-    Raises InputError when there is none, or when experiments of several baselines, none of them HEAD, have that name.
+    Raises InputError when there is no such commit, or when experiments of several baselines have that name and none of
+    the baselines is HEAD.
     """
     if known := _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"):
         return known.strip()
@@ -246,7 +247,7 @@ def commit_of(revision: str) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints; None where it silently finds nothing. FfdiError with git's own line where it complains."""
+    """The output of git; None when it fails without a message. FfdiError with git's message when it has one."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", check=False)
     except FileNotFoundError:
