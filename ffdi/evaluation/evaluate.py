@@ -180,7 +180,7 @@ def evaluate_scores_by_fold(
 
 def _of_bundle(bundle: Bundle) -> Metrics:
     """Mean and spread of the folds' validation AUCs, and the provenance."""
-    aucs, provenance = list(bundle.facts["val_auc"].values()), bundle.facts["provenance"]
+    aucs, provenance = list(bundle.record["val_auc"].values()), bundle.record["provenance"]
     metrics: Metrics = {"val_auc_mean": float(np.mean(aucs)), "val_auc_std": None}
     if len(aucs) > 1:
         metrics["val_auc_std"] = float(np.std(aucs, ddof=1))

@@ -76,9 +76,9 @@ def evaluate_on_other_data(
         raise InputError(f"{data.name}: all {len(images)} images are known from the training: nothing to evaluate")
     by_fold = score_files(bundle, unseen, data.source, device=device, console=console)
     evaluation = evaluate_scores_by_fold(bundle, unseen, by_fold, bootstrap=bootstrap)
-    recipe = str(bundle.facts["recipe"]["name"])
+    recipe = str(bundle.record["recipe"]["name"])
     about: Metrics = {"recipe": recipe, "tested_on": data.name, "n_seen": int(seen.sum())}
-    about["model_sha256"] = str(bundle.facts["facts_sha256"])
+    about["model_sha256"] = str(bundle.record["facts_sha256"])
     return OtherDataEvaluation(below_chance.mark(about | evaluation.metrics), evaluation.plots["scores"], images[seen])
 
 

@@ -131,11 +131,11 @@ def load_table(
     device: torch.device = CPU,
     console: Console = Console(),
 ) -> FeatureTable:
-    """The features of `image_ids`: all views, or the one of that number. They are put on `device` where they fit it,
-    else in memory where they fit `memory_gb` (and half of a container's memory), else they are streamed from their shards.
+    """The features of `image_ids`: all views, or the view of that number.
 
-    A GPU keeps a quarter of its free memory for the training. `console` says where they are not on the device. Raises
-    ShardError when an image has no features.
+    They are put on `device` if they fit there; otherwise in memory if they fit `memory_gb` and half of a container's
+    memory; otherwise they are streamed from their shards. A quarter of a GPU's free memory is left for the training.
+    `console` says when the features are not on the device. Raises ShardError when an image has no features.
     """
     counts = [max(1, len(store.views(i))) if views == "all" else 1 for i in image_ids]
     start = 0 if views == "all" else views

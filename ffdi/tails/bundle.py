@@ -43,10 +43,12 @@ def sigmoid(logits: Scores) -> Scores:
 
 @dataclass(frozen=True)
 class Bundle:
-    """`tails` by fold; a score is the mean over folds of sigmoid(logit / temperature); fake when >= `threshold`.
+    """A trained recipe as it is used. A score is the mean over the folds of sigmoid(logit / temperature); an image is
+    called fake when its score is at least `threshold`.
 
-    `prior` is the share of fakes among the images of the training, validation included: the score of an image unseen.
-    `seen` has image_id and phash of each of those: what the recipe can never be judged on.
+    `tails` are by fold. `prior` is the share of fakes among the images of the training, validation included: the score of
+    an image that cannot be read. `seen` has image_id and phash of each of those images: the recipe is never evaluated on
+    them. `record` is bundle.json.
     """
 
     backbone: Backbone
@@ -56,7 +58,7 @@ class Bundle:
     temperature: float
     prior: float
     seen: pd.DataFrame
-    facts: Mapping[str, Any]
+    record: Mapping[str, Any]
 
     def fold_scores(self, table: FeatureTable, device: torch.device) -> dict[int, Scores]:
         """Calibrated P(fake) of view 0 of every image, by each fold's tail."""
@@ -73,11 +75,14 @@ class Bundle:
         return mean_score(self.fold_scores(table, device))
 
     def extractor(self, spec: FeatureSpec | None = None) -> Extractor:
-        """The bundle's prefix made ready. It computes the features of `spec`: those of shards, or else what this machine
-        computes with the bundle's backbone, which need not be what the tails were trained on (see refuse_other_features).
+        """The extractor of the bundle's prefix.
+
+        It computes the features of `spec`, the spec of some shards. By default it computes what this machine computes with
+        the bundle's backbone. bundle.json does not store the policy of the training, so these features may differ from
+        those that the tails were trained on: see refuse_other_features.
         """
-        source = self.facts["provenance"]
-        spec = spec or local_spec(self.backbone, source["weights_sha256"], tuple(self.facts["shape"]))
+        source = self.record["provenance"]
+        spec = spec or local_spec(self.backbone, source["weights_sha256"], tuple(self.record["shape"]))
         provenance = Provenance(self.backbone.network, source["weights"], source["pretrained"])
         return Extractor(self.backbone, spec, provenance, self._loaded_prefix)
 
@@ -92,16 +97,16 @@ class Bundle:
             yield self.prefix
 
     def refuse_other_features(self, spec: FeatureSpec) -> None:
-        """ShardError when shards are not those that the tails were trained on."""
-        if spec.fingerprint != self.facts["fingerprint"]:
+        """ShardError when features of `spec` are not those that the tails were trained on."""
+        if spec.fingerprint != self.record["fingerprint"]:
             raise ShardError(
                 f"features of {spec.network} cut at {spec.cut} (fingerprint {spec.fingerprint[:12]}) are not those of "
-                f"the model: {self.backbone.network} cut at {self.backbone.cut} ({self.facts['fingerprint'][:12]})"
+                f"the model: {self.backbone.network} cut at {self.backbone.cut} ({self.record['fingerprint'][:12]})"
             )
 
 
 def mean_score(by_fold: Mapping[int, Scores]) -> Scores:
-    """(N,) the ensemble's P(fake) from that of each fold."""
+    """(N,) P(fake) of the ensemble: the mean over the folds."""
     return np.asarray(np.mean(list(by_fold.values()), axis=0))
 
 
@@ -113,35 +118,35 @@ def record_hash(record: Mapping[str, Any]) -> str:
 def load_bundle(folder: Path) -> Bundle:
     """Read a bundle; BundleError when a file is missing, changed, or of another format."""
     try:
-        facts = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        record = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(f"{folder / 'bundle.json'}: missing: run the train stage first") from None
     except ValueError as error:
         raise BundleError(f"{folder / 'bundle.json'}: not JSON ({error})") from error
-    version = facts.get("format_version") if isinstance(facts, dict) else None
+    version = record.get("format_version") if isinstance(record, dict) else None
     if version != FORMAT_VERSION:
         raise BundleError(f"{folder}: bundle format {version}, this ffdi reads {FORMAT_VERSION}")
-    if facts.get("facts_sha256") != record_hash(facts):
+    if record.get("facts_sha256") != record_hash(record):
         raise BundleError(f"{folder / 'bundle.json'}: was changed: its hash of its own entries differs")
     try:
-        return _assembled(folder, facts)
+        return _assembled(folder, record)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = one_line(error)[:200]
         raise BundleError(f"{folder / 'bundle.json'}: does not fit its files ({reason}): run train again") from error
 
 
-def _assembled(folder: Path, facts: Mapping[str, Any]) -> Bundle:
-    for name, digest in facts["sha256"].items():
+def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
+    for name, digest in record["sha256"].items():
         if not (folder / name).exists():
             raise BundleError(f"{folder / name}: missing")
         if sha256_file(folder / name) != digest:
             raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
-    backbone = Backbone.from_dict(facts["backbone"])
-    head = Head(**(facts["head"] | {"hidden": tuple(facts["head"]["hidden"])}))
+    backbone = Backbone.from_dict(record["backbone"])
+    head = Head(**(record["head"] | {"hidden": tuple(record["head"]["hidden"])}))
     network = build_network(backbone.network)
-    factory = TailFactory(network, backbone, head, tuple(facts["shape"]))
+    factory = TailFactory(network, backbone, head, tuple(record["shape"]))
     tails = {}
-    for fold in sorted(int(f) for f in facts["val_auc"]):
+    for fold in sorted(int(f) for f in record["val_auc"]):
         tails[fold] = factory.fresh(0)
         tails[fold].load_state_dict(_state(folder / f"fold-{fold}.safetensors"))
         tails[fold].eval().requires_grad_(False)
@@ -152,11 +157,11 @@ def _assembled(folder: Path, facts: Mapping[str, Any]) -> Bundle:
         frozen = FrozenPrefix(prefix, backbone.mean, backbone.std)
         frozen.load_state_dict(_state(folder / "prefix.safetensors"))
     seen = read_table(folder / "seen.csv", ("image_id", "phash"))
-    return Bundle(backbone, frozen, tails, facts["threshold"], facts["temperature"], facts["prior"], seen, facts)
+    return Bundle(backbone, frozen, tails, record["threshold"], record["temperature"], record["prior"], seen, record)
 
 
 def read_oof(folder: Path) -> pd.DataFrame:
-    """The out-of-fold scores of a bundle: image_id, fold, label, logit, score; load_bundle has checked the file's hash."""
+    """The out-of-fold scores of a bundle: image_id, fold, label, logit, score. load_bundle checks the file's hash."""
     table = read_table(folder / "oof.csv", ("image_id", "fold", "label", "logit", "score"))
     typed: pd.DataFrame = table.astype({"fold": int, "label": int, "logit": float, "score": float})
     return typed

@@ -1,4 +1,4 @@
-"""What a fit is between two epochs, and the file that a killed training goes on from."""
+"""The state of a fit between two epochs, and the file from which an interrupted training continues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of history.csv: mean cross-entropy (without L1) and AUC of the running scores; AUC on the own fold."""
+    """One line of history.csv.
+
+    `loss` is the mean cross-entropy without L1, `train_auc` the AUC of the scores while the epoch trains, `val_auc` that
+    of the validation fold, `lr` the last learning rate.
+    """
 
     fold: int
     epoch: int
@@ -34,7 +38,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Fit:
-    """A trained tail at its best epoch: state, validation logits (fake - real) in table order, history."""
+    """A trained tail at its best epoch: its state, the validation logits (fake - real) in table order, the history."""
 
     state: dict[str, Tensor]
     logits: Scores
@@ -44,7 +48,7 @@ class Fit:
 
 @dataclass
 class Running:
-    """A fit under way. `average` follows the tail's weights where an EMA is asked for, and is then what counts."""
+    """A fit that is running. With an EMA, `average` follows the tail's weights, and it is what is validated and kept."""
 
     tail: nn.Module
     optimizer: torch.optim.Optimizer
@@ -60,13 +64,13 @@ class Running:
         return self.tail if self.average is None else self.average.module
 
     def is_over(self, epochs: int, patience: int | None) -> bool:
-        """All epochs done, or `patience` of them since the best one."""
+        """Whether all epochs are done, or `patience` epochs since the best one."""
         done = len(self.history)
         stale = self.best is not None and patience is not None and done - 1 - self.best.best_epoch >= patience
         return done >= epochs or stale
 
     def ended(self, epoch: Epoch, logits: Scores) -> None:
-        """Note a finished epoch, and keep its weights when its validation AUC is the highest so far."""
+        """Record a finished epoch, and keep its weights when its validation AUC is the highest so far."""
         self.history += (epoch,)
         if self.best is None or epoch.val_auc > self.history[self.best.best_epoch].val_auc:
             state = {k: v.detach().cpu().clone() for k, v in self.judged.state_dict().items()}
@@ -80,23 +84,23 @@ class Running:
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next epoch depends on: weights, moments, averages, the states of all generators."""
         assert self.best is not None
-        found = {f"tail/{k}": v for k, v in self.tail.state_dict().items()}
-        found |= {f"best/{k}": v for k, v in self.best.state.items()}
-        found |= {"logits": torch.from_numpy(self.best.logits)}
-        found |= {f"average/{k}": v for k, v in (self.average.state_dict() if self.average else {}).items()}
-        found |= {
+        tensors = {f"tail/{k}": v for k, v in self.tail.state_dict().items()}
+        tensors |= {f"best/{k}": v for k, v in self.best.state.items()}
+        tensors |= {"logits": torch.from_numpy(self.best.logits)}
+        tensors |= {f"average/{k}": v for k, v in (self.average.state_dict() if self.average else {}).items()}
+        tensors |= {
             f"optimizer/{number}/{k}": v
             for number, moments in self.optimizer.state_dict()["state"].items()
             for k, v in moments.items()
             if isinstance(v, Tensor)
         }
-        found |= {"order": self.generator.get_state(), "cpu": torch.random.get_rng_state()}
+        tensors |= {"order": self.generator.get_state(), "cpu": torch.random.get_rng_state()}
         if self.device.type == "cuda":
-            found["cuda"] = torch.cuda.get_rng_state(self.device)
-        return {k: v.detach().cpu().contiguous() for k, v in found.items()}
+            tensors["cuda"] = torch.cuda.get_rng_state(self.device)
+        return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
 
     def restore(self, tensors: Mapping[str, Tensor], history: tuple[Epoch, ...], best_epoch: int) -> None:
-        """Undo `tensors`: from here on every number is that of the run that wrote them."""
+        """Load what `tensors` gave. From here on every number is that of the run that wrote them."""
         self.tail.load_state_dict(_below("tail", tensors))
         if self.average is not None:
             self.average.load_state_dict(_below("average", tensors))
@@ -104,9 +108,9 @@ class Running:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for path, value in _below("optimizer", tensors).items():
             number, _, name = path.partition("/")
-            own = parameters[int(number)]
-            if value.shape == own.shape:  # fused optimizers go through memory as it lies: in the parameter's layout
-                value = torch.empty_like(own).copy_(value)
+            parameter = parameters[int(number)]
+            if value.shape == parameter.shape:  # fused optimizers need the memory layout of the parameter
+                value = torch.empty_like(parameter).copy_(value)
             moments.setdefault(int(number), {})[name] = value
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.generator.set_state(tensors["order"])
@@ -124,8 +128,8 @@ def _below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class Checkpoints:
     """One file per fold in `folder`, written after every epoch.
 
-    `key` names all that decides the bytes of the training; a file with another key, or a damaged one, is as good as
-    none. Whoever saves the bundle deletes them.
+    `key` stands for everything that decides the bytes of the training; a file with another key is ignored, and so is a
+    damaged one. Saving the bundle deletes the files.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -135,18 +139,18 @@ class Checkpoints:
         return self.folder / f"checkpoint-{fold}.safetensors"
 
     def save(self, fold: int, run: Running) -> None:
-        """Replace the fold's file; a kill at any moment leaves the former one."""
+        """Replace the fold's file; a kill at any moment leaves the previous one."""
         from safetensors.torch import save_file
 
         assert run.best is not None
         tensors = run.tensors()
-        facts = {"history": [asdict(epoch) for epoch in run.history], "best_epoch": run.best.best_epoch}
-        header = {"key": self.key, "facts": json.dumps(facts), "digest": _digest(tensors)}
+        progress = {"history": [asdict(epoch) for epoch in run.history], "best_epoch": run.best.best_epoch}
+        header = {"key": self.key, "progress": json.dumps(progress), "digest": _digest(tensors)}
         with replacing(self.file(fold), sync=False) as temporary:
             save_file(tensors, temporary, header)
 
     def load(self, fold: int, run: Running) -> bool:
-        """Bring `run` to where the fold's file stands; False when there is none of this training."""
+        """Bring `run` to the state in the fold's file; False when this training has no file."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -157,21 +161,21 @@ class Checkpoints:
             return False
         if header.get("key") != self.key or header.get("digest") != _digest(tensors):
             return False
-        facts = json.loads(header["facts"])
-        run.restore(tensors, tuple(Epoch(**epoch) for epoch in facts["history"]), facts["best_epoch"])
+        progress = json.loads(header["progress"])
+        run.restore(tensors, tuple(Epoch(**epoch) for epoch in progress["history"]), progress["best_epoch"])
         return True
 
 
-def training_key(facts: Mapping[str, Any]) -> str:
-    """The key of a training: sha256 of `facts` (plain JSON), torch's version and threads, and this library's own code."""
+def training_key(entries: Mapping[str, Any]) -> str:
+    """The key of a training: sha256 of `entries` (plain JSON), torch's version and threads, and the code of this library."""
     package = Path(__file__).parents[1]
     code = {str(f.relative_to(package)): f.read_text(encoding="utf-8") for f in sorted(package.rglob("*.py"))}
     here = {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "code": code}
-    return hashlib.sha256(canonical_json({**facts, **here})).hexdigest()
+    return hashlib.sha256(canonical_json({**entries, **here})).hexdigest()
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """safetensors has no checksum of its own, and a machine that loses power may leave half a file."""
+    """sha256 of all tensors: safetensors has no checksum, and a machine that loses power may leave half a file."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())

@@ -1,7 +1,4 @@
-"""The trainable part: a network's body from the cut on, and a new head that tells fake from real.
-
-A head gives two logits, real and fake, as the reproduced systems do.
-"""
+"""The trainable part: the network from the cut on (the body), and a new head with two logits, real and fake."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ CLASSES = 2  # real, fake
 class Tail(nn.Module):
     """(B, C, H, W) features of any dtype (uint8 images for `cut: input`) -> (B, 2) logits.
 
-    Maps lie in memory with their channels last, which trains a CNN's tail 1.2 to 1.4 times faster on a CPU.
+    Maps are channels-last in memory, which trains the tail of a CNN 1.2 to 1.4 times faster on a CPU.
     """
 
     mean: Tensor
@@ -50,22 +47,23 @@ class Tail(nn.Module):
         return self.head(self.body(x))  # type: ignore[no-any-return]
 
     def normalised(self, features: Tensor) -> Tensor:
-        """What the network takes: float32, and images with the backbone's mean and standard deviation."""
+        """The input of the network: float32; images are normalised with the backbone's mean and standard deviation."""
         return torch.sub(features, self.mean).div_(self.std) if self.mean.numel() else features.float()
 
 
 def _keep_channels_last(module: nn.Module, inputs: Any, output: Any) -> None:
-    """Global pooling gives its gradient channels first, and every layer before it would go through it in strides."""
+    """Keep gradients channels-last. Global pooling returns its gradient channels first, and every layer before it would then
+    read it in strides."""
     if isinstance(output, Tensor) and output.ndim == 4 and output.requires_grad:
         output.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
 
 
 class TransformerHead(nn.Module):
-    """A transformer over the places of a feature map: (B, C, H, W), or tokens (B, L, C), -> (B, 2).
+    """A transformer over the positions of a feature map (B, C, H, W), or over tokens (B, L, C), -> (B, 2) logits.
 
-    Each place is a token; a class token is read out; position embeddings are learned (ViT: Dosovitskiy et al., ICLR 2021,
-    section 3.1, hybrid architecture). Pre-norm, GELU, MLP ratio 2. `drop_path` (stochastic depth: Huang et al., ECCV
-    2016) is the chance of leaving out the last block's branches; it rises linearly over the blocks.
+    Each position is a token; the class token gives the logits; position embeddings are learned (ViT: Dosovitskiy et al.,
+    ICLR 2021, section 3.1, hybrid architecture). Pre-norm, GELU, MLP ratio 2. `drop_path` (stochastic depth: Huang et al.,
+    ECCV 2016) is the probability of skipping the branches of the last block; it rises linearly over the blocks.
     """
 
     def __init__(self, shape: tuple[int, ...], spec: Head) -> None:
@@ -95,9 +93,9 @@ class TransformerHead(nn.Module):
 
 
 class TailFactory:
-    """Makes fresh tails of one recipe: pretrained body of the backbone's network, new head.
+    """Makes fresh tails of one recipe: the body with the backbone's weights, and a new head.
 
-    `network` has the backbone's weights and its classifier; it is not kept.
+    `network` has the backbone's weights and its classifier; it is copied.
     """
 
     def __init__(self, network: nn.Module, backbone: Backbone, head: Head, shape: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Fit one tail; cross-validate a recipe. No test row ever comes here."""
+"""Fit one tail; cross-validate a recipe. Test images never reach this code."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def build_optimizer(settings: Optimizer, parameters: Sequence[nn.Parameter], lr:
 def start(tail: Tail, recipe: Recipe, generator: torch.Generator, device: torch.device) -> Running:
     """A fit before its first epoch: a fresh optimizer over `tail`; `generator` draws views and their order.
 
-    Raises ParamsError for a precision that the device has not.
+    Raises ParamsError for a precision that the device does not have.
     """
     if recipe.precision == "tf32" and device.type != "cuda":
         raise ParamsError(f"precision: tf32 needs CUDA; here the tail is trained on the {device.type}")
@@ -91,7 +91,7 @@ def start(tail: Tail, recipe: Recipe, generator: torch.Generator, device: torch.
 
 
 def train_epoch(run: Running, table: FeatureTable, recipe: Recipe, epoch: int) -> tuple[float, float, float]:
-    """One pass over `table`: (mean cross-entropy without L1, AUC of the scores on the way, last learning rate)."""
+    """One pass over `table`: (mean cross-entropy without L1, AUC of the scores of its batches, last learning rate)."""
     t, tail, optimizer, device = recipe, run.tail, run.optimizer, run.device
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     augment, mix, weights = (
@@ -139,14 +139,14 @@ def class_weights(recipe: Recipe, labels: Tensor) -> Tensor | None:
 
 
 def add_l1_gradient(parameters: Sequence[nn.Parameter], l1: float) -> None:
-    """Add the gradient of l1 * sum |p| to each parameter's, without a graph over every parameter."""
+    """Add the gradient of l1 * sum |p| to that of each parameter, without a graph over all parameters."""
     if l1:
         tensors: list[Tensor] = [p for p in parameters if p.grad is not None]
         torch._foreach_add_([p.grad for p in tensors if p.grad is not None], torch._foreach_sign(tensors), alpha=l1)
 
 
 def predict_logits(tail: nn.Module, table: FeatureTable, batch_size: int, device: torch.device) -> Scores:
-    """(N,) logit of fake minus logit of real for view 0 of every image, in eval and inference mode; changes nothing."""
+    """(N,) logit of fake minus logit of real for view 0 of every image, in eval and inference mode. The tail is unchanged."""
     training = tail.training
     tail.eval()
     with torch.inference_mode():
@@ -213,7 +213,7 @@ def _once(on_epoch: OnEpoch) -> OnEpoch:
 
 
 def fold_seed(seed: int, fold: int) -> int:
-    """A seed for (recipe seed, fold), unlike that of any neighbour."""
+    """A seed for (recipe seed, fold); neighbouring pairs have unrelated seeds."""
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
 
 

@@ -48,9 +48,9 @@ def write_results(
     for number, (name, pretrained) in enumerate(recipes.items()):
         rng = np.random.default_rng(number)
         by_fold = {f: np.clip(0.4 + 0.2 * labels + rng.normal(0, 0.2, len(labels)), 0, 1) for f in (0, 1)}
-        facts = dict(bundle.facts)
+        facts = dict(bundle.record)
         facts["provenance"] = facts["provenance"] | {"pretrained": pretrained, "weights": "file:w.safetensors"}
-        judged = evaluate_scores_by_fold(replace(bundle, facts=facts), test, by_fold, bootstrap=Bootstrap(200))
+        judged = evaluate_scores_by_fold(replace(bundle, record=facts), test, by_fold, bootstrap=Bootstrap(200))
         columns = ["level", "kind", "strength", "auc", "auc_low", "auc_high", "accuracy"]
         plots = {**judged.plots, "robustness": pd.DataFrame(sweep if number == 0 else [], columns=columns)}
         Evaluation(judged.metrics, plots).write_plots(metrics / "plots" / name / "test")

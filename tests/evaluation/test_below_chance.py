@@ -119,7 +119,7 @@ def test_a_fold_with_turned_labels(trained: Trained, tiny: Tiny, knows: pd.Serie
 
 def test_the_validation_figures_are_the_bundle_s(trained: Trained, tiny: Tiny) -> None:
     found = validation_aucs(read_oof(trained.model), tiny.rows, bootstrap=Bootstrap(200))
-    due = {f"fold_{n}_val_auc": auc for n, auc in load_bundle(trained.model).facts["val_auc"].items()}
+    due = {f"fold_{n}_val_auc": auc for n, auc in load_bundle(trained.model).record["val_auc"].items()}
     assert {key: found[key] for key in due} == pytest.approx(due)
 
 

@@ -96,7 +96,7 @@ def test_the_figures_are_of_the_test_rows_alone(result: Evaluation, trained: Tra
 
 
 def test_the_validation_figures_are_the_folds(result: Evaluation, trained: Trained) -> None:
-    folds = list(load_bundle(trained.model).facts["val_auc"].values())
+    folds = list(load_bundle(trained.model).record["val_auc"].values())
     assert result.metrics["val_auc_mean"] == pytest.approx(np.mean(folds))
     assert result.metrics["val_auc_std"] == pytest.approx(np.std(folds, ddof=1))
 
@@ -139,7 +139,7 @@ def test_seconds_are_measured_and_are_no_metrics(trained: Trained, tiny: Tiny) -
 
 def test_one_fold_has_no_spread(trained: Trained, tiny: Tiny) -> None:
     bundle = load_bundle(trained.model)
-    one = replace(bundle, facts=dict(bundle.facts) | {"val_auc": {"0": 0.75}})
+    one = replace(bundle, record=dict(bundle.record) | {"val_auc": {"0": 0.75}})
     metrics = judged(trained, tiny.rows, one).metrics
     assert (metrics["val_auc_mean"], metrics["val_auc_std"]) == (0.75, None)
     assert metrics["val_auc_std_reason"] == "one fold has no spread"
@@ -209,7 +209,7 @@ def test_without_test_rows_there_is_nothing_to_evaluate(trained: Trained, tiny: 
 
 def test_features_of_another_backbone_are_refused(trained: Trained, tiny: Tiny) -> None:
     bundle = load_bundle(trained.model)
-    other = replace(bundle, facts=dict(bundle.facts) | {"fingerprint": "ab" * 32})
+    other = replace(bundle, record=dict(bundle.record) | {"fingerprint": "ab" * 32})
     with pytest.raises(ShardError, match="are not those of the model"):
         judged(trained, tiny.rows, other)
 

@@ -67,7 +67,7 @@ def bundle_of(trained: Trained, spec: FeatureSpec, **changes: Any) -> Bundle:
     """The trained bundle as if it had been trained on features of `spec`."""
     bundle = load_bundle(trained.model)
     backbone = replace(bundle.backbone, **changes)
-    return replace(bundle, backbone=backbone, facts={**bundle.facts, "fingerprint": spec.fingerprint})
+    return replace(bundle, backbone=backbone, record={**bundle.record, "fingerprint": spec.fingerprint})
 
 
 def swept(

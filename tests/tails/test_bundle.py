@@ -137,7 +137,7 @@ def test_a_bundles_extractor_has_a_true_spec(trained: Trained) -> None:
     """On the machine that extracted, what the bundle computes is what it was trained on, fingerprint included."""
     bundle, spec = load_bundle(trained.model), FeatureStore(trained.features).spec
     extractor = bundle.extractor()
-    assert extractor.spec == spec and extractor.spec.fingerprint == bundle.facts["fingerprint"]
+    assert extractor.spec == spec and extractor.spec.fingerprint == bundle.record["fingerprint"]
     assert (extractor.provenance.source, extractor.provenance.pretrained) == ("random", False)
     other = replace(spec, policy={**spec.policy, "view_seed": 1})
     assert bundle.extractor(other).spec == other
