@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,15 @@ def write_pictures(root: Path, count: int, *, groups: int, size: int = 64) -> No
     (root / "labels.csv").write_text("path,label,group\n" + "".join(rows))
 
 
+def read_tiny(folder: Path) -> Tiny:
+    """The data set that make_tiny has made in `folder`."""
+    from ffdi.intake.tables import join, read_folds, read_images
+
+    images_file, folds_file = folder / "images.csv", folder / "folds.csv"
+    images, folds = read_images(images_file), read_folds(folds_file)
+    return Tiny(folder / "pictures", images_file, folds_file, images, folds, join(images, folds))
+
+
 def make_tiny(folder: Path, *, count: int = 48, groups: int = 12, folds: int = 3, size: int = 64) -> Tiny:
     """Pictures -> ingest -> split, all through the library."""
     from ffdi.intake.decoding.images import ImageSource
@@ -102,7 +112,7 @@ def make_tiny(folder: Path, *, count: int = 48, groups: int = 12, folds: int = 3
     from ffdi.intake.near_duplicates.hashes import perceptual_pairs
     from ffdi.intake.settings import DataSettings, SplitSettings
     from ffdi.intake.splitting.folds import assign_folds
-    from ffdi.intake.tables import join, read_folds, read_images, write_table
+    from ffdi.intake.tables import write_table
 
     root = folder / "pictures"
     write_pictures(root, count, groups=groups, size=size)
@@ -112,14 +122,13 @@ def make_tiny(folder: Path, *, count: int = 48, groups: int = 12, folds: int = 3
     table = assign_folds(images, perceptual_pairs(list(images["phash"]), 2), settings)
     write_table(folder / "images.csv", images)
     write_table(folder / "folds.csv", table)
-    images, table = read_images(folder / "images.csv"), read_folds(folder / "folds.csv")
-    return Tiny(root, folder / "images.csv", folder / "folds.csv", images, table, join(images, table))
+    return read_tiny(folder)
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """A session-wide data set; tests that change files make their own with make_tiny."""
-    return make_tiny(tmp_path_factory.mktemp("tiny"))
+    """A data set for the whole run; tests that change files make their own with make_tiny."""
+    return read_tiny(workers.made_once(tmp_path_factory, "tiny", make_tiny))
 
 
 def tiny_backbone(**changes: Any) -> Backbone:
@@ -151,9 +160,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random, calibrated weights of torchvision:mobilenet_v2."""
     from ffdi.features.weights import fetch_weights
 
-    out = tmp_path_factory.mktemp("weights") / "mobilenet_v2.safetensors"
-    fetch_weights("torchvision:mobilenet_v2", "random", out, base=Path())
-    return out
+    def make(folder: Path) -> None:
+        fetch_weights("torchvision:mobilenet_v2", "random", folder / "mobilenet_v2.safetensors", base=Path())
+
+    return workers.made_once(tmp_path_factory, "weights", make) / "mobilenet_v2.safetensors"
 
 
 def tiny_recipe(**changes: Any) -> Recipe:
@@ -197,22 +207,24 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     from ffdi.tails.settings import TrainSettings
     from ffdi.tails.train_recipe import TrainingInputs, train_recipe
 
-    folder = tmp_path_factory.mktemp("trained")
     spec = tiny_backbone()
-    extract_features(
-        tiny.rows,
-        load_extractor(spec, weights),
-        folder / "features",
-        source=ImageSource(tiny.root, 10**6),
-        settings=ExtractSettings(workers=2, shard_rows=32),
-    )
-    inputs = TrainingInputs("tiny", tiny.rows, spec, folder / "features", weights)
 
-    def save(to: Path) -> None:
-        train_recipe(tiny_recipe(), inputs, TrainSettings(memory_gb=1), device=torch.device("cpu")).save(to)
+    def save(features: Path, model: Path) -> None:
+        inputs = TrainingInputs("tiny", tiny.rows, spec, features, weights)
+        train_recipe(tiny_recipe(), inputs, TrainSettings(memory_gb=1), device=torch.device("cpu")).save(model)
 
-    save(folder / "model")
-    return Trained(folder / "features", folder / "model", save)
+    def make(folder: Path) -> None:
+        extract_features(
+            tiny.rows,
+            load_extractor(spec, weights),
+            folder / "features",
+            source=ImageSource(tiny.root, 10**6),
+            settings=ExtractSettings(workers=2, shard_rows=32),
+        )
+        save(folder / "features", folder / "model")
+
+    folder = workers.made_once(tmp_path_factory, "trained", make)
+    return Trained(folder / "features", folder / "model", partial(save, folder / "features"))
 
 
 @pytest.fixture(scope="session")
