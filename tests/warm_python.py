@@ -8,6 +8,8 @@ what it imports or that it can be killed, needs the real python: sys.executable.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import random
@@ -18,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -125,12 +128,29 @@ def main() -> None:
     for name in LIBRARIES:
         with suppress(ImportError):
             __import__(name)
+    gc.freeze()  # else a fork's garbage collector would copy all of it
     serve(sys.argv[1])
+    os._exit(run_script(sys.argv[0]))
+
+
+def run_script(script: str) -> int:
+    """The exit code, after what Python does at exit; but it does not take the libraries apart, which takes two seconds."""
+    code: object = 0
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    except Exception:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as ended:
+        code = ended.code or 0
+    except BaseException:
         traceback.print_exc()
-        sys.exit(1)
+        code = 1
+    if not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
 
 
 if __name__ == "__main__":
