@@ -44,10 +44,11 @@ class Stages:
             "images": self.tiny.images_file,
             "folds": self.tiny.folds_file,
             "features": self.trained.features,
+            "timings": self.folder / "timings",
         }
         model = self.folder / "models/tiny"
         own = (
-            {"weights": self.weights, "out": model, "timings": self.folder / "timings"}
+            {"weights": self.weights, "out": model}
             if name == "train"
             else {"model": model, "out": self.folder / "m.json"}
         )
