@@ -19,7 +19,6 @@ from ffdi.stagekit.options import DETAILS, PARAMS, path
 def main(params_file: Path, models: Path, out: Path, details: Path | None, folder: Path) -> None:
     """Judge trained recipes on other data sets."""
     params = read_params(params_file)
-    from ffdi.bootstrap import Bootstrap
     from ffdi.evaluation.headline import of_pairs, write_metrics
     from ffdi.evaluation.other_data import evaluate_on_all_other_data
     from ffdi.features.devices import device_line, set_up_torch
@@ -34,7 +33,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
             models,
             temporary,
             phash_bits=params.audit.phash_bits,
-            bootstrap=Bootstrap(params.evaluate.bootstrap, params.seed),
+            bootstrap=params.bootstrap,
             device=device,
             consoles=console,
         )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ffdi.params.paths import unpacked_root
+from ffdi.params.paths import image_source
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
@@ -32,11 +32,9 @@ def main(
     """Score the test set once with a trained recipe."""
     params = read_params(params_file)
     backbone, robustness = params.recipe(name).backbone, params.evaluate.robustness
-    from ffdi.bootstrap import Bootstrap
     from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe
     from ffdi.evaluation.robustness import PerturbationSweep
     from ffdi.features.devices import device_line, set_up_torch
-    from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import join, read_folds, read_images
 
     stage, device = console(f"evaluate {name}"), set_up_torch(params.train.device)
@@ -44,12 +42,13 @@ def main(
     rows, shards = join(read_images(images_file), read_folds(folds_file)), features or Path(f"data/features/{backbone}")
     inputs = EvaluationInputs.load(model or Path(f"data/models/{name}"), shards, rows)
     if name in robustness.recipes:
-        source = ImageSource(unpacked_root(params.data, root), params.data.max_pixels)
+        source = image_source(params.data, root)
         folder = perturbed or Path(f"data/robustness/{backbone}")
         inputs = inputs.with_perturbed(PerturbationSweep(robustness.levels, folder, source, params.extract), stage)
-    bootstrap = Bootstrap(params.evaluate.bootstrap, params.seed)
     with stopwatch(f"evaluate-{name}", timings) as seconds:
-        evaluation = evaluate_recipe(inputs, bootstrap=bootstrap, memory_gb=params.train.memory_gb, device=device)
+        evaluation = evaluate_recipe(
+            inputs, bootstrap=params.bootstrap, memory_gb=params.train.memory_gb, device=device
+        )
         seconds.update(evaluation.timing)
     evaluation.write(out or Path(f"metrics/{name}.json"), details, plots)
     for line in evaluation.lines():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ffdi.params.paths import unpacked_root, weights_file
+from ffdi.params.paths import image_source, weights_file
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
@@ -27,7 +27,6 @@ def main(
     from ffdi.features.extract import extract_features
     from ffdi.features.extractor import load_extractor
     from ffdi.features.self_blending import with_synthesised
-    from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import join, read_folds, read_images
 
     stage, out = console(f"extract {name}"), out or Path(f"data/features/{name}")
@@ -40,7 +39,7 @@ def main(
             images,
             load_extractor(backbone, weights or weights_file(name), known=out),
             out,
-            source=ImageSource(unpacked_root(params.data, root), params.data.max_pixels),
+            source=image_source(params.data, root),
             settings=params.extract,
             console=stage,
         )

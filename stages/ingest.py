@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ffdi.errors import InputError
-from ffdi.params.paths import unpacked_root
+from ffdi.params.paths import image_source
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
@@ -20,11 +20,10 @@ from ffdi.stagekit.options import PARAMS, ROOT, path
 def main(params_file: Path, root: Path | None, out: Path, rejected: Path, skipped: Path | None) -> None:
     """Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
     params = read_params(params_file)
-    from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.ingest import ConflictError, IntakeFiles, ingest_data_set
 
     data, stage = params.data, console("ingest")
-    source = ImageSource(unpacked_root(params.data, root), data.max_pixels)
+    source = image_source(data, root)
     files = IntakeFiles(out, rejected, skipped or out.with_name("skipped.csv"))
     try:
         ingested = ingest_data_set(source, data, files, stage)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ffdi.errors import ParamsError
-from ffdi.params.paths import unpacked_root, weights_file
+from ffdi.params.paths import image_source, weights_file
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console, say
@@ -37,13 +37,12 @@ def main(
     from ffdi.evaluation.ladder import climb_ladder
     from ffdi.evaluation.ladder_statistics import ladder_lines, ladder_plot
     from ffdi.features.devices import repeating, set_up_torch
-    from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import join, read_folds, read_images, write_table
 
     stage, device = console("ladder"), set_up_torch(params.train.device)
     loaded = LoadedRecipe.load(recipe, backbone, weights or weights_file(recipe.backbone))
     stage.say(loaded.device_line(params.train.device))
-    source = ImageSource(unpacked_root(params.data, root), params.data.max_pixels)
+    source = image_source(params.data, root)
     bootstrap = Bootstrap(params.evaluate.bootstrap, recipe.seed)
     rows = join(read_images(images_file), read_folds(folds_file))
     with repeating(params.train.deterministic):

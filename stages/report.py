@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ffdi.params.paths import unpacked_root
+from ffdi.params.paths import image_source
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import say
@@ -33,7 +33,6 @@ def main(
     params = read_params(params_file)
     from ffdi.evaluation.report import PipelineFolders, unused_folders, write_report
     from ffdi.evaluation.verdict import verdict
-    from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import join, read_folds, read_images
 
     switches = {"augmented_copy_across_border": "find_copies", "embedding_duplicate_across_border": "use_embedding"}
@@ -42,7 +41,7 @@ def main(
         PipelineFolders(metrics, data, models, features),
         {name: recipe.backbone for name, recipe in params.recipes.items()},
         join(read_images(images_file), read_folds(folds_file)),
-        ImageSource(unpacked_root(params.data, root), params.data.max_pixels),
+        image_source(params.data, root),
         params_text=params_file.read_text(encoding="utf-8"),
         unchecked={c: f"audit.{key} is off" for c, key in switches.items() if not getattr(params.audit, key)},
     )

@@ -1,9 +1,8 @@
 """Draw the test set and the folds, by groups that near-duplicates have joined."""
 
 from pathlib import Path
-from typing import Any
 
-from ffdi.params.paths import unpacked_root, weights_file
+from ffdi.params.paths import image_source, weights_file
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
@@ -16,19 +15,14 @@ def main(
 ) -> None:
     """Draw the test set and the folds, by groups that near-duplicates have joined."""
     params = read_params(params_file)
-    from ffdi.intake.decoding.images import ImageSource
+    from ffdi.features.compute import Embedder
     from ffdi.intake.splitting.split import split_images
     from ffdi.intake.tables import read_images, write_table
 
     settings, stage = params.split, console("split")
-    source = ImageSource(unpacked_root(params.data, root), params.data.max_pixels)
-
-    def embed(rows: Any) -> Any:
-        from ffdi.features.compute import embed_with
-
-        name = settings.embedding
-        return embed_with(params.backbone(name), weights or weights_file(name), rows, source, stage)
-
+    source = image_source(params.data, root)
+    backbone = params.backbones[settings.embedding]
+    embed = Embedder(backbone, weights or weights_file(backbone.name), source, stage)
     split = split_images(read_images(images_file), source, settings, embed, stage)
     write_table(out, split.folds)
     if plots:

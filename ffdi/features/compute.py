@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -88,11 +89,18 @@ def embed(
     return np.concatenate([block.astype(np.float32).mean(axis=axes) for block in console.progress(blocks, len(rows))])
 
 
-def embed_with(
-    backbone: Backbone, weights: Path, images: pd.DataFrame, source: ImageSource, console: Console = Console()
-) -> npt.NDArray[np.float32]:
-    """As embed, by the backbone with its file of weights."""
-    return embed(images, load_extractor(backbone, weights), source, console)
+@dataclass(frozen=True)
+class Embedder:
+    """Embeds images by a backbone with a file of weights, which is read when images come."""
+
+    backbone: Backbone
+    weights: Path
+    source: ImageSource
+    console: Console = Console()
+
+    def __call__(self, images: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """As embed."""
+        return embed(images, load_extractor(self.backbone, self.weights), self.source, self.console)
 
 
 def in_blocks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:

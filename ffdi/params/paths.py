@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ffdi.intake.archives import unpacked
 from ffdi.intake.settings import DataSettings
+
+if TYPE_CHECKING:
+    from ffdi.intake.decoding.images import ImageSource
 
 
 def main_checkout() -> Path:
@@ -29,6 +33,13 @@ def unpacked_root(data: DataSettings, override: Path | None = None) -> Path:
     """The folder of a data set's images, `override` or its root; an archive is unpacked first, once."""
     root = override or resolve_path(data.root)
     return unpacked(root) if root.is_file() else root
+
+
+def image_source(data: DataSettings, override: Path | None = None) -> ImageSource:
+    """The images of a data set: those of `override`, or of its root; an archive is unpacked first, once."""
+    from ffdi.intake.decoding.images import ImageSource
+
+    return ImageSource(unpacked_root(data, override), data.max_pixels)
 
 
 def weights_file(backbone: str) -> Path:

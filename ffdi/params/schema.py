@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ffdi.bounds import NonNegative
 from ffdi.demo.settings import DemoSettings
@@ -16,6 +16,9 @@ from ffdi.features.settings import ExtractSettings
 from ffdi.intake.settings import AuditSettings, DataSettings, SplitSettings
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from ffdi.bootstrap import Bootstrap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,13 @@ class Params:
 
     ladder: LadderSettings = field(default_factory=LadderSettings)
     """The leak ladder: see [training.md](training.md)."""
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """How intervals are drawn: `evaluate.bootstrap` resamples, from `seed`."""
+        from ffdi.bootstrap import Bootstrap
+
+        return Bootstrap(self.evaluate.bootstrap, self.seed)
 
     def backbone(self, name: str) -> Backbone:
         """The backbone `name`; ParamsError lists the valid names, or says what is wrong with its view policy."""
