@@ -137,6 +137,15 @@ def test_calibration_error_and_brier() -> None:
     assert evaluate(labels, scores)["brier"] == pytest.approx(0.15875)
 
 
+def test_calibration_bins_are_floored_not_rounded() -> None:
+    # .19 is in bin [.1, .2) and .21 in bin [.2, .3): gaps of .19 and .79. Rounded, both would be in one bin, gap .3.
+    labels, scores = np.array([0, 1]), np.array([0.19, 0.21])
+    assert reliability(labels, scores) == [(0.19, 0.0, 1), (0.21, 1.0, 1)]
+    assert expected_calibration_error(labels, scores) == pytest.approx((0.19 + 0.79) / 2)
+    # .1 and .19 share bin [.1, .2): mean .145, half fake. Rounded, they would be in two bins, gaps of .1 and .81.
+    assert expected_calibration_error(labels, np.array([0.1, 0.19])) == pytest.approx(0.355)
+
+
 def test_what_calibration_error_good_scores_have() -> None:
     """All at .5: |share of fakes - .5| of 100 images is below 1.96 x .05 = .098 in 95 % of draws; of 10,000, .0098."""
     for images, due in ((100, 0.098), (10_000, 0.0098)):
@@ -161,6 +170,14 @@ def test_tpr_at_fpr_needs_enough_reals() -> None:
     assert out["tpr_at_fpr_1e_2_at_most"] == 3 / 4
     assert out["tpr_at_fpr_1e_3_at_most"] == 1 / 4  # none in 99.0 %
     assert "tpr_at_fpr_1e_1_at_most" not in out
+
+
+def test_tpr_at_fpr_is_read_off_without_interpolation() -> None:
+    # 15 reals: a rate of .1 lies between one false alarm (1/15) and two (2/15). With one, fakes .95 and .85 are found.
+    # The next threshold, .8, finds a third fake with the second alarm; on the line to that point, .1 would be at .625.
+    reals = [0.9, 0.8, *(i / 100 for i in range(13))]
+    out = evaluate([0] * 15 + [1] * 4, [*reals, 0.95, 0.85, 0.8, 0.5])
+    assert out["tpr_at_fpr_1e_1"] == 2 / 4
 
 
 def test_the_bound_of_tpr_holds_in_most_draws() -> None:

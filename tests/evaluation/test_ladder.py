@@ -14,11 +14,12 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Tiny, Trained, tiny_backbone, tiny_recipe
+from torch import Tensor, nn
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
 from ffdi.evaluation import mistakes
-from ffdi.evaluation.experiment import Experiment, LoadedRecipe, RungTables
+from ffdi.evaluation.experiment import EpochEnd, Experiment, LoadedRecipe, RungTables
 from ffdi.evaluation.ladder import RUNGS, climb_ladder
 from ffdi.evaluation.ladder_statistics import ladder_plot
 from ffdi.evaluation.settings import LadderSettings
@@ -29,10 +30,10 @@ from ffdi.features.weights import load_network
 from ffdi.files import write_json
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.metrics import Metrics, auc
-from ffdi.tails.batches import load_table
+from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.bundle import sigmoid
 from ffdi.tails.folds import FoldedTable
-from ffdi.tails.heads import TailFactory
+from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.recipe import Head
 from ffdi.tails.train import cross_validate, predict_logits
 
@@ -148,6 +149,53 @@ def test_one_model_and_one_optimizer_go_through_all_folds(
     monkeypatch.setattr(mistakes, "start", lambda *given: started.append(1) or true_start(*given))
     climb(tiny, weights, epochs=1)
     assert len(started) == 3  # once each for rungs 2, 3 and 4, whatever the folds
+
+
+class OppositeInEvalMode(nn.Module):
+    """A head that calls positive features fake in train mode, and real in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        logit = self.scale * features.flatten(1)[:, 0]
+        return torch.stack([torch.zeros_like(logit), logit if self.training else -logit], dim=1)
+
+
+def experiment_on(labels: list[int], groups: list[str]) -> Experiment:
+    """Fakes have the feature 1 and reals -1; test and training images are the same."""
+    known = torch.tensor(labels)
+    table = FeatureTable.of_features((2.0 * known - 1).view(-1, 1, 1, 1), known)
+    tables, folds, recipe = RungTables(table, table), [n % 2 for n in range(len(labels))], replace(RECIPE, views="all")
+
+    def fresh_tail(seed: int) -> Tail:
+        return Tail(nn.Identity(), OppositeInEvalMode(), None)
+
+    return Experiment(tables, tables, folds, np.array(groups), recipe, fresh_tail, CPU)
+
+
+def test_rung_3_validates_in_train_mode_and_rung_2_in_eval_mode() -> None:
+    labels = [0, 1] * 16
+    experiment = experiment_on(labels, ["g"] * len(labels))
+    in_eval_mode = mistakes.carried_over_folds(experiment)
+    assert (in_eval_mode.reported_auc, in_eval_mode.reported_accuracy) == (0, 0)
+    for rung in (mistakes.evaluated_in_train_mode, mistakes.extracted_in_train_mode):  # rung 4 keeps the mistake
+        result = rung(experiment)
+        assert (result.reported_auc, result.reported_accuracy) == (1, 1)
+        assert auc(np.array(labels), result.test_scores) == 0  # the true figure is always of eval mode
+
+
+def test_rung_5_is_scored_on_the_half_it_was_not_chosen_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two epochs is perfect on one half of the test groups and the wrong way round on the other."""
+    experiment = experiment_on([0, 0, 1, 1] * 2, ["a"] * 4 + ["b"] * 4)
+    right, wrong = [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1]
+    epochs = [EpochEnd(0, 0.5, 0.5, np.array(scores)) for scores in (right + wrong, wrong + right)]
+    monkeypatch.setattr(mistakes, "train_over_folds", lambda *_: epochs)
+    result = mistakes.chosen_on_test(experiment)
+    # Half a chooses the first epoch, which is wrong on b; half b chooses the second, which is wrong on a.
+    assert (result.reported_auc, result.reported_accuracy) == (1, 1)
+    assert result.test_scores.tolist() == wrong + wrong
 
 
 def test_several_seeds_have_a_spread(tiny: Tiny, weights: Path) -> None:
