@@ -98,3 +98,6 @@ def test_the_settings_of_a_layout_are_read_from_the_file(tmp_path: Path) -> None
     assert data.columns.named() == {"path": "file", "group": ("a", "b")}
     assert data.classes == {"0": 1, "True": 0, "x": 1}
     assert (data.layout, data.table, data.group, data.limit) == ("csv", "t.csv", None, 2)
+    for patterns in (["a*"], []):
+        folders = {"root": "x", "layout": "imagefolder", "exclude": patterns}
+        assert read_params(changed(tmp_path, data=folders)).data.exclude == tuple(patterns)

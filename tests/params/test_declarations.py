@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
@@ -111,7 +111,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "TrainSettings": {"memory_gb": 8.0, "device": "auto", "deterministic": True},
     "ExtractSettings": {"engine": "local", "workers": "auto", "shard_rows": 4096, "compression": "none"},
-    "EvaluateSettings": {"bootstrap": 2000},
+    "EvaluateSettings": {"bootstrap": 2000, "cross": {}},
     "LadderSettings": {
         "recipe": "efficientnet_lite0",
         "backbone": "efficientnet_lite0",
@@ -124,7 +124,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 def test_defaults_stand() -> None:
     for name, expected in DEFAULTS.items():
-        defaults = {field.name: field.default for field in fields(SETTINGS[name])}
+        defaults = {
+            field.name: field.default if field.default_factory is MISSING else field.default_factory()
+            for field in fields(SETTINGS[name])
+        }
         assert {key: defaults[key] for key in expected} == expected, name
 
 
