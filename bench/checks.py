@@ -176,7 +176,7 @@ class DecodedAll:
 def decode_all(lab: Lab, decoder: str, threads: int, together: int = 64) -> DecodedAll:
     """Every JPEG, in tasks of `together`, by `threads` threads; on the CPU torchvision's own decoder is nvJPEG's stand-in."""
     backbone = lab.backbone("mobilenet_v2", decoder=decoder)
-    made = Decoder(backbone, max_pixels=MAX_PIXELS, heard=True, device=lab.device)  # as extraction does
+    made = Decoder(backbone, max_pixels=MAX_PIXELS, accepted=True, device=lab.device)  # as extraction does
     files = [lab.root / path for path in sorted(lab.rows()["path"])]
 
     def one(block: Sequence[Path]) -> list[npt.NDArray[np.uint8]]:

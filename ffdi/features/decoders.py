@@ -62,13 +62,13 @@ class _Jpeg:
 class Decoder:
     """The decoder of a backbone. Several threads may call it at once, and it counts the images that it leaves to Pillow.
 
-    Raises ParamsError, as runtime_name does, when the backbone's decoder cannot run here. `heard` is that of
+    Raises ParamsError, as runtime_name does, when the backbone's decoder cannot run here. `accepted` is that of
     open_image: ingest has read these images before. nvJPEG runs on the `device` `cuda`; tests use `cpu`, where
     torchvision's own decoder takes its place.
     """
 
-    def __init__(self, backbone: Backbone, *, max_pixels: int, heard: bool = False, device: str = "cuda") -> None:
-        self._size, self._max_pixels, self._heard, self._device = backbone.image_size, max_pixels, heard, device
+    def __init__(self, backbone: Backbone, *, max_pixels: int, accepted: bool = False, device: str = "cuda") -> None:
+        self._size, self._max_pixels, self._accepted, self._device = backbone.image_size, max_pixels, accepted, device
         self._fast = backbone.decoder == "nvjpeg"
         self.decoded, self.not_plain = 0, 0
         self.refused: dict[str, str] = {}  # name of the JPEG -> the message of nvJPEG
@@ -126,7 +126,7 @@ class Decoder:
             return error
 
     def _by_pillow(self, data: bytes) -> Image.Image:
-        return resize(open_image(data, max_pixels=self._max_pixels, heard=self._heard), self._size)
+        return resize(open_image(data, max_pixels=self._max_pixels, accepted=self._accepted), self._size)
 
     def _plain_pixels(self, data: bytes) -> int | None:
         """The pixels of a complete JPEG in sRGB's YCbCr that needs no rotation; None for all other bytes."""
@@ -139,7 +139,7 @@ class Decoder:
             if not plain or not data.endswith(_END):
                 return None
             refuse_many_scans(data)
-            if not self._heard:
+            if not self._accepted:
                 refuse_unfinished(data)
         except UnreadableImage:  # Pillow's path reports what is wrong with it
             return None

@@ -63,7 +63,7 @@ class ViewReader:
         decoder: Decoder | None = None,
         timer: PartTimer | None = None,
     ) -> None:
-        self.decoder = decoder or Decoder(backbone, max_pixels=images.source.max_pixels, heard=True)
+        self.decoder = decoder or Decoder(backbone, max_pixels=images.source.max_pixels, accepted=True)
         self._images, self._backbone, self._timer = images, backbone, timer or PartTimer()
 
     def __call__(self, rows: Sequence[Row]) -> RGB:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import assert_never
 
 from ffdi.errors import ParamsError
 from ffdi.features.backbone import INPUT, Backbone
@@ -103,7 +104,7 @@ class TailFactory:
         self.pixels = (backbone.mean, backbone.std) if backbone.cut == INPUT else None
         self.body: nn.Module = nn.Identity()
         self.width = 0
-        if head.kind != "transformer":
+        if head.kind != "transformer":  # which reads the features themselves: its tail has no body
             headless = without_classifier(copy.deepcopy(network), backbone.network)
             self.body = cut_network(headless, backbone.cut)[1]
             self.width = self._body_width()
@@ -116,23 +117,28 @@ class TailFactory:
         return Tail(copy.deepcopy(self.body), head, self.pixels)
 
     def _head(self) -> nn.Module:
-        spec = self.head
-        if spec.kind == "transformer":
-            if self.pixels or len(self.shape) not in (2, 3):
-                what = "images" if self.pixels else str(self.shape)
-                raise ParamsError(
-                    f"head transformer: takes maps (C, H, W) or tokens (L, C), at this cut there are {what}"
-                )
-            if spec.width % spec.heads:
-                raise ParamsError(f"head transformer: width {spec.width} is no multiple of heads {spec.heads}")
-            return TransformerHead(self.shape, spec)
-        if spec.kind == "linear":
-            return nn.Sequential(nn.Flatten(), nn.Dropout(spec.dropout), nn.Linear(self.width, CLASSES))
-        layers: list[nn.Module] = [nn.Flatten()]
-        sizes = (self.width, *spec.hidden)
-        for before, after in itertools.pairwise(sizes):
-            layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(spec.dropout)]
-        return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
+        head = self.head
+        match head.kind:
+            case "transformer":
+                self._refuse_transformer()
+                return TransformerHead(self.shape, head)
+            case "linear":
+                return nn.Sequential(nn.Flatten(), nn.Dropout(head.dropout), nn.Linear(self.width, CLASSES))
+            case "mlp":
+                layers: list[nn.Module] = [nn.Flatten()]
+                sizes = (self.width, *head.hidden)
+                for before, after in itertools.pairwise(sizes):
+                    layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(head.dropout)]
+                return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
+        assert_never(head.kind)
+
+    def _refuse_transformer(self) -> None:
+        """ParamsError when the features or the width are none that a transformer can take."""
+        if self.pixels or len(self.shape) not in (2, 3):
+            what = "images" if self.pixels else str(self.shape)
+            raise ParamsError(f"head transformer: takes maps (C, H, W) or tokens (L, C), at this cut there are {what}")
+        if self.head.width % self.head.heads:
+            raise ParamsError(f"head transformer: width {self.head.width} is no multiple of heads {self.head.heads}")
 
     def _body_width(self) -> int:
         body = self.body.eval()

@@ -59,7 +59,7 @@ def score_files(
     Raises InputError when a file is no longer the one that was ingested.
     """
     console.say(bundle.extractor().device_line)
-    decoder = Decoder(bundle.backbone, max_pixels=source.max_pixels, heard=True)
+    decoder = Decoder(bundle.backbone, max_pixels=source.max_pixels, accepted=True)
     paths = list(images["path"])
     reads = [partial(read_ingested, source, *file) for file in zip(paths, images["image_id"], strict=True)]
     scores = score_images(bundle, list(zip(paths, reads, strict=True)), decoder, device=device, console=console)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt
+from typing_extensions import assert_never
 
 from ffdi.bounds import Fraction, FractionBelow1, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Rule
 from ffdi.tails.augment_operations import resolve_augment
@@ -71,13 +72,16 @@ class Schedule:
 
     def factor(self, epoch: float, epochs: int) -> float:
         """What the learning rate is multiplied by at a fractional epoch."""
-        if self.name == "step":
-            return float(self.gamma ** (int(epoch) // self.size))
-        if self.name == "cosine":
-            if epoch < self.warmup:
-                return (epoch + 1e-3) / self.warmup
-            return 0.5 * (1 + math.cos(math.pi * (epoch - self.warmup) / max(epochs - self.warmup, 1e-9)))
-        return 1.0
+        match self.name:
+            case "none":
+                return 1.0
+            case "step":
+                return float(self.gamma ** (int(epoch) // self.size))
+            case "cosine":
+                if epoch < self.warmup:
+                    return (epoch + 1e-3) / self.warmup  # not 0: the first step would be lost
+                return 0.5 * (1 + math.cos(math.pi * (epoch - self.warmup) / max(epochs - self.warmup, 1e-9)))
+        assert_never(self.name)
 
 
 @dataclass(frozen=True)

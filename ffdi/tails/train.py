@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from typing_extensions import assert_never
 
 from ffdi.console import Console
 from ffdi.errors import FfdiError, ParamsError
@@ -68,11 +69,16 @@ def fit(
 
 def build_optimizer(settings: Optimizer, parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
     """A fresh optimizer over `parameters`; the momentum of SGD is .9 where it is not set."""
-    if settings.name == "sgd":
-        momentum = 0.9 if settings.momentum is None else settings.momentum
-        return torch.optim.SGD(parameters, lr, momentum=momentum, weight_decay=settings.weight_decay, fused=True)
-    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
-    return kind(parameters, lr, weight_decay=settings.weight_decay, fused=True)
+    decay = settings.weight_decay
+    match settings.name:
+        case "sgd":
+            momentum = 0.9 if settings.momentum is None else settings.momentum
+            return torch.optim.SGD(parameters, lr, momentum=momentum, weight_decay=decay, fused=True)
+        case "adam":
+            return torch.optim.Adam(parameters, lr, weight_decay=decay, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr, weight_decay=decay, fused=True)
+    assert_never(settings.name)
 
 
 def start(tail: Tail, recipe: Recipe, generator: torch.Generator, device: torch.device) -> Running:

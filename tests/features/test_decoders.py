@@ -157,7 +157,7 @@ def test_a_list_too_large_for_memory_is_halved_down_to_an_error(
 
 
 def test_a_refused_jpeg_that_pillow_cannot_read_either_says_why(backbone: Make, nvjpeg: NvJpeg) -> None:
-    fast = Decoder(backbone(decoder="nvjpeg"), max_pixels=MAX_PIXELS, heard=True, device="cpu")
+    fast = Decoder(backbone(decoder="nvjpeg"), max_pixels=MAX_PIXELS, accepted=True, device="cpu")
     broken = JPEGS[0][:-900] + b"\xff\xd9"
     nvjpeg.fails = refuses(broken, "Failed to decode batch: 3")
     results = decoded(fast, JPEGS[1], broken)
@@ -167,7 +167,7 @@ def test_a_refused_jpeg_that_pillow_cannot_read_either_says_why(backbone: Make, 
 
 
 def test_what_was_heard_is_not_decoded_again_and_many_scans_never(backbone: Make, nvjpeg: NvJpeg) -> None:
-    known = Decoder(backbone(decoder="nvjpeg"), max_pixels=MAX_PIXELS, heard=True, device="cpu")
+    known = Decoder(backbone(decoder="nvjpeg"), max_pixels=MAX_PIXELS, accepted=True, device="cpu")
     closed, many = decoded(known, JPEGS[0][:-900] + b"\xff\xd9", many_scans(65))
     assert nvjpeg.lists == [1] and isinstance(closed, Image.Image)
     assert str(many).startswith("a JPEG of 65 scans")

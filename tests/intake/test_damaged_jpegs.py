@@ -20,7 +20,7 @@ def test_the_warnings_of_libjpeg_need_not_be_heard_twice() -> None:
     closed = encode(picture(0), "JPEG")[:-300] + b"\xff\xd9"
     with pytest.raises(UnreadableImage, match=r"^damaged: Corrupt JPEG data: premature end of data segment$"):
         open_image(closed, max_pixels=10**6)
-    assert open_image(closed, max_pixels=10**6, heard=True).size == (64, 64)
+    assert open_image(closed, max_pixels=10**6, accepted=True).size == (64, 64)
 
 
 @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}, {"restart_marker_blocks": 4}])

@@ -89,20 +89,20 @@ _TURNS = {
 }
 
 
-def open_image(data: bytes, *, max_pixels: int, heard: bool = False) -> Image.Image:
+def open_image(data: bytes, *, max_pixels: int, accepted: bool = False) -> Image.Image:
     """Decode to a fully loaded RGB image, or raise UnreadableImage with the reason.
 
-    `heard`: ingest has accepted these bytes already (their sha256 is known), so a JPEG is not checked for damage again.
+    `accepted`: ingest has accepted these bytes already (their sha256 is known), so a JPEG is not checked for damage again.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UnreadableImage("Pillow was told to load truncated images: refuse to read any")
     try:
-        return _decoded(data, max_pixels, heard)
+        return _decoded(data, max_pixels, accepted)
     except UnreadableImage:
         if format_of(data) != "PNG" or (bare := without_side_data(data)) == data:
             raise
         try:  # Pillow may have failed on chunks that the pixels do not need
-            return _decoded(bare, max_pixels, heard)
+            return _decoded(bare, max_pixels, accepted)
         except UnreadableImage as error:
             raise error from None
 
@@ -150,7 +150,7 @@ def _has_plugin(name: str) -> bool:
     return name in Image.OPEN
 
 
-def _decoded(data: bytes, max_pixels: int, heard: bool) -> Image.Image:
+def _decoded(data: bytes, max_pixels: int, accepted: bool) -> Image.Image:
     if format_of(data) == "JXL":  # opening decodes it, so check the size first
         _refuse_large(jxl_size(data), max_pixels)
     image = _opened(data)
@@ -161,9 +161,9 @@ def _decoded(data: bytes, max_pixels: int, heard: bool) -> Image.Image:
         if image.format == "PNG":
             refuse_wrong_checksums(data)
         image.load()  # verify() accepts truncated files
-        if image.format in ("JPEG", "MPO") and not heard:
+        if image.format in ("JPEG", "MPO") and not accepted:
             refuse_unfinished(data)
-        if image.format == "TIFF" and not heard:
+        if image.format == "TIFF" and not accepted:
             for strip in jpegs_of_tiff(image, data):
                 refuse_unfinished(strip)
         if image.format == "PNG" and has_wide_transparent_colour(data):
@@ -281,7 +281,7 @@ def read_image(source: ImageSource, path: str) -> tuple[bytes, Image.Image]:
     """(bytes, decoded RGB) of a file that ingest has accepted; InputError names one that can no longer be read."""
     try:
         data = read_bytes(source.root, path)
-        return data, open_image(data, max_pixels=source.max_pixels, heard=True)
+        return data, open_image(data, max_pixels=source.max_pixels, accepted=True)
     except UnreadableImage as error:
         raise InputError(f"{source.root / path}: {error}") from error
 

@@ -18,7 +18,10 @@ class LayoutRows:
     """What the reader of a layout returns: the `columns` path, label, group, given_split and attr_*, the evidence for
     the labels, and the tables that it read.
 
-    `around` is the text before and after the name of a class: "label " and " of labels.csv".
+    A reader lists every image of the tree or raises an error, but for a layout with `tables`: there the images that no
+    table lists are reported as skipped. It refuses paths that are not UTF-8, resolves given_split with given_splits, and
+    joins the groups of an image with join_names. `around` is the text before and after the name of a class in messages:
+    "label " and " of labels.csv".
     """
 
     columns: Columns

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from typing_extensions import assert_never
 
 from ffdi.errors import InputError
 from ffdi.intake.archives import files_outside
@@ -75,13 +76,15 @@ def read_layout(root: Path, data: DataSettings) -> Listing:
 
 def _read(root: Path, data: DataSettings, classes: Classes) -> tuple[Tree, LayoutRows]:
     """The files below root, and what the layout's reader makes of them."""
-    if data.layout == "imagefolder":
-        tree = walk_classes(root, classes, data.exclude)
-        return tree, read_imagefolder(root, classes, tree.images)
-    tree = walk(root)
-    if data.layout == "csv":
-        return tree, read_csv_table(root, data.table, data.columns.named(), classes)
-    return tree, read_multi_ffdi(root, classes)
+    match data.layout:
+        case "imagefolder":
+            tree = walk_classes(root, classes, data.exclude)
+            return tree, read_imagefolder(root, classes, tree.images)
+        case "csv":
+            return walk(root), read_csv_table(root, data.table, data.columns.named(), classes)
+        case "multi_ffdi":
+            return walk(root), read_multi_ffdi(root, classes)
+    assert_never(data.layout)
 
 
 def _skipped(
