@@ -90,7 +90,7 @@ def test_heat_maps_come_from_the_cache_or_say_why_not(metrics: Path, tiny: Tiny,
     assert set(heat.maps) == set(worst["image_id"]) and heat.missing_reason == ""
     assert all(m.shape == (2, 2) and 0 <= m.min() <= m.max() <= 1 for m in heat.maps.values())
     page = page_of(metrics, tiny, ["good"], heat=heat)
-    assert page.count("what spoke for") == len(worst)
+    assert page.count("places that support") == len(worst)
     none = heat_maps(metrics / "absent", trained.features, worst)
     assert none.maps == {} and "run the train stage first" in none.missing_reason
     assert "There are no heat maps: its model and features are not here" in page_of(metrics, tiny, ["good"], heat=none)
@@ -159,5 +159,5 @@ def test_text_from_data_is_escaped(tmp_path: Path, trained: Trained) -> None:
 
 def test_removed_recipes_are_named_not_shown(metrics: Path, tiny: Tiny) -> None:
     page = page_of(metrics, tiny, ["good"])
-    assert "or of a model that is here no more: plain." in page
+    assert "or to a model that is no longer here: plain." in page
     assert "random weights" not in page
