@@ -22,7 +22,7 @@ from fake_cuda import faking
 from ffdi.features.networks import FrozenPrefix
 
 BENCH = Path(__file__).parents[1] / "bench"
-SECTIONS = [  # the slow ones train, and start processes
+SECTIONS = [  # the long and slow ones train, and start processes
     "A feature depends on its own image",
     "Extraction",
     "Training",
@@ -30,8 +30,10 @@ SECTIONS = [  # the slow ones train, and start processes
     "Memory formats",
     "Out of memory",
     "Compiled",
-    *(pytest.param(title, marks=pytest.mark.slow) for title in ("Trained again", "Evaluated again", "Streams")),
+    pytest.param("Streams", marks=pytest.mark.slow),
+    *(pytest.param(title, marks=pytest.mark.long) for title in ("Trained again", "Evaluated again")),
 ]
+TITLES = [getattr(section, "values", (section,))[0] for section in SECTIONS]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def command(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_sections_are_these(gpu: Any) -> None:
-    assert sorted(gpu.SECTIONS) == sorted(getattr(one, "values", (one,))[0] for one in SECTIONS)
+    assert sorted(gpu.SECTIONS) == sorted(TITLES)
 
 
 @pytest.mark.parametrize("title", SECTIONS)
@@ -113,7 +115,8 @@ def seeming(monkeypatch: pytest.MonkeyPatch, gpu: Any) -> Iterator[None]:
     assert cap[-1] == 1.0
 
 
-@pytest.mark.parametrize("title", SECTIONS)
+@pytest.mark.slow
+@pytest.mark.parametrize("title", TITLES)
 def test_a_section_goes_through_where_the_device_is_cuda(
     title: str, gpu: Any, seeming: None, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
