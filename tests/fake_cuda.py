@@ -275,6 +275,10 @@ def faking() -> Iterator[FakeCuda]:
     """The device while the body runs, and torch's flags afterwards as they were."""
     flags = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
     fake = FakeCuda()
+    # torch remembers its constructors when it first makes a tensor in `with torch.device(...)`. If those were the fake ones,
+    # the real ones would ignore every such `with` in later tests.
+    with torch.device("cpu"):
+        torch.empty(0)
     with pytest.MonkeyPatch.context() as patch:
         fake.install(patch)
         try:
