@@ -22,7 +22,7 @@ CANNOT_CHANGE_AN_OUTPUT = {
     "ffdi/errors.py": "what is said of a run that writes nothing",
     "ffdi/files.py": "how bytes reach the disk, whole and by one writer; tests/test_files.py holds them to the byte",
     "ffdi/parallel.py": "how many threads work; results come in order, and tests hold them equal for any number",
-    "ffdi/memory.py": "how much memory may be used; whether features are read at once or streamed changes no result",
+    "ffdi/memory.py": "what the container allows, which DVC cannot see; with less memory features are streamed, in another order",
     "ffdi/timing.py": "seconds, which are never compared",
     "ffdi/params": "DVC tracks the values themselves, key by key; a new key would otherwise rerun everything. It cannot see a "
     "default that changes: tests/params/test_declarations.py holds those",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ffdi.commands.scoring import score_images, scoring_options
+from ffdi.commands.scoring import score_with_model, scoring_options
 from ffdi.errors import InputError, printable
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import say
@@ -42,7 +42,7 @@ def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
             say(f"predict: {path}: passed over: {over}")
     if not files:
         raise InputError("; ".join(empty))
-    bundle, scores = score_images(model, files, max_pixels)
+    bundle, scores = score_with_model(model, files, max_pixels)
     if sys.stdout.errors == "strict" and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for a name that is no UTF-8, or that stdout cannot spell
     table = csv.writer(CsvLines(sys.stdout), lineterminator=CsvLines.END)

@@ -21,11 +21,10 @@ def scoring_options(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--model", required=True, type=model, help="a folder such as data/models/NAME")(command)
 
 
-def score_images(
+def score_with_model(
     model: Path, files: Sequence[Path], max_pixels: int
 ) -> tuple[Bundle, Iterator[tuple[Path, float | str]]]:
     """The bundle, and (file, P(fake) or the reason why it cannot be read) in the order of `files`."""
-
     from ffdi.features.devices import set_up_torch
     from ffdi.tails.bundle import load_bundle
     from ffdi.tails.predict import predict_files

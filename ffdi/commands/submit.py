@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ffdi.commands.scoring import score_images, scoring_options
+from ffdi.commands.scoring import score_with_model, scoring_options
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
 
@@ -38,7 +38,7 @@ def submit(list_file: Path, root: Path, out: Path, max_rejected: float, model: P
     stage, listed = console("submit"), read_image_list(list_file, root)
     for line in listed.spelling_lines():
         stage.say(line)
-    bundle, scores = score_images(model, listed.files, max_pixels)
+    bundle, scores = score_with_model(model, listed.files, max_pixels)
     written = write_submission(out, listed, scores, prior=bundle.prior, max_rejected=max_rejected, console=stage)
     for line in written.unreadable:
         say(line)
