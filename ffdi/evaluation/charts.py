@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ffdi.evaluation.headline import rung_count
 from ffdi.evaluation.results import Results
 from ffdi.metrics import Metrics
 
@@ -106,7 +107,7 @@ def folds_alone(results: Results) -> str:
 
 def ladder(metrics: Metrics) -> str:
     """Reported and true AUC of every rung."""
-    numbers = range(sum(key.endswith("_name") for key in metrics))
+    numbers = range(rung_count(metrics))
     figure, axes = _axes("AUC", "", width=7.4, height=3.2)
     for n in numbers:
         reported, true = metrics[f"rung_{n}_reported_auc"], metrics[f"rung_{n}_true_auc"]

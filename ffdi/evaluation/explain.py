@@ -7,7 +7,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ffdi.features.backbone import INPUT
 from ffdi.tails.bundle import Bundle
 
 
@@ -19,7 +18,7 @@ def grad_cam(bundle: Bundle, features: Tensor, *, fake: npt.NDArray[np.bool_]) -
     maps are averaged. Maps are square, so (H, H, C) with C != H means channels last (Swin). None when there is no map:
     for tokens and for `cut: input`. Computed on the CPU.
     """
-    if features.ndim != 4 or bundle.backbone.cut == INPUT:
+    if features.ndim != 4 or not bundle.backbone.has_prefix:
         return None
     _, first, second, third = features.shape
     channel, places = (3, (1, 2)) if first == second != third else (1, (2, 3))

@@ -28,8 +28,13 @@ def of_audit(metrics: Metrics) -> Metrics:
 
 def of_ladder(metrics: Metrics) -> Metrics:
     """metrics/ladder.json: reported AUC, true AUC and gap of the last rung, which makes every mistake."""
-    last = f"rung_{sum(key.endswith('_name') for key in metrics) - 1}"
+    last = f"rung_{rung_count(metrics) - 1}"
     return _selected(metrics, (f"{last}_{key}" for key in ("name", "reported_auc", "true_auc", "gap_auc")))
+
+
+def rung_count(metrics: Metrics) -> int:
+    """The number of rungs in metrics of the ladder."""
+    return sum(key.endswith("_name") for key in metrics)
 
 
 def of_pairs(metrics: Metrics) -> Metrics:

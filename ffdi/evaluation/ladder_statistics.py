@@ -11,6 +11,7 @@ import pandas as pd
 
 from ffdi.bootstrap import Bootstrap, auc_interval, seeds_interval
 from ffdi.evaluation.experiment import RungResult
+from ffdi.evaluation.headline import rung_count
 from ffdi.metrics import Metrics, auc, explain_nulls
 
 
@@ -65,11 +66,6 @@ def ladder_plot(metrics: Metrics) -> pd.DataFrame:
             rung = f"{number} {metrics[f'rung_{number}_name']}"
             rows.append({"rung": rung, "figure": figure, "auc": np.nan if value is None else value})
     return pd.DataFrame(rows)
-
-
-def rung_count(metrics: Metrics) -> int:
-    """The number of rungs in metrics of the ladder."""
-    return sum(key.endswith("_name") for key in metrics)
 
 
 def ladder_lines(metrics: Metrics) -> list[str]:

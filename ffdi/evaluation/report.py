@@ -15,6 +15,7 @@ import pandas as pd
 
 from ffdi.evaluation import charts
 from ffdi.evaluation.compare import NO_DIFFERENCE
+from ffdi.evaluation.headline import rung_count
 from ffdi.evaluation.results import Results, read_results, results_table, times_table
 from ffdi.evaluation.verdict import caveats, verdict
 from ffdi.evaluation.wrong_images import HeatMaps, heat_maps, most_wrong_images, thumbnails
@@ -101,7 +102,7 @@ def render_page(
         **_of_recipes(results),
         **_of_audit(results, findings, unchecked or {}),
         ladder=charts.ladder(results.ladder),
-        rungs=range(sum(key.endswith("_name") for key in results.ladder)),
+        rungs=range(rung_count(results.ladder)),
         counts=counts,
         balance=charts.balance(counts),
         wrong=thumbnails(most_wrong_images(results, rows), source, heat or HeatMaps()),

@@ -20,6 +20,8 @@ from ffdi.files import sha256_file
 from ffdi.intake.decoding.images import DECODE_POLICY, RESIZE_POLICY
 
 if TYPE_CHECKING:  # a run with nothing to do, or with its graph exported, does without torch
+    from torch import nn
+
     from ffdi.features.networks import FrozenPrefix
 
 
@@ -72,18 +74,22 @@ class PrefixFile:
 
     @cached_property
     def _module(self) -> FrozenPrefix:
-        from ffdi.features.cuts import cut_network
-        from ffdi.features.networks import FrozenPrefix, without_classifier
         from ffdi.features.weights import load_network
 
-        b = self.backbone
-        network = load_network(b.network, self.weights)[0]
-        prefix, _ = cut_network(without_classifier(network, b.network), b.cut)
-        assert prefix is not None
-        return FrozenPrefix(prefix, b.mean, b.std)
+        return frozen_prefix(load_network(self.backbone.network, self.weights)[0], self.backbone)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"backbone": self.backbone, "weights": self.weights}
+
+
+def frozen_prefix(network: nn.Module, backbone: Backbone) -> FrozenPrefix:
+    """The prefix of a backbone, with a copy of the weights of `network`; the network loses its classifier."""
+    from ffdi.features.cuts import cut_network
+    from ffdi.features.networks import FrozenPrefix, without_classifier
+
+    prefix, _ = cut_network(without_classifier(network, backbone.network), backbone.cut)
+    assert prefix is not None
+    return FrozenPrefix(prefix, backbone.mean, backbone.std)
 
 
 def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None) -> Extractor:

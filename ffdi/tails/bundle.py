@@ -19,11 +19,10 @@ import torch
 from torch import nn
 
 from ffdi.errors import BundleError, FfdiError, ShardError, one_line
-from ffdi.features.backbone import INPUT, Backbone
-from ffdi.features.cuts import cut_network
-from ffdi.features.extractor import Extractor, local_spec
+from ffdi.features.backbone import Backbone
+from ffdi.features.extractor import Extractor, frozen_prefix, local_spec
 from ffdi.features.feature_spec import FeatureSpec, Provenance
-from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
+from ffdi.features.networks import FrozenPrefix, build_network
 from ffdi.files import canonical_json, sha256_file
 from ffdi.intake.tables import read_table
 from ffdi.tails.batches import FeatureTable
@@ -151,10 +150,8 @@ def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
         tails[fold].load_state_dict(_state(folder / f"fold-{fold}.safetensors"))
         tails[fold].eval().requires_grad_(False)
     frozen = None
-    if backbone.cut != INPUT:
-        prefix, _ = cut_network(without_classifier(network, backbone.network), backbone.cut)
-        assert prefix is not None
-        frozen = FrozenPrefix(prefix, backbone.mean, backbone.std)
+    if backbone.has_prefix:
+        frozen = frozen_prefix(network, backbone)
         frozen.load_state_dict(_state(folder / "prefix.safetensors"))
     seen = read_table(folder / "seen.csv", ("image_id", "phash"))
     return Bundle(backbone, frozen, tails, record["threshold"], record["temperature"], record["prior"], seen, record)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import assert_never
 
 from ffdi.errors import ParamsError
-from ffdi.features.backbone import INPUT, Backbone
+from ffdi.features.backbone import Backbone
 from ffdi.features.cuts import cut_network
 from ffdi.features.networks import without_classifier
 from ffdi.tails.recipe import Head
@@ -101,7 +101,7 @@ class TailFactory:
 
     def __init__(self, network: nn.Module, backbone: Backbone, head: Head, shape: tuple[int, ...]) -> None:
         self.head, self.shape = head, shape
-        self.pixels = (backbone.mean, backbone.std) if backbone.cut == INPUT else None
+        self.pixels = (backbone.mean, backbone.std) if not backbone.has_prefix else None
         self.body: nn.Module = nn.Identity()
         self.width = 0
         if head.kind != "transformer":  # which reads the features themselves: its tail has no body

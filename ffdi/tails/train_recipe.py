@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class TrainingInputs:
     weights: Path
     synthesise: int = 0
 
+    @cached_property
     def training_rows(self) -> pd.DataFrame:
         """The images of role train, synthesised fakes (those with a `source`) included, indexed by image_id."""
         rows = with_synthesised(self.images, self.synthesise, self.backbone.views.seed)
@@ -54,7 +56,7 @@ class TrainingInputs:
 
     def epochs(self, recipe: Recipe) -> int:
         """The most epochs that the training takes, over all folds that it runs."""
-        return recipe.epochs * len(first_folds(self.training_rows()["fold"], recipe.folds))
+        return recipe.epochs * len(first_folds(self.training_rows["fold"], recipe.folds))
 
 
 def train_recipe(
@@ -73,7 +75,7 @@ def train_recipe(
     process may write there meanwhile (LockedError). Raises ShardError when the features are incomplete or of other
     weights, FfdiError as cross_validate does.
     """
-    rows, backbone = inputs.training_rows(), inputs.backbone
+    rows, backbone = inputs.training_rows, inputs.backbone
     real = rows[rows["source"] == ""]
     store = FeatureStore(inputs.features, keep_open=True)
     ids, labels, memory_gb = list(rows.index), list(rows["label"]), settings.memory_gb

@@ -12,10 +12,9 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
-from ffdi.features.backbone import INPUT, Backbone
-from ffdi.features.cuts import cut_network
+from ffdi.features.backbone import Backbone
+from ffdi.features.extractor import frozen_prefix
 from ffdi.features.feature_spec import FeatureSpec
-from ffdi.features.networks import FrozenPrefix, without_classifier
 from ffdi.files import replacing, sha256_file, write_json
 from ffdi.intake.tables import write_table
 from ffdi.metrics import auc, best_threshold, fit_temperature
@@ -102,11 +101,8 @@ class TrainedRecipe:
     def _states(self) -> dict[str, Mapping[str, Tensor]]:
         """The tensors of each safetensors file, by the file's stem."""
         states: dict[str, Mapping[str, Tensor]] = {f"fold-{fold}": fitted.state for fold, fitted in self.fits.items()}
-        if self.backbone.cut != INPUT:
-            headless = without_classifier(copy.deepcopy(self.network), self.backbone.network)
-            prefix, _ = cut_network(headless, self.backbone.cut)
-            assert prefix is not None
-            states["prefix"] = FrozenPrefix(prefix, self.backbone.mean, self.backbone.std).state_dict()
+        if self.backbone.has_prefix:
+            states["prefix"] = frozen_prefix(copy.deepcopy(self.network), self.backbone).state_dict()
         return states
 
     def _record(self) -> dict[str, Any]:
