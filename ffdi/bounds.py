@@ -3,9 +3,9 @@
 A setting is a field of a frozen dataclass: its type says which values are valid, the string below it what it means.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -33,3 +33,30 @@ class OnlyIn:
 
     def __init__(self, *layouts: str) -> None:
         object.__setattr__(self, "layouts", layouts)
+
+
+@dataclass(frozen=True)
+class Later:
+    """Marks a setting that was added after files with its section had been written: see `stored_settings`."""
+
+
+LATER = Later()
+
+
+def stored_settings(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass of settings, and of those below it, as files store them.
+
+    A field that is marked LATER is left out at its default, so that what has not changed keeps its bytes.
+    """
+    hints = get_type_hints(type(settings), include_extras=True)
+    stored = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if LATER not in getattr(hints[field.name], "__metadata__", ()) or value != field.default:
+            stored[field.name] = stored_settings(value) if is_dataclass(value) else value
+    return stored
+
+
+def with_tuples(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored fields as their dataclass takes them: JSON has lists for its tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}

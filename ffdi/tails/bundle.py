@@ -141,7 +141,7 @@ def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
         if sha256_file(folder / name) != digest:
             raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
     backbone = Backbone.from_dict(record["backbone"])
-    head = Head(**(record["head"] | {"hidden": tuple(record["head"]["hidden"])}))
+    head = Head.from_dict(record["head"])
     network = build_network(backbone.network)
     factory = TailFactory(network, backbone, head, tuple(record["shape"]))
     tails = {}

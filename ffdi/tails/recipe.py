@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt
 from typing_extensions import assert_never
 
-from ffdi.bounds import Fraction, FractionBelow1, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Rule
+from ffdi.bounds import (
+    Fraction,
+    FractionBelow1,
+    NonNegative,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    Rule,
+    stored_settings,
+    with_tuples,
+)
 from ffdi.tails.augment_operations import resolve_augment
 
 
@@ -38,6 +49,15 @@ class Head:
 
     drop_path: FractionBelow1 = 0.0
     """Kind transformer: the chance of leaving out the last block in training; it rises linearly over the blocks."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as bundle.json stores them. Mark a new field with LATER: see `stored_settings`."""
+        return stored_settings(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Head:
+        """The head of a bundle.json; TypeError when it has a field that no head has."""
+        return cls(**with_tuples(stored))
 
 
 @dataclass(frozen=True)
@@ -97,7 +117,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Recipe:
-    """An entry of `recipes` in params.yaml. bundle.json stores the fields in this order."""
+    """An entry of `recipes` in params.yaml. bundle.json stores the fields in this order, later ones only where set."""
 
     name: str
     """The name of the entry."""
@@ -159,3 +179,7 @@ class Recipe:
 
     seed: NonNegative = 0
     """The seed, with the fold, of everything random in training."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as bundle.json stores them. Mark a new field, here or below, with LATER: see `stored_settings`."""
+        return stored_settings(self)

@@ -118,7 +118,7 @@ def _key_entries(
 ) -> Mapping[str, Any]:
     """Everything that decides the bytes of a training, beside the code and what training_key adds itself."""
     entries: dict[str, Any] = {
-        "recipe": asdict(recipe),
+        "recipe": recipe.to_dict(),
         "train": asdict(settings),
         "features": fingerprint,
         "images": rows[["label", "fold", "source"]].reset_index().to_dict("list"),

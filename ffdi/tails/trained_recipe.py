@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,8 @@ class TrainedRecipe:
         """The entries of bundle.json, in their order, up to the hashes."""
         return {
             "format_version": FORMAT_VERSION,
-            "recipe": asdict(self.recipe),
-            "head": asdict(self.recipe.head),
+            "recipe": self.recipe.to_dict(),
+            "head": self.recipe.head.to_dict(),
             "backbone": self.backbone.to_dict(),
             "shape": list(self.spec.shape),
             "fingerprint": self.spec.fingerprint,
