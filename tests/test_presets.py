@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,14 @@ def test_prefix_and_tail_are_the_notebooks(recipe: str, shape: tuple[int, ...]) 
     backbone, head = params.backbone(params.recipe(recipe).backbone), params.recipe(recipe).head
     torch.manual_seed(0)
     network = models.get_model(backbone.network.removeprefix("torchvision:"), weights=None).eval()
-    mine = TailFactory(network, backbone, head, shape).fresh(0)
     prefix, tail = notebook(network)
+    mine = TailFactory(without_classifier(network, backbone.network), backbone, head, shape).fresh(0)
     for given, due in zip(
         mine.head.parameters(), list(tail.parameters())[-len(list(mine.head.parameters())) :], strict=True
     ):
         due.data = given.data.clone()
     images = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
-    frozen = cut_network(without_classifier(network, backbone.network), backbone.cut)[0]
+    frozen = cut_network(network, backbone.cut)[0]
     assert frozen is not None
     with torch.inference_mode():
         features = FrozenPrefix(frozen, backbone.mean, backbone.std)(images)
@@ -146,7 +147,8 @@ def test_end_to_end_is_timms_own_network(name: str) -> None:
     backbone = params.backbone(f"{name}_input")
     torch.manual_seed(0)
     network = build_network(f"timm:{name}")
-    tail = TailFactory(network, backbone, params.recipe("ffdi_baseline").head, (3, 64, 64)).fresh(0)
+    headless = without_classifier(copy.deepcopy(network), backbone.network)
+    tail = TailFactory(headless, backbone, params.recipe("ffdi_baseline").head, (3, 64, 64)).fresh(0)
     network.reset_classifier(2)  # type: ignore[operator]
     classifier = network.get_classifier()  # type: ignore[operator]
     with torch.no_grad():

@@ -19,11 +19,11 @@ def cuts(network: str, image_size: int, dtype: str) -> None:
     """
     from ffdi.features.backbone import INPUT
     from ffdi.features.cuts import Cut, list_cuts
-    from ffdi.features.networks import build_network, without_classifier
+    from ffdi.features.networks import headless_network
     from ffdi.files import human_bytes
 
     images = Cut(INPUT, (3, image_size, image_size), 0.0)
-    found = list_cuts(without_classifier(build_network(network), network), image_size)
+    found = list_cuts(headless_network(network), image_size)
     rows = [("cut", "shape", "bytes per image", "FLOPs before")]
     for cut, kept_as in [(images, "uint8"), *((cut, dtype) for cut in found)]:
         shape = "x".join(str(n) for n in cut.shape)

@@ -83,11 +83,11 @@ class PrefixFile:
 
 
 def frozen_prefix(network: nn.Module, backbone: Backbone) -> FrozenPrefix:
-    """The prefix of a backbone, with a copy of the weights of `network`; the network loses its classifier."""
+    """The prefix of a backbone, with a copy of the weights of `network`; `network` has no classifier."""
     from ffdi.features.cuts import cut_network
-    from ffdi.features.networks import FrozenPrefix, without_classifier
+    from ffdi.features.networks import FrozenPrefix
 
-    prefix, _ = cut_network(without_classifier(network, backbone.network), backbone.cut)
+    prefix, _ = cut_network(network, backbone.cut)
     assert prefix is not None
     return FrozenPrefix(prefix, backbone.mean, backbone.std)
 

@@ -33,6 +33,17 @@ def build_network(name: str) -> nn.Module:
     raise ParamsError(f"network {name!r} does not exist in {source}; close names: {', '.join(near)}")
 
 
+def headless_network(name: str) -> nn.Module:
+    """The network without its classifier, with random weights: what every cut, tail and bundle begins from."""
+    return without_classifier(build_network(name), name)
+
+
+def declared_classifiers(network: nn.Module) -> tuple[str, ...]:
+    """The paths of the classifiers as timm declares them, also where the network is built without one; else ()."""
+    named = (getattr(network, "pretrained_cfg", None) or {}).get("classifier") or ()
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
 def without_classifier(network: nn.Module, name: str) -> nn.Module:
     """The network without its last linear layer and a dropout right before it: it returns pooled features (B, D).
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ffdi.errors import WeightsError, one_line
 from ffdi.features.feature_spec import Provenance, read_provenance
-from ffdi.features.networks import build_network
+from ffdi.features.networks import build_network, declared_classifiers, without_classifier
 from ffdi.files import replacing, sha256_file
 
 State = dict[str, Tensor]
@@ -21,6 +21,8 @@ OFFLINE = "offline choices: package:efficientnet-lite0 (for timm:tf_efficientnet
 
 def fetch_weights(network: str, source: str, out: Path, *, base: Path, seed: int = 0) -> Provenance:
     """Write the weights of `source` to `out` (safetensors, checked against `network` key by key); returns their provenance.
+
+    The classifier is thrown away, so its keys need not fit: they may be missing, more, or for other classes.
 
     Sources: `torchvision:ENUM`, `timm:TAG`, `package:efficientnet-lite0`, `file:PATH` (relative to `base`), `random`.
     Raises WeightsError when a source cannot be reached, is not a safetensors file, or belongs to another architecture.
@@ -39,7 +41,7 @@ def fetch_weights(network: str, source: str, out: Path, *, base: Path, seed: int
     else:
         raise WeightsError(f"weights {source!r}: not torchvision:ENUM, timm:TAG or one of the {OFFLINE}")
     provenance = Provenance(network=network, source=source, pretrained=kind != "random")
-    _load(build_network(network), state, source)
+    _headless(network, state, source)
     if provenance.pretrained and has_folded_batchnorm(state):
         warnings.warn(
             f"{source}: every BatchNorm's running statistics are 0 and 1: it was folded into the convolutions, "
@@ -51,9 +53,9 @@ def fetch_weights(network: str, source: str, out: Path, *, base: Path, seed: int
 
 
 def load_network(network: str, weights: Path) -> tuple[nn.Module, Provenance, str]:
-    """(network in eval mode with the file's weights, their provenance, the file's sha256)."""
+    """(network without its classifier, in eval mode with the file's weights, their provenance, the file's sha256)."""
     state, provenance = _read_state(weights), read_provenance(weights, network)
-    return _load(build_network(network), state, str(weights)).eval(), provenance, sha256_file(weights)
+    return _headless(network, state, str(weights)).eval(), provenance, sha256_file(weights)
 
 
 def random_state(network: str, *, seed: int, batches: int = 4, batch: int = 8, size: int = 128) -> State:
@@ -155,10 +157,16 @@ def _read_state(file: Path) -> State:
         raise WeightsError(f"{file}: no safetensors file ({error}); pickled checkpoints are not read") from error
 
 
-def _load(model: nn.Module, state: State, source: str) -> nn.Module:
+def _headless(network: str, state: State, source: str) -> nn.Module:
+    """The network without its classifier, with the weights of `state`; WeightsError when they are not its own."""
+    whole = build_network(network)
+    before, declared = set(whole.state_dict()), declared_classifiers(whole)
+    model = without_classifier(whole, network)
     expected = model.state_dict()
+    classifiers = {*declared, *(key.rpartition(".")[0] or key for key in before - set(expected))}
+    ignored = {k for k in state if k not in expected and k.startswith(tuple(f"{c}." for c in classifiers))}
     wanted = {k for k in expected if not k.endswith("num_batches_tracked")}
-    given = {k for k in state if not k.endswith("num_batches_tracked")}
+    given = {k for k in state if not k.endswith("num_batches_tracked")} - ignored
     if missing := sorted(wanted - given):
         raise WeightsError(f"{source}: weights of another architecture: first missing key {missing[0]!r}")
     if unexpected := sorted(given - wanted):
@@ -167,7 +175,7 @@ def _load(model: nn.Module, state: State, source: str) -> nn.Module:
         if expected[key].shape != state[key].shape:
             shapes = f"{tuple(state[key].shape)}, not {tuple(expected[key].shape)}"
             raise WeightsError(f"{source}: {key!r} has shape {shapes}")
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict({k: v for k, v in state.items() if k not in ignored}, strict=False)
     return model
 
 

@@ -22,7 +22,7 @@ from ffdi.errors import BundleError, FfdiError, ShardError, one_line
 from ffdi.features.backbone import Backbone
 from ffdi.features.extractor import Extractor, frozen_prefix, local_spec
 from ffdi.features.feature_spec import FeatureSpec, Provenance
-from ffdi.features.networks import FrozenPrefix, build_network
+from ffdi.features.networks import FrozenPrefix, headless_network
 from ffdi.files import canonical_json, sha256_file
 from ffdi.intake.tables import read_table
 from ffdi.tails.batches import FeatureTable
@@ -142,7 +142,7 @@ def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
             raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
     backbone = Backbone.from_dict(record["backbone"])
     head = Head.from_dict(record["head"])
-    network = build_network(backbone.network)
+    network = headless_network(backbone.network)
     factory = TailFactory(network, backbone, head, tuple(record["shape"]))
     tails = {}
     for fold in sorted(int(f) for f in record["val_auc"]):

@@ -13,7 +13,6 @@ from typing_extensions import assert_never
 from ffdi.errors import ParamsError
 from ffdi.features.backbone import Backbone
 from ffdi.features.cuts import cut_network
-from ffdi.features.networks import without_classifier
 from ffdi.tails.recipe import Head
 
 CLASSES = 2  # real, fake
@@ -96,7 +95,7 @@ class TransformerHead(nn.Module):
 class TailFactory:
     """Makes fresh tails of one recipe: the body with the backbone's weights, and a new head.
 
-    `network` has the backbone's weights and its classifier; it is copied.
+    `network` has the backbone's weights and no classifier; it is copied.
     """
 
     def __init__(self, network: nn.Module, backbone: Backbone, head: Head, shape: tuple[int, ...]) -> None:
@@ -105,8 +104,7 @@ class TailFactory:
         self.body: nn.Module = nn.Identity()
         self.width = 0
         if head.kind != "transformer":  # which reads the features themselves: its tail has no body
-            headless = without_classifier(copy.deepcopy(network), backbone.network)
-            self.body = cut_network(headless, backbone.cut)[1]
+            self.body = cut_network(network, backbone.cut)[1]
             self.width = self._body_width()
 
     def fresh(self, seed: int) -> Tail:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,7 +58,7 @@ class OutOfFold:
 class TrainedRecipe:
     """A recipe with its trained tails.
 
-    `network` has the backbone's weights and `spec` describes the features that the tails were trained on. `seen` has
+    `network` has the backbone's weights and no classifier, and `spec` describes the features that the tails were trained on. `seen` has
     image_id and phash of every image of the training, synthesised fakes excepted; `prior` is the share of fakes among
     them. `provenance` goes into every metrics file.
     """
@@ -102,7 +101,7 @@ class TrainedRecipe:
         """The tensors of each safetensors file, by the file's stem."""
         states: dict[str, Mapping[str, Tensor]] = {f"fold-{fold}": fitted.state for fold, fitted in self.fits.items()}
         if self.backbone.has_prefix:
-            states["prefix"] = frozen_prefix(copy.deepcopy(self.network), self.backbone).state_dict()
+            states["prefix"] = frozen_prefix(self.network, self.backbone).state_dict()
         return states
 
     def _record(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ffdi.evaluation.evaluate import state_hash
 from ffdi.features.backbone import Views
 from ffdi.features.cuts import cut_network
 from ffdi.features.feature_spec import FeatureSpec
-from ffdi.features.networks import FrozenPrefix, build_network, without_classifier
+from ffdi.features.networks import FrozenPrefix, headless_network
 from ffdi.features.store import FeatureStore
 from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.heads import Tail, TailFactory, TransformerHead
@@ -66,11 +66,11 @@ def test_attention_is_counted() -> None:
 @pytest.mark.parametrize("cut", ["features.16", "features.3", "input"])
 def test_prefix_and_tail_are_the_published_network(cut: str) -> None:
     """MobileNetV2 at 224: 3 504 872 parameters and 300 774 272 multiplications with its classifier from 1280 to 1000."""
-    network = build_network("torchvision:mobilenet_v2")
-    prefix = cut_network(without_classifier(network, "torchvision:mobilenet_v2"), cut)[0]
+    network = headless_network("torchvision:mobilenet_v2")
+    prefix = cut_network(network, cut)[0]
     shape = FrozenPrefix(prefix, THIRD, THIRD).feature_shape(224) if prefix else (3, 224, 224)
     backbone = {"cut": cut, "image_size": 224}
-    tail = TailFactory(build_network("torchvision:mobilenet_v2"), tiny_backbone(**backbone), LINEAR, shape).fresh(0)
+    tail = TailFactory(network, tiny_backbone(**backbone), LINEAR, shape).fresh(0)
     found = cost(bundle_of(prefix, [tail], **backbone), spec_of(shape, "float16" if prefix else "uint8"))
     parameters, flops = (int(found[f"{what}_prefix"] or 0) for what in ("parameters", "flops"))
     assert (parameters > 0, flops > 0) == (cut != "input", cut != "input")

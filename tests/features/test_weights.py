@@ -91,7 +91,10 @@ def test_file_source_round_trip(tmp_path: Path) -> None:
     assert provenance == Provenance(RESNET, "file:own.safetensors", True)
     assert len(digest) == 64
     assert not network.training
-    assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
+    assert (
+        all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
+        and "fc.weight" not in network.state_dict()
+    )
 
 
 def test_the_header_is_one_entry_of_sorted_json(resnet: Path) -> None:
@@ -126,7 +129,7 @@ def add(state: dict[str, Tensor]) -> None:
 
 
 def reshape(state: dict[str, Tensor]) -> None:
-    state["fc.weight"] = torch.zeros(2, 512)
+    state["layer4.0.bn1.weight"] = torch.zeros(2)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ def reshape(state: dict[str, Tensor]) -> None:
     [
         (drop, "first missing key 'layer1.0.conv1.weight'"),
         (add, "first unexpected key 'zzz.weight'"),
-        (reshape, r"'fc.weight' has shape \(2, 512\), not \(1000, 512\)"),
+        (reshape, r"'layer4.0.bn1.weight' has shape \(2,\), not \(512,\)"),
     ],
 )
 def test_weights_of_another_architecture_are_refused(change: Any, says: str, tmp_path: Path) -> None:
@@ -144,6 +147,38 @@ def test_weights_of_another_architecture_are_refused(change: Any, says: str, tmp
     with pytest.raises(WeightsError, match=says):
         fetch_weights(RESNET, "file:own.safetensors", tmp_path / "out.safetensors", base=tmp_path)
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def two_classes(state: dict[str, Tensor]) -> None:
+    state["fc.weight"], state["fc.bias"] = torch.zeros(2, 512), torch.zeros(2)
+
+
+def no_classifier(state: dict[str, Tensor]) -> None:
+    del state["fc.weight"], state["fc.bias"]
+
+
+def more_of_it(state: dict[str, Tensor]) -> None:
+    state["fc.scale"] = torch.ones(1)
+
+
+@pytest.mark.parametrize("change", [two_classes, no_classifier, more_of_it])
+def test_a_classifier_that_is_thrown_away_need_not_fit(change: Any, tmp_path: Path) -> None:
+    state = state_of(RESNET)
+    change(state)
+    save_file(state, tmp_path / "own.safetensors")
+    fetch_weights(RESNET, "file:own.safetensors", tmp_path / "out.safetensors", base=tmp_path)
+    network, _, _ = load_network(RESNET, tmp_path / "out.safetensors")
+    assert isinstance(network.fc, nn.Identity)
+    assert torch.equal(network.state_dict()["layer4.0.bn1.weight"], state["layer4.0.bn1.weight"])
+
+
+def test_a_network_that_is_built_without_classifier_takes_a_checkpoint_that_has_one(tmp_path: Path) -> None:
+    """As DINOv2 is built by timm: its tag has no classes, one's own checkpoint has two."""
+    network = "timm:vit_small_patch16_dinov3"
+    assert "head.weight" not in timm.create_model(network.removeprefix("timm:")).state_dict()
+    state = state_of(network) | {"head.weight": torch.zeros(2, 384), "head.bias": torch.zeros(2)}
+    save_file(state, tmp_path / "own.safetensors")
+    fetch_weights(network, "file:own.safetensors", tmp_path / "out.safetensors", base=tmp_path)
 
 
 def test_a_file_of_another_network_is_refused_on_loading(resnet: Path) -> None:
@@ -185,7 +220,8 @@ def test_a_torchvision_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     fetch_weights(RESNET, "torchvision:IMAGENET1K_V1", tmp_path / "w.safetensors", base=Path())
     network, provenance, _ = load_network(RESNET, tmp_path / "w.safetensors")
     assert provenance.pretrained and provenance.source == "torchvision:IMAGENET1K_V1"
-    assert torch.equal(network.state_dict()["fc.bias"], state["fc.bias"])
+    assert torch.equal(network.state_dict()["conv1.weight"], state["conv1.weight"])
+    assert torch.equal(load_file(tmp_path / "w.safetensors")["fc.bias"], state["fc.bias"])
 
 
 def test_folded_batchnorm_warns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

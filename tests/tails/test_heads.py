@@ -11,7 +11,7 @@ from torch import nn
 from ffdi.errors import ParamsError
 from ffdi.features.backbone import Backbone
 from ffdi.features.cuts import cut_network
-from ffdi.features.networks import build_network, without_classifier
+from ffdi.features.networks import headless_network
 from ffdi.tails.heads import TailFactory, TransformerHead
 from ffdi.tails.recipe import Head
 
@@ -27,7 +27,7 @@ def head(kind: str, **changes: object) -> Head:
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return build_network(NETWORK).eval()
+    return headless_network(NETWORK).eval()
 
 
 @pytest.fixture
@@ -60,9 +60,7 @@ def test_layers(
 
 def test_the_tail_is_the_networks_own_body_and_a_head(network: nn.Module, factory: Callable[..., TailFactory]) -> None:
     tail = factory("linear").fresh(0).eval()
-    headless = without_classifier(build_network(NETWORK), NETWORK)
-    headless.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("fc.")})
-    _, body = cut_network(headless, "layer4")
+    _, body = cut_network(network, "layer4")
     x = torch.randn(2, *SHAPE)
     with torch.inference_mode():
         torch.testing.assert_close(tail(x), tail.head(body.eval()(x)))
@@ -95,13 +93,6 @@ def test_tails_share_no_tensor(kind: str, network: nn.Module, factory: Callable[
     states = [network.state_dict(), made.fresh(0).state_dict(), made.fresh(0).state_dict()]
     pointers = [{t.data_ptr() for t in state.values()} for state in states]
     assert not pointers[0] & pointers[1] and not pointers[0] & pointers[2] and not pointers[1] & pointers[2]
-
-
-def test_making_tails_leaves_the_network_its_classifier(
-    network: nn.Module, factory: Callable[..., TailFactory]
-) -> None:
-    factory("mlp")
-    assert isinstance(network.fc, nn.Linear)
 
 
 def test_the_transformer_reads_every_position_and_knows_its_place() -> None:

@@ -15,7 +15,7 @@ from fake_cuda import FakeCuda, OnCuda
 from ffdi.console import Console
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.features.devices import set_up_device
-from ffdi.features.networks import build_network
+from ffdi.features.networks import headless_network
 from ffdi.features.store import FeatureStore
 from ffdi.tails import train as training_module
 from ffdi.tails.augment import augmentation
@@ -42,7 +42,7 @@ def made(place: tuple[str, str, tuple[int, ...]], head: Head) -> tuple[Callable[
     backbone = tiny_backbone(network=network, cut=cut, image_size=shape[-1] if cut == "input" else 64)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        factory = TailFactory(build_network(network), backbone, head, shape)
+        factory = TailFactory(headless_network(network), backbone, head, shape)
         drawn = torch.rand(24, *shape)
     features = (drawn * 255).to(torch.uint8) if cut == "input" else drawn.half()
     ids, first, views = tuple(f"{i:02d}" for i in range(12)), 2 * torch.arange(12), torch.full((12,), 2)
