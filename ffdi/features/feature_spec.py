@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ffdi.errors import WeightsError
+from ffdi.errors import ParamsError, WeightsError
+from ffdi.features.keep import Keep, TokenGrid, cut_grid, grid_of, kept_shape, resolve_keep, stored_grid, within
 from ffdi.files import canonical_json
 
 FORMAT_VERSION = 2
@@ -39,7 +40,9 @@ def key_rows(keys: Keys) -> list[Row]:
 class FeatureSpec:
     """What every row of a set of shards is: its shape, its dtype and everything that decides its values.
 
-    `policy` holds the decode, resize, normalisation, view and runtime settings.
+    `policy` holds the decode, resize, normalisation, view and runtime settings, and `keep` unless everything is kept.
+    `cut_grid` is the grid of places at the cut, before anything is left out: of tokens, and of a map that is not kept
+    whole. It follows from the other fields.
     """
 
     backbone: str
@@ -50,13 +53,54 @@ class FeatureSpec:
     shape: tuple[int, ...]
     dtype: str
     policy: Mapping[str, Any]
+    cut_grid: TokenGrid | None = field(default=None, compare=False)
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the canonical JSON of all fields but the backbone's name."""
+        """sha256 (hex) of the canonical JSON of all fields but the backbone's name and what follows from the others."""
         fields = asdict(self) | {"policy": dict(self.policy), "format_version": FORMAT_VERSION}
-        del fields["backbone"]
+        del fields["backbone"], fields["cut_grid"]
         return hashlib.sha256(canonical_json(fields)).hexdigest()
+
+    @property
+    def keep(self) -> Keep:
+        """What is kept of the features at the cut."""
+        return resolve_keep(self.policy.get("keep", "all"))
+
+    @property
+    def tokens(self) -> TokenGrid | None:
+        """Where the places of an image are among the stored tokens (L, C); None for maps and vectors."""
+        return stored_grid(self.keep, self.cut_grid) if len(self.shape) == 2 else None
+
+    @property
+    def several_cuts(self) -> bool:
+        """Whether the features are those of several cuts, pooled and joined to one vector."""
+        return "+" in self.cut
+
+    def of_cut(self, shape: tuple[int, ...], tokens: TokenGrid | None) -> FeatureSpec:
+        """The same for features of this shape at the cut; `tokens` is the grid of tokens there.
+
+        ParamsError when they have no such part as `keep` names, or are vectors in int8.
+        """
+        keep: Keep = "all" if self.several_cuts else self.keep
+        spec = replace(self, shape=kept_shape(shape, keep, tokens), cut_grid=cut_grid(shape, keep, tokens))
+        if self.dtype == "int8" and len(spec.shape) == 1:
+            raise ParamsError(
+                f"dtype: int8 has a scale for each channel, so a vector {spec.shape} takes more than in float16: set "
+                "dtype: float16"
+            )
+        return spec
+
+    def of_wider(self, wide: FeatureSpec) -> tuple[FeatureSpec, Keep] | None:
+        """This spec with its shape, and what to keep of features of `wide` to have these; None when it holds no more than
+        they do, or not all of them. ParamsError when the features at the cut have no such part."""
+        part = within(self.keep, wide.keep, wide.shape, wide.dtype)
+        unknown = len(wide.shape) == 2 and wide.tokens is None
+        if part is None or unknown or self.several_cuts or _but_for_keep(self) != _but_for_keep(wide):
+            return None
+        half = (wide.shape[0] // 2,)
+        shape = half if len(wide.shape) == 1 else kept_shape(wide.shape, part, wide.tokens)
+        return replace(self, shape=shape, cut_grid=wide.cut_grid or grid_of(wide.shape, None)), part
 
     @property
     def reads_as(self) -> str:
@@ -69,6 +113,19 @@ class FeatureSpec:
         scales = 4 * self.shape[0] if self.dtype == "int8" else 0
         return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize + scales
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as index.json stores them."""
+        stored = asdict(self)
+        if self.cut_grid is None:
+            del stored["cut_grid"]
+        return stored
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> FeatureSpec:
+        """The spec of an index.json; TypeError when the fields are others."""
+        grid = TokenGrid(**stored["cut_grid"]) if "cut_grid" in stored else None
+        return cls(**{**stored, "shape": tuple(stored["shape"]), "cut_grid": grid})
+
     def attributes(self) -> dict[str, Any]:
         """The attributes of every shard."""
         return {
@@ -79,6 +136,11 @@ class FeatureSpec:
             "image_size": self.image_size,
             "format_version": FORMAT_VERSION,
         }
+
+
+def _but_for_keep(spec: FeatureSpec) -> FeatureSpec:
+    policy = {key: value for key, value in spec.policy.items() if key != "keep"}
+    return replace(spec, backbone="", shape=(), policy=policy)
 
 
 @dataclass(frozen=True)

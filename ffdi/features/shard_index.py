@@ -48,7 +48,7 @@ class Index:
     def write(self, folder: Path) -> None:
         """Write it as `folder`/index.json."""
         head = {"format_version": FORMAT_VERSION, "fingerprint": self.spec.fingerprint, "rows": self.rows}
-        write_json(folder / INDEX, head | asdict(self))
+        write_json(folder / INDEX, head | asdict(self) | {"spec": self.spec.to_dict()})
 
 
 def read_index(folder: Path) -> Index:
@@ -59,7 +59,7 @@ def read_index(folder: Path) -> Index:
             raise ShardError(
                 f"{folder / INDEX}: format {raw['format_version']}, not {FORMAT_VERSION}: run extract again"
             )
-        spec = FeatureSpec(**(raw["spec"] | {"shape": tuple(raw["spec"]["shape"])}))
+        spec = FeatureSpec.from_dict(raw["spec"])
         index = Index(spec, raw["provenance"], tuple(raw["shards"]), raw["compression"], tuple(raw["made_by"]))
     except FileNotFoundError:
         raise ShardError(f"{folder / INDEX}: missing: run the extract stage first") from None
