@@ -60,7 +60,7 @@ def test_prefix_and_tail_are_the_notebooks(recipe: str, shape: tuple[int, ...]) 
     ):
         due.data = given.data.clone()
     images = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
-    frozen = cut_network(network, backbone.cut)[0]
+    frozen = cut_network(network, backbone.cut, backbone.image_size)[0]
     assert frozen is not None
     with torch.inference_mode():
         features = FrozenPrefix(frozen, backbone.mean, backbone.std)(images)

@@ -78,8 +78,8 @@ def list_cuts(network: nn.Module, image_size: int) -> list[Cut]:
     ]
 
 
-def cut_network(network: nn.Module, at: str) -> tuple[fx.GraphModule | None, Body]:
-    """(prefix, body): the prefix (None for `input`) is in eval mode without gradients; the body shares no tensor with it.
+def cut_network(network: nn.Module, at: str, image_size: int) -> tuple[fx.GraphModule | None, Body]:
+    """(prefix, body) for images of `image_size` pixels: the prefix (None for `input`) is in eval mode without gradients; the body shares no tensor with it.
 
     Raises ParamsError, with the nearest cuts, when `at` is not a module, is not called exactly once, or when more than
     one tensor crosses the cut.
@@ -92,6 +92,23 @@ def cut_network(network: nn.Module, at: str) -> tuple[fx.GraphModule | None, Bod
     prefix = fx.GraphModule(copied, evaluating.prefix(), class_name="Prefix")
     body = Body(copy.deepcopy(copied), evaluating=evaluating.body(), training=training.body())
     return prefix.eval().requires_grad_(False), body
+
+
+def several_cuts(network: nn.Module, cuts: tuple[str, ...], image_size: int) -> nn.Module:
+    """One frozen prefix for several cuts: (B, 3, S, S) images -> the list of the features at each cut, as cut_network has them.
+
+    Raises ParamsError as cut_network does; `input` is none of these cuts.
+    """
+    return _SeveralPrefixes([cut_network(network, cut, image_size)[0] for cut in cuts])
+
+
+class _SeveralPrefixes(nn.Module):
+    def __init__(self, prefixes: Iterable[nn.Module | None]) -> None:
+        super().__init__()
+        self.prefixes = nn.ModuleList(p for p in prefixes if p is not None)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [prefix(x) for prefix in self.prefixes]
 
 
 class Body(nn.Module):

@@ -87,7 +87,7 @@ def frozen_prefix(network: nn.Module, backbone: Backbone) -> FrozenPrefix:
     from ffdi.features.cuts import cut_network
     from ffdi.features.networks import FrozenPrefix
 
-    prefix, _ = cut_network(network, backbone.cut)
+    prefix, _ = cut_network(network, backbone.cut, backbone.image_size)
     assert prefix is not None
     return FrozenPrefix(prefix, backbone.mean, backbone.std)
 

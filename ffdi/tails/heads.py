@@ -104,7 +104,7 @@ class TailFactory:
         self.body: nn.Module = nn.Identity()
         self.width = 0
         if head.kind != "transformer":  # which reads the features themselves: its tail has no body
-            self.body = cut_network(network, backbone.cut)[1]
+            self.body = cut_network(network, backbone.cut, backbone.image_size)[1]
             self.width = self._body_width()
 
     def fresh(self, seed: int) -> Tail:

@@ -67,7 +67,7 @@ def test_attention_is_counted() -> None:
 def test_prefix_and_tail_are_the_published_network(cut: str) -> None:
     """MobileNetV2 at 224: 3 504 872 parameters and 300 774 272 multiplications with its classifier from 1280 to 1000."""
     network = headless_network("torchvision:mobilenet_v2")
-    prefix = cut_network(network, cut)[0]
+    prefix = cut_network(network, cut, 224)[0]
     shape = FrozenPrefix(prefix, THIRD, THIRD).feature_shape(224) if prefix else (3, 224, 224)
     backbone = {"cut": cut, "image_size": 224}
     tail = TailFactory(network, tiny_backbone(**backbone), LINEAR, shape).fresh(0)

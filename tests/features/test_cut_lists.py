@@ -34,7 +34,7 @@ def cuts_of(name: str, size: int) -> list[Cut]:
 def test_what_is_no_cut_is_refused_with_the_nearest_cuts(network: str, cut: str, says: str) -> None:
     built = build_network(f"torchvision:{network}")
     with pytest.raises(ParamsError, match=says) as error:
-        cut_network(built, cut)
+        cut_network(built, cut, 64)
     assert repr(cut) in str(error.value) and "\n" not in str(error.value)
     named = set(str(error.value).partition(" cuts: ")[2].split(", "))
     assert named <= {"input", *(c.name for c in cuts_of(f"torchvision:{network}", 64))}
@@ -65,7 +65,7 @@ def test_the_listed_cuts_are_those_that_are_taken(name: str, size: int, step: in
     assert tried & set(cuts) and tried - set(cuts)
     for path in tried:
         try:
-            prefix, _ = cut_network(network, path)
+            prefix, _ = cut_network(network, path, size)
         except ParamsError:
             assert path not in cuts
             continue
@@ -118,14 +118,14 @@ class Levels(nn.Module):
 
 def test_a_cut_that_a_list_crosses_is_not_listed() -> None:
     assert [c.name for c in list_cuts(Pyramid(), 8)] == ["levels.only"]
-    prefix, _ = cut_network(Pyramid(), "head")
+    prefix, _ = cut_network(Pyramid(), "head", 8)
     assert prefix is not None
     with pytest.raises(ParamsError, match=r"image size 8: the prefix refuses it: .*list"):
         FrozenPrefix(prefix, (0.5,) * 3, (0.5,) * 3).feature_shape(8)
 
 
 def test_a_tensor_that_the_network_makes_moves_with_the_body() -> None:
-    _, body = cut_network(Pyramid(), "levels.only")
+    _, body = cut_network(Pyramid(), "levels.only", 8)
     assert set(body.state_dict()) == {f"network.{m}.{p}" for m in ("levels.only", "head") for p in ("weight", "bias")}
     assert body.double()(torch.zeros(1, 3, 2, 2).double()).dtype == torch.float64
     assert all(t.dtype == torch.float64 for t in body.buffers())

@@ -43,7 +43,7 @@ def test_tail_of_prefix_is_the_network(name: str, cut: str, size: int, shape: tu
     network = build_network(name).eval()
     if headless:
         network = without_classifier(network, name)
-    prefix, body = cut_network(network, cut)
+    prefix, body = cut_network(network, cut, size)
     assert prefix is not None
     with torch.inference_mode():
         for batch in (1, 2):  # a traced graph could have frozen a batch size
@@ -77,7 +77,7 @@ def test_in_train_mode_the_tail_is_as_random_as_the_uncut_network(
     torch.manual_seed(0)
     source, _, model = name.partition(":")
     network = timm.create_model(model, **rates) if source == "timm" else models.get_model(model, weights=None, **rates)
-    prefix, body = cut_network(network, cut)
+    prefix, body = cut_network(network, cut, size)
     assert prefix is not None
     with torch.no_grad():
         crossing = prefix(torch.randn(4, 3, size, size))
@@ -98,7 +98,7 @@ def test_in_train_mode_the_tail_is_as_random_as_the_uncut_network(
 
 
 def test_functional_dropout_beyond_the_cut_is_on_in_train_mode_alone() -> None:
-    _, body = cut_network(timm.create_model("tf_efficientnet_lite0", drop_rate=0.9), "blocks.6")
+    _, body = cut_network(timm.create_model("tf_efficientnet_lite0", drop_rate=0.9), "blocks.6", 64)
     body.eval()
     crossing = torch.randn(1, 192, 2, 2)
     with torch.no_grad():
@@ -110,7 +110,7 @@ def test_functional_dropout_beyond_the_cut_is_on_in_train_mode_alone() -> None:
 
 def test_the_body_holds_tail_weights_alone_under_the_networks_names() -> None:
     network = build_network("torchvision:mobilenet_v2")
-    prefix, body = cut_network(network, "features.16")
+    prefix, body = cut_network(network, "features.16", 64)
     assert prefix is not None
     tail = ("features.16.", "features.17.", "features.18.", "classifier.")
     names = set(network.state_dict())
@@ -121,7 +121,7 @@ def test_the_body_holds_tail_weights_alone_under_the_networks_names() -> None:
 def test_prefix_body_and_network_share_no_tensor() -> None:
     network = build_network("torchvision:resnet18")
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    prefix, body = cut_network(network, "layer3")
+    prefix, body = cut_network(network, "layer3", 64)
     assert prefix is not None
     assert not pointers(prefix) & pointers(body)
     assert not (pointers(prefix) | pointers(body)) & pointers(network)
@@ -132,7 +132,7 @@ def test_prefix_body_and_network_share_no_tensor() -> None:
 
 
 def test_the_prefix_is_frozen_and_the_body_is_not() -> None:
-    prefix, body = cut_network(build_network("torchvision:resnet18"), "layer3")
+    prefix, body = cut_network(build_network("torchvision:resnet18"), "layer3", 64)
     assert prefix is not None
     assert not any(p.requires_grad for p in prefix.parameters())
     assert not any(m.training for m in prefix.modules())
@@ -141,7 +141,7 @@ def test_the_prefix_is_frozen_and_the_body_is_not() -> None:
 
 def test_a_copied_body_is_independent() -> None:
     """Every fold gets a deep copy: its graphs must run the copy's own modules."""
-    _, body = cut_network(build_network("torchvision:resnet18"), "layer4")
+    _, body = cut_network(build_network("torchvision:resnet18"), "layer4", 64)
     twin = copy.deepcopy(body).eval()
     x = torch.randn(1, 256, 2, 2)
     with torch.no_grad():
@@ -154,7 +154,7 @@ def test_a_copied_body_is_independent() -> None:
 
 def test_cut_input_is_an_empty_prefix() -> None:
     network = build_network("torchvision:resnet18").eval()
-    prefix, body = cut_network(network, "input")
+    prefix, body = cut_network(network, "input", 64)
     x = torch.randn(1, 3, 32, 32)
     assert prefix is None
     with torch.inference_mode():
@@ -168,8 +168,8 @@ def test_cutting_leaves_the_network_as_it_was() -> None:
     modes = [m.training for m in network.modules()]
     before, attributes = copy.deepcopy(network.state_dict()), set(vars(network))
     with pytest.raises(ParamsError):
-        cut_network(network, "conv_stem")
-    cut_network(network, "bn1.act")  # traces through a batch norm that counts its batches
+        cut_network(network, "conv_stem", 64)
+    cut_network(network, "bn1.act", 64)  # traces through a batch norm that counts its batches
     assert [m.training for m in network.modules()] == modes and set(vars(network)) == attributes
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
@@ -178,7 +178,7 @@ def test_a_module_that_is_never_called_is_no_cut() -> None:
     network = build_network("torchvision:resnet18")
     network.spare = nn.Linear(1, 1)
     with pytest.raises(ParamsError, match="0 times"):
-        cut_network(network, "spare")
+        cut_network(network, "spare", 64)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_module_that_is_never_called_is_no_cut() -> None:
 def test_no_part_of_a_transformer_stays_behind_on_the_cpu(name: str, cut: str, fake_cuda: FakeCuda) -> None:
     """Tables of positions, masks and windows are made at the cut, or on the way: all on the device."""
     network = without_classifier(build_network(name), name)
-    prefix, body = cut_network(network, cut)
+    prefix, body = cut_network(network, cut, 224)
     assert prefix is not None
     frozen, device = FrozenPrefix(prefix, (0.5,) * 3, (0.5,) * 3).to("cuda"), torch.device("cuda:0")
     body.to("cuda")

@@ -55,6 +55,6 @@ def test_normalisation_is_that_of_the_params() -> None:
     ids=["vector", "tokens"],
 )
 def test_features_need_not_be_maps(name: str, cut: str, shape: tuple[int, ...]) -> None:
-    prefix = cut_network(build_network(name), cut)[0]
+    prefix = cut_network(build_network(name), cut, 224)[0]
     assert prefix is not None
     assert FrozenPrefix(prefix, (0.5,) * 3, (0.5,) * 3).feature_shape(224) == shape

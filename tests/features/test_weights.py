@@ -47,7 +47,7 @@ def test_random_weights_repeat_and_ignore_the_global_generator(resnet: Path, tmp
 def test_random_weights_are_calibrated(weights: Path) -> None:
     """Uncalibrated, features have a standard deviation of 8e-8 and die in float16."""
     network, provenance, _ = load_network("torchvision:mobilenet_v2", weights)
-    prefix, _ = cut_network(network, "features.16")
+    prefix, _ = cut_network(network, "features.16", 224)
     assert prefix is not None
     frozen = FrozenPrefix(prefix, (0.5,) * 3, (0.5,) * 3)
     images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

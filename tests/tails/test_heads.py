@@ -60,7 +60,7 @@ def test_layers(
 
 def test_the_tail_is_the_networks_own_body_and_a_head(network: nn.Module, factory: Callable[..., TailFactory]) -> None:
     tail = factory("linear").fresh(0).eval()
-    _, body = cut_network(network, "layer4")
+    _, body = cut_network(network, "layer4", 64)
     x = torch.randn(2, *SHAPE)
     with torch.inference_mode():
         torch.testing.assert_close(tail(x), tail.head(body.eval()(x)))
