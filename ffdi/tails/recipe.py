@@ -23,6 +23,8 @@ from ffdi.bounds import (
 )
 from ffdi.tails.augment_operations import resolve_augment
 
+Norm = Literal["none", "l2", "layer", "standardise"]
+
 
 @dataclass(frozen=True)
 class Head:
