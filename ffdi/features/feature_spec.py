@@ -37,15 +37,6 @@ def key_rows(keys: Keys) -> list[Row]:
 
 
 @dataclass(frozen=True)
-class TokenGrid:
-    """What the tokens of (L, C) features are: `prefix_tokens` (class token, registers), then rows x columns of patches."""
-
-    prefix_tokens: int
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True)
 class FeatureSpec:
     """What every row of a set of shards is: its shape, its dtype and everything that decides its values.
 
