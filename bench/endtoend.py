@@ -66,7 +66,7 @@ class Speed:
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / path, file)
         network = load_network(self.backbone.network, self.weights)[0]
-        shape = (3, self.backbone.image_size, self.backbone.image_size)
+        shape = (3, self.backbone.pixels.size, self.backbone.pixels.size)
         self.tail = TailFactory(network, self.backbone, self.recipe.head, shape).fresh(0)
         store, ids = FeatureStore(self.shards, keep_open=True), list(self.images["image_id"])
         self.table = load_table(store, ids, list(self.images["label"]), views="all", memory_gb=8)
@@ -80,12 +80,12 @@ class Speed:
         options = next((o for o in resolve_augment(self.recipe.augment) if o["name"] == "jitter"), {})
         jitter = transforms.ColorJitter(**{k: v for k, v in options.items() if k not in ("name", "p")})
         steps = [
-            transforms.Resize((self.backbone.image_size, self.backbone.image_size)),
+            transforms.Resize((self.backbone.pixels.size, self.backbone.pixels.size)),
             transforms.RandomHorizontalFlip(),
             transforms.RandomVerticalFlip(),
             *([jitter] if options else []),
             transforms.ToTensor(),
-            transforms.Normalize(self.backbone.mean, self.backbone.std),
+            transforms.Normalize(self.backbone.pixels.mean, self.backbone.pixels.std),
         ]
         data = ImageFolder(str(self.folder / "images"), transforms.Compose(steps))
         batch, workers = self.recipe.batch_size, cpu_count()
@@ -118,7 +118,7 @@ class Speed:
 
     def steps(self) -> float:
         """The same of the network's own steps on one random batch that lies ready."""
-        size, tail = self.backbone.image_size, self.tail.train()
+        size, tail = self.backbone.pixels.size, self.tail.train()
         optimizer = build_optimizer(self.recipe.optimizer, list(tail.parameters()), self.recipe.lr)
         x = torch.randn(self.recipe.batch_size, 3, size, size).contiguous(memory_format=torch.channels_last)
         y = torch.arange(len(x)) % 2

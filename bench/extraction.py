@@ -71,14 +71,14 @@ class Speed:
         b, network = self.prefix.backbone, copy.deepcopy(self.module.prefix).train(training)
         see = transforms.Compose(
             [
-                transforms.Resize((b.image_size, b.image_size)),
+                transforms.Resize((b.pixels.size, b.pixels.size)),
                 transforms.RandomHorizontalFlip(),
                 transforms.RandomVerticalFlip(),
                 transforms.RandomAutocontrast(),
                 transforms.RandomRotation(20),
                 transforms.RandomEqualize(),
                 transforms.ToTensor(),
-                transforms.Normalize(b.mean, b.std),
+                transforms.Normalize(b.pixels.mean, b.pixels.std),
             ]
         )
         some = self.rows[:: max(1, len(self.rows) // 150)]
@@ -97,7 +97,7 @@ class Speed:
 
     def prefix_alone(self, out: Path) -> float:
         """The runtime on images in memory, one thread a core, features thrown away."""
-        size = self.prefix.backbone.image_size
+        size = self.prefix.backbone.pixels.size
         images = np.random.default_rng(0).integers(0, 256, (8, size, size, 3), np.uint8)
         started = time.perf_counter()
         for _ in ordered_map(lambda block: self.runtime.run(images[: len(block)]), self.blocks, cpu_count()):

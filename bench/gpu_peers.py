@@ -34,10 +34,10 @@ def peer_extraction(bench: Bench, name: str) -> float:
     b, files = prefix.backbone, [bench.lab.root / path for path in bench.lab.rows()["path"]]
     see = transforms.Compose(
         [
-            transforms.Resize((b.image_size, b.image_size)),
+            transforms.Resize((b.pixels.size, b.pixels.size)),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
-            transforms.Normalize(b.mean, b.std),
+            transforms.Normalize(b.pixels.mean, b.pixels.std),
         ]
     )
     assert prefix.module is not None

@@ -113,7 +113,7 @@ class Lab:
 
     def pictures(self, name: str, count: int) -> npt.NDArray[np.uint8]:
         """(count, S, S, 3) random pixels as the backbone takes them."""
-        size = self.backbone(name).image_size
+        size = self.backbone(name).pixels.size
         return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
     def extract(self, name: str, out: Path, say: Say = quiet, **changes: Any) -> ExtractionSummary:

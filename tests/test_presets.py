@@ -60,13 +60,13 @@ def test_prefix_and_tail_are_the_notebooks(recipe: str, shape: tuple[int, ...]) 
     ):
         due.data = given.data.clone()
     images = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
-    frozen = cut_network(network, backbone.cut, backbone.image_size)[0]
+    frozen = cut_network(network, backbone.cut, backbone.pixels.size)[0]
     assert frozen is not None
     with torch.inference_mode():
-        features = FrozenPrefix(frozen, backbone.mean, backbone.std)(images)
+        features = FrozenPrefix(frozen, backbone.pixels.mean, backbone.pixels.std)(images)
         theirs = prefix(
-            (images.permute(0, 3, 1, 2) / 255 - torch.tensor(backbone.mean)[:, None, None])
-            / torch.tensor(backbone.std)[:, None, None]
+            (images.permute(0, 3, 1, 2) / 255 - torch.tensor(backbone.pixels.mean)[:, None, None])
+            / torch.tensor(backbone.pixels.std)[:, None, None]
         )
         assert features.shape[1:] == shape
         torch.testing.assert_close(features, theirs, rtol=1e-2, atol=1e-3)
@@ -96,8 +96,8 @@ def test_settings_are_the_notebooks(
     assert (made.folds, params.split.folds, params.split.test_size) == (folds, 5, 0.2)
     assert made.optimizer == Optimizer("adam", decay, None)  # coupled weight decay
     assert (made.schedule.name, made.label_smoothing, made.mix.mixup, made.mix.cutmix) == ("none", 0, 0, 0)
-    assert (backbone.image_size, backbone.views.count, backbone.dtype) == (224, views, "float16")
-    assert (backbone.mean, backbone.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert (backbone.pixels.size, backbone.views.count, backbone.dtype) == (224, views, "float16")
+    assert (backbone.pixels.mean, backbone.pixels.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert params.backbones[made.backbone].weights == "torchvision:IMAGENET1K_V1"
 
 
@@ -129,8 +129,8 @@ def test_settings_are_the_articles(
     made = params.recipe(recipe)
     backbone = params.backbone(made.backbone)
     assert (params.data.layout, params.data.limit, params.split.use_given) == ("multi_ffdi", 1000, True)
-    assert (backbone.network, backbone.cut, backbone.image_size) == (network, "input", 256)
-    assert (backbone.mean, backbone.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert (backbone.network, backbone.cut, backbone.pixels.size) == (network, "input", 256)
+    assert (backbone.pixels.mean, backbone.pixels.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert (made.lr, made.batch_size, made.optimizer) == (lr, 40, optimizer)
     assert (made.schedule.name, made.schedule.size, made.schedule.gamma) == ("step", 4, 0.85)
     assert (resolve_augment(made.augment), (made.mix.mixup, made.mix.cutmix)) == (augment, mix)
@@ -155,7 +155,7 @@ def test_end_to_end_is_timms_own_network(name: str) -> None:
         for own, given in zip(classifier.parameters(), tail.head.parameters(), strict=True):
             own.copy_(given)
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
-    normal = transforms.Normalize(backbone.mean, backbone.std)(images / 255)
+    normal = transforms.Normalize(backbone.pixels.mean, backbone.pixels.std)(images / 255)
     for mode in (False, True):
         torch.manual_seed(1)
         mine = tail.train(mode)(images)

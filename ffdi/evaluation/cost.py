@@ -19,7 +19,7 @@ def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
     `flops_per_image` is the cost to score one image: the prefix once, and the tail of every fold. `bytes_per_image` is that
     of one view, uncompressed; `views_per_image` is the number of views that are stored of each training image.
     """
-    size, tail = bundle.backbone.image_size, next(iter(bundle.tails.values()))
+    size, tail = bundle.backbone.pixels.size, next(iter(bundle.tails.values()))
     pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8, device="meta")
     before = _flops(bundle.prefix, pixels) if bundle.prefix else 0
     reads_as = getattr(torch, spec.reads_as)

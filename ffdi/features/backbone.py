@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from ffdi.bounds import NonNegative, Rule
+from ffdi.bounds import LATER, NonNegative, Rule, stored_settings, with_tuples
 from ffdi.errors import ParamsError
+from ffdi.features.preprocessing import IMAGENET_MEAN, IMAGENET_STD, SIZE, Channels, Preprocessing
 from ffdi.features.views import Operation, as_written, resolve_policy
 
 INPUT = "input"  # the cut of an empty prefix
-Channels = tuple[float, float, float]  # red, green, blue
 
 
 def _check_network(network: str) -> None:
@@ -61,14 +61,14 @@ class Backbone:
     cut: str
     """The module where the tail begins, or `input`: then the tail is the whole network."""
 
-    image_size: Annotated[int, Ge(8), Le(4096)] = 224
-    """The side in pixels of the square that images are resized to."""
+    image_size: Annotated[int, Ge(8), Le(4096)] | None = None
+    """The side in pixels of the square that images are resized to. `null` is 224."""
 
-    mean: Channels = (0.485, 0.456, 0.406)
-    """The network is given (v / 255 - mean) / std of each channel."""
+    mean: Channels | None = None
+    """The network is given (v / 255 - mean) / std of each channel. `null` is ImageNet's: .485, .456, .406."""
 
-    std: Channels = (0.229, 0.224, 0.225)
-    """See `mean`."""
+    std: Channels | None = None
+    """See `mean`. `null` is ImageNet's: .229, .224, .225."""
 
     views: Views = Views()
     """Augmented views of train images, which are cached as well."""
@@ -89,7 +89,7 @@ class Backbone:
     """What decodes images; `nvjpeg`, on CUDA alone, is faster and gives slightly other pixels: see
     [features.md](features.md)."""
 
-    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    memory_format: Annotated[Literal["contiguous", "channels_last"], LATER] = "contiguous"
     """The memory format of the prefix, on CUDA alone: see [features.md](features.md)."""
 
     @property
@@ -97,32 +97,30 @@ class Backbone:
         """Whether a prefix computes its features; `cut: input` has none: its features are the pixels."""
         return self.cut != INPUT
 
+    @cached_property
+    def pixels(self) -> Preprocessing:
+        """What its network sees of an image, with the defaults of what params.yaml leaves out."""
+        return Preprocessing(self.image_size or SIZE, self.mean or IMAGENET_MEAN, self.std or IMAGENET_STD)
+
     @property
     def feature_dtype(self) -> str:
         """The dtype of its features as they are stored; pixels are uint8."""
         return self.dtype if self.has_prefix else "uint8"
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as bundle.json stores them: flat, the view policy resolved.
-
-        A setting that was added later is left out at its default, so that older bundles keep their bytes.
-        """
+        """The fields as bundle.json stores them: flat, defaults filled in. Mark a new field with LATER: see `stored_settings`."""
         stored: dict[str, Any] = {}
-        for key, value in asdict(self).items():
+        for key, value in stored_settings(self).items():
             if key == "views":
                 views = {"view_count": self.views.count, "view_policy": self.views.operations}
                 stored |= views | {"view_seed": self.views.seed}
             else:
                 stored[key] = value
-        if self.memory_format == "contiguous":
-            del stored["memory_format"]
-        return stored
+        return stored | {"image_size": self.pixels.size, "mean": self.pixels.mean, "std": self.pixels.std}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Backbone:
         """The backbone of a bundle.json; KeyError or TypeError when the fields are not those of `to_dict`."""
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()
-        }
+        fields = with_tuples(stored)
         count, policy, seed = (fields.pop(f"view_{key}") for key in ("count", "policy", "seed"))
         return cls(views=Views(count, as_written(policy), seed), **fields)

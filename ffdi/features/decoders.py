@@ -68,7 +68,7 @@ class Decoder:
     """
 
     def __init__(self, backbone: Backbone, *, max_pixels: int, accepted: bool = False, device: str = "cuda") -> None:
-        self._size, self._max_pixels, self._accepted, self._device = backbone.image_size, max_pixels, accepted, device
+        self._size, self._max_pixels, self._accepted, self._device = backbone.pixels.size, max_pixels, accepted, device
         self._fast = backbone.decoder == "nvjpeg"
         self.decoded, self.not_plain = 0, 0
         self.refused: dict[str, str] = {}  # name of the JPEG -> the message of nvJPEG

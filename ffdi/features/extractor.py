@@ -87,9 +87,9 @@ def frozen_prefix(network: nn.Module, backbone: Backbone) -> FrozenPrefix:
     from ffdi.features.cuts import cut_network
     from ffdi.features.networks import FrozenPrefix
 
-    prefix, _ = cut_network(network, backbone.cut, backbone.image_size)
+    prefix, _ = cut_network(network, backbone.cut, backbone.pixels.size)
     assert prefix is not None
-    return FrozenPrefix(prefix, backbone.mean, backbone.std)
+    return FrozenPrefix(prefix, backbone.pixels.mean, backbone.pixels.std)
 
 
 def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None) -> Extractor:
@@ -101,7 +101,7 @@ def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None)
     b, provenance, sha256 = backbone, read_provenance(weights, backbone.network), sha256_file(weights)
     load, spec = PrefixFile(b, weights), local_spec(b, sha256)
     if b.has_prefix:
-        shape = _known_shape(spec, known) or _exported_shape(spec, b) or load().feature_shape(b.image_size)
+        shape = _known_shape(spec, known) or _exported_shape(spec, b) or load().feature_shape(b.pixels.size)
         spec = replace(spec, shape=shape)
     return Extractor(b, spec, provenance, load)
 
@@ -116,16 +116,16 @@ def local_spec(backbone: Backbone, weights_sha256: str, shape: tuple[int, ...] =
     policy = {
         "decode": NVJPEG_POLICY if b.decoder == "nvjpeg" else DECODE_POLICY,
         "resize": RESIZE_POLICY,
-        "mean": list(b.mean) if prefix else None,
-        "std": list(b.std) if prefix else None,
+        "mean": list(b.pixels.mean) if prefix else None,
+        "std": list(b.pixels.std) if prefix else None,
         "views": [dict(operation) for operation in b.views.operations],
         "view_seed": b.views.seed,
         "rendering": RENDERING,
         "runtime": runtime if prefix else "none",
         "precision": b.precision if prefix else "none",
     }
-    shape = shape if prefix else (3, b.image_size, b.image_size)
-    return FeatureSpec(b.name, b.network, b.cut, weights_sha256, b.image_size, shape, b.feature_dtype, policy)
+    shape = shape if prefix else (3, b.pixels.size, b.pixels.size)
+    return FeatureSpec(b.name, b.network, b.cut, weights_sha256, b.pixels.size, shape, b.feature_dtype, policy)
 
 
 def _known_shape(spec: FeatureSpec, folder: Path | None) -> tuple[int, ...]:

@@ -136,7 +136,7 @@ def _torch_cuda(b: Backbone, prefix: FrozenPrefix, name: str, maker: dict[str, A
     options = BatchOptions(precision=b.precision, kept=kept, compiled=compiled)
     run = BatchedModel(model, device, maker, console.warn, options)
     with repeating(remedy="set runtime: onnxruntime"):  # learn its memory, and compile, before threads call
-        run(np.zeros((1, b.image_size, b.image_size, 3), np.uint8))
+        run(np.zeros((1, b.pixels.size, b.pixels.size, 3), np.uint8))
     run.batches.clear()
     return Runtime(CUDA_BATCH, run, maker, run.batches)
 
@@ -184,7 +184,7 @@ def export_graph(backbone: Backbone, weights_sha256: str, prefix: FrozenPrefix) 
     import onnx
     import torch
 
-    size, name = backbone.image_size, _graph_name(backbone, weights_sha256)
+    size, name = backbone.pixels.size, _graph_name(backbone, weights_sha256)
     example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     program = torch.onnx.export(prefix, (example,), dynamo=True, input_names=["images"], verbose=False)
     assert program is not None
@@ -205,5 +205,5 @@ def export_graph(backbone: Backbone, weights_sha256: str, prefix: FrozenPrefix) 
 def _graph_name(b: Backbone, weights_sha256: str) -> str:
     """The hash of all that decides the graph, which includes the packages with the networks' code and the exporter."""
     makers = {name: version(name) for name in ("torch", "onnxscript", "timm", "torchvision")}
-    prefix = [b.network, b.cut, weights_sha256, list(b.mean), list(b.std), b.image_size]
+    prefix = [b.network, b.cut, weights_sha256, list(b.pixels.mean), list(b.pixels.std), b.pixels.size]
     return f"{hashlib.sha256(canonical_json({'prefix': prefix, 'by': makers})).hexdigest()}.onnx"

@@ -100,11 +100,11 @@ class TailFactory:
 
     def __init__(self, network: nn.Module, backbone: Backbone, head: Head, shape: tuple[int, ...]) -> None:
         self.head, self.shape = head, shape
-        self.pixels = (backbone.mean, backbone.std) if not backbone.has_prefix else None
+        self.pixels = (backbone.pixels.mean, backbone.pixels.std) if not backbone.has_prefix else None
         self.body: nn.Module = nn.Identity()
         self.width = 0
         if head.kind != "transformer":  # which reads the features themselves: its tail has no body
-            self.body = cut_network(network, backbone.cut, backbone.image_size)[1]
+            self.body = cut_network(network, backbone.cut, backbone.pixels.size)[1]
             self.width = self._body_width()
 
     def fresh(self, seed: int) -> Tail:

@@ -70,9 +70,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "AuditSettings": {"fail": True, "phash_bits": 6, "find_copies": True, "use_embedding": False, "min_cosine": 0.95},
     "Views": {"count": 0, "policy": "none", "seed": 0},
     "Backbone": {
-        "image_size": 224,
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
+        "image_size": None,
+        "mean": None,
+        "std": None,
         "dtype": "float16",
         "runtime": "auto",
         "precision": "float32",

@@ -17,7 +17,7 @@ def test_the_committed_params_are_read() -> None:
     assert params.data.layout == "csv"
     assert params.recipe("mobilenet_v2").lr == 1e-4
     backbone = params.backbone("mobilenet_v2")
-    assert (backbone.cut, backbone.views.count, backbone.mean) == ("features.16", 2, (0.485, 0.456, 0.406))
+    assert (backbone.cut, backbone.views.count, backbone.pixels.mean) == ("features.16", 2, (0.485, 0.456, 0.406))
     for name in params.recipes:
         assert params.recipe(name).name == name
     for name in params.backbones:
