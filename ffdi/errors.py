@@ -11,6 +11,10 @@ class ParamsError(FfdiError):
     """params.yaml holds an unknown key, a wrong type or a name that does not exist."""
 
 
+class ExportError(ParamsError):
+    """A prefix that ONNX Runtime cannot compute."""
+
+
 class InputError(FfdiError):
     """Images, label files or tables that cannot be used."""
 
@@ -35,7 +39,7 @@ class LockedError(FfdiError):
     """Another process is writing to the same output folder."""
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """The message of another library's error, which may have several lines or be empty, on one."""
     return " ".join(str(error).split()) or type(error).__name__
 

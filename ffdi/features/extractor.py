@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ffdi.console import Console
-from ffdi.errors import ShardError
+from ffdi.errors import ExportError, ShardError
 from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import NVJPEG_POLICY
 from ffdi.features.feature_spec import FeatureSpec, Provenance, read_provenance
-from ffdi.features.runtimes import Runtime, cached_graph, open_runtime, runtime_line, runtime_name
+from ffdi.features.runtimes import Runtime, exported_graph, open_runtime, refused_export, runtime_line, runtime_name
 from ffdi.features.shard_index import read_index
 from ffdi.features.views import RENDERING
 from ffdi.files import sha256_file
@@ -59,7 +59,9 @@ class Extractor:
         if not self.backbone.has_prefix:
             nvjpeg = self.backbone.decoder == "nvjpeg"
             return f"{runtime_line('torch-cuda')}, for nvJPEG" if nvjpeg else "cpu: cut: input has no prefix"
-        return runtime_line(self.spec.policy["runtime"])
+        line, runtime = runtime_line(self.spec.policy["runtime"]), self.spec.policy["runtime"]
+        fallback = self.backbone.runtime == "auto" and runtime == "torch-cpu"
+        return f"{line}; by torch, for the prefix does not run on ONNX Runtime" if fallback else line
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,14 @@ def frozen_prefix(network: nn.Module, backbone: Backbone) -> FrozenPrefix:
 def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None) -> Extractor:
     """The extractor of a backbone with the weights of a file.
 
-    The network itself is loaded only when the shape of its features is known neither from the shards in `known`, if
-    their spec is otherwise the same, nor from an exported graph.
+    The network itself is loaded, and exported where ONNX Runtime is to compute, only when the shape of its features is
+    known neither from the shards in `known`, if their spec is otherwise the same, nor from an exported graph.
     """
     b, provenance, sha256 = backbone, read_provenance(weights, backbone.network), sha256_file(weights)
     load, spec = PrefixFile(b, weights), local_spec(b, sha256)
     if b.has_prefix:
-        shape = _known_shape(spec, known) or _exported_shape(spec, b) or load().feature_shape(b.pixels.size)
-        spec = replace(spec, shape=shape)
+        shape = _known_shape(spec, known)
+        spec = replace(spec, shape=shape) if shape else as_computed(spec, b, load)
     return Extractor(b, spec, provenance, load)
 
 
@@ -113,6 +115,8 @@ def local_spec(backbone: Backbone, weights_sha256: str, shape: tuple[int, ...] =
     """
     b, prefix = backbone, backbone.has_prefix
     runtime = runtime_name(b) if prefix or b.decoder == "nvjpeg" else "none"
+    if b.runtime == "auto" and runtime == "onnxruntime-cpu" and refused_export(b, weights_sha256):
+        runtime = "torch-cpu"
     policy = {
         "decode": NVJPEG_POLICY if b.decoder == "nvjpeg" else DECODE_POLICY,
         "resize": RESIZE_POLICY,
@@ -128,6 +132,21 @@ def local_spec(backbone: Backbone, weights_sha256: str, shape: tuple[int, ...] =
     return FeatureSpec(b.name, b.network, b.cut, weights_sha256, b.pixels.size, shape, b.feature_dtype, policy)
 
 
+def as_computed(spec: FeatureSpec, backbone: Backbone, load: Callable[[], FrozenPrefix]) -> FeatureSpec:
+    """`spec` with its shape; for `runtime: auto`, that of torch where the prefix does not run on ONNX Runtime.
+
+    Raises ExportError for `runtime: onnxruntime`, ParamsError when the image size does not fit.
+    """
+    if spec.policy["runtime"] == "onnxruntime-cpu":
+        try:
+            return replace(spec, shape=exported_graph(backbone, spec.weights_sha256, load).shape)
+        except ExportError:
+            if backbone.runtime != "auto":
+                raise
+            spec = replace(spec, policy={**spec.policy, "runtime": "torch-cpu"})
+    return replace(spec, shape=spec.shape or load().feature_shape(backbone.pixels.size))
+
+
 def _known_shape(spec: FeatureSpec, folder: Path | None) -> tuple[int, ...]:
     """The shape in the index of `folder`, if its spec is `spec` in all else."""
     try:
@@ -135,9 +154,3 @@ def _known_shape(spec: FeatureSpec, folder: Path | None) -> tuple[int, ...]:
     except ShardError:
         return ()
     return there.shape if replace(there, shape=()) == spec else ()
-
-
-def _exported_shape(spec: FeatureSpec, backbone: Backbone) -> tuple[int, ...]:
-    """The shape of the features of an exported graph, if that is what computes them and it is there."""
-    graph = cached_graph(backbone, spec.weights_sha256) if spec.policy["runtime"] == "onnxruntime-cpu" else None
-    return graph.shape if graph else ()

@@ -13,7 +13,9 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffdi.console import Console
-from ffdi.errors import ParamsError, ShardError
+from ffdi.errors import ExportError, ParamsError, ShardError, one_line
 from ffdi.features.backbone import Backbone
 from ffdi.features.batching import BatchedModel, BatchOptions, FloatFeatures, Images
 from ffdi.features.devices import describe_cuda, device_line, has_cuda, repeating, set_up_device
@@ -31,6 +33,7 @@ if TYPE_CHECKING:  # with the graph exported, ONNX Runtime needs no torch, whose
     from ffdi.features.networks import FrozenPrefix
 
 CUDA_BATCH = 64
+_MOST_ERROR = 0.01  # of ONNX Runtime's features, relative to torch's: float32 in another order stays far below
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def open_runtime(
         )
     maker: dict[str, Any] = {"runtime": name, "precision": backbone.precision, "torch": version("torch")}
     if name.startswith("onnxruntime"):
-        graph = cached_graph(backbone, weights_sha256) or export_graph(backbone, weights_sha256, load())
+        graph = exported_graph(backbone, weights_sha256, load)
         maker |= {"onnxruntime": version("onnxruntime"), "batch": 1}
         return Runtime(1, _onnx_session(graph.file), maker)
     if name.startswith("torch-cuda"):
@@ -155,14 +158,14 @@ def _torch_cpu(prefix: FrozenPrefix) -> Callable[[Images], FloatFeatures]:
     return _each_alone(one)
 
 
-def _onnx_session(model: Path) -> Callable[[Images], FloatFeatures]:
+def _onnx_session(model: Path | bytes) -> Callable[[Images], FloatFeatures]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # the callers' threads share the cores
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    session: Any = onnxruntime.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"])
     return _each_alone(lambda images: session.run(None, {"images": images})[0])
 
 
@@ -179,27 +182,82 @@ def cached_graph(backbone: Backbone, weights_sha256: str) -> Graph | None:
     return None
 
 
-def export_graph(backbone: Backbone, weights_sha256: str, prefix: FrozenPrefix) -> Graph:
-    """Export the prefix for one (1, S, S, 3) uint8 image into the user's cache."""
-    import onnx
-    import torch
+def exported_graph(backbone: Backbone, weights_sha256: str, load: Callable[[], FrozenPrefix]) -> Graph:
+    """The graph of the prefix, exported into the user's cache where it is not there yet.
 
-    size, name = backbone.pixels.size, _graph_name(backbone, weights_sha256)
-    example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
-    program = torch.onnx.export(prefix, (example,), dynamo=True, input_names=["images"], verbose=False)
-    assert program is not None
-    body = program.model_proto.SerializeToString()
-    shape = prefix.feature_shape(size)
+    Raises ExportError when the prefix does not export to ONNX, or when ONNX Runtime gives other features than torch. The
+    cache remembers that, too.
+    """
+    if graph := cached_graph(backbone, weights_sha256):
+        return graph
+    if reason := refused_export(backbone, weights_sha256):
+        raise _no_graph(backbone, reason)
+    prefix = load()
+    shape = prefix.feature_shape(backbone.pixels.size)  # ParamsError when the size does not fit, which no cache remembers
+    try:
+        body = _export(prefix, backbone.pixels.size)
+        _refuse_other_features(body, prefix, backbone.pixels.size)
+    except Exception as error:  # the exporter may raise anything
+        reason = one_line(_first_cause(error))[:200]
+        if "alloc" not in reason:  # memory may be there the next time
+            in_cache(partial(_remember, _graph_name(backbone, weights_sha256), {"refused": reason}))
+        raise _no_graph(backbone, reason) from error
 
     def keep(folder: Path) -> Graph:
-        file = folder / name
+        file = folder / _graph_name(backbone, weights_sha256)
         with replacing(file) as temporary:
             temporary.write_bytes(body)
-        onnx.checker.check_model(str(file))
-        write_json(file.with_suffix(".json"), {"sha256": hashlib.sha256(body).hexdigest(), "shape": list(shape)})
+        _remember(file.name, {"sha256": hashlib.sha256(body).hexdigest(), "shape": list(shape)}, folder)
         return Graph(file, shape)
 
     return in_cache(keep)
+
+
+def refused_export(backbone: Backbone, weights_sha256: str) -> str | None:
+    """Why the prefix did not export to ONNX in an earlier run, if it did not."""
+    for folder in cache_folders():
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            described = (folder / _graph_name(backbone, weights_sha256)).with_suffix(".json").read_text(encoding="utf-8")
+            return str(json.loads(described)["refused"])
+    return None
+
+
+def _remember(name: str, description: dict[str, Any], folder: Path) -> None:
+    write_json((folder / name).with_suffix(".json"), description)
+
+
+def _no_graph(backbone: Backbone, reason: str) -> ExportError:
+    what = f"the prefix of {backbone.network} cut at {backbone.cut} does not run on ONNX Runtime ({reason})"
+    return ExportError(f"backbones.{backbone.name}: {what}: set runtime: torch")
+
+
+def _export(prefix: FrozenPrefix, size: int) -> bytes:
+    """The ONNX graph of the prefix for one (1, S, S, 3) uint8 image."""
+    import onnx
+    import torch
+
+    example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
+    program = torch.onnx.export(prefix, (example,), dynamo=True, input_names=["images"], verbose=False)
+    assert program is not None
+    body: bytes = program.model_proto.SerializeToString()
+    onnx.checker.check_model(body)
+    return body
+
+
+def _refuse_other_features(body: bytes, prefix: FrozenPrefix, size: int) -> None:
+    """ValueError when the graph's features of a picture of noise are not those of the prefix."""
+    image = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
+    due, given = _torch_cpu(prefix)(image), _onnx_session(body)(image)
+    error = np.linalg.norm(given - due) / max(float(np.linalg.norm(due)), 1e-30)
+    if np.isfinite(due).all() and not error <= _MOST_ERROR:
+        raise ValueError(f"its features are not those of torch, relative error {error:.2g}")
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What the exporter's own errors, which are a page long, were raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _graph_name(b: Backbone, weights_sha256: str) -> str:

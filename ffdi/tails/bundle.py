@@ -20,7 +20,7 @@ from torch import nn
 
 from ffdi.errors import BundleError, FfdiError, ShardError, one_line
 from ffdi.features.backbone import Backbone
-from ffdi.features.extractor import Extractor, frozen_prefix, local_spec
+from ffdi.features.extractor import Extractor, as_computed, frozen_prefix, local_spec
 from ffdi.features.feature_spec import FeatureSpec, Provenance
 from ffdi.features.networks import FrozenPrefix, headless_network
 from ffdi.files import canonical_json, sha256_file
@@ -81,7 +81,9 @@ class Bundle:
         those that the tails were trained on: see refuse_other_features.
         """
         source = self.record["provenance"]
-        spec = spec or local_spec(self.backbone, source["weights_sha256"], tuple(self.record["shape"]))
+        if spec is None:
+            spec = local_spec(self.backbone, source["weights_sha256"], tuple(self.record["shape"]))
+            spec = as_computed(spec, self.backbone, self._loaded_prefix)
         provenance = Provenance(self.backbone.network, source["weights"], source["pretrained"])
         return Extractor(self.backbone, spec, provenance, self._loaded_prefix)
 
