@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffdi.console import Console
-from ffdi.errors import ExportError, ParamsError, ShardError, one_line
+from ffdi.errors import ExportError, FfdiError, ParamsError, ShardError, one_line
 from ffdi.features.backbone import Backbone
 from ffdi.features.batching import BatchedModel, BatchOptions, FloatFeatures, Images
 from ffdi.features.devices import describe_cuda, device_line, has_cuda, repeating, set_up_device
@@ -165,7 +165,9 @@ def _onnx_session(model: Path | bytes) -> Callable[[Images], FloatFeatures]:
     options.intra_op_num_threads = 1  # the callers' threads share the cores
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session: Any = onnxruntime.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"])
+    session: Any = onnxruntime.InferenceSession(
+        str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]
+    )
     return _each_alone(lambda images: session.run(None, {"images": images})[0])
 
 
@@ -192,22 +194,25 @@ def exported_graph(backbone: Backbone, weights_sha256: str, load: Callable[[], F
         return graph
     if reason := refused_export(backbone, weights_sha256):
         raise _no_graph(backbone, reason)
-    prefix = load()
-    shape = prefix.feature_shape(backbone.pixels.size)  # ParamsError when the size does not fit, which no cache remembers
+    prefix, size, name = load(), backbone.pixels.size, _graph_name(backbone, weights_sha256)
+    shape = prefix.feature_shape(size)  # ParamsError when the size does not fit, which no cache remembers
     try:
-        body = _export(prefix, backbone.pixels.size)
-        _refuse_other_features(body, prefix, backbone.pixels.size)
+        body = _export(prefix, size)
+        _refuse_other_features(body, prefix, size)
     except Exception as error:  # the exporter may raise anything
-        reason = one_line(_first_cause(error))[:200]
-        if "alloc" not in reason:  # memory may be there the next time
-            in_cache(partial(_remember, _graph_name(backbone, weights_sha256), {"refused": reason}))
+        cause = _first_cause(error)
+        reason = one_line(cause)[:200]
+        if isinstance(cause, MemoryError) or "can't allocate" in reason:  # the next time there may be enough
+            what = f"memory ran out while {backbone.network} cut at {backbone.cut} was exported to ONNX ({reason})"
+            raise FfdiError(f"backbones.{backbone.name}: {what}: set runtime: torch") from error
+        in_cache(partial(_remember, name, {"refused": reason}))
         raise _no_graph(backbone, reason) from error
 
     def keep(folder: Path) -> Graph:
-        file = folder / _graph_name(backbone, weights_sha256)
+        file = folder / name
         with replacing(file) as temporary:
             temporary.write_bytes(body)
-        _remember(file.name, {"sha256": hashlib.sha256(body).hexdigest(), "shape": list(shape)}, folder)
+        _remember(name, {"sha256": hashlib.sha256(body).hexdigest(), "shape": list(shape)}, folder)
         return Graph(file, shape)
 
     return in_cache(keep)
@@ -217,8 +222,8 @@ def refused_export(backbone: Backbone, weights_sha256: str) -> str | None:
     """Why the prefix did not export to ONNX in an earlier run, if it did not."""
     for folder in cache_folders():
         with suppress(OSError, ValueError, KeyError, TypeError):
-            described = (folder / _graph_name(backbone, weights_sha256)).with_suffix(".json").read_text(encoding="utf-8")
-            return str(json.loads(described)["refused"])
+            file = (folder / _graph_name(backbone, weights_sha256)).with_suffix(".json")
+            return str(json.loads(file.read_text(encoding="utf-8"))["refused"])
     return None
 
 

@@ -12,13 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Tiny, tiny_backbone
 
 from ffdi import files
-from ffdi.features.backbone import Backbone
+from ffdi.errors import ExportError, FfdiError, ParamsError
+from ffdi.features.backbone import Backbone, Views
 from ffdi.features.devices import has_cuda
+from ffdi.features.extract import extract_features
 from ffdi.features.extractor import load_extractor
 from ffdi.features.networks import FrozenPrefix
 from ffdi.features.runtimes import cached_graph, open_runtime
+from ffdi.features.settings import ExtractSettings
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.params.reading import read_params
 
 
@@ -44,6 +49,7 @@ def exports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
 
 
 Open = Callable[..., Path]
+SMALL: dict[str, Any] = {"cut": "features.2", "image_size": 32}
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ def graph(backbone: Callable[..., Backbone], weights: Path) -> Open:
     """The file of the graph that a run would use, exported where it is not there."""
 
     def opened(sha256: str = "k", **changes: Any) -> Path:
-        spec = backbone(**({"cut": "features.2", "image_size": 32, "runtime": "onnxruntime"} | changes))
+        spec = backbone(**(SMALL | {"runtime": "onnxruntime"} | changes))
 
         def load() -> FrozenPrefix:
             module = load_extractor(replace(spec, runtime="torch"), weights).module
@@ -122,6 +128,7 @@ def test_two_backbones_never_share_a_graph(
 WITHOUT_TORCH = """
 import sys
 from pathlib import Path
+from ffdi.features.extract import extract_features
 from ffdi.features.extractor import load_extractor
 from ffdi.params.reading import read_params
 
@@ -150,3 +157,102 @@ def test_once_exported_a_prefix_runs_without_torch(exports: list[int], weights: 
     command = [sys.executable, "-c", WITHOUT_TORCH, str(params), str(weights)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
+    """An exporter that fails as torch's own does, with the cause in an error of another library; its calls."""
+    calls: list[int] = []
+
+    def export(*args: Any, **rest: Any) -> None:
+        calls.append(1)
+        try:
+            raise RuntimeError("unfold has no\nONNX function")
+        except RuntimeError as error:
+            raise ValueError("a page of advice " * 100) from error
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    monkeypatch.setenv("FFDI_CACHE", str(tmp_path / "cache"))
+    return calls
+
+
+def test_a_prefix_that_does_not_export_is_computed_by_torch(
+    refusing: list[int], backbone: Callable[..., Backbone], weights: Path
+) -> None:
+    made = load_extractor(backbone(runtime="auto"), weights)
+    asked = load_extractor(backbone(runtime="torch"), weights)
+    assert made.spec == asked.spec and made.spec.policy["runtime"] == "torch-cpu"
+    assert made.device_line.endswith("; by torch, for the prefix does not run on ONNX Runtime")
+    assert "ONNX" not in asked.device_line
+    image = np.zeros((1, 64, 64, 3), np.uint8)
+    assert np.array_equal(made.open().run(image), asked.open().run(image))
+    assert load_extractor(backbone(runtime="auto"), weights).spec == made.spec and len(refusing) == 1
+
+
+def test_where_onnxruntime_is_asked_for_a_prefix_that_does_not_export_is_refused_in_one_line(
+    refusing: list[int], backbone: Callable[..., Backbone], weights: Path
+) -> None:
+    for _ in range(2):
+        with pytest.raises(ExportError) as error:
+            load_extractor(backbone(runtime="onnxruntime"), weights)
+        assert str(error.value) == (
+            "backbones.tiny: the prefix of torchvision:mobilenet_v2 cut at features.16 does not run on ONNX Runtime "
+            "(unfold has no ONNX function): set runtime: torch"
+        )
+    assert len(refusing) == 1
+
+
+def test_rows_by_torch_are_reused_when_the_cache_is_lost(
+    refusing: list[int], tiny: Tiny, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    for cache in ("one", "one", "other"):
+        monkeypatch.setenv("FFDI_CACHE", str(tmp_path / cache))
+        extractor = load_extractor(tiny_backbone(runtime="auto", views=Views()), weights, known=tmp_path / "features")
+        settings = ExtractSettings(workers=1)
+        source = ImageSource(tiny.root, 10**6)
+        done = extract_features(tiny.rows[:3], extractor, tmp_path / "features", source=source, settings=settings)
+        computed.append(done.computed)
+    assert computed == [3, 0, 0] and len(refusing) == 2
+
+
+def test_a_graph_with_other_features_is_refused(
+    exports: list[int], backbone: Callable[..., Backbone], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = load_extractor(backbone(**SMALL, runtime="torch", mean=(0.1, 0.2, 0.3)), weights).module
+    export = torch.onnx.export
+    monkeypatch.setattr(torch.onnx, "export", lambda module, args, **rest: export(other, args, **rest))
+    assert load_extractor(backbone(**SMALL, runtime="auto"), weights).spec.policy["runtime"] == "torch-cpu"
+    with pytest.raises(ExportError, match="its features are not those of torch, relative error"):
+        load_extractor(backbone(**SMALL, runtime="onnxruntime"), weights)
+
+
+def test_an_image_size_that_does_not_fit_is_no_reason_for_torch(
+    refusing: list[int], backbone: Callable[..., Backbone], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(prefix: FrozenPrefix, image_size: int) -> tuple[int, ...]:
+        raise ParamsError(f"image size {image_size}: the prefix refuses it")
+
+    monkeypatch.setattr(FrozenPrefix, "feature_shape", refuse)
+    for _ in range(2):
+        with pytest.raises(ParamsError, match="image size 32"):
+            load_extractor(backbone(**SMALL, runtime="auto"), weights)
+    assert not refusing
+
+
+def test_an_export_for_which_memory_is_short_is_tried_again(
+    backbone: Callable[..., Backbone], weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FFDI_CACHE", str(tmp_path / "cache"))
+    export, calls = torch.onnx.export, []
+
+    def short(*args: Any, **rest: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise MemoryError
+        return export(*args, **rest)
+
+    monkeypatch.setattr(torch.onnx, "export", short)
+    with pytest.raises(FfdiError, match="memory"):
+        load_extractor(backbone(**SMALL, runtime="auto"), weights)
+    assert load_extractor(backbone(**SMALL, runtime="auto"), weights).spec.policy["runtime"] == "onnxruntime-cpu"
