@@ -27,6 +27,7 @@ from ffdi.errors import ExportError, FfdiError, ParamsError, ShardError, one_lin
 from ffdi.features.backbone import Backbone
 from ffdi.features.batching import BatchedModel, BatchOptions, FloatFeatures, Images
 from ffdi.features.devices import describe_cuda, device_line, has_cuda, repeating, set_up_device
+from ffdi.features.fused_attention import attention_as_one_operator
 from ffdi.files import cache_folders, canonical_json, in_cache, replacing, write_json
 
 if TYPE_CHECKING:  # with the graph exported, ONNX Runtime needs no torch, whose import takes seconds
@@ -242,7 +243,8 @@ def _export(prefix: FrozenPrefix, size: int) -> bytes:
     import torch
 
     example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
-    program = torch.onnx.export(prefix, (example,), dynamo=True, input_names=["images"], verbose=False)
+    options: dict[str, Any] = {"custom_translation_table": attention_as_one_operator(), "verbose": False}
+    program = torch.onnx.export(prefix, (example,), dynamo=True, input_names=["images"], **options)
     assert program is not None
     body: bytes = program.model_proto.SerializeToString()
     onnx.checker.check_model(body)
@@ -269,4 +271,5 @@ def _graph_name(b: Backbone, weights_sha256: str) -> str:
     """The hash of all that decides the graph, which includes the packages with the networks' code and the exporter."""
     makers = {name: version(name) for name in ("torch", "onnxscript", "timm", "torchvision")}
     prefix = [b.network, b.cut, weights_sha256, list(b.pixels.mean), list(b.pixels.std), b.pixels.size]
-    return f"{hashlib.sha256(canonical_json({'prefix': prefix, 'by': makers})).hexdigest()}.onnx"
+    made = {"prefix": prefix, "by": makers, "attention": "one operator"}
+    return f"{hashlib.sha256(canonical_json(made)).hexdigest()}.onnx"
