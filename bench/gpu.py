@@ -29,7 +29,7 @@ from pathlib import Path
 
 from gpu_invariants import alike_in_a_batch, compiled, decoded, halved, sanitised, swept_twice, trained_twice
 from gpu_page import Bench, Page, Row, Rows
-from gpu_speed import memory_formats, speed_of_extraction, speed_of_training
+from gpu_speed import fused_attention, memory_formats, speed_of_extraction, speed_of_training
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))  # a GPU machine may have no ffdi installed: it is imported where it is used
@@ -40,6 +40,7 @@ SECTIONS: dict[str, tuple[Callable[[Bench], Rows], float]] = {  # title: what it
     "Training": (speed_of_training, 70),
     "Decoding": (decoded, 60),
     "Memory formats": (memory_formats, 75),
+    "Attention": (fused_attention, 60),
     "Trained again": (trained_twice, 75),
     "Evaluated again": (swept_twice, 60),
     "Out of memory": (halved, 40),

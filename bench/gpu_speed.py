@@ -85,6 +85,23 @@ def memory_formats(bench: Bench) -> Rows:
             yield Row(f"{name} {precision}: prefix alone, views/s", f"{figure}: {rates[-1] / rates[0]:.2f}x")
 
 
+def fused_attention(bench: Bench) -> Rows:
+    """A ViT's prefix with the fused kernels of attention, which it runs, and with torch's plain matrix products."""
+    from contextlib import nullcontext
+
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    name = "vit_tiny" if bench.quick else "vit_small"
+    fused = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION] if bench.on_gpu else []
+    for precision in ("float32", "tf32", "float16", "bfloat16") if bench.on_gpu else ("float32",):
+        with sdpa_kernel(fused) if fused else nullcontext():  # without a fused kernel for it, torch refuses to go on
+            fast = prefix_rate(bench, name, precision=precision)
+        with sdpa_kernel(SDPBackend.MATH):
+            plain = prefix_rate(bench, name, precision=precision)
+        figure = f"fused {fast:.0f}, plain {plain:.0f}: {fast / plain:.2f}x"
+        yield Row(f"{name} {precision}: prefix alone, views/s", figure)
+
+
 def speed_of_training(bench: Bench) -> Rows:
     """Training samples a second beside the notebook's way, on the same device and features."""
     import torch

@@ -36,6 +36,7 @@ NETWORKS = {  # name: network, cut
     "resnet18": ("torchvision:resnet18", "layer4"),
     "shufflenet": ("torchvision:shufflenet_v2_x0_5", "stage4"),
     "vit_tiny": ("timm:vit_tiny_patch16_224", "blocks.5"),
+    "vit_small": ("timm:vit_small_patch16_224", "norm"),
 }
 
 

@@ -27,7 +27,7 @@ SECTIONS = [  # the long ones train, extract, or start processes; where the devi
     *(
         pytest.param(title, marks=pytest.mark.long)
         for title in (
-            *("Extraction", "Training", "Memory formats", "Compiled", "Streams"),
+            *("Extraction", "Training", "Memory formats", "Attention", "Compiled", "Streams"),
             *("Trained again", "Evaluated again"),
         )
     ),
@@ -119,7 +119,7 @@ def seeming(monkeypatch: pytest.MonkeyPatch, gpu: Any) -> Iterator[None]:
 def test_a_section_goes_through_where_the_device_is_cuda(
     title: str, gpu: Any, seeming: None, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if title == "Memory formats":  # float16 on a CPU takes its time
+    if title in ("Memory formats", "Attention"):  # float16 on a CPU takes its time
         monkeypatch.setattr(
             importlib.import_module("gpu_speed"),
             "prefix_rate",

@@ -80,6 +80,20 @@ def test_extracting_twice_gives_the_same_bytes(lab: Any, checks: Any, tmp_path: 
     assert differing == ["index.json", "more.h5"]
 
 
+@pytest.mark.cuda
+def test_a_vit_runs_fused_attention_in_each_precision(checks: Any, tmp_path: Path) -> None:
+    """Were there no fused kernel for what timm asks, torch would say so: the plain one is not allowed here."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    lab = checks.Lab(tmp_path, "cuda", 24, 96, 224)
+    pictures = lab.pictures("vit_tiny", 5)
+    due = lab.prefix("vit_tiny").open().run(pictures)
+    for precision, most in (("float32", 1e-5), ("float16", 1e-2), ("bfloat16", 1e-1)):
+        with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
+            features = lab.prefix("vit_tiny", precision=precision).open().run(pictures)
+        assert np.linalg.norm(features - due) < most * np.linalg.norm(due), precision
+
+
 @pytest.fixture
 def gpu_lab(checks: Any, tmp_path: Path) -> Any:
     """For what starts processes, which the tests of bench/gpu.py run on the CPU."""

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import tiny_backbone
 from fake_cuda import FakeCuda
+from torch.nn import functional
 
 from ffdi.errors import ParamsError
 from ffdi.features import runtimes
@@ -19,6 +20,7 @@ from ffdi.features.backbone import Backbone
 from ffdi.features.extractor import Extractor, load_extractor
 from ffdi.features.networks import FrozenPrefix
 from ffdi.features.runtimes import runtime_name
+from ffdi.features.weights import fetch_weights
 
 RUNTIMES = ["torch", "onnxruntime"]
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
@@ -160,6 +162,35 @@ def test_the_memory_format_is_asked_for_and_known(
         fingerprints.add(made.spec.fingerprint)
         assert formats.pop() == (layout == "channels_last")
     assert len(fingerprints) == 2
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_a_vit_on_cuda_asks_for_fused_attention_in_its_precision(
+    precision: str, fake_cuda: FakeCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "CUDA_BATCH", 2)
+    asked: list[tuple[str, torch.dtype]] = []
+    attend = functional.scaled_dot_product_attention
+
+    def spy(query: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        asked.append((query.device.type, query.dtype))
+        return attend(query, *rest, **options)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", spy)
+    file = tmp_path / "vit.safetensors"
+    fetch_weights("timm:vit_tiny_patch16_224", "random", file, base=tmp_path)
+    vit = Backbone("vit", "timm:vit_tiny_patch16_224", "random", "blocks.2", precision=precision, dtype="float32")
+    images = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
+    made = load_extractor(vit, file)
+    runtime = made.open()
+    asked.clear()
+    features = runtime.run(images)
+    assert asked == [("cuda", getattr(torch, precision))] * 4  # two batches through two blocks
+    assert made.module is not None
+    with torch.inference_mode():
+        due = made.module(torch.from_numpy(images)).numpy()
+    most = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 1e-1}[precision]
+    assert features.shape == (3, 197, 192) and np.linalg.norm(features - due) < most * np.linalg.norm(due)
 
 
 def test_where_the_prefix_runs_is_said(fake_cuda: FakeCuda, weights: Path) -> None:
