@@ -190,7 +190,7 @@ def _of_bundle(bundle: Bundle) -> Metrics:
         "temperature": bundle.temperature,
         "folds": len(aucs),
         "network": bundle.backbone.network,
-        "cut": bundle.backbone.cut,
+        "cut": bundle.backbone.cut_name,
         "pretrained": bool(provenance["pretrained"]),
         "weights": str(provenance["weights"]),
         "weights_sha256": str(provenance["weights_sha256"]),

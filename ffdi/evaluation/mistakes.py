@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ffdi.evaluation.experiment import EpochEnd, Experiment, RungResult, RungTables
+from ffdi.features.compute import kept_features
 from ffdi.features.devices import precision_on
 from ffdi.features.extractor import Extractor
 from ffdi.features.feature_spec import Features, Row
@@ -122,7 +123,7 @@ def extract_in_train_mode(
     for row in rows:
         with torch.no_grad(), precision_on(device, "float32"):
             features = module(torch.from_numpy(read([row])).to(device))
-        yield features.cpu().numpy().astype(extractor.spec.reads_as)
+        yield kept_features(features.cpu().numpy(), extractor.spec)
 
 
 def first_half(groups: npt.NDArray[np.str_], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

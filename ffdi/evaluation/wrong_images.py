@@ -61,9 +61,9 @@ def heat_maps(model: Path, features: Path, worst: pd.DataFrame) -> HeatMaps:
         features_of_rows = torch.from_numpy(store.read([(image_id, 0) for image_id in worst["image_id"]]))
     except FfdiError as error:
         return HeatMaps(missing_reason=f"its model and features are not here ({error})")
-    maps = grad_cam(bundle, features_of_rows, fake=worst["called"].to_numpy() == 1)
+    maps = grad_cam(bundle, features_of_rows, fake=worst["called"].to_numpy() == 1, spec=store.spec)
     if maps is None:
-        return HeatMaps(missing_reason=f"cut at {bundle.backbone.cut} there is no feature map to look at")
+        return HeatMaps(missing_reason=f"cut at {bundle.backbone.cut_name} there is no feature map to look at")
     return HeatMaps(dict(zip(worst["image_id"], maps, strict=True)))
 
 

@@ -12,16 +12,23 @@ from annotated_types import Ge, Le
 
 from ffdi.bounds import LATER, NonNegative, Rule, stored_settings, with_tuples
 from ffdi.errors import ParamsError
+from ffdi.features.keep import resolve_keep
 from ffdi.features.preprocessing import IMAGENET_MEAN, IMAGENET_STD, SIZE, Channels, Preprocessing
 from ffdi.features.views import Operation, as_written, resolve_policy
 
 INPUT = "input"  # the cut of an empty prefix
+POOLED = ("all", "cls", "mean", "cls+mean")  # what `keep` may say of several cuts; `all` is `mean`
 
 
 def _check_network(network: str) -> None:
     pattern = r"^(torchvision|timm):[A-Za-z0-9_.]+$"
     if not re.fullmatch(pattern, network):
         raise ParamsError(f"String should match pattern '{pattern}'")
+
+
+def _check_cut(cut: str | tuple[str, ...]) -> None:
+    if isinstance(cut, tuple) and (len(set(cut)) != len(cut) or len(cut) < 2 or INPUT in cut):
+        raise ParamsError(f"a list names two or more modules, each once, and not `{INPUT}`")
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,9 @@ class Backbone:
     """Where its weights come from: `torchvision:ENUM`, `timm:TAG`, `package:efficientnet-lite0`, `file:PATH`
     (safetensors) or `random`."""
 
-    cut: str
-    """The module where the tail begins, or `input`: then the tail is the whole network."""
+    cut: Annotated[str | tuple[str, ...], Rule(_check_cut)]
+    """The module where the tail begins, or `input`: then the tail is the whole network. Of a list of modules, pooled
+    features of each are stored as one vector."""
 
     image_size: Annotated[int, Ge(8), Le(4096)] | None = None
     """The side in pixels of the square that images are resized to. `null` is 224."""
@@ -91,6 +99,33 @@ class Backbone:
 
     memory_format: Annotated[Literal["contiguous", "channels_last"], LATER] = "contiguous"
     """The memory format of the prefix, on CUDA alone: see [features.md](features.md)."""
+
+    keep: Annotated[str | dict[str, Any], Rule(resolve_keep), LATER] = "all"
+    """What is stored of the features at the cut: `all`; of tokens `cls`, `mean`, `cls+mean` or `patches`; of a map
+    `mean`; of either `{grid: N}` or a region, `{rows: [FIRST, END], columns: [FIRST, END]}`: see
+    [features.md](features.md)."""
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """The modules that it is cut at: one, or several."""
+        return (self.cut,) if isinstance(self.cut, str) else self.cut
+
+    @property
+    def cut_name(self) -> str:
+        """Its cuts as one word."""
+        return "+".join(self.cuts)
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the network goes on behind the stored features: they are all of those at one cut."""
+        return len(self.cuts) == 1 and self.keep == "all"
+
+    def check(self) -> None:
+        """ParamsError for settings that contradict each other."""
+        if not self.has_prefix and self.keep != "all":
+            raise ParamsError(f"keep: {self.keep}: `cut: {INPUT}` stores images, which are kept whole")
+        if len(self.cuts) > 1 and self.keep not in POOLED:
+            raise ParamsError(f"keep: {self.keep}: of several cuts, pooled features are kept: {', '.join(POOLED)}")
 
     @property
     def has_prefix(self) -> bool:

@@ -13,9 +13,12 @@ import pandas as pd
 
 from ffdi.console import Console
 from ffdi.features.backbone import Backbone
+from ffdi.features.batching import FloatFeatures
 from ffdi.features.extractor import Extractor, load_extractor
-from ffdi.features.feature_spec import Features, Row
+from ffdi.features.feature_spec import Features, FeatureSpec, Row
 from ffdi.features.image_views import ImageFiles, ViewReader, locate_images
+from ffdi.features.keep import keep_features
+from ffdi.features.quantised import as_stored
 from ffdi.features.shards import refuse_nonfinite
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.parallel import bounded_map
@@ -58,10 +61,19 @@ class FeatureComputer:
 
     def _compute(self, rows: Sequence[Row]) -> Features:
         images = self._reader(rows)
-        with np.errstate(over="ignore"), self._timer.timed("prefix"):  # an overflow becomes infinite and is refused
-            features = self.runtime.run(images).astype(self._spec.reads_as, copy=False)
+        with self._timer.timed("prefix"):
+            features = kept_features(self.runtime.run(images), self._spec)
         refuse_nonfinite(features, rows)
         return features
+
+
+def kept_features(features: FloatFeatures, spec: FeatureSpec) -> Features:
+    """What shards of `spec` hold of features (N, ...) of its prefix, in its dtype `reads_as`, not yet as int8 rounds it."""
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes infinite: refuse_nonfinite
+        read = features.astype(spec.reads_as, copy=False)
+        if spec.keep == "all" or spec.several_cuts:
+            return read
+        return keep_features(as_stored(read, spec.dtype), spec.keep, spec.cut_grid)
 
 
 def compute_rows(

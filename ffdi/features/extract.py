@@ -24,7 +24,8 @@ from ffdi.intake.decoding.images import ImageSource
 
 @dataclass(frozen=True)
 class ExtractionSummary:
-    """What a run did: rows in all, reused and computed, the bytes of their features, and where the time went.
+    """What a run did: rows in all, reused, derived from shards that hold more, and computed, the bytes of their features,
+    and where the time went.
 
     `seconds` by part: `start` opens the runtime, and `work` is the wall clock without it. `decode`, `views` and
     `prefix` are summed over the workers; `write` is the writer's own part of `work`.
@@ -32,6 +33,7 @@ class ExtractionSummary:
 
     rows: int
     reused: int
+    derived: int
     computed: int
     bytes: int
     seconds: Mapping[str, float]
@@ -39,7 +41,8 @@ class ExtractionSummary:
     @property
     def lines(self) -> list[str]:
         """What was done, and if rows were computed, how fast."""
-        lines = [f"{self.computed} rows computed, {self.reused} reused"]
+        derived = f", {self.derived} derived" if self.derived else ""
+        lines = [f"{self.computed} rows computed, {self.reused} reused{derived}"]
         if self.computed:
             rate = self.computed / self.seconds["work"]
             parts = ", ".join(f"{part} {spent:.1f} s" for part, spent in self.seconds.items() if part != "work")
@@ -89,8 +92,8 @@ def extract_features(
             made_by = extractor.open().made_by if plan.unnamed and not plan.missing else done.made_by
             shards.commit(plan, done.entries, made_by)
         seconds = _by_part(done.seconds, time.perf_counter() - started)
-    computed = len(plan.missing) if plan else 0
-    return ExtractionSummary(len(rows), len(rows) - computed, computed, size, seconds)
+    computed, derived = (len(plan.missing), sum(plan.derived.values())) if plan else (0, 0)
+    return ExtractionSummary(len(rows), len(rows) - computed - derived, derived, computed, size, seconds)
 
 
 def _announce(plan: Plan, extractor: Extractor, out: Path, console: Console) -> None:
@@ -102,9 +105,12 @@ def _announce(plan: Plan, extractor: Extractor, out: Path, console: Console) -> 
     free = shutil.disk_usage(out.parent).free
     if plan.bytes > free:
         raise FfdiError(f"{out}: needs {human_bytes(plan.bytes)}, the disk has {human_bytes(free)} free")
+    there = sum(len(task.rows) for task in plan.tasks) - sum(plan.derived.values())
+    for folder, rows in plan.derived.items():
+        console.say(f"{rows} rows derived from {folder}")
     if missing := len(plan.missing):
         console.warn(extractor.device_line)
-        console.say(f"{sum(len(task.rows) for task in plan.tasks) - missing} rows are there, {missing} to compute")
+        console.say(f"{there - missing} rows are there, {missing} to compute")
 
 
 def _by_part(engine: Mapping[str, float], total: float) -> dict[str, float]:

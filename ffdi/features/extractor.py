@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ffdi.console import Console
-from ffdi.errors import ExportError, ShardError
+from ffdi.errors import ExportError
 from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import NVJPEG_POLICY
 from ffdi.features.feature_spec import FeatureSpec, Provenance, read_provenance
+from ffdi.features.keep import resolve_keep
 from ffdi.features.runtimes import Runtime, exported_graph, open_runtime, refused_export, runtime_line, runtime_name
-from ffdi.features.shard_index import read_index
 from ffdi.features.views import RENDERING
+from ffdi.features.wider import known_spec
 from ffdi.files import sha256_file
 from ffdi.intake.decoding.images import DECODE_POLICY, RESIZE_POLICY
 
@@ -88,28 +89,34 @@ def frozen_prefix(network: nn.Module, backbone: Backbone) -> FrozenPrefix:
     """The prefix of a backbone, with a copy of the weights of `network`; `network` has no classifier."""
     from ffdi.features.cuts import cut_network
     from ffdi.features.networks import FrozenPrefix
+    from ffdi.features.pooled_cuts import pooled_cuts
 
-    prefix, _ = cut_network(network, backbone.cut, backbone.pixels.size)
+    pixels, cuts = backbone.pixels, backbone.cuts
+    if len(cuts) > 1:
+        return FrozenPrefix(
+            pooled_cuts(network, cuts, pixels.size, resolve_keep(backbone.keep)), pixels.mean, pixels.std
+        )
+    prefix, _ = cut_network(network, cuts[0], pixels.size)
     assert prefix is not None
-    return FrozenPrefix(prefix, backbone.pixels.mean, backbone.pixels.std)
+    return FrozenPrefix(prefix, pixels.mean, pixels.std, getattr(prefix, "tokens", None))
 
 
 def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None) -> Extractor:
     """The extractor of a backbone with the weights of a file.
 
     The network itself is loaded, and exported where ONNX Runtime is to compute, only when the shape of its features is
-    known neither from the shards in `known`, if their spec is otherwise the same, nor from an exported graph.
+    known neither from the shards in `known` or in a folder beside it, if these hold the features or more, nor from an
+    exported graph. Raises ParamsError when the features at the cut have no such part as `keep` names.
     """
     b, provenance, sha256 = backbone, read_provenance(weights, backbone.network), sha256_file(weights)
     load, spec = PrefixFile(b, weights), local_spec(b, sha256)
     if b.has_prefix:
-        shape = _known_shape(spec, known)
-        spec = replace(spec, shape=shape) if shape else as_computed(spec, b, load)
+        spec = (known and known_spec(spec, known)) or as_computed(spec, b, load)
     return Extractor(b, spec, provenance, load)
 
 
 def local_spec(backbone: Backbone, weights_sha256: str, shape: tuple[int, ...] = ()) -> FeatureSpec:
-    """The spec of the features that this machine computes with a backbone; `shape` is that of one image's features.
+    """The spec of the features that this machine computes with a backbone; `shape` is what is stored of one image's.
 
     ParamsError when the backbone cannot run here.
     """
@@ -117,7 +124,7 @@ def local_spec(backbone: Backbone, weights_sha256: str, shape: tuple[int, ...] =
     runtime = runtime_name(b) if prefix or b.decoder == "nvjpeg" else "none"
     if b.runtime == "auto" and runtime == "onnxruntime-cpu" and refused_export(b, weights_sha256):
         runtime = "torch-cpu"
-    policy = {
+    policy: dict[str, Any] = {
         "decode": NVJPEG_POLICY if b.decoder == "nvjpeg" else DECODE_POLICY,
         "resize": RESIZE_POLICY,
         "mean": list(b.pixels.mean) if prefix else None,
@@ -128,8 +135,10 @@ def local_spec(backbone: Backbone, weights_sha256: str, shape: tuple[int, ...] =
         "runtime": runtime if prefix else "none",
         "precision": b.precision if prefix else "none",
     }
+    if b.keep != "all":
+        policy["keep"] = b.keep
     shape = shape if prefix else (3, b.pixels.size, b.pixels.size)
-    return FeatureSpec(b.name, b.network, b.cut, weights_sha256, b.pixels.size, shape, b.feature_dtype, policy)
+    return FeatureSpec(b.name, b.network, b.cut_name, weights_sha256, b.pixels.size, shape, b.feature_dtype, policy)
 
 
 def as_computed(spec: FeatureSpec, backbone: Backbone, load: Callable[[], FrozenPrefix]) -> FeatureSpec:
@@ -139,18 +148,10 @@ def as_computed(spec: FeatureSpec, backbone: Backbone, load: Callable[[], Frozen
     """
     if spec.policy["runtime"] == "onnxruntime-cpu":
         try:
-            return replace(spec, shape=exported_graph(backbone, spec.weights_sha256, load).shape)
+            graph = exported_graph(backbone, spec.weights_sha256, load)
+            return spec if spec.shape else spec.of_cut(graph.shape, graph.tokens)
         except ExportError:
             if backbone.runtime != "auto":
                 raise
             spec = replace(spec, policy={**spec.policy, "runtime": "torch-cpu"})
-    return replace(spec, shape=spec.shape or load().feature_shape(backbone.pixels.size))
-
-
-def _known_shape(spec: FeatureSpec, folder: Path | None) -> tuple[int, ...]:
-    """The shape in the index of `folder`, if its spec is `spec` in all else."""
-    try:
-        there = read_index(folder).spec if folder else spec
-    except ShardError:
-        return ()
-    return there.shape if replace(there, shape=()) == spec else ()
+    return spec if spec.shape else spec.of_cut(load().feature_shape(backbone.pixels.size), load().tokens)

@@ -83,13 +83,14 @@ class FeatureSpec:
         ParamsError when they have no such part as `keep` names, or are vectors in int8.
         """
         keep: Keep = "all" if self.several_cuts else self.keep
-        spec = replace(self, shape=kept_shape(shape, keep, tokens), cut_grid=cut_grid(shape, keep, tokens))
-        if self.dtype == "int8" and len(spec.shape) == 1:
-            raise ParamsError(
-                f"dtype: int8 has a scale for each channel, so a vector {spec.shape} takes more than in float16: set "
-                "dtype: float16"
-            )
-        return spec
+        return self._sized(shape, keep, tokens, cut_grid(shape, keep, tokens))
+
+    def of_same(self, known: FeatureSpec) -> FeatureSpec | None:
+        """This spec, which has no shape yet, with that of `known`; None when that differs otherwise, or is of tokens whose
+        grid it does not know."""
+        if replace(known, shape=()) != self or (len(known.shape) == 2 and known.cut_grid is None):
+            return None
+        return replace(self, shape=known.shape, cut_grid=known.cut_grid)
 
     def of_wider(self, wide: FeatureSpec) -> tuple[FeatureSpec, Keep] | None:
         """This spec with its shape, and what to keep of features of `wide` to have these; None when it holds no more than
@@ -98,9 +99,25 @@ class FeatureSpec:
         unknown = len(wide.shape) == 2 and wide.tokens is None
         if part is None or unknown or self.several_cuts or _but_for_keep(self) != _but_for_keep(wide):
             return None
-        half = (wide.shape[0] // 2,)
-        shape = half if len(wide.shape) == 1 else kept_shape(wide.shape, part, wide.tokens)
-        return replace(self, shape=shape, cut_grid=wide.cut_grid or grid_of(wide.shape, None)), part
+        grid = wide.cut_grid or grid_of(wide.shape, None)
+        if len(wide.shape) == 1:  # cls+mean, of which one is wanted
+            return self._sized((wide.shape[0] // 2,), "all", None, grid), part
+        return self._sized(wide.shape, part, wide.tokens, grid), part
+
+    def _sized(
+        self, shape: tuple[int, ...], keep: Keep, tokens: TokenGrid | None, grid: TokenGrid | None
+    ) -> FeatureSpec:
+        """The same for what is kept as `keep` of features of a shape; ParamsError as of_cut."""
+        try:
+            spec = replace(self, shape=kept_shape(shape, keep, tokens), cut_grid=grid)
+        except ParamsError as error:
+            raise ParamsError(f"backbones.{self.backbone}: {error}") from None
+        if self.dtype == "int8" and len(spec.shape) == 1:
+            raise ParamsError(
+                f"backbones.{self.backbone}: dtype: int8 has a scale for each channel, so a vector of {spec.shape[0]} "
+                "takes more than in float16: set dtype: float16"
+            )
+        return spec
 
     @property
     def reads_as(self) -> str:

@@ -61,7 +61,7 @@ def resolve_keep(written: str | dict[str, Any]) -> Keep:
     match written:
         case "all" | "cls" | "mean" | "cls+mean" | "patches":
             return written
-        case {"grid": int(side), **rest} if not rest and side > 0:
+        case {"grid": int(side), **rest} if not rest and side > 0 and side is not True:
             return Grid(side)
         case {"rows": [int(top), int(bottom)], "columns": [int(left), int(right)], **rest} if not rest:
             if 0 <= top < bottom and 0 <= left < right:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ffdi.errors import ParamsError, one_line
+from ffdi.features.keep import TokenGrid
 
 
 def build_network(name: str) -> nn.Module:
@@ -69,14 +70,21 @@ class FrozenPrefix(nn.Module):
     """Normalisation and prefix in one: (B, H, W, 3) uint8 RGB -> (B, ...) float features, no gradients.
 
     Normalisation is (v / 255 - mean) / std per channel. It is a part of the module, so it stays with its weights.
+    `tokens` says where the places are among features that are tokens.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, prefix: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(
+        self,
+        prefix: nn.Module,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        tokens: TokenGrid | None = None,
+    ) -> None:
         super().__init__()
-        self.prefix = prefix
+        self.prefix, self.tokens = prefix, tokens
         self.register_buffer("scale", (1 / (255 * torch.tensor(std))).view(1, 3, 1, 1))
         self.register_buffer("shift", (-torch.tensor(mean) / torch.tensor(std)).view(1, 3, 1, 1))
         self.eval().requires_grad_(False)
@@ -90,5 +98,7 @@ class FrozenPrefix(nn.Module):
         try:
             with torch.inference_mode():
                 return tuple(self(torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)).shape[1:])
+        except ParamsError:
+            raise
         except Exception as error:  # the network's code may raise anything, and a list has no shape
             raise ParamsError(f"image size {image_size}: the prefix refuses it: {one_line(error)}") from error

@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +28,7 @@ from ffdi.features.backbone import Backbone
 from ffdi.features.batching import BatchedModel, BatchOptions, FloatFeatures, Images
 from ffdi.features.devices import describe_cuda, device_line, has_cuda, repeating, set_up_device
 from ffdi.features.fused_attention import attention_as_one_operator
+from ffdi.features.keep import TokenGrid
 from ffdi.files import cache_folders, canonical_json, in_cache, replacing, write_json
 
 if TYPE_CHECKING:  # with the graph exported, ONNX Runtime needs no torch, whose import takes seconds
@@ -57,10 +58,11 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Graph:
-    """An exported prefix: its ONNX file and the shape of one image's features."""
+    """An exported prefix: its ONNX file, the shape of one image's features, and where tokens have their places."""
 
     file: Path
     shape: tuple[int, ...]
+    tokens: TokenGrid | None = None
 
 
 _PLAIN = {"precision": "float32", "compile": False, "decoder": "pillow", "memory_format": "contiguous"}
@@ -179,7 +181,9 @@ def cached_graph(backbone: Backbone, weights_sha256: str) -> Graph | None:
         try:
             described = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
             if hashlib.sha256(file.read_bytes()).hexdigest() == described["sha256"]:
-                return Graph(file, tuple(described["shape"]))
+                shape = tuple(described["shape"])
+                tokens = described["tokens"] if len(shape) == 2 else None  # KeyError: an older ffdi did not ask
+                return Graph(file, shape, tokens and TokenGrid(**tokens))
         except (OSError, ValueError, KeyError, TypeError):
             pass
     return None
@@ -204,7 +208,7 @@ def exported_graph(backbone: Backbone, weights_sha256: str, load: Callable[[], F
         cause = _first_cause(error)
         reason = one_line(cause)[:200]
         if isinstance(cause, MemoryError) or "can't allocate" in reason:  # the next time there may be enough
-            what = f"memory ran out while {backbone.network} cut at {backbone.cut} was exported to ONNX ({reason})"
+            what = f"memory ran out while {backbone.network} cut at {backbone.cut_name} was exported to ONNX ({reason})"
             raise FfdiError(f"backbones.{backbone.name}: {what}: set runtime: torch") from error
         in_cache(partial(_remember, name, {"refused": reason}))
         raise _no_graph(backbone, reason) from error
@@ -213,8 +217,11 @@ def exported_graph(backbone: Backbone, weights_sha256: str, load: Callable[[], F
         file = folder / name
         with replacing(file) as temporary:
             temporary.write_bytes(body)
-        _remember(name, {"sha256": hashlib.sha256(body).hexdigest(), "shape": list(shape)}, folder)
-        return Graph(file, shape)
+        about: dict[str, Any] = {"sha256": hashlib.sha256(body).hexdigest(), "shape": list(shape)}
+        if len(shape) == 2:
+            about["tokens"] = asdict(prefix.tokens) if prefix.tokens else None
+        _remember(name, about, folder)
+        return Graph(file, shape, prefix.tokens)
 
     return in_cache(keep)
 
@@ -233,7 +240,7 @@ def _remember(name: str, description: dict[str, Any], folder: Path) -> None:
 
 
 def _no_graph(backbone: Backbone, reason: str) -> ExportError:
-    what = f"the prefix of {backbone.network} cut at {backbone.cut} does not run on ONNX Runtime ({reason})"
+    what = f"the prefix of {backbone.network} cut at {backbone.cut_name} does not run on ONNX Runtime ({reason})"
     return ExportError(f"backbones.{backbone.name}: {what}: set runtime: torch")
 
 
@@ -270,6 +277,8 @@ def _first_cause(error: BaseException) -> BaseException:
 def _graph_name(b: Backbone, weights_sha256: str) -> str:
     """The hash of all that decides the graph, which includes the packages with the networks' code and the exporter."""
     makers = {name: version(name) for name in ("torch", "onnxscript", "timm", "torchvision")}
-    prefix = [b.network, b.cut, weights_sha256, list(b.pixels.mean), list(b.pixels.std), b.pixels.size]
+    prefix: list[Any] = [b.network, b.cut, weights_sha256, list(b.pixels.mean), list(b.pixels.std), b.pixels.size]
+    if len(b.cuts) > 1:
+        prefix.append(b.keep)  # pools the features of several cuts in the graph itself
     made = {"prefix": prefix, "by": makers, "attention": "one operator"}
     return f"{hashlib.sha256(canonical_json(made)).hexdigest()}.onnx"

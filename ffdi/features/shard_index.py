@@ -78,3 +78,9 @@ def unchanged_shards(folder: Path, shards: Sequence[ShardEntry]) -> list[bool]:
         return file.exists() and sha256_file(file) == str(entry["sha256"])
 
     return list(ordered_map(is_unchanged, shards, cpu_count()))
+
+
+def unchanged_files(folder: Path, index: Index) -> list[Path]:
+    """The files of an index that have the bytes it says."""
+    unchanged = unchanged_shards(folder, index.shards)
+    return [folder / entry["name"] for entry, same in zip(index.shards, unchanged, strict=True) if same]

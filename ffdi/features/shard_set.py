@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ import numpy as np
 
 from ffdi.errors import ShardError
 from ffdi.features.feature_spec import FeatureSpec, Keys, Row, row_keys
-from ffdi.features.shard_index import INDEX, Index, Maker, ShardEntry, read_index, shard_name, unchanged_shards
-from ffdi.features.shard_task import Origins, Places, ShardTask
+from ffdi.features.shard_index import INDEX, Index, Maker, ShardEntry, read_index, shard_name, unchanged_files
+from ffdi.features.shard_task import Origins, Places, ShardTask, Source
 from ffdi.features.shards import Shard
+from ffdi.features.wider import WiderSet, wider_sets
 from ffdi.files import canonical_json
 
 
@@ -45,13 +47,14 @@ class Goal:
 class Plan:
     """How a folder comes to hold its goal: a task for each shard, in order.
 
-    `makers` computed the reused rows of the present set. `unnamed` rows, which no index names a maker of, are reused
-    too.
+    `makers` computed the reused rows of the present set and those that others are derived from. `unnamed` rows, which no
+    index names a maker of, are reused too. `derived` counts the rows that come from wider shards, by their folder.
     """
 
     tasks: tuple[ShardTask, ...]
     makers: tuple[Maker, ...]
     unnamed: bool
+    derived: Mapping[Path, int]
 
     @cached_property
     def missing(self) -> list[Row]:
@@ -81,15 +84,24 @@ class ShardSet:
         index = self._index()
         present = self._intact_shards(index)
         if index and self._is_current(index, present):
+            if index.spec.cut_grid != self.goal.spec.cut_grid:  # an older ffdi did not ask for it
+                replace(index, spec=self.goal.spec).write(self.folder)
             _tidy(self.folder, index)
             return None
         self._next.mkdir(exist_ok=True)
         written = self._keep_matching()
-        salvaged = {file: _keys(file, self.goal.spec, read=True) for file in _shard_files(self._salvage)}
-        tasks = self._tasks(written, present | salvaged)
-        sources = {file for task in tasks if task.origins is not None for file in task.origins.files}
-        makers = index.made_by if index and not sources.isdisjoint(present) else ()
-        return Plan(tasks, makers, unnamed=index is None or bool(written or salvaged))
+        salvaged = self._read_shards(self._salvage)
+        tasks, wider = self._tasks(written, present | salvaged), list[WiderSet]()
+        if any(task.missing for task in tasks):
+            wider = list(wider_sets(self.goal.spec, self.folder))
+            held = {source: keys for wide in wider for source, keys in wide.shards.items()}
+            tasks = self._tasks(written, present | salvaged | held)
+        taken = _rows_taken(tasks)
+        derived = {wide.folder: sum(taken[source] for source in wide.shards) for wide in wider}
+        makers = index.made_by if index and not present.keys().isdisjoint(taken) else ()
+        makers += tuple(maker for wide in wider if derived[wide.folder] for maker in wide.index.made_by)
+        unnamed = bool(written or salvaged or (index is None and present))
+        return Plan(tasks, makers, unnamed, {folder: rows for folder, rows in derived.items() if rows})
 
     def commit(self, plan: Plan, entries: Sequence[ShardEntry], made_by: Sequence[Maker]) -> None:
         """Write the index of the new set, whose shards are synced, and swap the set in.
@@ -110,16 +122,20 @@ class ShardSet:
             return None
         return index if index.spec == self.goal.spec else None
 
-    def _intact_shards(self, index: Index | None) -> dict[Path, Keys]:
+    def _intact_shards(self, index: Index | None) -> dict[Source, Keys]:
         """The unchanged shards of the present set with their keys; without an index, those that read without error."""
         spec = self.goal.spec
         if index is None:
-            return {file: keys for file in _shard_files(self.folder) if len(keys := _keys(file, spec, read=True))}
-        unchanged = unchanged_shards(self.folder, index.shards)
-        files = [self.folder / entry["name"] for entry, same in zip(index.shards, unchanged, strict=True) if same]
-        return {file: _keys(file, spec) for file in files}
+            return self._read_shards(self.folder)
+        return {Source(file, spec): _keys(file, spec) for file in unchanged_files(self.folder, index)}
 
-    def _is_current(self, index: Index, shards: Mapping[Path, Keys]) -> bool:
+    def _read_shards(self, folder: Path) -> dict[Source, Keys]:
+        """The shards in a folder without an index that are of the goal's features and read without error."""
+        spec = self.goal.spec
+        keys = {Source(file, spec): _keys(file, spec, read=True) for file in _shard_files(folder)}
+        return {source: of_source for source, of_source in keys.items() if len(of_source)}
+
+    def _is_current(self, index: Index, shards: Mapping[Source, Keys]) -> bool:
         """Whether the folder already holds the goal, every byte of it."""
         goal = self.goal
         if index.provenance != goal.provenance or index.compression != goal.compression:
@@ -142,7 +158,7 @@ class ShardSet:
                 os.replace(file, self._salvage / f"{len(list(self._salvage.iterdir())):05d}-{file.name}")
         return written
 
-    def _tasks(self, written: set[int], old: Mapping[Path, Keys]) -> tuple[ShardTask, ...]:
+    def _tasks(self, written: set[int], old: Mapping[Source, Keys]) -> tuple[ShardTask, ...]:
         """A task for each shard of the goal; rows that `old` shards have are copied."""
         shards, files = self.goal.shards, list(old)
         rows = [row for number, part in enumerate(shards) if number not in written for row in part]
@@ -159,7 +175,17 @@ class ShardSet:
         return tuple(tasks)
 
 
-def _origins(files: Sequence[Path], file: Places, place: Places) -> Origins:
+def _rows_taken(tasks: Sequence[ShardTask]) -> Counter[Source]:
+    """How many rows are taken from each shard."""
+    taken = Counter[Source]()
+    for task in tasks:
+        if task.origins is not None:
+            file = task.origins.file
+            taken.update(dict(zip(task.origins.files, np.bincount(file[file >= 0]).tolist(), strict=True)))
+    return taken
+
+
+def _origins(files: Sequence[Source], file: Places, place: Places) -> Origins:
     """The same places, with those files alone that are used."""
     used = np.unique(file[file >= 0])
     renumbered = np.where(file < 0, -1, np.searchsorted(used, file))

@@ -10,25 +10,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ffdi.features.feature_spec import Features, FeatureSpec, Row
+from ffdi.errors import ShardError
+from ffdi.features.feature_spec import Features, FeatureSpec, Row, row_keys
+from ffdi.features.keep import Keep, keep_features
 from ffdi.features.shard_index import ShardEntry
 from ffdi.features.shards import Piece, Shard, StoredRow, write_shard
 from ffdi.files import sha256_file, synced
 
 Places = npt.NDArray[np.int64]
+_BLOCK = 32  # rows of a wider shard that are read together
+
+
+@dataclass(frozen=True)
+class Source:
+    """A shard that rows are taken from. With `part`, its features hold the wanted ones, and `part` is what to keep of them."""
+
+    file: Path
+    spec: FeatureSpec = field(compare=False)
+    part: Keep | None = None
+
+    def open(self) -> Shard:
+        """The shard, opened."""
+        return Shard(self.file, self.spec)
 
 
 @dataclass(frozen=True, eq=False)
 class Origins:
     """Where each row of a shard comes from: row `place[i]` of the old shard `files[file[i]]`; -1: it is computed."""
 
-    files: tuple[Path, ...]
+    files: tuple[Source, ...]
     file: Places
     place: Places
 
@@ -72,7 +88,7 @@ def write_task(task: ShardTask, computed: BlockReader) -> None:
     `computed` gives the missing rows in order, each checked to be finite.
     """
     if task.origins is not None:
-        pieces = _pieces(task.origins, task.spec, computed)
+        pieces = _pieces(task, task.origins, computed)
         write_shard(task.file, task.spec, task.rows, pieces, task.compression, checked=True)
 
 
@@ -81,21 +97,45 @@ def seal(task: ShardTask) -> ShardEntry:
     return {"name": task.file.name, "rows": len(task.rows), "sha256": sha256_file(synced(task.file))}
 
 
-def _pieces(origins: Origins, spec: FeatureSpec, computed: BlockReader) -> Iterator[Piece]:
-    """Each row from its old shard, or from `computed`, whose runs of rows stay blocks: h5py is slow row by row."""
+def _pieces(task: ShardTask, origins: Origins, computed: BlockReader) -> Iterator[Piece]:
+    """Each row from its old shard, or from `computed`. Runs of rows stay blocks: h5py is slow row by row."""
     with ExitStack() as opened:
         number, shard = -1, None
         row = 0
         while row < len(origins.file):
-            file = int(origins.file[row])
+            file, end = int(origins.file[row]), row + _run(origins, row)
             if file < 0:
-                old = origins.file[row:] >= 0
-                block = computed.take(int(old.argmax()) if old.any() else len(old))
+                block = computed.take(end - row)
                 row += len(block)
                 yield block
                 continue
+            source = origins.files[file]
             if shard is None or file != number:
                 opened.close()
-                number, shard = file, opened.enter_context(Shard(origins.files[file], spec))
-            yield StoredRow(shard, int(origins.place[row]))
-            row += 1
+                number, shard = file, opened.enter_context(source.open())
+            place = int(origins.place[row])
+            if source.part is None:
+                yield StoredRow(shard, place)
+                row += 1
+            else:
+                yield _derived(source, shard, slice(place, place + end - row), task.rows[row:end])
+                row = end
+
+
+def _run(origins: Origins, row: int) -> int:
+    """How many rows from `row` on are computed, or lie in one file one after the other; of these at most _BLOCK."""
+    if origins.file[row] < 0:
+        old = origins.file[row:] >= 0
+        return int(old.argmax()) if old.any() else len(old)
+    here = slice(row, row + _BLOCK)
+    steps = np.arange(len(origins.file[here]))
+    others = (origins.file[here] != origins.file[row]) | (origins.place[here] - steps != origins.place[row])
+    return int(others.argmax()) if others.any() else len(steps)
+
+
+def _derived(source: Source, shard: Shard, at: slice, rows: Sequence[Row]) -> Features:
+    """The wanted part of the features of `rows`, which lie `at` these places of a shard that holds more."""
+    if not np.array_equal(shard.keys[at], row_keys(rows)):
+        raise ShardError(f"{source.file}: was changed while features were derived from it: run extract again")
+    assert source.part is not None
+    return keep_features(shard.read(at), source.part, source.spec.tokens)

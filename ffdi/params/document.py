@@ -89,7 +89,7 @@ def values(hint: Any, plural: bool = False) -> str:
     if kind is tuple:
         count = "list of" if parts[-1] is Ellipsis else str(len(parts))
         return f"{count} {values(parts[0], plural=True)}"
-    if kind is dict and not plural:
+    if kind is dict and parts[1] is not Any and not plural:
         return f"mapping of names to {values(parts[1], plural=True)}"
     if plain is NoneType:
         return "`null`"

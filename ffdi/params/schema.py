@@ -92,6 +92,11 @@ class Params:
         for place, name, known in self._references():
             if name not in known:
                 raise ParamsError(f"{place}: {name!r} is not one of {', '.join(known) or 'none'}")
+        for name, backbone in self.backbones.items():
+            try:
+                backbone.check()
+            except ParamsError as error:
+                raise ParamsError(f"backbones.{name}.{error}") from None
         ladder = self.ladder
         if ladder.backbone != (needed := self.recipes[ladder.recipe].backbone):
             raise ParamsError(f"ladder.backbone: is {ladder.backbone!r}, recipe {ladder.recipe} has {needed!r}")

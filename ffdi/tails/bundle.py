@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ffdi.errors import BundleError, FfdiError, ShardError, one_line
 from ffdi.features.backbone import Backbone
 from ffdi.features.extractor import Extractor, as_computed, frozen_prefix, local_spec
 from ffdi.features.feature_spec import FeatureSpec, Provenance
+from ffdi.features.keep import TokenGrid
 from ffdi.features.networks import FrozenPrefix, headless_network
 from ffdi.files import canonical_json, sha256_file
 from ffdi.intake.tables import read_table
@@ -83,7 +84,8 @@ class Bundle:
         source = self.record["provenance"]
         if spec is None:
             spec = local_spec(self.backbone, source["weights_sha256"], tuple(self.record["shape"]))
-            spec = as_computed(spec, self.backbone, self._loaded_prefix)
+            grid = TokenGrid(**self.record["cut_grid"]) if "cut_grid" in self.record else None
+            spec = as_computed(replace(spec, cut_grid=grid), self.backbone, self._loaded_prefix)
         provenance = Provenance(self.backbone.network, source["weights"], source["pretrained"])
         return Extractor(self.backbone, spec, provenance, self._loaded_prefix)
 
@@ -102,7 +104,7 @@ class Bundle:
         if spec.fingerprint != self.record["fingerprint"]:
             raise ShardError(
                 f"features of {spec.network} cut at {spec.cut} (fingerprint {spec.fingerprint[:12]}) are not those of "
-                f"the model: {self.backbone.network} cut at {self.backbone.cut} ({self.record['fingerprint'][:12]})"
+                f"the model: {self.backbone.network} cut at {self.backbone.cut_name} ({self.record['fingerprint'][:12]})"
             )
 
 

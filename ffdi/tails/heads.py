@@ -104,7 +104,8 @@ class TailFactory:
         self.body: nn.Module = nn.Identity()
         self.width = 0
         if head.kind != "transformer":  # which reads the features themselves: its tail has no body
-            self.body = cut_network(network, backbone.cut, backbone.pixels.size)[1]
+            if backbone.has_body:
+                self.body = cut_network(network, backbone.cut_name, backbone.pixels.size)[1]
             self.width = self._body_width()
 
     def fresh(self, seed: int) -> Tail:

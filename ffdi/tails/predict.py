@@ -15,6 +15,7 @@ import torch
 
 from ffdi.console import Console
 from ffdi.errors import FfdiError, InputError
+from ffdi.features.compute import kept_features
 from ffdi.features.decoders import Decoder, Read
 from ffdi.features.devices import device_line
 from ffdi.features.feature_spec import Features, FeatureSpec
@@ -106,8 +107,7 @@ def score_images(
 
 def _features(runtime: Runtime, spec: FeatureSpec, names: Sequence[str], pixels: RGB) -> Features:
     """(N, S, S, 3) -> (N, C, H, W) as shards would give them back. ShardError names the images of infinite features."""
-    with np.errstate(over="ignore"):  # an overflow becomes infinite
-        features = runtime.run(pixels).astype(spec.reads_as, copy=False)
+    features = kept_features(runtime.run(pixels), spec)
     refuse_nonfinite(features, [(name, 0) for name in names])
     return as_stored(features, spec.dtype)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +106,14 @@ class TrainedRecipe:
 
     def _record(self) -> dict[str, Any]:
         """The entries of bundle.json, in their order, up to the hashes."""
+        kept = self.spec.cut_grid if self.spec.keep != "all" else None  # what it takes to keep the same of other images
         return {
             "format_version": FORMAT_VERSION,
             "recipe": self.recipe.to_dict(),
             "head": self.recipe.head.to_dict(),
             "backbone": self.backbone.to_dict(),
             "shape": list(self.spec.shape),
+            **({"cut_grid": asdict(kept)} if kept else {}),
             "fingerprint": self.spec.fingerprint,
             "provenance": dict(self.provenance),
             "threshold": self.out_of_fold.threshold,

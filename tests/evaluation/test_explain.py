@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from conftest import Tiny, Trained, tiny_backbone
 from torch import Tensor, nn
 
 from ffdi.evaluation.evaluate import state_hash
 from ffdi.evaluation.explain import grad_cam
+from ffdi.features.feature_spec import FeatureSpec
+from ffdi.features.keep import TokenGrid
 from ffdi.features.store import FeatureStore
 from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.heads import Tail
@@ -40,18 +45,37 @@ def test_the_map_by_hand() -> None:
     assert real.tolist() == [[[1, 0]]]  # the other sign: 1 and -4
 
 
-def test_channels_may_come_last() -> None:
-    """The same values as (1, 3, 3, 2) and as (1, 2, 3, 3), each place with its own sum: one map."""
-    values = torch.arange(18.0).reshape(1, 2, 3, 3)
+class Squared(nn.Module):
+    """Logits 0 and the sum of all squares: each value's gradient is twice itself."""
 
-    class Summed(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.stack([torch.zeros(len(x)), (x * x).flatten(1).sum(1)], 1)
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([torch.zeros(len(x)), (x * x).flatten(1).sum(1)], 1)
 
-    tail = Tail(nn.Identity(), Summed(), None)
-    first, last = (grad_cam(bundle_of(tail), maps, fake=FAKE) for maps in (values, values.permute(0, 2, 3, 1)))
-    assert first is not None and last is not None and first.shape == (1, 3, 3)
-    assert first.tolist() == last.tolist()
+
+def spec_of(shape: tuple[int, ...], keep: Any, grid: TokenGrid | None) -> FeatureSpec:
+    return FeatureSpec("b", "timm:x", "blocks.1", "", 64, (), "float32", {"keep": keep}).of_cut(shape, grid)
+
+
+def test_the_places_of_tokens_make_a_map() -> None:
+    """The same values as a map and as tokens behind two that have no place: one map."""
+    maps = torch.arange(12.0).reshape(1, 2, 2, 3)
+    tokens = torch.cat([torch.full((1, 2, 2), 100.0), maps.flatten(2).transpose(1, 2)], 1)
+    bundle = bundle_of(Tail(nn.Identity(), Squared(), None))
+    due = grad_cam(bundle, maps, fake=FAKE)
+    found = grad_cam(bundle, tokens, fake=FAKE, spec=spec_of((8, 2), "all", TokenGrid(2, 2, 3)))
+    assert due is not None and found is not None and found.tolist() == due.tolist() and found.shape == (1, 2, 3)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "map"])
+def test_the_map_of_a_region_is_put_in_its_place(kind: str) -> None:
+    region = {"rows": [1, 2], "columns": [0, 2]}
+    maps = torch.arange(4.0).reshape(1, 2, 1, 2)
+    features = maps if kind == "map" else maps.flatten(2).transpose(1, 2)
+    spec = spec_of((2, 2, 3), region, None) if kind == "map" else spec_of((7, 2), region, TokenGrid(1, 2, 3))
+    bundle = bundle_of(Tail(nn.Identity(), Squared(), None))
+    due, found = grad_cam(bundle, maps, fake=FAKE), grad_cam(bundle, features, fake=FAKE, spec=spec)
+    assert due is not None and found is not None and due.max() == 1
+    assert found.tolist() == [[[0, 0, 0], [*due[0, 0], 0]]]
 
 
 def test_every_image_has_its_own_sign_and_scale() -> None:
@@ -75,19 +99,20 @@ def test_a_map_that_speaks_nowhere_for_it_is_zero() -> None:
 def test_the_gradient_is_taken_at_the_image() -> None:
     """Fake = square of the sum of channel 0: its gradient is 2 x 3 there and 0 in channel 1; the map is 6 and 12."""
 
-    class Squared(nn.Module):
+    class SquaredSum(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.stack([torch.zeros(len(x)), x[:, 0].sum(dim=(1, 2)) ** 2], dim=1)
 
-    found = grad_cam(bundle_of(Tail(nn.Identity(), Squared(), None)), MAPS, fake=FAKE)
+    found = grad_cam(bundle_of(Tail(nn.Identity(), SquaredSum(), None)), MAPS, fake=FAKE)
     assert found is not None and found.tolist() == [[[0.5, 1]]]
-    found = grad_cam(bundle_of(Tail(nn.Identity(), Squared(), None)), -MAPS, fake=FAKE)
+    found = grad_cam(bundle_of(Tail(nn.Identity(), SquaredSum(), None)), -MAPS, fake=FAKE)
     assert found is not None and found.tolist() == [[[0.5, 1]]]  # -6 x -1 and -6 x -2
 
 
 def test_without_a_map_there_is_none() -> None:
     tail = linear([1, 1, 1, 1], [0] * 4)
-    assert grad_cam(bundle_of(tail), torch.zeros(1, 2, 2), fake=FAKE) is None  # tokens
+    assert grad_cam(bundle_of(tail), torch.zeros(1, 2, 2), fake=FAKE) is None  # tokens of which no grid is known
+    assert grad_cam(bundle_of(tail), torch.zeros(1, 4), fake=FAKE, spec=spec_of((2, 2, 2), "mean", None)) is None
     assert grad_cam(bundle_of(tail, cut="input"), MAPS, fake=FAKE) is None
 
 

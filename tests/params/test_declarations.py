@@ -79,6 +79,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "compile": False,
         "decoder": "pillow",
         "memory_format": "contiguous",
+        "keep": "all",
     },
     "Head": {
         "kind": "mlp",
