@@ -5,7 +5,8 @@ A setting is a field of a frozen dataclass: its type says which values are valid
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, Any, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -60,3 +61,10 @@ def stored_settings(settings: Any) -> dict[str, Any]:
 def with_tuples(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Stored fields as their dataclass takes them: JSON has lists for its tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+
+
+def section_of(hint: Any) -> type | None:
+    """The class of a section of settings, also of one that may be `null`; None for any other type."""
+    is_union = get_origin(hint) in (Union, UnionType)
+    parts = [part for part in get_args(hint) if part is not NoneType] if is_union else [hint]
+    return parts[0] if len(parts) == 1 and isinstance(parts[0], type) and is_dataclass(parts[0]) else None

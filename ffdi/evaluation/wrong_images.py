@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from PIL import Image
 from ffdi.errors import FfdiError
 from ffdi.evaluation.explain import grad_cam
 from ffdi.evaluation.results import Results
+from ffdi.features.preprocessing import Preprocessing
 from ffdi.features.store import FeatureStore
-from ffdi.intake.decoding.images import ImageSource, open_image, read_bytes, resize
+from ffdi.intake.decoding.images import ImageSource, open_image, read_bytes
 from ffdi.tails.bundle import load_bundle
 
 MOST_SHOWN = 24
@@ -30,10 +31,11 @@ HeatMap = npt.NDArray[np.float64]  # (H, W) in [0, 1]
 
 @dataclass(frozen=True)
 class HeatMaps:
-    """Heat maps by image_id, or the reason why there are none."""
+    """Heat maps by image_id, or the reason why there are none; `pixels` is what the network sees of an image."""
 
     maps: Mapping[str, HeatMap] = field(default_factory=dict)
     missing_reason: str = ""
+    pixels: Preprocessing = Preprocessing()
 
 
 def most_wrong_images(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
@@ -64,14 +66,17 @@ def heat_maps(model: Path, features: Path, worst: pd.DataFrame) -> HeatMaps:
     maps = grad_cam(bundle, features_of_rows, fake=worst["called"].to_numpy() == 1, spec=store.spec)
     if maps is None:
         return HeatMaps(missing_reason=f"cut at {bundle.backbone.cut_name} there is no feature map to look at")
-    return HeatMaps(dict(zip(worst["image_id"], maps, strict=True)))
+    return HeatMaps(dict(zip(worst["image_id"], maps, strict=True)), pixels=bundle.backbone.pixels)
 
 
 def thumbnails(worst: pd.DataFrame, source: ImageSource, heat: HeatMaps) -> list[dict[str, Any]]:
-    """What the page shows of each row of most_wrong_images: the image, and its heat map if there is one, as data URIs."""
-    out = []
+    """What the page shows of each row of most_wrong_images: the image, and its heat map if there is one, as data URIs.
+
+    The image is shown as the network sees it, so that the heat map lies where it belongs.
+    """
+    out, pixels = [], replace(heat.pixels, size=SIDE)
     for row in worst.to_dict("records"):
-        picture = resize(open_image(read_bytes(source.root, row["path"]), max_pixels=source.max_pixels), SIDE)
+        picture = pixels.square(open_image(read_bytes(source.root, row["path"]), max_pixels=source.max_pixels))
         heat_map = heat.maps.get(row["image_id"])
         out.append(
             {

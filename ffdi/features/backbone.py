@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from ffdi.errors import ParamsError
 from ffdi.features.keep import resolve_keep
 from ffdi.features.preprocessing import IMAGENET_MEAN, IMAGENET_STD, SIZE, Channels, Preprocessing
 from ffdi.features.views import Operation, as_written, resolve_policy
+from ffdi.intake.decoding.resizing import Resize
 
 INPUT = "input"  # the cut of an empty prefix
 POOLED = ("all", "cls", "mean", "cls+mean")  # what `keep` may say of several cuts; `all` is `mean`
@@ -70,7 +71,7 @@ class Backbone:
     features of each are stored as one vector."""
 
     image_size: Annotated[int, Ge(8), Le(4096)] | None = None
-    """The side in pixels of the square that images are resized to. `null` is 224."""
+    """The side in pixels of the square that images are resized to: see `resize`. `null` is 224."""
 
     mean: Channels | None = None
     """The network is given (v / 255 - mean) / std of each channel. `null` is ImageNet's: .485, .456, .406."""
@@ -105,6 +106,9 @@ class Backbone:
     `mean`; of either `{grid: N}` or a region, `{rows: [FIRST, END], columns: [FIRST, END]}`: see
     [features.md](features.md)."""
 
+    resize: Annotated[Resize | None, LATER] = None
+    """How an image of any shape becomes that square. `null` is the default of each key."""
+
     @property
     def cuts(self) -> tuple[str, ...]:
         """The modules that it is cut at: one, or several."""
@@ -126,6 +130,8 @@ class Backbone:
             raise ParamsError(f"keep: {self.keep}: `cut: {INPUT}` stores images, which are kept whole")
         if len(self.cuts) > 1 and self.keep not in POOLED:
             raise ParamsError(f"keep: {self.keep}: of several cuts, pooled features are kept: {', '.join(POOLED)}")
+        if self.decoder == "nvjpeg" and self.pixels.resize.kernel == "lanczos":
+            raise ParamsError("resize.kernel: lanczos needs `decoder: pillow`: on the GPU there is no such filter")
 
     @property
     def has_prefix(self) -> bool:
@@ -135,7 +141,8 @@ class Backbone:
     @cached_property
     def pixels(self) -> Preprocessing:
         """What its network sees of an image, with the defaults of what params.yaml leaves out."""
-        return Preprocessing(self.image_size or SIZE, self.mean or IMAGENET_MEAN, self.std or IMAGENET_STD)
+        mean, std, how = self.mean or IMAGENET_MEAN, self.std or IMAGENET_STD, self.resize or Resize()
+        return Preprocessing(self.image_size or SIZE, mean, std, how)
 
     @property
     def feature_dtype(self) -> str:
@@ -151,11 +158,15 @@ class Backbone:
                 stored |= views | {"view_seed": self.views.seed}
             else:
                 stored[key] = value
-        return stored | {"image_size": self.pixels.size, "mean": self.pixels.mean, "std": self.pixels.std}
+        stored |= {"image_size": self.pixels.size, "mean": self.pixels.mean, "std": self.pixels.std}
+        stored.pop("resize", None)
+        return stored if self.pixels.resize == Resize() else stored | {"resize": asdict(self.pixels.resize)}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Backbone:
         """The backbone of a bundle.json; KeyError or TypeError when the fields are not those of `to_dict`."""
         fields = with_tuples(stored)
+        if "resize" in fields:
+            fields["resize"] = Resize(**fields["resize"])
         count, policy, seed = (fields.pop(f"view_{key}") for key in ("count", "policy", "seed"))
         return cls(views=Views(count, as_written(policy), seed), **fields)

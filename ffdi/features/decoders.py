@@ -3,7 +3,7 @@
 `pillow` is the decode policy of the project. `nvjpeg`, off by default, decodes and resizes plain JPEGs on the GPU, many
 at once; its pixels differ a little, so it is a part of the fingerprint. Which decoder an image gets depends on its
 bytes alone. Pillow decodes what the policy treats specially (EXIF rotation, a profile that is not sRGB, CMYK, grey, RGB
-without YCbCr, other formats, a JPEG without its end marker) and the JPEGs that nvJPEG refuses as damaged or
+without YCbCr, other formats, a JPEG without its end marker, a long strip whose middle is kept) and the JPEGs that nvJPEG refuses as damaged or
 unsupported. Both are counted. Any other failure on the GPU is an error: Pillow's pixels are never stored under nvJPEG's
 name.
 """
@@ -33,7 +33,6 @@ from ffdi.intake.decoding.images import (
     open_header,
     open_image,
     orientation,
-    resize,
 )
 from ffdi.intake.decoding.jpegs import refuse_many_scans, refuse_unfinished
 
@@ -68,7 +67,7 @@ class Decoder:
     """
 
     def __init__(self, backbone: Backbone, *, max_pixels: int, accepted: bool = False, device: str = "cuda") -> None:
-        self._size, self._max_pixels, self._accepted, self._device = backbone.pixels.size, max_pixels, accepted, device
+        self._pixels, self._max_pixels, self._accepted, self._device = backbone.pixels, max_pixels, accepted, device
         self._fast = backbone.decoder == "nvjpeg"
         self.decoded, self.not_plain = 0, 0
         self.refused: dict[str, str] = {}  # name of the JPEG -> the message of nvJPEG
@@ -126,7 +125,7 @@ class Decoder:
             return error
 
     def _by_pillow(self, data: bytes) -> Image.Image:
-        return resize(open_image(data, max_pixels=self._max_pixels, accepted=self._accepted), self._size)
+        return self._pixels.square(open_image(data, max_pixels=self._max_pixels, accepted=self._accepted))
 
     def _plain_pixels(self, data: bytes) -> int | None:
         """The pixels of a complete JPEG in sRGB's YCbCr that needs no rotation; None for all other bytes."""
@@ -135,6 +134,7 @@ class Decoder:
                 pixels = header.width * header.height
                 plain = header.format == "JPEG" and header.mode == "RGB" and pixels <= self._max_pixels
                 plain = plain and header.info.get("adobe_transform") != 0  # 0 means that it is not YCbCr
+                plain = plain and not self._pixels.resize.is_strip(*header.size, self._pixels.size)
                 plain = plain and orientation(header) == 1 and is_srgb(header.info.get("icc_profile"), "RGB")
             if not plain or not data.endswith(_END):
                 return None
@@ -180,16 +180,16 @@ class Decoder:
             return [unreadable]
 
     def _together(self, jpegs: Sequence[_Jpeg]) -> RGB:
-        """(N, S, S, 3) pixels, resized by antialiased bilinear. Raises what torch and torchvision raise."""
+        """(N, S, S, 3) pixels, made squares on the device. Raises what torch and torchvision raise."""
         import torch
         from torchvision.io import ImageReadMode, decode_jpeg
-        from torchvision.transforms.v2.functional import resize as resize_tensor
 
-        size = [self._size, self._size]
+        from ffdi.features.resize_on_gpu import square
+
         encoded = [torch.from_numpy(np.frombuffer(jpeg.data, np.uint8).copy()) for jpeg in jpegs]
         with self._stream():
             images = decode_jpeg(encoded, mode=ImageReadMode.RGB, device=self._device)
-            small = torch.stack([resize_tensor(image, size, antialias=True) for image in images])
+            small = torch.stack([square(image, self._pixels) for image in images])
             return np.asarray(small.permute(0, 2, 3, 1).cpu().numpy())
 
     @contextmanager

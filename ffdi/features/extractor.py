@@ -18,7 +18,7 @@ from ffdi.features.runtimes import Runtime, exported_graph, open_runtime, refuse
 from ffdi.features.views import RENDERING
 from ffdi.features.wider import known_spec
 from ffdi.files import sha256_file
-from ffdi.intake.decoding.images import DECODE_POLICY, RESIZE_POLICY
+from ffdi.intake.decoding.images import DECODE_POLICY
 
 if TYPE_CHECKING:  # a run with nothing to do, or with its graph exported, does without torch
     from torch import nn
@@ -126,7 +126,7 @@ def local_spec(backbone: Backbone, weights_sha256: str, shape: tuple[int, ...] =
         runtime = "torch-cpu"
     policy: dict[str, Any] = {
         "decode": NVJPEG_POLICY if b.decoder == "nvjpeg" else DECODE_POLICY,
-        "resize": RESIZE_POLICY,
+        "resize": b.pixels.resize_policy,
         "mean": list(b.pixels.mean) if prefix else None,
         "std": list(b.pixels.std) if prefix else None,
         "views": [dict(operation) for operation in b.views.operations],

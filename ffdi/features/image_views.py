@@ -91,7 +91,7 @@ class ViewReader:
     def _render(self, image: Image.Image, image_id: str, view: int) -> RGB:
         b = self._backbone
         policy, seed = b.views.operations, b.views.seed
-        return to_array(render(image, image_id=image_id, view=view, size=b.pixels.size, policy=policy, seed=seed))
+        return to_array(render(image, image_id=image_id, view=view, policy=policy, seed=seed))
 
 
 def read_ingested(source: ImageSource, path: str, image_id: str) -> bytes:

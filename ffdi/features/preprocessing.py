@@ -1,8 +1,12 @@
-"""What a network sees of an image: its size and its normalisation. Loads no torch."""
+"""What a network sees of an image: its size, how the image is made a square, and its normalisation. Loads no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from PIL import Image
+
+from ffdi.intake.decoding.resizing import Colour, Resize, resize
 
 Channels = tuple[float, float, float]  # red, green, blue
 SIZE = 224
@@ -14,6 +18,22 @@ IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 class Preprocessing:
     """The network is given squares of `size` pixels, as (v / 255 - mean) / std of each channel."""
 
-    size: int
-    mean: Channels
-    std: Channels
+    size: int = SIZE
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
+    resize: Resize = Resize()
+
+    @property
+    def fill(self) -> Colour:
+        """The colour of what a letterbox leaves empty: the mean, which the network sees as 0."""
+        red, green, blue = (min(255, max(0, round(255 * value))) for value in self.mean)
+        return red, green, blue
+
+    @property
+    def resize_policy(self) -> str:
+        """What fingerprints say of the resizing."""
+        return self.resize.policy(self.fill)
+
+    def square(self, image: Image.Image) -> Image.Image:
+        """A decoded RGB image as the network sees it: size x size pixels. Made once: views are made of it."""
+        return resize(image, self.size, self.resize, self.fill)

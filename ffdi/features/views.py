@@ -1,7 +1,7 @@
 """Image -> views: each a pure function of (seed, image_id, view), whatever the order, worker or batch.
 
 View 0 is the clean image. An augmented view applies the operations of the policy in their order, each with its
-probability `p`, to the decoded image after it was resized, as the reproduced systems do.
+probability `p`, to the square that the backbone's preprocessing made of the decoded image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.random import Generator, default_rng
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from ffdi.errors import ParamsError
-from ffdi.intake.decoding.images import open_header, resize
+from ffdi.intake.decoding.images import open_header
 
 RENDERING = "pillow-views-1"  # part of every fingerprint: change it when an operation here changes
 Operation = dict[str, Any]
@@ -179,11 +179,8 @@ def parse_operation(
     return name, options
 
 
-def render(
-    image: Image.Image, *, image_id: str, view: int, size: int, policy: tuple[Operation, ...], seed: int
-) -> Image.Image:
-    """The view of a decoded RGB image, (size, size) pixels; `policy` is resolved."""
-    image = resize(image, size)
+def render(image: Image.Image, *, image_id: str, view: int, policy: tuple[Operation, ...], seed: int) -> Image.Image:
+    """The view of a square RGB image, of the same size; `policy` is resolved."""
     if view == 0:
         return image
     digest = hashlib.sha256(f"{seed}\0{image_id}\0{view}".encode()).digest()

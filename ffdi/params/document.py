@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from ffdi.bounds import section_of
 from ffdi.params.schema import Params
 
 DOCUMENT = Path("docs/params.md")
@@ -54,9 +55,11 @@ def _rows(section: type = Params, place: str = "", keys: tuple[str, ...] = ()) -
         key, hint = f"{place}{field.name}", hints[field.name]
         inner = _plain(hint)
         entry = get_args(inner)[1] if get_origin(inner) is dict else None
-        if is_dataclass(inner):
-            yield key, "", "section", texts[field.name]
-            yield from _rows(inner, f"{key}.")  # type: ignore[arg-type]
+        below = section_of(inner)
+        if below is not None:
+            optional = below is not inner
+            yield key, "`null`" if optional else "", "section or `null`" if optional else "section", texts[field.name]
+            yield from _rows(below, f"{key}.")
         elif isinstance(entry, type) and is_dataclass(entry):
             yield f"{key}.NAME", _default(field), "section", texts[field.name]
             yield from _rows(entry, f"{key}.NAME.", ("name", *_inherited(entry)))

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ffdi.bounds import Rule
+from ffdi.bounds import Rule, section_of
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.intake.settings import DataSettings
 from ffdi.params.schema import Params
@@ -120,6 +120,7 @@ def _unknown_key(place: tuple[int | str, ...]) -> str:
     for part in place[:-1]:
         is_entry = get_origin(section) is dict
         section = get_args(section)[1] if is_entry else get_type_hints(section)[str(part)]
+        section = section_of(section) or section
     keys = [field.name for field in fields(section) if not (is_entry and field.name == "name")]
     return f"unknown key {'.'.join(map(str, place))}: choose one of {', '.join(keys)}"
 

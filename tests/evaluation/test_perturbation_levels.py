@@ -21,7 +21,7 @@ BILINEAR = Image.Resampling.BILINEAR
 def shown(level: str, image: Image.Image, image_id: str = "a") -> Any:
     """The image, 64 pixels wide, at a level."""
     policy = parse_level(level)[2]
-    return np.asarray(render(image, image_id=image_id, view=VIEW, size=64, policy=policy, seed=0)).astype(int)
+    return np.asarray(render(image, image_id=image_id, view=VIEW, policy=policy, seed=0)).astype(int)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from ffdi.errors import FfdiError, ParamsError
 from ffdi.features import decoders
 from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import Decoder
-from ffdi.intake.decoding.images import UnreadableImage, open_image, resize
+from ffdi.intake.decoding.images import UnreadableImage, open_image
+from ffdi.intake.decoding.resizing import Kernel, Mode, Resize, resize
 
 Make = Callable[..., Backbone]
 
@@ -179,6 +180,29 @@ def test_the_backbone_names_the_decoder(backbone: Make, fast: Decoder, nvjpeg: N
     assert nvjpeg.lists == [] and slow.fallbacks() == ""
     decoded(fast, JPEGS[0])
     assert nvjpeg.lists == [1]
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("mode", ["squash", "shorter_side", "letterbox"])
+def test_both_decoders_make_the_square_of_the_backbone(
+    mode: Mode, kernel: Kernel, backbone: Make, nvjpeg: NvJpeg
+) -> None:
+    changes = {"resize": Resize(mode, kernel, 0.8), "mean": (0.2, 0.5, 0.7)}
+    oblong = [
+        encoded(picture(seed, 96).crop(box), quality=95) for seed, box in enumerate([(0, 0, 96, 61), (3, 0, 50, 96)])
+    ]
+    slow = decoded(Decoder(backbone(**changes), max_pixels=10**6), *oblong)
+    assert slow == [backbone(**changes).pixels.square(open_image(data, max_pixels=10**6)) for data in oblong]
+    fast = decoded(Decoder(backbone(decoder="nvjpeg", **changes), max_pixels=10**6, device="cpu"), *oblong)
+    assert nvjpeg.lists == [2]
+    for ours, theirs in zip(fast, slow, strict=True):
+        assert np.abs(pixels(ours) - pixels(theirs)).max() <= 4
+
+
+def test_the_middle_of_a_long_strip_is_pillows(backbone: Make, nvjpeg: NvJpeg) -> None:
+    fast = Decoder(backbone(decoder="nvjpeg", resize=Resize("shorter_side")), max_pixels=10**6, device="cpu")
+    (square,) = decoded(fast, encoded(picture(0, 340).crop((0, 0, 340, 20))))
+    assert nvjpeg.lists == [] and fast.not_plain == 1 and pixels(square).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize("cut", ["features.16", "input"])

@@ -60,7 +60,8 @@ def test_a_row_is_the_prefix_of_its_view(
         image = open_image((tiny.root / row.path).read_bytes(), max_pixels=10**6)
         assert store.views(row.image_id) == ([0, 1] if row.role == "train" else [0])
         for view in store.views(row.image_id):
-            view_image = render(image, image_id=row.image_id, view=view, size=64, policy=spec.views.operations, seed=0)
+            square = spec.pixels.square(image)
+            view_image = render(square, image_id=row.image_id, view=view, policy=spec.views.operations, seed=0)
             with torch.inference_mode():
                 due = prefix(torch.from_numpy(to_array(view_image).copy())[None]).half().numpy()
             assert np.array_equal(store.read([(row.image_id, view)]), due)

@@ -18,7 +18,6 @@ from ffdi.intake.decoding.images import (
     open_image,
     perceptual_hash,
     read_bytes,
-    resize,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
@@ -166,12 +165,6 @@ def test_decoding_leaves_the_warning_filters_alone() -> None:
     before = list(warnings.filters)
     open_image(encode(picture(0)), max_pixels=10**6)
     assert warnings.filters == before
-
-
-def test_resize_is_square_and_leaves_a_fitting_image_alone() -> None:
-    image = picture(0, 32)
-    assert resize(image, 32) is image
-    assert resize(image.crop((0, 0, 32, 16)), 8).size == (8, 8)
 
 
 def test_read_bytes_says_why_not(tmp_path: Path) -> None:

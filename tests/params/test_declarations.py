@@ -80,7 +80,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "decoder": "pillow",
         "memory_format": "contiguous",
         "keep": "all",
+        "resize": None,
     },
+    "Resize": {"mode": "squash", "kernel": "bilinear", "crop": 1.0},
     "Head": {
         "kind": "mlp",
         "hidden": (512, 256),

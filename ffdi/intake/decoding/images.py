@@ -4,9 +4,7 @@
 - of an animation, a file of many pages or an MPO, the first picture; EXIF orientation is applied;
 - grey and palette -> RGB; CMYK -> RGB as Pillow converts it; 16-bit grey is rescaled (v / 257), 12-bit TIFF too;
 - a profile that is not sRGB is converted (colour.py); PNG's gAMA, cHRM and cICP are ignored;
-- transparent pixels are blended over white;
-- images are resized to a square without keeping the aspect ratio (as the reproduced systems do), with Pillow's
-  antialiased bilinear filter.
+- transparent pixels are blended over white.
 
 `DECODE_POLICY` names these rules in every fingerprint. Change the name with the rules.
 """
@@ -50,7 +48,6 @@ from ffdi.intake.decoding.pngs import has_wide_transparent_colour, refuse_wrong_
 RGB = npt.NDArray[np.uint8]
 # Version 1 ignored profiles and 16-bit transparency, and read 12-bit and min-is-white TIFF as 16-bit grey.
 DECODE_POLICY = "pillow-rgb-2"
-RESIZE_POLICY = "pillow-square-bilinear-1"
 
 
 @dataclass(frozen=True)
@@ -227,11 +224,6 @@ def _eight_bit(image: ImageFile.ImageFile) -> Image.Image:
     if (transparent := image.info.get("transparency")) is not None:
         grey.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
     return grey
-
-
-def resize(image: Image.Image, size: int) -> Image.Image:
-    """To size x size pixels; the image itself when it has that size."""
-    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def to_array(image: Image.Image) -> RGB:
