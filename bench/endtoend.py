@@ -125,7 +125,7 @@ class Speed:
 
         def step() -> None:
             optimizer.zero_grad()
-            nn.functional.cross_entropy(tail.head(tail.body(x)), y).backward()
+            nn.functional.cross_entropy(tail.head(tail.norm(tail.body(x))), y).backward()
             optimizer.step()
 
         step()

@@ -75,7 +75,7 @@ def peer_training(
         files = Files()
         train = DataLoader(Subset(files, range(cut)), training.batch_size, shuffle=True)
         validation = DataLoader(Subset(files, range(cut, len(files))), 120)
-        model = nn.Sequential(tail.body, tail.head).to(device).to(memory_format=torch.contiguous_format)
+        model = nn.Sequential(tail.body, tail.norm, tail.head).to(device).to(memory_format=torch.contiguous_format)
         for module in model.modules():
             module._forward_hooks.clear()
         optimizer = torch.optim.Adam(model.parameters(), training.lr, weight_decay=training.optimizer.weight_decay)

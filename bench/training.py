@@ -100,7 +100,7 @@ class Speed:
         parts = torch.utils.data.random_split(files, [self.cut, IMAGES - self.cut])
         train, validation = DataLoader(parts[0], t.batch_size, shuffle=True), DataLoader(parts[1], 120, shuffle=True)
         tail = self.fresh(0)
-        model = nn.Sequential(tail.body, tail.head).to(memory_format=torch.contiguous_format)
+        model = nn.Sequential(tail.body, tail.norm, tail.head).to(memory_format=torch.contiguous_format)
         for module in model.modules():
             module._forward_hooks.clear()
         optimizer = torch.optim.Adam(model.parameters(), t.lr, weight_decay=t.optimizer.weight_decay)

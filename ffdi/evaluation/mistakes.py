@@ -25,6 +25,7 @@ from ffdi.metrics import auc
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Scores
 from ffdi.tails.folds import FoldedTable
+from ffdi.tails.norms import settle_norm
 from ffdi.tails.train import fold_seed, predict_logits, start, train_epoch
 
 Predict = Callable[[nn.Module, FeatureTable, int, torch.device], Scores]
@@ -89,6 +90,7 @@ def train_over_folds(experiment: Experiment, tables: RungTables, predict: Predic
     epochs = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(recipe.seed)
+        settle_norm(tail, images.split(images.numbers[0]).train, recipe.batch_size, device)
         run = start(tail, recipe, torch.Generator().manual_seed(recipe.seed), device)
         for fold in images.numbers:
             split = images.split(fold)

@@ -98,6 +98,11 @@ class Params:
             except ParamsError as error:
                 raise ParamsError(f"backbones.{name}.{error}") from None
         ladder = self.ladder
+        if (head := self.recipes[ladder.recipe].head).is_fitted:
+            raise ParamsError(
+                f"ladder.recipe: {ladder.recipe} has head {head.kind}, which is fitted at once, and the ladder's mistakes "
+                "need epochs: name a recipe with another head"
+            )
         if ladder.backbone != (needed := self.recipes[ladder.recipe].backbone):
             raise ParamsError(f"ladder.backbone: is {ladder.backbone!r}, recipe {ladder.recipe} has {needed!r}")
 

@@ -25,7 +25,10 @@ class Epoch:
     """One line of history.csv.
 
     `loss` is the mean cross-entropy without L1, `train_auc` the AUC of the scores while the epoch trains, `val_auc` that
-    of the validation fold, `lr` the last learning rate.
+    of the validation fold, `lr` the last learning rate. A head that is fitted at once has no epochs. The lines of a
+    probe are the values of C that it tried, in the place of `lr`, with the means over its inner folds: loss and AUC of
+    the rows held out as `loss` and `val_auc`. Nearest neighbours have one line; its loss is that of the validation fold,
+    and a training row is judged by the others.
     """
 
     fold: int
@@ -38,12 +41,21 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Fit:
-    """A trained tail at its best epoch: its state, the validation logits (fake - real) in table order, the history."""
+    """A trained tail at its best epoch: its state, the validation logits (fake - real) in table order, the history.
+
+    `choice` is what a sweep chose on inner folds, and from what; bundle.json stores it.
+    """
 
     state: dict[str, Tensor]
     logits: Scores
     history: tuple[Epoch, ...]
     best_epoch: int
+    choice: Mapping[str, Any] | None = None
+
+
+def margin(logits: Tensor) -> Scores:
+    """(N,) logit of fake minus logit of real, of (N, 2) logits."""
+    return (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
 
 
 @dataclass

@@ -27,21 +27,29 @@ class FoldedTable:
     """The training images, each with its fold. Every image trains the tails of all folds but its own.
 
     `folds` (N,) int64 is the fold of every image of `table`. `validates` (N,) bool is false for images that validate
-    no tail: synthesised fakes.
+    no tail: synthesised fakes. `groups` are the images' groups, where they are known.
     """
 
     table: FeatureTable
     folds: Tensor
     validates: Tensor
+    groups: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, table: FeatureTable, folds: Sequence[int], validates: Sequence[bool] | None = None) -> FoldedTable:
+    def of(
+        cls,
+        table: FeatureTable,
+        folds: Sequence[int],
+        validates: Sequence[bool] | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> FoldedTable:
         """FfdiError when an image has no fold, as test images have none. By default all images validate."""
         folds = list(folds)
         if min(folds, default=0) < 0:
             raise FfdiError("a test row came to training: only rows of role train may")
         validating = [True] * len(folds) if validates is None else list(validates)
-        return cls(table, torch.tensor(folds), torch.tensor(validating))
+        named = None if groups is None else tuple(groups)
+        return cls(table, torch.tensor(folds), torch.tensor(validating), named)
 
     @property
     def numbers(self) -> list[int]:

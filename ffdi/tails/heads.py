@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from typing import Any
 
 import torch
@@ -13,13 +14,13 @@ from typing_extensions import assert_never
 from ffdi.errors import ParamsError
 from ffdi.features.backbone import Backbone
 from ffdi.features.cuts import cut_network
-from ffdi.tails.recipe import Head
-
-CLASSES = 2  # real, fake
+from ffdi.tails.knn import KnnHead
+from ffdi.tails.norms import build_norm, channel_axis
+from ffdi.tails.recipe import CLASSES, Head
 
 
 class Tail(nn.Module):
-    """(B, C, H, W) features of any dtype (uint8 images for `cut: input`) -> (B, 2) logits.
+    """(B, C, H, W) features of any dtype (uint8 images for `cut: input`) -> (B, 2) logits: body, `norm`, head.
 
     Maps are channels-last in memory, which trains the tail of a CNN 1.2 to 1.4 times faster on a CPU.
     """
@@ -28,10 +29,15 @@ class Tail(nn.Module):
     std: Tensor
 
     def __init__(
-        self, body: nn.Module, head: nn.Module, pixels: tuple[tuple[float, ...], tuple[float, ...]] | None
+        self,
+        body: nn.Module,
+        head: nn.Module,
+        pixels: tuple[tuple[float, ...], tuple[float, ...]] | None,
+        norm: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.body = body.to(memory_format=torch.channels_last)
+        self.norm = norm or nn.Identity()
         self.head = head
         for module in body.modules():
             if not any(True for _ in module.children()):
@@ -41,10 +47,14 @@ class Tail(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
+        return self.head(self.embed(features))  # type: ignore[no-any-return]
+
+    def embed(self, features: Tensor) -> Tensor:
+        """What the head reads: the features behind body and norm."""
         x = self.normalised(features)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        return self.head(self.body(x))  # type: ignore[no-any-return]
+        return self.norm(self.body(x))  # type: ignore[no-any-return]
 
     def normalised(self, features: Tensor) -> Tensor:
         """The input of the network: float32; images are normalised with the backbone's mean and standard deviation."""
@@ -63,15 +73,16 @@ class TransformerHead(nn.Module):
 
     Each position is a token; the class token gives the logits; position embeddings are learned (ViT: Dosovitskiy et al.,
     ICLR 2021, section 3.1, hybrid architecture). Pre-norm, GELU, MLP ratio 2. `drop_path` (stochastic depth: Huang et al.,
-    ECCV 2016) is the probability of skipping the branches of the last block; it rises linearly over the blocks.
+    ECCV 2016) is the probability of skipping the branches of the last block; it rises linearly over the blocks. Where the
+    recipe has a norm, it takes the place of the first layer norm.
     """
 
     def __init__(self, shape: tuple[int, ...], spec: Head) -> None:
         from timm.models.vision_transformer import Block
 
         super().__init__()
-        channels, places = (shape[0], shape[1] * shape[2]) if len(shape) == 3 else (shape[1], shape[0])
-        self.scale = nn.LayerNorm(channels)
+        channels, places = _channels_and_places(shape)
+        self.scale = nn.LayerNorm(channels) if spec.norm == "none" else nn.Identity()
         self.project = nn.Linear(channels, spec.width)
         self.class_token = nn.Parameter(torch.zeros(1, 1, spec.width))
         self.position = nn.Parameter(torch.randn(1, places + 1, spec.width) * 0.02)
@@ -86,10 +97,54 @@ class TransformerHead(nn.Module):
         self.logits = nn.Linear(spec.width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(2).transpose(1, 2) if x.ndim == 4 else x
-        tokens = self.project(self.scale(tokens))
+        tokens = self.project(self.scale(_as_tokens(x)))
         tokens = torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1) + self.position
         return self.logits(self.norm(self.blocks(self.dropout(tokens))[:, 0]))  # type: ignore[no-any-return]
+
+
+class AttentiveHead(nn.Module):
+    """One learned query attends over the places of a map (B, C, H, W), or over tokens (B, L, C), -> (B, 2) logits.
+
+    Multi-head cross-attention as pooling: the attentional pooler with one query of CoCa (Yu et al., TMLR 2022, section
+    3.2), with which V-JEPA probes frozen features (Bardes et al., TMLR 2024, section 4.3). Keys and values are linear in
+    the tokens, `width` in all heads together; positions play no part. As in CoCa a layer norm comes first; where the
+    recipe has a norm, that takes its place.
+    """
+
+    def __init__(self, shape: tuple[int, ...], spec: Head) -> None:
+        super().__init__()
+        channels, _ = _channels_and_places(shape)
+        self.heads = spec.heads
+        self.scale = nn.LayerNorm(channels) if spec.norm == "none" else nn.Identity()
+        self.query = nn.Parameter(torch.randn(spec.width) * 0.02)
+        self.keys_and_values = nn.Linear(channels, 2 * spec.width)
+        self.norm = nn.LayerNorm(spec.width)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.logits = nn.Linear(spec.width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        by_head = self.keys_and_values(self.scale(_as_tokens(x))).unflatten(
+            -1, (2, self.heads, -1)
+        )  # (B, L, 2, h, w/h)
+        keys, values = by_head.permute(2, 0, 3, 1, 4)
+        query = self.query.view(1, self.heads, 1, -1).expand(len(x), -1, -1, -1)
+        pooled = nn.functional.scaled_dot_product_attention(query, keys, values).flatten(1)
+        return self.logits(self.dropout(self.norm(pooled)))  # type: ignore[no-any-return]
+
+
+class MeanPool(nn.Module):
+    """The mean over the places of maps (B, C, H, W) or over tokens (B, L, C) -> (B, C); vectors stay as they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2).mean(2) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
+
+
+def _channels_and_places(shape: tuple[int, ...]) -> tuple[int, int]:
+    return (shape[0], shape[1] * shape[2]) if len(shape) == 3 else (shape[1], shape[0])
+
+
+def _as_tokens(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2) if x.ndim == 4 else x
 
 
 class TailFactory:
@@ -102,25 +157,35 @@ class TailFactory:
         self.head, self.shape = head, shape
         self.pixels = (backbone.pixels.mean, backbone.pixels.std) if not backbone.has_prefix else None
         self.body: nn.Module = nn.Identity()
-        self.width = 0
-        if head.kind != "transformer":  # which reads the features themselves: its tail has no body
+        if head.follows_body:
             if backbone.has_body:
                 self.body = cut_network(network, backbone.cut_name, backbone.pixels.size)[1]
-            self.width = self._body_width()
+        elif head.is_fitted:
+            self._refuse_images()
+            self.body = MeanPool()
+        else:
+            self._refuse_what_attention_cannot_take()
+        self.reads = self._head_reads()
 
     def fresh(self, seed: int) -> Tail:
         """A tail whose head is drawn from `seed`; no tensor is shared with any other tail."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             head = self._head()
-        return Tail(copy.deepcopy(self.body), head, self.pixels)
+        axis = channel_axis(torch.empty(1, *self.reads))
+        return Tail(copy.deepcopy(self.body), head, self.pixels, build_norm(self.head.norm, (1, *self.reads)[axis]))
 
     def _head(self) -> nn.Module:
         head = self.head
         match head.kind:
             case "transformer":
-                self._refuse_transformer()
                 return TransformerHead(self.shape, head)
+            case "attentive":
+                return AttentiveHead(self.shape, head)
+            case "probe":
+                return nn.Linear(self.width, CLASSES)
+            case "knn":
+                return KnnHead(self.width, head)
             case "linear":
                 return nn.Sequential(nn.Flatten(), nn.Dropout(head.dropout), nn.Linear(self.width, CLASSES))
             case "mlp":
@@ -131,15 +196,27 @@ class TailFactory:
                 return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
         assert_never(head.kind)
 
-    def _refuse_transformer(self) -> None:
-        """ParamsError when the features or the width are none that a transformer can take."""
+    @property
+    def width(self) -> int:
+        """The number of values that the head reads of an image."""
+        return math.prod(self.reads)
+
+    def _refuse_images(self) -> None:
+        """ParamsError for a head that reads features where there are none."""
+        if self.pixels:
+            raise ParamsError(f"head {self.head.kind}: takes cached features; with `cut: input` there are images alone")
+
+    def _refuse_what_attention_cannot_take(self) -> None:
+        """ParamsError when the features have no places, or the width does not fit the attention heads."""
+        head = self.head
         if self.pixels or len(self.shape) not in (2, 3):
             what = "images" if self.pixels else str(self.shape)
-            raise ParamsError(f"head transformer: takes maps (C, H, W) or tokens (L, C), at this cut there are {what}")
-        if self.head.width % self.head.heads:
-            raise ParamsError(f"head transformer: width {self.head.width} is no multiple of heads {self.head.heads}")
+            raise ParamsError(f"head {head.kind}: takes maps (C, H, W) or tokens (L, C), at this cut there are {what}")
+        if head.width % head.heads:
+            raise ParamsError(f"head {head.kind}: width {head.width} is no multiple of heads {head.heads}")
 
-    def _body_width(self) -> int:
+    def _head_reads(self) -> tuple[int, ...]:
+        """The shape of what the body makes of an image's features."""
         body = self.body.eval()
         with torch.inference_mode():
-            return int(body(torch.zeros(1, *self.shape)).flatten(1).shape[1])
+            return tuple(body(torch.zeros(1, *self.shape)).shape[1:])

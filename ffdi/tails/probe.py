@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ffdi.errors import FfdiError
-from ffdi.intake.groups import drawn_order
 from ffdi.metrics import auc
 from ffdi.parallel import bounded_map
 from ffdi.tails.recipe import Norm
@@ -177,6 +176,11 @@ def row_normalised(features: Floats, norm: Norm) -> npt.NDArray[np.float32]:
             return rows
 
 
+def deviation(mean: Floats, variance: Floats) -> npt.NDArray[np.float64]:
+    """(D,) standard deviations to divide by: 1 for a channel that does not change but for rounding."""
+    return np.sqrt(np.where(variance > 1e-10 * np.square(mean), variance, 1.0), dtype=np.float64)
+
+
 @contextmanager
 def _quiet_on_one_thread() -> Iterator[None]:
     """A fit that has not converged after MOST_STEPS is judged as it is. Each fit has a thread of its own, and no others."""
@@ -222,7 +226,7 @@ def _drawn_folds(rows: _Rows, training: Ints, fold: int) -> Iterator[Mask]:
         raise FfdiError(
             f"head probe, fold {fold}: a class has {most} groups to train on, two are needed to choose the regularisation"
         )
-    drawn = StratifiedGroupKFold(min(INNER_FOLDS, most)).split(training, labels, drawn_order(groups, 0))
+    drawn = StratifiedGroupKFold(min(INNER_FOLDS, most)).split(training, labels, groups)
     for _, at in drawn:
         held_out = np.zeros(len(rows.labels), bool)
         held_out[training[at]] = True
@@ -272,8 +276,7 @@ def _fit(rows: _Rows, chosen: Mask, values: Sequence[float] | Floats) -> tuple[F
     variance = np.einsum("nd,nd->d", x, x) / len(x)
     if rows.settings.norm != "standardise":
         variance = np.full_like(variance, variance.mean())
-    std = np.sqrt(variance).astype(np.float64)
-    std[std == 0] = 1  # a constant channel
+    std = deviation(mean, variance)
     x /= std
     classes = rows.settings.class_weights
     weighted = dict(enumerate(classes)) if isinstance(classes, tuple) else classes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ from annotated_types import Gt, Lt
 from typing_extensions import assert_never
 
 from ffdi.bounds import (
+    LATER,
     Fraction,
     FractionBelow1,
     NonNegative,
@@ -21,17 +22,26 @@ from ffdi.bounds import (
     stored_settings,
     with_tuples,
 )
+from ffdi.errors import ParamsError
 from ffdi.tails.augment_operations import resolve_augment
 
+CLASSES = 2  # the logits of a head: real, fake
+
 Norm = Literal["none", "l2", "layer", "standardise"]
+
+
+def _ascending(pair: tuple[float, float]) -> None:
+    if pair[0] > pair[1]:
+        raise ParamsError("the first number must not be above the second")
 
 
 @dataclass(frozen=True)
 class Head:
     """The new layers on top of the network's body; they give two logits, real and fake."""
 
-    kind: Literal["linear", "mlp", "transformer"] = "mlp"
-    """The layers: one `linear` layer, an `mlp`, or a `transformer` over the places of a map: see
+    kind: Literal["linear", "mlp", "transformer", "attentive", "probe", "knn"] = "mlp"
+    """The layers: one `linear` layer, an `mlp`, a `transformer` over the places of a map, one `attentive` query over
+    them; or, fitted at once, a logistic regression (`probe`) or the nearest training images (`knn`): see
     [training.md](training.md)."""
 
     hidden: tuple[Positive, ...] = (512, 256)
@@ -44,13 +54,54 @@ class Head:
     """Kind transformer: the number of blocks."""
 
     heads: Positive = 4
-    """Kind transformer: the number of attention heads; it divides `width`."""
+    """Kinds transformer and attentive: the number of attention heads; it divides `width`."""
 
     width: Positive = 128
-    """Kind transformer: the width of a token."""
+    """Kinds transformer and attentive: the width of a token."""
 
     drop_path: FractionBelow1 = 0.0
     """Kind transformer: the chance of leaving out the last block in training; it rises linearly over the blocks."""
+
+    norm: Annotated[Norm, LATER] = "none"
+    """What is done to the vectors that the head reads, of an image, place or token: `l2` (to length 1), `layer` (to mean 0
+    and variance 1 over the channels), `standardise` (each channel, by the statistics of the training fold's clean views)."""
+
+    sweep: Annotated[Positive, LATER] = 20
+    """Kind probe: how many values of C, the inverse of the regularisation's strength, are tried on inner folds."""
+
+    c_range: Annotated[tuple[PositiveFloat, PositiveFloat], LATER, Rule(_ascending)] = (1e-6, 1e2)
+    """Kind probe: the lowest and the highest C, of scikit-learn's LogisticRegression on features of mean variance 1; the
+    others are spaced evenly on the logarithmic scale."""
+
+    neighbours: Annotated[Positive, LATER] = 20
+    """Kind knn: how many of the nearest training images vote."""
+
+    distance: Annotated[Literal["cosine", "euclidean"], LATER] = "cosine"
+    """Kind knn: nearest by the cosine, or by the mean squared difference over the channels."""
+
+    temperature: Annotated[PositiveFloat, LATER] = 0.07
+    """Kind knn: a vote weighs exp(similarity / temperature), similarity being the cosine or minus the mean squared
+    difference."""
+
+    @property
+    def follows_body(self) -> bool:
+        """Whether the network's own modules stand before the head; the others read the features themselves."""
+        return self.kind in ("linear", "mlp")
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the head is fitted at once on pooled features, without epochs."""
+        return self.kind in ("probe", "knn")
+
+    def check_written(self, written: Collection[str]) -> None:
+        """Raise ParamsError for a key that the file has and that has no effect on this kind."""
+        keys = _KEYS_OF[self.kind]
+        if idle := sorted(set(written) - set(keys)):
+            raise ParamsError(
+                f"{idle[0]} has no effect on kind {self.kind}, which reads {', '.join(keys)}: leave it out"
+            )
+        if self.kind == "knn" and self.distance == "cosine" and self.norm == "l2":
+            raise ParamsError("norm l2 has no effect on the cosine: leave it out, or set distance: euclidean")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as bundle.json stores them. Mark a new field with LATER: see `stored_settings`."""
@@ -60,6 +111,24 @@ class Head:
     def from_dict(cls, stored: Mapping[str, Any]) -> Head:
         """The head of a bundle.json; TypeError when it has a field that no head has."""
         return cls(**with_tuples(stored))
+
+
+_FIRST = (
+    "kind",
+    "hidden",
+    "dropout",
+    "depth",
+    "heads",
+    "width",
+    "drop_path",
+    "norm",
+)  # any of them has always been allowed
+_KEYS_OF = {
+    **dict.fromkeys(("linear", "mlp", "transformer"), _FIRST),
+    "attentive": ("kind", "dropout", "heads", "width", "norm"),
+    "probe": ("kind", "norm", "sweep", "c_range"),
+    "knn": ("kind", "norm", "neighbours", "distance", "temperature"),
+}
 
 
 @dataclass(frozen=True)
@@ -134,7 +203,8 @@ class Recipe:
     """How many folds are trained: `all`, or the first so many."""
 
     views: Literal["sample", "all"] = "sample"
-    """`sample`: an epoch draws one view of every image; `all`: it takes every view."""
+    """`sample`: an epoch draws one view of every image; `all`: it takes every view. Heads probe and knn take the clean
+    view, or all views."""
 
     epochs: Positive = 10
     """The number of epochs."""
@@ -181,6 +251,27 @@ class Recipe:
 
     seed: NonNegative = 0
     """The seed, with the fold, of everything random in training."""
+
+    @property
+    def rounds(self) -> int:
+        """The most epochs of one fold; of a head that is fitted at once: the values of C that it tries, or one."""
+        return self.epochs if not self.head.is_fitted else self.head.sweep if self.head.kind == "probe" else 1
+
+    def check_written(self, written: Collection[str]) -> None:
+        """Raise ParamsError for a key that the file has and that has no effect on the recipe's head."""
+        keys = (
+            "backbone",
+            "head",
+            "folds",
+            "views",
+            "class_weights",
+            *(("seed",) if self.head.kind == "probe" else ()),
+        )
+        if self.head.is_fitted and (idle := sorted(set(written) - set(keys))):
+            raise ParamsError(
+                f"{idle[0]} has no effect on head {self.head.kind}, which is fitted at once: leave it out (it reads "
+                f"{', '.join(keys)})"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as bundle.json stores them. Mark a new field, here or below, with LATER: see `stored_settings`."""

@@ -18,9 +18,12 @@ from ffdi.metrics import auc
 from ffdi.tails.augment import augmentation, mixing
 from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.batches import FeatureTable
-from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, Running, Scores
+from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, Running, Scores, margin
+from ffdi.tails.class_weights import class_weights
+from ffdi.tails.fitted import fit_at_once
 from ffdi.tails.folds import FoldedTable, Split, first_folds
-from ffdi.tails.heads import CLASSES, Tail
+from ffdi.tails.heads import Tail
+from ffdi.tails.norms import settle_norm
 from ffdi.tails.recipe import Optimizer, Recipe
 
 OnEpoch = Callable[[Epoch], None]
@@ -47,6 +50,7 @@ def fit(
     fold, seed = split.fold, fold_seed(recipe.seed, split.fold)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
+        settle_norm(tail, split.train, recipe.batch_size, device)
         run = start(tail, recipe, torch.Generator().manual_seed(seed), device)
         if checkpoints and checkpoints.load(fold, run):
             for finished in run.history:
@@ -131,17 +135,7 @@ def train_epoch(run: Running, table: FeatureTable, recipe: Recipe, epoch: int) -
         margins.append(logits.detach())
         targets.append(labels)
     target = torch.cat(targets).cpu().numpy()
-    return float(torch.stack(losses).sum()) / len(target), auc(target, _margin(torch.cat(margins))), lr
-
-
-def class_weights(recipe: Recipe, labels: Tensor) -> Tensor | None:
-    """(2,) float32 weights of real and fake in the loss, or None; `balanced`: N / (2 x the class's number)."""
-    if recipe.class_weights is None:
-        return None
-    if recipe.class_weights == "balanced":
-        counts = torch.bincount(labels, minlength=CLASSES).clamp(min=1)
-        return len(labels) / (CLASSES * counts.float())
-    return torch.tensor(recipe.class_weights)
+    return float(torch.stack(losses).sum()) / len(target), auc(target, margin(torch.cat(margins))), lr
 
 
 def add_l1_gradient(parameters: Sequence[nn.Parameter], l1: float) -> None:
@@ -160,9 +154,9 @@ def predict_logits(tail: nn.Module, table: FeatureTable, batch_size: int, device
         for features, _ in table.clean(batch_size, device):
             with precision_on(device, "float32"):
                 parts.append(tail(features))
-        margin = _margin(torch.cat(parts))
+        margins = margin(torch.cat(parts))
     tail.train(training)
-    return margin
+    return margins
 
 
 def cross_validate(
@@ -175,11 +169,13 @@ def cross_validate(
     checkpoints: Checkpoints | None = None,
     console: Console = Console(),
 ) -> dict[int, Fit]:
-    """Train a fresh tail with a fresh optimizer for each of the recipe's folds.
+    """Train a fresh tail with a fresh optimizer for each of the recipe's folds; or fit it, when its head has no epochs.
 
     With `checkpoints`, finished folds are read and an interrupted one continues. When a GPU's memory runs out, the
     features leave it, `console` says so, and the fold starts again; FfdiError when that is not enough.
     """
+    if recipe.head.is_fitted:
+        return fit_at_once(fresh_tail, images, recipe, device=device, on_epoch=on_epoch)
     fits = {}
     for fold in first_folds(images.numbers, recipe.folds):
         split, report = images.split(fold), _once(on_epoch)
@@ -221,7 +217,3 @@ def _once(on_epoch: OnEpoch) -> OnEpoch:
 def fold_seed(seed: int, fold: int) -> int:
     """A seed for (recipe seed, fold); neighbouring pairs have unrelated seeds."""
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
-
-
-def _margin(logits: Tensor) -> Scores:
-    return (logits[:, 1] - logits[:, 0]).double().cpu().numpy()

@@ -10,20 +10,21 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
 
 from ffdi.console import Console
+from ffdi.errors import FfdiError
 from ffdi.features.backbone import Backbone
 from ffdi.features.devices import describe_cuda, repeating
 from ffdi.features.self_blending import with_synthesised
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
-from ffdi.files import sole_writer
+from ffdi.files import human_bytes, sole_writer
 from ffdi.tails import checkpoint
-from ffdi.tails.batches import load_table
+from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.checkpoint import Checkpoints
 from ffdi.tails.folds import FoldedTable, first_folds
 from ffdi.tails.heads import TailFactory
@@ -56,7 +57,7 @@ class TrainingInputs:
 
     def epochs(self, recipe: Recipe) -> int:
         """The most epochs that the training takes, over all folds that it runs."""
-        return recipe.epochs * len(first_folds(self.training_rows["fold"], recipe.folds))
+        return recipe.rounds * len(first_folds(self.training_rows["fold"], recipe.folds))
 
 
 def train_recipe(
@@ -78,12 +79,11 @@ def train_recipe(
     rows, backbone = inputs.training_rows, inputs.backbone
     real = rows[rows["source"] == ""]
     store = FeatureStore(inputs.features, keep_open=True)
-    ids, labels, memory_gb = list(rows.index), list(rows["label"]), settings.memory_gb
-    table = load_table(store, ids, labels, views="all", memory_gb=memory_gb, device=device, console=console)
+    table = _load(store, rows, recipe, settings, device, console)
     network, _, weights_sha256 = load_network(backbone.network, inputs.weights)
     store.refuse_other_weights(weights_sha256)
     factory = TailFactory(network, backbone, recipe.head, store.spec.shape)
-    images = FoldedTable.of(table, list(rows["fold"]), list(rows["source"] == ""))
+    images = FoldedTable.of(table, list(rows["fold"]), list(rows["source"] == ""), list(rows["group"]))
     repeats = settings.repeats(device.type)
     provenance: dict[str, Any] = {"data": inputs.data_name, "synthesised": len(rows) - len(real)}
     if not repeats:
@@ -111,6 +111,29 @@ def train_recipe(
         if out:
             trained.save(out)
     return trained
+
+
+def _load(
+    store: FeatureStore,
+    rows: pd.DataFrame,
+    recipe: Recipe,
+    settings: TrainSettings,
+    device: torch.device,
+    console: Console,
+) -> FeatureTable:
+    """The features that the recipe takes. FfdiError when those of a head that is fitted at once exceed the memory."""
+    ids, fitted = list(rows.index), recipe.head.is_fitted
+    views: Literal["all"] | int = 0 if fitted and recipe.views == "sample" else "all"
+    if fitted:  # float32 of one vector for each view, and one copy of it for a fit
+        shape, count = store.spec.shape, sum(len(store.views(i)) for i in ids) if views == "all" else len(ids)
+        size = 8 * count * (shape[1] if len(shape) == 2 else shape[0])
+        if size > settings.memory_gb * 1e9:
+            raise FfdiError(
+                f"head {recipe.head.kind}: the pooled features take {human_bytes(size)}, train.memory_gb is "
+                f"{settings.memory_gb:g}: raise it, or set views: sample"
+            )
+    options: dict[str, Any] = {"memory_gb": settings.memory_gb, "device": device, "console": console}
+    return load_table(store, ids, list(rows["label"]), views=views, **options)
 
 
 def _key_entries(

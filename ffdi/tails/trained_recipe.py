@@ -107,6 +107,7 @@ class TrainedRecipe:
     def _record(self) -> dict[str, Any]:
         """The entries of bundle.json, in their order, up to the hashes."""
         kept = self.spec.cut_grid if self.spec.keep != "all" else None  # what it takes to keep the same of other images
+        choices = {str(fold): dict(fitted.choice) for fold, fitted in self.fits.items() if fitted.choice}
         return {
             "format_version": FORMAT_VERSION,
             "recipe": self.recipe.to_dict(),
@@ -121,4 +122,5 @@ class TrainedRecipe:
             "prior": self.prior,
             "val_auc": {str(fold): self.out_of_fold.auc_of_fold(fold) for fold in self.fits},
             "best_epoch": {str(fold): fitted.best_epoch for fold, fitted in self.fits.items()},
+            **({"choice": choices} if choices else {}),
         }

@@ -111,6 +111,51 @@ def test_what_is_wrong_is_said_on_one_line(tmp_path: Path, key: str, value: Any,
     assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        (
+            {"head": {"kind": "probe"}, "lr": 0.1},
+            "recipes.new: lr has no effect on head probe, which is fitted at once",
+        ),
+        ({"head": {"kind": "knn"}, "seed": 1}, "recipes.new: seed has no effect on head knn"),
+        (
+            {"head": {"kind": "probe", "dropout": 0.1}},
+            "head: dropout has no effect on kind probe, which reads kind, norm,",
+        ),
+        ({"head": {"kind": "attentive", "hidden": [8]}}, "recipes.new.head: hidden has no effect on kind attentive"),
+        ({"head": {"kind": "linear", "sweep": 20}}, "recipes.new.head: sweep has no effect on kind linear"),
+        ({"head": {"kind": "knn", "norm": "l2"}}, "recipes.new.head: norm l2 has no effect on the cosine"),
+        (
+            {"head": {"kind": "probe", "c_range": [2.0, 1.0]}},
+            "head.c_range: the first number must not be above the second",
+        ),
+        ({"head": {"kind": "probe", "c_range": [0.0, 1.0]}}, "head.c_range"),
+        ({"head": {"kind": "knn", "neighbours": 0}}, "head.neighbours"),
+        ({"head": {"kind": "knn", "temperature": 0.0}}, "head.temperature"),
+        ({"head": {"kind": "linear", "norm": "batch"}}, "head.norm.*'none', 'l2', 'layer' or 'standardise'"),
+    ],
+)
+def test_a_head_refuses_what_has_no_effect_on_it(tmp_path: Path, recipe: dict[str, Any], says: str) -> None:
+    with pytest.raises(ParamsError, match=says) as caught:
+        read_params(changed(tmp_path, **{"recipes.new": {"backbone": "mobilenet_v2"} | recipe}))
+    assert "\n" not in str(caught.value)
+
+
+def test_heads_that_are_fitted_at_once_are_read(tmp_path: Path) -> None:
+    probe = {"backbone": "mobilenet_v2", "head": {"kind": "probe", "c_range": [1e-4, 1.0], "norm": "l2"}, "folds": 3}
+    recipe = read_params(changed(tmp_path, **{"recipes.new": probe})).recipe("new")
+    assert (recipe.head.c_range, recipe.head.norm, recipe.rounds) == ((1e-4, 1.0), "l2", 20)
+    knn = {"backbone": "mobilenet_v2", "head": {"kind": "knn", "norm": "l2", "distance": "euclidean"}, "views": "all"}
+    assert read_params(changed(tmp_path, **{"recipes.new": knn})).recipe("new").rounds == 1
+
+
+def test_the_ladder_needs_a_recipe_with_epochs(tmp_path: Path) -> None:
+    ladder = {"recipes.late_cut": {"backbone": "mobilenet_v2", "head": {"kind": "knn"}}}
+    with pytest.raises(ParamsError, match=r"ladder.recipe: late_cut has head knn, which is fitted at once"):
+        read_params(changed(tmp_path, **ladder))
+
+
 @pytest.mark.parametrize("none", [[], {}, {"levels": []}, {"recipes": []}])
 def test_robustness_may_be_none(none: Any, tmp_path: Path) -> None:
     robustness = read_params(changed(tmp_path, **{"evaluate.robustness": none})).evaluate.robustness

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,8 @@ from ffdi.errors import ParamsError
 from ffdi.features.backbone import Backbone
 from ffdi.features.cuts import cut_network
 from ffdi.features.networks import headless_network
-from ffdi.tails.heads import TailFactory, TransformerHead
+from ffdi.tails.heads import AttentiveHead, MeanPool, TailFactory, TransformerHead
+from ffdi.tails.knn import KnnHead
 from ffdi.tails.recipe import Head
 
 NETWORK = "torchvision:resnet18"
@@ -40,10 +42,15 @@ def factory(network: nn.Module, backbone: Callable[..., Backbone]) -> Callable[.
     return make
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp", "transformer"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_features_become_two_logits(kind: str, dtype: torch.dtype, factory: Callable[..., TailFactory]) -> None:
-    logits = factory(kind).fresh(0)(torch.rand(3, *SHAPE).to(dtype))
+@pytest.mark.parametrize("kind", ["linear", "mlp", "transformer", "attentive", "probe"])
+@pytest.mark.parametrize(
+    ("norm", "dtype"),
+    [("none", torch.float16), ("none", torch.float32), ("l2", torch.float16), ("layer", torch.float16)],
+)
+def test_features_become_two_logits(
+    kind: str, norm: str, dtype: torch.dtype, factory: Callable[..., TailFactory]
+) -> None:
+    logits = factory(kind, norm=norm).fresh(0)(torch.rand(3, *SHAPE).to(dtype))
     assert logits.shape == (3, 2) and logits.dtype == torch.float32
 
 
@@ -87,7 +94,7 @@ def test_a_seed_decides_the_head_whatever_was_drawn_before(factory: Callable[...
     assert all(torch.equal(first[k], other[k]) for k in first if k.startswith("body."))
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp", "transformer"])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "transformer", "attentive", "probe"])
 def test_tails_share_no_tensor(kind: str, network: nn.Module, factory: Callable[..., TailFactory]) -> None:
     made = factory(kind)
     states = [network.state_dict(), made.fresh(0).state_dict(), made.fresh(0).state_dict()]
@@ -112,9 +119,99 @@ def test_the_transformer_reads_every_position_and_knows_its_place() -> None:
         assert not torch.equal(made(x), made(x))
 
 
-def test_a_transformer_replaces_the_body(factory: Callable[..., TailFactory]) -> None:
-    tail = factory("transformer").fresh(0)
+@pytest.mark.parametrize("kind", ["transformer", "attentive", "probe", "knn"])
+def test_a_head_that_reads_the_features_replaces_the_body(kind: str, factory: Callable[..., TailFactory]) -> None:
+    tail = factory(kind).fresh(0)
     assert not [k for k in tail.state_dict() if k.startswith("body.")]
+
+
+@pytest.mark.parametrize("kind", ["transformer", "attentive"])
+def test_a_norm_takes_the_place_of_the_first_layer_norm(kind: str, factory: Callable[..., TailFactory]) -> None:
+    plain, normed = (factory(kind, norm=norm).fresh(0).eval() for norm in ("none", "l2"))
+    assert set(plain.state_dict()) - set(normed.state_dict()) == {"head.scale.weight", "head.scale.bias"}
+    x = torch.rand(2, *SHAPE)
+    with torch.inference_mode():
+        torch.testing.assert_close(normed(3 * x), normed(x))
+        torch.testing.assert_close(normed(x), normed.head(normed.norm(x)))
+
+
+def test_attention_of_one_query_by_hand() -> None:
+    """One head of width 1 on two tokens: weights softmax([0, ln 3]) = 1/4, 3/4 of the values 4 and 8: 7."""
+    made = AttentiveHead((2, 1), head("attentive", heads=1, width=1, norm="l2")).eval()
+    made.norm, made.logits = nn.Identity(), nn.Identity()  # type: ignore[assignment]
+    with torch.no_grad():
+        made.query.fill_(1)
+        made.keys_and_values.weight.copy_(torch.tensor([[1.0], [4 / math.log(3)]]))
+        made.keys_and_values.bias.copy_(torch.tensor([0.0, 4.0]))
+        assert made(torch.tensor([[[0.0], [math.log(3)]]])).item() == pytest.approx(7, abs=1e-5)
+
+
+def test_an_attentive_head_reads_every_place_and_knows_no_order() -> None:
+    torch.manual_seed(0)
+    made = AttentiveHead((6, 2, 3), head("attentive", width=8)).eval()
+    x = torch.randn(1, 6, 2, 3)
+    with torch.inference_mode():
+        logits = made(x)
+        for at in range(6):
+            changed = x.clone()
+            changed.view(1, 6, 6)[:, :, at] *= -1
+            assert not torch.allclose(made(changed), logits)
+        torch.testing.assert_close(made(x.flip(-1)), logits)
+        torch.testing.assert_close(made(x.flatten(2).transpose(1, 2)), logits)  # tokens are places
+
+
+@pytest.mark.parametrize("shape", [(160, 7, 7), (197, 192), (192,)], ids=str)
+@pytest.mark.parametrize("kind", ["probe", "knn"])
+def test_heads_that_are_fitted_read_the_mean_over_places_or_tokens(
+    kind: str, shape: tuple[int, ...], network: nn.Module, backbone: Callable[..., Backbone]
+) -> None:
+    tail = TailFactory(network, backbone(network=NETWORK, cut="layer4"), head(kind), shape).fresh(0)
+    x = torch.randn(2, *shape)
+    axes = {3: (2, 3), 2: (1,), 1: ()}[len(shape)]
+    torch.testing.assert_close(tail.embed(x.half()), x.half().float().mean(axes) if axes else x.half().float())
+    assert isinstance(tail.body, MeanPool)
+
+
+def neighbours(distance: str = "cosine", **changes: object) -> KnnHead:
+    made = KnnHead(2, head("knn", neighbours=3, temperature=0.5, distance=distance, **changes))
+    bank = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0], [0.0, -1.0]])
+    made.remember(bank, torch.tensor([1, 0, 1, 0]), None)
+    return made
+
+
+def test_the_votes_of_neighbours_by_hand() -> None:
+    """Cosines of (5, 0): 1, 0, -1, 0. The three nearest weigh e^2, 1, 1; half a mean vote is 1/6 of all."""
+    fake = math.exp(2) / (math.exp(2) + 2)
+    due = [math.log(1 - fake + 1 / 6), math.log(fake + 1 / 6)]
+    assert neighbours()(torch.tensor([[5.0, 0.0]])).tolist()[0] == pytest.approx(due, abs=1e-6)
+
+
+def test_nearest_by_the_mean_squared_difference_by_hand() -> None:
+    """(1, 1) has squared distances 1, 2, 17, 5, over two channels: weights e^-1, e^-2, e^-5 at temperature .5."""
+    weights = [math.exp(-1), math.exp(-2), math.exp(-5)]
+    fake = weights[0] / sum(weights)
+    due = [math.log(1 - fake + 1 / 6), math.log(fake + 1 / 6)]
+    assert neighbours("euclidean")(torch.tensor([[1.0, 1.0]])).tolist()[0] == pytest.approx(due, abs=1e-5)
+
+
+def test_a_class_votes_with_its_weight() -> None:
+    plain, weighted = neighbours(), neighbours()
+    weighted.weights = torch.tensor([3.0, 1.0])
+    x = torch.tensor([[1.0, 0.5]])
+    assert (weighted(x) - plain(x)).tolist()[0] == pytest.approx([math.log(3), 0], abs=1e-6)
+
+
+def test_a_stored_bank_of_any_size_is_read() -> None:
+    empty = KnnHead(2, head("knn", neighbours=3, temperature=0.5))
+    empty.load_state_dict(neighbours().state_dict())
+    x = torch.randn(4, 2)
+    assert torch.equal(empty(x), neighbours()(x)) and torch.isfinite(empty(x)).all()
+
+
+@pytest.mark.parametrize("kind", ["probe", "knn"])
+def test_heads_that_are_fitted_refuse_images(kind: str, network: nn.Module, backbone: Callable[..., Backbone]) -> None:
+    with pytest.raises(ParamsError, match=f"head {kind}: takes cached features; with `cut: input` there are images"):
+        TailFactory(network, backbone(network=NETWORK, cut="input"), head(kind), (3, 32, 32))
 
 
 @pytest.mark.parametrize("shape", [(160, 7, 7), (1024, 14, 14), (197, 192)], ids=str)
@@ -141,6 +238,7 @@ def test_a_dropped_path_leaves_the_tokens_as_they_are() -> None:
     assert 2 <= len(outcomes) <= 4  # either branch is there, twice as strong, or is not
 
 
+@pytest.mark.parametrize("kind", ["transformer", "attentive"])
 @pytest.mark.parametrize(
     ("cut", "shape", "changes", "says"),
     [
@@ -149,7 +247,8 @@ def test_a_dropped_path_leaves_the_tokens_as_they_are() -> None:
         ("layer4", SHAPE, {"heads": 3}, r"width 16 is no multiple of heads 3"),
     ],
 )
-def test_a_transformer_head_refuses_what_it_cannot_take(
+def test_attention_refuses_what_it_cannot_take(
+    kind: str,
     cut: str,
     shape: tuple[int, ...],
     changes: dict[str, object],
@@ -158,5 +257,5 @@ def test_a_transformer_head_refuses_what_it_cannot_take(
     backbone: Callable[..., Backbone],
 ) -> None:
     spec = backbone(network=NETWORK, cut=cut)
-    with pytest.raises(ParamsError, match=f"head transformer: {says}"):
-        TailFactory(network, spec, head("transformer", **changes), shape).fresh(0)
+    with pytest.raises(ParamsError, match=f"head {kind}: {says}"):
+        TailFactory(network, spec, head(kind, **changes), shape)
