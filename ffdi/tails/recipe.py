@@ -13,6 +13,7 @@ from typing_extensions import assert_never
 from ffdi.bounds import (
     LATER,
     Fraction,
+    FractionAbove0,
     FractionBelow1,
     NonNegative,
     NonNegativeFloat,
@@ -27,12 +28,22 @@ from ffdi.tails.augment_operations import resolve_augment
 
 CLASSES = 2  # the logits of a head: real, fake
 
+Trainable = str | dict[str, int] | tuple[str, ...]
 Norm = Literal["none", "l2", "layer", "standardise"]
 
 
 def _ascending(pair: tuple[float, float]) -> None:
     if pair[0] > pair[1]:
         raise ParamsError("the first number must not be above the second")
+
+
+def _check_trainable(trainable: Trainable) -> None:
+    match trainable:
+        case "all" | "head" | "norms" | [_, *_]:
+            return
+        case {"last": int(count), **rest} if count >= 1 and not rest:
+            return
+    raise ParamsError("choose all, head, norms, {last: N} with N of 1 or more, or a list of patterns of names")
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,9 @@ class Optimizer:
     momentum: Fraction | None = None
     """Of `sgd`; `null` is .9."""
 
+    decayed: Annotated[Literal["all", "weights"], LATER] = "all"
+    """What decays: `all` that trains, or only the `weights` of layers: no norms, biases, position embeddings, tokens."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -225,7 +239,7 @@ class Recipe:
     """How the learning rate changes over the epochs."""
 
     l1: NonNegativeFloat = 0.0
-    """The weight in the loss of the sum of the absolute values of all tail parameters."""
+    """The weight in the loss of the sum of the absolute values of all parameters that train."""
 
     label_smoothing: FractionBelow1 = 0.0
     """How far labels are moved towards one half."""
@@ -252,13 +266,20 @@ class Recipe:
     seed: NonNegative = 0
     """The seed, with the fold, of everything random in training."""
 
+    trainable: Annotated[Trainable, Rule(_check_trainable), LATER] = "all"
+    """What trains beside the head: `all`; nothing (`head`); all `norms`; `{last: N}`, the last N blocks; or a list of
+    patterns of the network's names, such as `blocks.11` or `*.bias`: see [training.md](training.md)."""
+
+    lr_decay: Annotated[FractionAbove0, LATER] = 1.0
+    """The factor of the learning rate from each block to the one before it; the head has the full rate."""
+
     @property
     def rounds(self) -> int:
         """The most epochs of one fold; of a head that is fitted at once: the values of C that it tries, or one."""
         return self.epochs if not self.head.is_fitted else self.head.sweep if self.head.kind == "probe" else 1
 
     def check_written(self, written: Collection[str]) -> None:
-        """Raise ParamsError for a key that the file has and that has no effect on the recipe's head."""
+        """Raise ParamsError for a key that the file has and that has no effect beside the head or other keys."""
         keys = (
             "backbone",
             "head",
@@ -272,6 +293,10 @@ class Recipe:
                 f"{idle[0]} has no effect on head {self.head.kind}, which is fitted at once: leave it out (it reads "
                 f"{', '.join(keys)})"
             )
+        if self.optimizer.decayed == "weights" and not self.optimizer.weight_decay:
+            raise ParamsError("optimizer.decayed: has no effect without optimizer.weight_decay")
+        if self.lr_decay != 1 and self.trainable == "head":
+            raise ParamsError("lr_decay: has no effect with `trainable: head`, which has the full rate")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as bundle.json stores them. Mark a new field, here or below, with LATER: see `stored_settings`."""
