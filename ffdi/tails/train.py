@@ -25,7 +25,8 @@ from ffdi.tails.fitted import fit_at_once
 from ffdi.tails.folds import FoldedTable, Split, first_folds
 from ffdi.tails.heads import Tail
 from ffdi.tails.norms import settle_norm
-from ffdi.tails.recipe import Optimizer, Recipe
+from ffdi.tails.optimisation import Optimizer
+from ffdi.tails.recipe import Recipe
 from ffdi.tails.trainable import parameter_groups, trained_part
 
 OnEpoch = Callable[[Epoch], None]

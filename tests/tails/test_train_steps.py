@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ffdi.errors import FfdiError
 from ffdi.tails import train as training_module
 from ffdi.tails.class_weights import class_weights
-from ffdi.tails.recipe import Mix, Optimizer, Schedule
+from ffdi.tails.optimisation import Mix, Optimizer, Schedule
 from ffdi.tails.train import (
     add_l1_gradient,
     build_optimizer,

@@ -17,7 +17,8 @@ from ffdi.errors import ParamsError
 from ffdi.tails import train as training_module
 from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, Running
 from ffdi.tails.heads import Tail
-from ffdi.tails.recipe import Optimizer, Recipe, Trainable
+from ffdi.tails.optimisation import Optimizer
+from ffdi.tails.recipe import Recipe, Trainable
 from ffdi.tails.train import cross_validate, fit, start, train_epoch
 from ffdi.tails.trainable import load_trained
 

@@ -25,7 +25,8 @@ from ffdi.tails.checkpoint import Checkpoints, Fit
 from ffdi.tails.feature_source import InMemory, Streamed
 from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import TailFactory
-from ffdi.tails.recipe import Head, Mix, Optimizer
+from ffdi.tails.optimisation import Mix, Optimizer
+from ffdi.tails.recipe import Head
 from ffdi.tails.train import cross_validate
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
