@@ -65,7 +65,7 @@ class Speed:
             file = self.folder / "images" / ("fake" if label else "real") / path.replace("/", "_")
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / path, file)
-        network = load_network(self.backbone.network, self.weights)[0]
+        network = load_network(self.backbone.network, self.weights, self.backbone.network_args)[0]
         shape = (3, self.backbone.pixels.size, self.backbone.pixels.size)
         self.tail = TailFactory(network, self.backbone, self.recipe.head, shape).fresh(0)
         store, ids = FeatureStore(self.shards, keep_open=True), list(self.images["image_id"])

@@ -120,7 +120,7 @@ def speed_of_training(bench: Bench) -> Rows:
     cut = count * 4 // 5
     for name, recipe in zip(bench.networks[:2], ("mobilenet_v2", "wide_resnet50_2"), strict=True):
         prefix = bench.lab.prefix(name)
-        network = load_network(prefix.backbone.network, bench.lab.weights(name))[0]
+        network = load_network(prefix.backbone.network, bench.lab.weights(name), prefix.backbone.network_args)[0]
         described = read_params(PRESET).recipe(recipe)
         training = replace(described, epochs=1, views="sample")
         fresh = TailFactory(network, prefix.backbone, described.head, prefix.spec.shape).fresh

@@ -105,7 +105,7 @@ def main() -> None:
         "stored as int8": lambda: as_stored(plain, "int8"),
         "torchvision's decoder": other_decoder,
     }
-    network = load_network(backbone.network, chosen.weights)[0]
+    network = load_network(backbone.network, chosen.weights, backbone.network_args)[0]
     factory = TailFactory(network, backbone, recipe.head, plain.shape[1:])
     recipe = replace(recipe, epochs=chosen.epochs or recipe.epochs)
     results: dict[str, list[float]] = {}

@@ -70,10 +70,9 @@ class Speed:
         self.rows = [stored[at % len(stored)] for at in range(IMAGES)]  # the demo is smaller: some come twice
         self.features = torch.from_numpy(self.store.read(self.rows))
         self.table = FeatureTable.of_features(self.features, torch.arange(IMAGES) % 2)
-        network = load_network(params.backbone(name).network, weights / f"{name}.safetensors")[0]
-        self.fresh: Callable[[int], Tail] = TailFactory(
-            network, params.backbone(name), recipe.head, self.store.spec.shape
-        ).fresh
+        backbone = params.backbone(name)
+        network = load_network(backbone.network, weights / f"{name}.safetensors", backbone.network_args)[0]
+        self.fresh: Callable[[int], Tail] = TailFactory(network, backbone, recipe.head, self.store.spec.shape).fresh
         self.cut = int(0.8 * IMAGES)
 
     def ours(self, folder: Path) -> float:

@@ -4,7 +4,7 @@ A setting is a field of a frozen dataclass: its type says which values are valid
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -53,7 +53,8 @@ def stored_settings(settings: Any) -> dict[str, Any]:
     stored = {}
     for field in fields(settings):
         value = getattr(settings, field.name)
-        if LATER not in getattr(hints[field.name], "__metadata__", ()) or value != field.default:
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if LATER not in getattr(hints[field.name], "__metadata__", ()) or value != default:
             stored[field.name] = stored_settings(value) if is_dataclass(value) else value
     return stored
 

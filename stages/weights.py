@@ -13,10 +13,10 @@ from ffdi.stagekit.options import PARAMS, name, path
 def main(params_file: Path, name: str, out: Path | None) -> None:
     """Bring a backbone's weights into one verified file."""
     backbone = read_params(params_file).backbone(name)
-    from ffdi.features.weights import fetch_weights
+    from ffdi.features.weights import fetch_backbone_weights
 
     out = out or Path(f"data/weights/{name}.safetensors")
-    provenance = fetch_weights(backbone.network, backbone.weights, out, base=main_checkout())
+    provenance = fetch_backbone_weights(backbone, out, base=main_checkout())
     kind = "pretrained" if provenance.pretrained else "random, BatchNorm calibrated on noise"
     say(f"weights {name}: {provenance.network} from {provenance.source} ({kind})")
 

@@ -39,7 +39,7 @@ class LoadedRecipe:
     def load(cls, recipe: Recipe, backbone: Backbone, weights: Path) -> LoadedRecipe:
         """The recipe on `backbone`, whose network's weights are in a file."""
         extractor = load_extractor(backbone, weights)
-        network = load_network(backbone.network, weights)[0]
+        network = load_network(backbone.network, weights, backbone.network_args)[0]
         return cls(recipe, extractor, TailFactory(network, backbone, recipe.head, extractor.spec.shape).fresh)
 
     def device_line(self, device: str) -> str:

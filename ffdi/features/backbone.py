@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -25,6 +25,20 @@ def _check_network(network: str) -> None:
     pattern = r"^(torchvision|timm):[A-Za-z0-9_.]+$"
     if not re.fullmatch(pattern, network):
         raise ParamsError(f"String should match pattern '{pattern}'")
+    refuse_tag(network)
+
+
+def refuse_tag(network: str) -> None:
+    """ParamsError when a network of timm is named with a tag of weights, as timm itself names a network with its weights."""
+    library, _, model = network.partition(":")
+    name, _, tag = model.partition(".")
+    if library == "timm" and tag:
+        raise ParamsError(f"{tag!r} is a tag of weights: write `network: timm:{name}` and `weights: timm:{tag}`")
+
+
+def _check_sha256(digest: str | None) -> None:
+    if digest is not None and not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ParamsError("must be a sha256: 64 digits of 0-9 and a-f")
 
 
 def _check_cut(cut: str | tuple[str, ...]) -> None:
@@ -64,7 +78,7 @@ class Backbone:
 
     weights: str
     """Where its weights come from: `torchvision:ENUM`, `timm:TAG`, `package:efficientnet-lite0`, `file:PATH`
-    (safetensors) or `random`."""
+    (safetensors) or `random`: see [features.md](features.md)."""
 
     cut: Annotated[str | tuple[str, ...], Rule(_check_cut)]
     """The module where the tail begins, or `input`: then the tail is the whole network. Of a list of modules, pooled
@@ -108,6 +122,14 @@ class Backbone:
 
     resize: Annotated[Resize | None, LATER] = None
     """How an image of any shape becomes that square. `null` is the default of each key."""
+
+    network_args: Annotated[dict[str, Any], LATER] = field(default_factory=dict)
+    """Arguments of the network that timm or torchvision builds, such as `{img_size: 336}`, `{dynamic_img_size: true}` or
+    `{depth: 6}`. timm resizes position embeddings where `img_size` is not that of the weights."""
+
+    weights_sha256: Annotated[str | None, LATER, Rule(_check_sha256)] = None
+    """The sha256 that the weights must have: of the file of `file:PATH`, for other sources of
+    data/weights/NAME.safetensors."""
 
     @property
     def cuts(self) -> tuple[str, ...]:

@@ -79,7 +79,8 @@ class PrefixFile:
     def _module(self) -> FrozenPrefix:
         from ffdi.features.weights import load_network
 
-        return frozen_prefix(load_network(self.backbone.network, self.weights)[0], self.backbone)
+        b = self.backbone
+        return frozen_prefix(load_network(b.network, self.weights, b.network_args)[0], b)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"backbone": self.backbone, "weights": self.weights}
@@ -108,8 +109,8 @@ def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None)
     known neither from the shards in `known` or in a folder beside it, if these hold the features or more, nor from an
     exported graph. Raises ParamsError when the features at the cut have no such part as `keep` names.
     """
-    b, provenance, sha256 = backbone, read_provenance(weights, backbone.network), sha256_file(weights)
-    load, spec = PrefixFile(b, weights), local_spec(b, sha256)
+    b, provenance = backbone, read_provenance(weights, backbone.network, backbone.network_args)
+    load, spec = PrefixFile(b, weights), local_spec(b, sha256_file(weights))
     if b.has_prefix:
         spec = (known and known_spec(spec, known)) or as_computed(spec, b, load)
     return Extractor(b, spec, provenance, load)
@@ -137,6 +138,8 @@ def local_spec(backbone: Backbone, weights_sha256: str, shape: tuple[int, ...] =
     }
     if b.keep != "all":
         policy["keep"] = b.keep
+    if b.network_args and prefix:
+        policy["network_args"] = b.network_args
     shape = shape if prefix else (3, b.pixels.size, b.pixels.size)
     return FeatureSpec(b.name, b.network, b.cut_name, weights_sha256, b.pixels.size, shape, b.feature_dtype, policy)
 

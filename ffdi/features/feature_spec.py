@@ -168,16 +168,38 @@ class Provenance:
     source: str
     pretrained: bool
 
+    @classmethod
+    def of(cls, header: Mapping[str, Any]) -> Provenance:
+        """The provenance in the header of a weights file; KeyError when there is none."""
+        return cls(header["network"], header["source"], header["pretrained"])
 
-def read_provenance(weights: Path, network: str | None = None) -> Provenance:
-    """The provenance in the header of a file of the weights stage; WeightsError when its weights are not for `network`."""
+
+def read_header(weights: Path) -> dict[str, Any]:
+    """What the weights stage wrote into the header of a file: the provenance, and `network_args` where there are any."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(weights, framework="np") as file:
-            provenance = Provenance(**json.loads(file.metadata()["ffdi"]))
+            header = dict(json.loads(file.metadata()["ffdi"]))
+            Provenance.of(header)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{weights}: not a weights file of the weights stage ({type(error).__name__})") from error
+    return header
+
+
+def read_provenance(
+    weights: Path, network: str | None = None, network_args: Mapping[str, Any] | None = None
+) -> Provenance:
+    """The provenance in the header of a file of the weights stage.
+
+    WeightsError when its weights are not for `network`, or not for one that is built with `network_args` (by default
+    with none).
+    """
+    header = read_header(weights)
+    provenance, built_with = Provenance.of(header), header.get("network_args", {})
     if network not in (None, provenance.network):
         raise WeightsError(f"{weights}: holds weights of {provenance.network}, not of {network}: run the weights stage")
+    if network is not None and canonical_json(built_with) != canonical_json(dict(network_args or {})):
+        args = f"with network_args {built_with}, not {dict(network_args or {})}"
+        raise WeightsError(f"{weights}: holds weights of {network} {args}: run the weights stage")
     return provenance

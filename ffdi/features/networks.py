@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ffdi.errors import ParamsError, one_line
+from ffdi.features.backbone import refuse_tag
 from ffdi.features.keep import TokenGrid
 
-
-def build_network(name: str) -> nn.Module:
-    """`torchvision:NAME` or `timm:NAME`, with random weights; ParamsError lists close names."""
-    source, _, model = name.partition(":")
-    known: list[str]
-    if source == "torchvision":
-        from torchvision import models
-
-        known = models.list_models(module=models)
-        if model in known:
-            return models.get_model(model, weights=None)  # type: ignore[no-any-return]
-    elif source == "timm":
-        import timm
-
-        known = timm.list_models()
-        if model in known:
-            network: nn.Module = timm.create_model(model, pretrained=False)
-            return network
-    else:
-        raise ParamsError(f"network {name!r}: begins with neither torchvision: nor timm:")
-    near = difflib.get_close_matches(model, known, n=5) or known[:5]
-    raise ParamsError(f"network {name!r} does not exist in {source}; close names: {', '.join(near)}")
+NO_ARGS: Mapping[str, Any] = types.MappingProxyType({})
+# What ffdi decides itself: weights come from `weights`, images have three channels, the classifier is thrown away.
+_OF_WEIGHTS = ("weights", "weights_backbone", "progress", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
+_OF_TIMM = ("pretrained_strict", "checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit")
+_OF_OUTPUTS = ("num_classes", "in_chans", "aux_logits", "features_only", "out_indices")
+_OF_MAKING = ("init_weights", "device", "dtype")
+_OURS = frozenset((*_OF_WEIGHTS, *_OF_TIMM, *_OF_OUTPUTS, *_OF_MAKING))
+# As torchvision builds them with its weights. Said outright, the initialisation of the weights warns of nothing.
+_AS_PRETRAINED: Mapping[str, Mapping[str, Any]] = {
+    "inception_v3": {"transform_input": True, "init_weights": True},
+    "googlenet": {"transform_input": True, "init_weights": True},
+}
 
 
-def headless_network(name: str) -> nn.Module:
+def build_network(name: str, network_args: Mapping[str, Any] = NO_ARGS) -> nn.Module:
+    """`torchvision:NAME` or `timm:NAME`, with random weights and its classifier.
+
+    `network_args` are handed to the library that builds it. ParamsError lists close names, or the arguments it takes.
+    """
+    make = _maker(name)
+    if ours := sorted(_OURS & set(network_args)):
+        raise ParamsError(f"network_args: {ours[0]}: ffdi sets it itself, for every network")
+    if empty := [key for key, value in network_args.items() if value is None]:  # timm drops them
+        raise ParamsError(f"network_args: {empty[0]}: null has no effect: leave it out")
+    try:
+        network = make(**network_args)
+    except Exception as error:  # the network's code may raise anything
+        if not network_args:
+            raise ParamsError(f"network {name!r} cannot be built: {one_line(error)}") from error
+        raise ParamsError(_refused(make, name, network_args, error)) from error
+    return _mended(network)
+
+
+def headless_network(name: str, network_args: Mapping[str, Any] = NO_ARGS) -> nn.Module:
     """The network without its classifier, with random weights: what every cut, tail and bundle begins from."""
-    return without_classifier(build_network(name), name)
+    return without_classifier(build_network(name, network_args), name)
 
 
 def declared_classifiers(network: nn.Module) -> tuple[str, ...]:
@@ -48,14 +62,22 @@ def declared_classifiers(network: nn.Module) -> tuple[str, ...]:
 def without_classifier(network: nn.Module, name: str) -> nn.Module:
     """The network without its last linear layer and a dropout right before it: it returns pooled features (B, D).
 
-    The head that replaces them has its own dropout. Changes `network` and returns it.
+    The head that replaces them has its own dropout. Auxiliary classifiers go as well: in train mode, too, the network
+    returns one tensor. Changes `network` and returns it.
     """
     if name.startswith("timm:"):
-        network.reset_classifier(0)  # type: ignore[operator]
+        try:
+            network.reset_classifier(0)  # type: ignore[operator]
+        except Exception as error:  # the network's code may raise anything, or not have it
+            raise ParamsError(f"network {name!r}: timm cannot remove its classifier: {one_line(error)}") from error
         return network
+    for auxiliary in ("AuxLogits", "aux1", "aux2"):  # of Inception and GoogLeNet
+        if getattr(network, auxiliary, None) is not None:
+            setattr(network, auxiliary, None)
+            network.aux_logits = False  # type: ignore[assignment]
     linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
-        raise ParamsError(f"network {name!r} has no linear classifier to replace")
+        return _without_convolution(network, name)
     parent_path, _, last = linear[-1].rpartition(".")
     parent = network.get_submodule(parent_path)
     setattr(parent, last, nn.Identity())
@@ -63,6 +85,63 @@ def without_classifier(network: nn.Module, name: str) -> nn.Module:
         before = str(int(last) - 1)
         if isinstance(getattr(parent, before, None), nn.Dropout):
             setattr(parent, before, nn.Identity())
+    return network
+
+
+def _without_convolution(network: nn.Module, name: str) -> nn.Module:
+    """The same for SqueezeNet, which classifies every place by a convolution and pools afterwards: pooling alone is left."""
+    classifier = getattr(network, "classifier", None)
+    layers = list(classifier.children()) if isinstance(classifier, nn.Sequential) else []
+    if not any(isinstance(layer, nn.Conv2d) for layer in layers):
+        raise ParamsError(f"network {name!r} has no linear classifier to replace")
+    for path, layer in enumerate(layers):
+        if not isinstance(layer, nn.AdaptiveAvgPool2d):
+            setattr(classifier, str(path), nn.Identity())
+    return network
+
+
+def _maker(name: str) -> Callable[..., nn.Module]:
+    """The function that builds a network from its arguments; ParamsError for an unknown name."""
+    refuse_tag(name)
+    source, _, model = name.partition(":")
+    known: list[str]
+    if source == "torchvision":
+        from torchvision import models
+
+        known = models.list_models(module=models)
+        if model in known:
+            return lambda **args: models.get_model(model, weights=None, **{**_AS_PRETRAINED.get(model, {}), **args})
+    elif source == "timm":
+        import timm
+
+        known = timm.list_models()
+        if model in known:
+            return lambda **args: timm.create_model(model, pretrained=False, **args)
+    else:
+        raise ParamsError(f"network {name!r}: begins with neither torchvision: nor timm:")
+    near = difflib.get_close_matches(model, known, n=5) or known[:5]
+    raise ParamsError(f"network {name!r} does not exist in {source}; close names: {', '.join(near)}")
+
+
+def _refused(make: Callable[..., nn.Module], name: str, network_args: Mapping[str, Any], error: Exception) -> str:
+    """The line for arguments with which a network is not built: which is wrong, and what it takes."""
+    with torch.device("meta"):
+        signature = inspect.signature(type(make()).__init__).parameters.values()
+    named = (p.name for p in signature if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    takes = [key for key in named if key not in ("self", "cfg", "block_args") and key not in _OURS]
+    unknown = [key for key in network_args if key not in takes]
+    written = ", ".join(f"{key}: {value!r}" for key, value in network_args.items())
+    what = f"{unknown[0]}: {name} takes no such argument" if unknown else f"{{{written}}}: {name} refuses them"
+    return f"network_args: {what} ({one_line(error)[:200]}); it takes {', '.join(takes)}"
+
+
+def _mended(network: nn.Module) -> nn.Module:
+    """torchvision's MNASNet as every other network: its weights load from a plain mapping of names to tensors.
+
+    Its own loading wants a version beside them, which safetensors files and copies of a state do not have.
+    """
+    if type(network).__name__ == "MNASNet":
+        network._load_from_state_dict = types.MethodType(nn.Module._load_from_state_dict, network)  # type: ignore
     return network
 
 

@@ -19,7 +19,10 @@ from ffdi.params.schema import Params
 
 DOCUMENT = Path("docs/params.md")
 HEADER = "| key | default | values | meaning |\n| --- | --- | --- | --- |\n"
-_NOUNS = {int: "integer", float: "number", str: "text", dict: "mapping", bool: "`true` or `false`"}
+_NOUNS: dict[Any, str] = {
+    **{int: "integer", float: "number", str: "text", dict: "mapping", bool: "`true` or `false`"},
+    Any: "value",
+}
 
 
 def table() -> str:

@@ -147,7 +147,7 @@ def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
             raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
     backbone = Backbone.from_dict(record["backbone"])
     head = Head.from_dict(record["head"])
-    network = headless_network(backbone.network)
+    network = headless_network(backbone.network, backbone.network_args)
     factory = TailFactory(network, backbone, head, tuple(record["shape"]))
     frozen_part = _state(folder / "body.safetensors") if "body.safetensors" in record["sha256"] else {}
     first, tails = factory.fresh(0), {}

@@ -81,7 +81,7 @@ def train_recipe(
     real = rows[rows["source"] == ""]
     store = FeatureStore(inputs.features, keep_open=True)
     table = _load(store, rows, recipe, settings, device, console)
-    network, _, weights_sha256 = load_network(backbone.network, inputs.weights)
+    network, _, weights_sha256 = load_network(backbone.network, inputs.weights, backbone.network_args)
     store.refuse_other_weights(weights_sha256)
     factory = TailFactory(network, backbone, recipe.head, store.spec.shape)
     images = FoldedTable.of(table, list(rows["fold"]), list(rows["source"] == ""), list(rows["group"]))

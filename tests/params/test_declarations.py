@@ -81,6 +81,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "memory_format": "contiguous",
         "keep": "all",
         "resize": None,
+        "network_args": {},
+        "weights_sha256": None,
     },
     "Resize": {"mode": "squash", "kernel": "bilinear", "crop": 1.0},
     "Head": {
