@@ -160,6 +160,11 @@ class Backbone:
         """Whether a prefix computes its features; `cut: input` has none: its features are the pixels."""
         return self.cut != INPUT
 
+    @property
+    def place(self) -> str:
+        """Where a message about its network's code begins: the entry, the network, the cut and the size."""
+        return f"backbones.{self.name}: {self.network} cut at {self.cut_name}, {self.pixels.size} pixels"
+
     @cached_property
     def pixels(self) -> Preprocessing:
         """What its network sees of an image, with the defaults of what params.yaml leaves out."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ffdi.console import Console
-from ffdi.errors import ExportError
+from ffdi.errors import ExportError, network_code, placed
 from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import NVJPEG_POLICY
 from ffdi.features.feature_spec import FeatureSpec, Provenance, read_provenance
@@ -52,7 +52,8 @@ class Extractor:
             return Runtime(1, cast("Any", lambda images: images.transpose(0, 3, 1, 2)))
         spec = self.spec
         b = replace(self.backbone, precision=spec.policy["precision"], dtype=cast("Any", spec.dtype))
-        return open_runtime(b, spec.weights_sha256, self.load, spec.policy["runtime"], console)
+        with network_code(b.place):
+            return open_runtime(b, spec.weights_sha256, self.load, spec.policy["runtime"], console)
 
     @property
     def device_line(self) -> str:
@@ -97,7 +98,8 @@ def frozen_prefix(network: nn.Module, backbone: Backbone) -> FrozenPrefix:
         return FrozenPrefix(
             pooled_cuts(network, cuts, pixels.size, resolve_keep(backbone.keep)), pixels.mean, pixels.std
         )
-    prefix, _ = cut_network(network, cuts[0], pixels.size)
+    with placed(f"backbones.{backbone.name}: {backbone.network}"):
+        prefix, _ = cut_network(network, cuts[0], pixels.size)
     assert prefix is not None
     return FrozenPrefix(prefix, pixels.mean, pixels.std, getattr(prefix, "tokens", None))
 
@@ -157,4 +159,5 @@ def as_computed(spec: FeatureSpec, backbone: Backbone, load: Callable[[], Frozen
             if backbone.runtime != "auto":
                 raise
             spec = replace(spec, policy={**spec.policy, "runtime": "torch-cpu"})
-    return spec if spec.shape else spec.of_cut(load().feature_shape(backbone.pixels.size), load().tokens)
+    with placed(backbone.place):
+        return spec if spec.shape else spec.of_cut(load().feature_shape(backbone.pixels.size), load().tokens)
