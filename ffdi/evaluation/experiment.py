@@ -39,7 +39,7 @@ class LoadedRecipe:
         """The recipe on `backbone`, whose network's weights are in a file."""
         extractor = load_extractor(backbone, weights)
         network = load_network(backbone.network, weights, backbone.network_args)[0]
-        return cls(recipe, extractor, TailFactory(network, backbone, recipe.head, extractor.spec.shape).fresh)
+        return cls(recipe, extractor, TailFactory(network, extractor.backbone, recipe.head, extractor.spec.shape).fresh)
 
     def device_line(self, device: str) -> str:
         """What trains on `device` (train.device of params), and what extracts when that is something else."""

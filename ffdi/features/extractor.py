@@ -15,6 +15,7 @@ from ffdi.features.decoders import NVJPEG_POLICY
 from ffdi.features.feature_spec import FeatureSpec, Provenance, read_provenance
 from ffdi.features.keep import resolve_keep
 from ffdi.features.runtimes import Runtime, exported_graph, open_runtime, refused_export, runtime_line, runtime_name
+from ffdi.features.stated_preprocessing import resolve_preprocessing
 from ffdi.features.views import RENDERING
 from ffdi.features.wider import known_spec
 from ffdi.files import sha256_file
@@ -111,7 +112,8 @@ def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None)
     known neither from the shards in `known` or in a folder beside it, if these hold the features or more, nor from an
     exported graph. Raises ParamsError when the features at the cut have no such part as `keep` names.
     """
-    b, provenance = backbone, read_provenance(weights, backbone.network, backbone.network_args)
+    b = resolve_preprocessing(backbone, weights)
+    provenance = read_provenance(weights, b.network, b.network_args)
     load, spec = PrefixFile(b, weights), local_spec(b, sha256_file(weights))
     if b.has_prefix:
         spec = (known and known_spec(spec, known)) or as_computed(spec, b, load)

@@ -20,6 +20,7 @@ from ffdi.errors import FfdiError, network_code
 from ffdi.features.backbone import Backbone
 from ffdi.features.devices import describe_cuda, repeating
 from ffdi.features.self_blending import with_synthesised
+from ffdi.features.stated_preprocessing import resolve_preprocessing
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
 from ffdi.files import human_bytes, sole_writer
@@ -76,7 +77,7 @@ def train_recipe(
     process may write there meanwhile (LockedError). Raises ShardError when the features are incomplete or of other
     weights, FfdiError as cross_validate does.
     """
-    rows, backbone = inputs.training_rows, inputs.backbone
+    rows, backbone = inputs.training_rows, resolve_preprocessing(inputs.backbone, inputs.weights)
     real = rows[rows["source"] == ""]
     store = FeatureStore(inputs.features, keep_open=True)
     table = _load(store, rows, recipe, settings, device, console)

@@ -83,6 +83,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "resize": None,
         "network_args": {},
         "weights_sha256": None,
+        "preprocessing": "params",
     },
     "Resize": {"mode": "squash", "kernel": "bilinear", "crop": 1.0},
     "Head": {
