@@ -1,8 +1,8 @@
 """Cut a network in two: a frozen prefix and a trainable tail body.
 
 A cut is a module: everything before it is the prefix, it and everything after it is the body, and `body(prefix(x)) ==
-network(x)`. When the network is traced, every module that does not contain the cut is a leaf. So only the few forward
-functions around the cut are traced: nothing inside a layer can fail to trace, or lose its behaviour in train mode.
+network(x)`. One tensor crosses the cut. It is stored channels first: where the network's own tensor is not, the prefix
+ends with a permutation and the body begins with its inverse.
 """
 
 from __future__ import annotations
@@ -10,112 +10,103 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
-import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from ffdi.errors import ParamsError, one_line
 from ffdi.features.backbone import INPUT
+from ffdi.features.keep import TokenGrid
+from ffdi.features.layout import Layout
+from ffdi.features.recording import Recording, on_meta, record
+from ffdi.features.sides import CONSTANT, Sides, body_graph, prefix_graph
+from ffdi.features.tracing import TracedGraph, trace
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A place where the network can be cut. `shape` is the shape of the crossing tensor for one image, without batch axis."""
+    """A place where the network can be cut. `shape` is that of one image's features, `tokens` what their rows are.
+
+    `flops_before` is the prefix's share of the forward pass, 0..1.
+    """
 
     name: str
     shape: tuple[int, ...]
-    flops_before: float  # share of the forward pass, 0..1
+    flops_before: float
+    tokens: TokenGrid | None = None
 
     def bytes(self, dtype: str) -> int:
-        """Bytes of one image's crossing tensor; `dtype` is a name such as float16."""
+        """Bytes of one image's features; `dtype` is a name such as float16."""
         return math.prod(self.shape) * getattr(torch, dtype).itemsize  # type: ignore[no-any-return]
 
 
 def list_cuts(network: nn.Module, image_size: int) -> list[Cut]:
-    """Every cut except `input`, in order of execution, a module before its parts; ParamsError when the size does not fit.
+    """Every name that `cut_network` accepts except `input`, in order of execution, a module before its parts.
 
-    These are the names that `cut_network` accepts, without those where a list of tensors crosses, which no trace shows.
+    Raises ParamsError when the network refuses the image size.
     """
-    traced = _Traced(network)
-    cuts = {name: traced.sides(name)[0] for name in traced.names if traced.is_cut(name)}
-    # On the meta device nothing is computed, and attention uses no fused path that hides its FLOPs and its modules.
-    on_meta = traced.network.to("meta").eval().requires_grad_(False)
-    counter = FlopCounterMode(display=False)
-    flops: dict[str, int] = {}  # before each module, in order of execution
-    entering: dict[str, list[Tensor]] = {}
-    lists: set[str] = set()  # modules that do not return a single tensor
-
-    def enter(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        flops.setdefault(name, counter.get_total_flops())
-        entering[name] = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-
-    def leave(name: str, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
-        if not isinstance(result, Tensor):
-            lists.add(name)
-
-    for name in traced.names:
-        module = on_meta.get_submodule(name)
-        module.register_forward_pre_hook(functools.partial(enter, name), with_kwargs=True)
-        module.register_forward_hook(functools.partial(leave, name))
-    try:
-        with torch.inference_mode(), torch.device("meta"), counter:  # also for tensors that the network creates
-            on_meta(torch.zeros(1, 3, image_size, image_size))
-    except Exception as error:  # the network's code may raise anything
-        raise ParamsError(f"image size {image_size}: the network refuses it: {one_line(error)}") from error
-    total = max(counter.get_total_flops(), 1)
-    return [
-        Cut(name, tuple(entering[name][0].shape[1:]), flops[cuts[name].begins_with] / total)
-        for name in flops
-        if name in cuts and len({id(t) for t in entering[name]}) == 1 and cuts[name].crossing.target not in lists
-    ]
+    traced = _Traced(network, image_size)
+    recording, _ = record(traced.twin, image_size, training=False, count=True)
+    cuts = []
+    for name in recording.flops:
+        if name and traced.is_cut(name):
+            (sides, _), layout = traced.sides(name)
+            share = recording.flops[sides.begins_with] / max(recording.total, 1)
+            cuts.append(Cut(name, layout.shape, share, layout.tokens))
+    return cuts
 
 
 def cut_network(network: nn.Module, at: str, image_size: int) -> tuple[fx.GraphModule | None, Body]:
-    """(prefix, body) for images of `image_size` pixels: the prefix (None for `input`) is in eval mode without gradients; the body shares no tensor with it.
+    """(prefix, body) for images of `image_size` pixels: the prefix (None for `input`) is in eval mode without gradients; the
+    body shares no tensor with it. `prefix.tokens` says what the rows of (L, C) features are, where that is known.
 
-    Raises ParamsError, with the nearest cuts, when `at` is not a module, is not called exactly once, or when more than
-    one tensor crosses the cut.
+    What depends on the image's size alone, such as rotary embeddings, is a constant on both sides. Raises ParamsError,
+    with the nearest cuts, when `at` is not a module, is not called exactly once, or when more than one tensor crosses
+    the cut.
     """
     if at == INPUT:
         return None, Body(copy.deepcopy(network))
-    traced = _Traced(network)
-    evaluating, training = traced.sides(at)
-    copied = traced.network.train(network.training)
-    prefix = fx.GraphModule(copied, evaluating.prefix(), class_name="Prefix")
-    body = Body(copy.deepcopy(copied), evaluating=evaluating.body(), training=training.body())
-    return prefix.eval().requires_grad_(False), body
+    traced = _Traced(network, image_size)
+    (evaluating, training), layout = traced.sides(at)
+    root, written = traced.network, traced.is_written(at)
+    prefix = prefix_graph(root, [(evaluating, layout)], single=True)
+    bodies = [body_graph(root, sides, layout, written=written) for sides in (evaluating, training)]
+    root.train(network.training)
+    body = Body(copy.deepcopy(root), evaluating=bodies[0], training=bodies[1])
+    return _frozen(root, prefix, layout.tokens), body
 
 
-def several_cuts(network: nn.Module, cuts: tuple[str, ...], image_size: int) -> nn.Module:
-    """One frozen prefix for several cuts: (B, 3, S, S) images -> the list of the features at each cut, as cut_network has them.
+def several_cuts(network: nn.Module, cuts: Sequence[str], image_size: int) -> nn.Module:
+    """One frozen prefix for several cuts: (B, 3, S, S) images -> the list of the features at each cut, in one pass.
 
-    Raises ParamsError as cut_network does; `input` is none of these cuts.
+    They equal those of the prefixes of cut_network; its `tokens` are a list. Raises ParamsError as cut_network does;
+    `input` is none of these cuts.
     """
-    return _SeveralPrefixes([cut_network(network, cut, image_size)[0] for cut in cuts])
+    traced = _Traced(network, image_size)
+    layouts = [traced.sides(cut)[1] for cut in cuts]
+    graph = traced.graph(frozenset(cut.rpartition(".")[0] for cut in cuts), False)
+    if isinstance(graph, str):
+        raise ParamsError(f"cuts {', '.join(cuts)}: {graph}")
+    crossings = [(Sides(graph, cut), layout) for cut, layout in zip(cuts, layouts, strict=True)]
+    graph_of_all = prefix_graph(traced.network, crossings, single=False)
+    return _frozen(traced.network, graph_of_all, [layout.tokens for layout in layouts])
 
 
-class _SeveralPrefixes(nn.Module):
-    def __init__(self, prefixes: Iterable[nn.Module | None]) -> None:
-        super().__init__()
-        self.prefixes = nn.ModuleList(p for p in prefixes if p is not None)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [prefix(x) for prefix in self.prefixes]
+def _frozen(root: nn.Module, graph: fx.Graph, tokens: TokenGrid | list[TokenGrid | None] | None) -> fx.GraphModule:
+    prefix = fx.GraphModule(root, graph, class_name="Prefix").eval().requires_grad_(False)
+    prefix.tokens = tokens  # type: ignore[assignment]
+    return prefix
 
 
 class Body(nn.Module):
     """The part of a network from the cut on. Its state uses the network's module names.
 
-    Forward: (B, C, H, W) crossing tensor -> the network's output. It is traced once for each mode, because a call such
-    as `F.dropout(x, training=self.training)` near the cut becomes a constant in the graph.
+    Forward: (B, ...) stored features -> the network's output. It is traced once for each mode, because a call such as
+    `F.dropout(x, training=self.training)` near the cut becomes a constant in the graph.
     """
 
     def __init__(
@@ -126,7 +117,7 @@ class Body(nn.Module):
         self._modes: dict[bool, Callable[[nn.Module, Tensor], Tensor]] | None = None
         if evaluating is not None and training is not None:
             self._modes = {False: _compiled(evaluating), True: _compiled(training)}
-            _prune(network, {n.target for g in (evaluating, training) for n in g.nodes if n.op in _OWNED})
+            _prune(network, {str(n.target) for g in (evaluating, training) for n in g.nodes if n.op in _OWNED})
 
     def forward(self, x: Tensor) -> Tensor:
         if self._modes is None:
@@ -140,47 +131,63 @@ _OWNED = ("call_module", "get_attr")
 class _Traced:
     """A copy of a network, because tracing may leave constants in it, with its graphs. Sibling cuts share a graph per mode."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = copy.deepcopy(network)
+    def __init__(self, network: nn.Module, image_size: int) -> None:
+        self.network, self.twin, self.image_size = copy.deepcopy(network), on_meta(network), image_size
         self.names = [name for name, _ in network.named_modules() if name]
-        self._graph = functools.cache(self._trace)
+        self.class_token = any(getattr(network, name, None) is not None for name in ("cls_token", "class_token"))
+        self.graph = functools.cache(self._trace)
+        self.recorded = functools.cache(self._record)
 
-    def sides(self, cut: str) -> tuple[_Sides, _Sides]:
-        """The two sides in eval mode and in train mode; ParamsError names the nearest cuts when `cut` is not a cut."""
+    def sides(self, cut: str) -> tuple[tuple[Sides, Sides], Layout]:
+        """The sides in eval mode and in train mode, and how features are stored; ParamsError names the nearest cuts."""
         if cut not in self.names:
             near = [*self._close(cut), INPUT]
             raise ParamsError(f"cut {cut!r} is no module of the network; close cuts: {', '.join(near)}")
+        self.recorded(False)  # whose error is about the image size
         try:
-            return self._sides(cut, False), self._sides(cut, True)
+            return self._sides(cut)
         except ParamsError as error:
             raise ParamsError(f"cut {cut!r}: {error}; nearest cuts: {', '.join(self._beside(cut))}") from error
 
     def is_cut(self, name: str) -> bool:
         try:
-            return bool(self._sides(name, False) and self._sides(name, True))
+            return bool(self._sides(name))
         except ParamsError:
             return False
 
-    def _sides(self, cut: str, training: bool) -> _Sides:
-        graph = self._graph(cut.rpartition(".")[0], training)
-        if isinstance(graph, str):
-            raise ParamsError(graph)
-        return _Sides(graph, cut)
+    def is_written(self, cut: str) -> bool:
+        """Whether the tensor that enters a module is changed in place, in any mode."""
+        return any(cut in recording.written for mode in (False, True) for recording in self.recorded(mode))
 
-    def _trace(self, parent: str, training: bool) -> fx.Graph | str:
-        """The graph for a cut at any child of `parent`, or the reason why there is none."""
-        self.network.train(training)
-        # Optional arguments, such as an attention mask, keep their defaults: traced, they would be tensors that cross.
-        optional = list(inspect.signature(self.network.forward).parameters.values())[1:]
-        defaults = {p.name: p.default for p in optional if p.default is not p.empty}
+    def _sides(self, cut: str) -> tuple[tuple[Sides, Sides], Layout]:
+        both = []
+        for training in (False, True):
+            graph = self.graph(frozenset([cut.rpartition(".")[0]]), training)
+            if isinstance(graph, str):
+                raise ParamsError(graph)
+            both.append(Sides(graph, cut))
+        layout, in_training = (
+            sides.layout(self.recorded(mode)[0], class_token=self.class_token)
+            for mode, sides in zip((False, True), both)
+        )
+        if layout.shape != in_training.shape:
+            raise ParamsError("its input has another shape in train mode")
+        return (both[0], both[1]), layout
+
+    def _record(self, training: bool) -> tuple[Recording, Recording]:
+        return record(self.twin, self.image_size, training=training)
+
+    def _trace(self, parents: frozenset[str], training: bool) -> TracedGraph | str:
+        """The graph for a cut at any child of one of `parents`, or the reason why there is none."""
         try:
-            graph = _Tracer(parent).trace(self.network, defaults)
+            recorded = self.recorded(training)
+        except ParamsError as error:
+            return f"{'in train mode ' if training else ''}{error}"
+        self.network.train(training)
+        try:
+            return trace(self.network, parents, recorded, self.image_size)
         except Exception as error:  # the network's code may raise anything when it gets a proxy instead of a tensor
             return f"the code around it cannot be traced: {one_line(error)}"
-        for name, constant in [(n, v) for n, v in vars(self.network).items() if isinstance(v, Tensor)]:
-            delattr(self.network, name)  # a plain attribute would stay behind when the body moves to another device
-            self.network.register_buffer(name, constant, persistent=False)
-        return graph
 
     def _close(self, name: str) -> list[str]:
         close = difflib.get_close_matches(name, self.names, n=len(self.names), cutoff=0.5)
@@ -197,79 +204,6 @@ class _Traced:
         return list(itertools.islice(filter(self.is_cut, names), count))  # lazily, because each name may need a trace
 
 
-class _Tracer(fx.Tracer):
-    def __init__(self, parent: str) -> None:
-        super().__init__()
-        self.parent = parent
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not f"{self.parent}.".startswith(f"{module_qualified_name}.")
-
-
-class _Sides:
-    """The nodes of a graph before and beyond a cut; ParamsError unless exactly one tensor crosses it."""
-
-    def __init__(self, graph: fx.Graph, cut: str) -> None:
-        self.graph = graph
-        calls = [n for n in graph.nodes if n.op == "call_module" and n.target == cut]
-        if len(calls) != 1:
-            raise ParamsError(f"the network calls this module {len(calls)} times; a cut is called once")
-        inputs = calls[0].all_input_nodes
-        before = _ancestors(inputs)
-        if len(inputs) != 1 or not any(n.op == "placeholder" for n in before):
-            raise ParamsError(f"{len(inputs)} tensors enter this module; a cut is crossed by one")
-        self.crossing = inputs[0]
-        if self.crossing.op == "placeholder":
-            raise ParamsError(f"nothing comes before it; the empty prefix is `cut: {INPUT}`")
-        live = _ancestors(n for n in graph.nodes if n.op == "output")
-        self.before = [n for n in graph.nodes if n in before]
-        self.beyond = [n for n in graph.nodes if n in live and n not in before]
-        for node in self.beyond:
-            if any(s in before and s is not self.crossing and s.op != "get_attr" for s in node.all_input_nodes):
-                raise ParamsError(f"{node.name} beyond it also uses what comes before: more than one tensor crosses")
-
-    @property
-    def begins_with(self) -> str:
-        """The first module beyond the cut. With a shortcut this may not be the cut module.
-
-        Modules that are called twice are skipped, because their position is ambiguous.
-        """
-        calls = [n.target for n in self.graph.nodes if n.op == "call_module"]
-        beyond = set(self.beyond)
-        after = itertools.dropwhile(lambda n: n is not self.crossing, self.graph.nodes)
-        return next(str(n.target) for n in after if n in beyond and calls.count(n.target) == 1)
-
-    def prefix(self) -> fx.Graph:
-        prefix = fx.Graph()
-        prefix.output(_copy(self.before, prefix, {})[self.crossing])
-        return prefix
-
-    def body(self) -> fx.Graph:
-        body = fx.Graph()
-        sources = {source for node in self.beyond for source in node.all_input_nodes}
-        weights = [n for n in self.before if n in sources and n.op == "get_attr"]  # used on both sides
-        _copy(weights + self.beyond, body, {self.crossing: body.placeholder("x")})
-        return body
-
-
-def _copy(nodes: Iterable[fx.Node], graph: fx.Graph, copied: dict[fx.Node, fx.Node]) -> dict[fx.Node, fx.Node]:
-    """Copy nodes to the end of `graph`. `copied` maps their inputs from elsewhere; it is extended and returned."""
-    for node in nodes:
-        copied[node] = graph.node_copy(node, lambda n: copied[n])
-    return copied
-
-
-def _ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
-    ancestors: set[fx.Node] = set()
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if node not in ancestors:
-            ancestors.add(node)
-            waiting.extend(node.all_input_nodes)
-    return ancestors
-
-
 def _compiled(graph: fx.Graph) -> Callable[[nn.Module, Tensor], Tensor]:
     """The graph as a function of (root module, x). A GraphModule would copy the modules and lose the shared names."""
     code = graph.python_code("self")
@@ -279,7 +213,11 @@ def _compiled(graph: fx.Graph) -> Callable[[nn.Module, Tensor], Tensor]:
 
 
 def _prune(network: nn.Module, used: set[str]) -> None:
-    """Remove every module, parameter and buffer that the graphs do not use, so that the state holds the tail alone."""
+    """Remove every module, parameter and buffer that the graphs do not use, so that the state holds the tail alone.
+
+    In a module that stays, what its own code may still ask for stays as well: a parameter as None, a buffer outside the
+    state.
+    """
 
     def keep(path: str) -> bool:
         return not path or any(path == u or path.startswith(u + ".") or u.startswith(path + ".") for u in used)
@@ -287,7 +225,13 @@ def _prune(network: nn.Module, used: set[str]) -> None:
     owned = [p for p, _ in (*network.named_modules(), *network.named_parameters(), *network.named_buffers())]
     for path in owned:
         parent, _, leaf = path.rpartition(".")
-        if not keep(path) and keep(parent):
-            owner = network.get_submodule(parent)
-            for registry in (owner._modules, owner._parameters, owner._buffers):
-                registry.pop(leaf, None)
+        if keep(path) or not keep(parent):
+            continue
+        owner = network.get_submodule(parent)
+        if leaf in owner._parameters:
+            owner._parameters[leaf] = None
+        elif leaf in owner._buffers and not leaf.startswith((CONSTANT, "_tensor_constant")):
+            owner._non_persistent_buffers_set.add(leaf)
+        else:
+            owner._modules.pop(leaf, None)
+            owner._buffers.pop(leaf, None)

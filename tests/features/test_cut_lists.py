@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ffdi.errors import ParamsError
 from ffdi.features.cuts import Cut, cut_network, list_cuts
-from ffdi.features.networks import FrozenPrefix, build_network
+from ffdi.features.networks import build_network
 
 
 @functools.cache
@@ -95,38 +95,48 @@ def test_an_image_size_that_the_network_refuses_is_said() -> None:
 
 
 class Pyramid(nn.Module):
-    """Hands on a list, which a trace takes for a tensor; then adds a tensor that it makes itself."""
+    """Hands on a list of tensors; then adds a tensor that it makes itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, levels: int) -> None:
         super().__init__()
-        self.levels, self.head = Levels(), nn.Conv2d(3, 3, 1)
+        self.levels, self.join, self.head = Levels(levels), Join(), nn.Conv2d(3, 3, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.levels(x)
-        x = x[-1] if isinstance(x, list) else x
-        return self.head(x) + torch.ones(3, 1, 1)  # type: ignore[no-any-return]
+        return self.head(self.join(self.levels(x))) + torch.ones(3, 1, 1)  # type: ignore[no-any-return]
 
 
 class Levels(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
         super().__init__()
-        self.stem, self.only = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.stem = nn.Conv2d(3, 3, 1)
+        self.each = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(count))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return [self.only(self.stem(x))]
+        x = self.stem(x)
+        return [level(x) for level in self.each]
 
 
-def test_a_cut_that_a_list_crosses_is_not_listed() -> None:
-    assert [c.name for c in list_cuts(Pyramid(), 8)] == ["levels.only"]
-    prefix, _ = cut_network(Pyramid(), "head", 8)
+class Join(nn.Module):
+    def forward(self, xs: list[Tensor]) -> Tensor:
+        return torch.stack(xs).sum(0)
+
+
+def test_a_cut_that_a_list_crosses_is_not_listed_unless_one_tensor_is_in_it() -> None:
+    assert [c.name for c in list_cuts(Pyramid(2), 8)] == ["levels.each.0", "levels.each.1", "head"]
+    with pytest.raises(ParamsError, match="2 tensors enter this module"):
+        cut_network(Pyramid(2), "join", 8)
+    assert [c.name for c in list_cuts(Pyramid(1), 8)] == ["levels.each.0", "join", "head"]
+    network, x = Pyramid(1).eval(), torch.randn(2, 3, 8, 8)
+    prefix, body = cut_network(network, "join", 8)
     assert prefix is not None
-    with pytest.raises(ParamsError, match=r"image size 8: the prefix refuses it: .*list"):
-        FrozenPrefix(prefix, (0.5,) * 3, (0.5,) * 3).feature_shape(8)
+    with torch.no_grad():
+        assert torch.equal(body.eval()(prefix(x)), network(x))
 
 
 def test_a_tensor_that_the_network_makes_moves_with_the_body() -> None:
-    _, body = cut_network(Pyramid(), "levels.only", 8)
-    assert set(body.state_dict()) == {f"network.{m}.{p}" for m in ("levels.only", "head") for p in ("weight", "bias")}
+    _, body = cut_network(Pyramid(1), "levels.each.0", 8)
+    modules = ("levels.each.0", "head")
+    assert set(body.state_dict()) == {f"network.{m}.{p}" for m in modules for p in ("weight", "bias")}
     assert body.double()(torch.zeros(1, 3, 2, 2).double()).dtype == torch.float64
     assert all(t.dtype == torch.float64 for t in body.buffers())
     assert list(body.buffers())
