@@ -1,6 +1,8 @@
 """What can be wrong with a user's input. Every message is one line: place, bad value, rule."""
 
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class FfdiError(Exception):
@@ -37,6 +39,48 @@ class BundleError(FfdiError):
 
 class LockedError(FfdiError):
     """Another process is writing to the same output folder."""
+
+
+class NetworkError(FfdiError):
+    """The code of a network fails on what it is given: at this cut, at this image size, in train mode."""
+
+
+@contextmanager
+def placed(place: str) -> Iterator[None]:
+    """Put `place: ` before the message of a FfdiError of the body; its class stays."""
+    try:
+        yield
+    except FfdiError as error:
+        raise type(error)(f"{place}: {error}") from error
+
+
+@contextmanager
+def network_code(place: str) -> Iterator[None]:
+    """Make of what a network's own code raises a NetworkError on one line; `place` names the network, its cut and size.
+
+    Only an error that comes out of a module's call, or of its gradient, is the network's; another one passes, and so does
+    one of memory that ran out.
+    """
+    try:
+        yield
+    except (FfdiError, MemoryError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError" or not _is_of_network(error):
+            raise
+        what = f"{type(error).__name__}: {one_line(error)[:200]}"
+        raise NetworkError(f"{place}: the network's code fails ({what}): try another cut or image_size") from error
+
+
+def _is_of_network(error: BaseException) -> bool:
+    """Whether the error was raised while a module was called, or its gradient computed."""
+    frame = error.__traceback__
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename.replace("\\", "/")
+        if file.endswith(("torch/nn/modules/module.py", "torch/autograd/graph.py")):
+            return True
+        frame = frame.tb_next
+    return False
 
 
 def one_line(error: BaseException) -> str:

@@ -6,8 +6,10 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ffdi.errors import network_code
 from ffdi.features.feature_spec import FeatureSpec
 from ffdi.metrics import Metrics
 from ffdi.tails.bundle import Bundle
@@ -21,9 +23,10 @@ def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
     """
     size, tail = bundle.backbone.pixels.size, next(iter(bundle.tails.values()))
     pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8, device="meta")
-    before = _flops(bundle.prefix, pixels) if bundle.prefix else 0
     reads_as = getattr(torch, spec.reads_as)
-    after = _flops(tail, torch.zeros(1, *spec.shape, dtype=reads_as, device="meta"))
+    with network_code(bundle.backbone.place):
+        before = _flops(bundle.prefix, pixels) if bundle.prefix else 0
+        after = _flops(tail, torch.zeros(1, *spec.shape, dtype=reads_as, device="meta"))
     return {
         "parameters_prefix": _parameters(bundle.prefix) if bundle.prefix else 0,
         "parameters_tail": _parameters(tail),
@@ -41,7 +44,15 @@ def _parameters(module: nn.Module) -> int:
 
 def _flops(module: nn.Module, features: torch.Tensor) -> int:
     """Counted on the meta device: it computes nothing, and attention does not take a fused path that hides its FLOPs."""
+    try:
+        return _counted(module, features)
+    except Exception:  # code that asks for values, or for its own device, does not run there
+        with sdpa_kernel(SDPBackend.MATH):  # the operations that a fused path would hide
+            return _counted(module, torch.zeros_like(features, device="cpu"))
+
+
+def _counted(module: nn.Module, features: torch.Tensor) -> int:
     counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), torch.device("meta"), counter:
-        copy.deepcopy(module).to("meta").eval()(features)
+    with torch.inference_mode(), features.device, counter:
+        copy.deepcopy(module).to(features.device).eval()(features)
     return int(counter.get_total_flops())

@@ -24,7 +24,6 @@ from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.train import cross_validate, predict_logits
-from ffdi.tails.trainable import load_trained
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class LoadedRecipe:
         """The recipe on `backbone`, whose network's weights are in a file."""
         extractor = load_extractor(backbone, weights)
         network = load_network(backbone.network, weights, backbone.network_args)[0]
-        return cls(recipe, extractor, TailFactory(network, backbone, recipe.head, extractor.spec.shape).fresh)
+        return cls(recipe, extractor, TailFactory(network, extractor.backbone, recipe.head, extractor.spec.shape).fresh)
 
     def device_line(self, device: str) -> str:
         """What trains on `device` (train.device of params), and what extracts when that is something else."""
@@ -118,7 +117,7 @@ class Experiment:
         aucs, accuracies, test_scores = [], [], []
         for fold, fitted in fits.items():
             tail = self.fresh_tail(0)
-            load_trained(tail, fitted.state)
+            tail.load_state_dict(fitted.state)
             test_scores.append(self.test_scores(tail.to(self.device), self.extracted))
             labels = images.split(fold).validation.labels.numpy()
             aucs.append(auc(labels, fitted.logits))

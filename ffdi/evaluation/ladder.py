@@ -15,6 +15,7 @@ import torch
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
+from ffdi.errors import network_code
 from ffdi.evaluation import mistakes
 from ffdi.evaluation.experiment import Experiment, LoadedRecipe, RungResult, RungTables, honest
 from ffdi.evaluation.ladder_statistics import ladder_metrics
@@ -63,11 +64,12 @@ def climb_ladder(
     test = rows[rows["role"] == "test"]
     groups, labels = test["group"].to_numpy(str), test["label"].to_numpy()
     runs: dict[str, list[RungResult]] = {rung.name: [] for rung in RUNGS}
-    for experiment in _experiments(rows, loaded, source, settings, device, console):
-        for number, rung in enumerate(RUNGS):
-            if rung.trains:
-                console.say(f"seed {experiment.recipe.seed}, rung {number}: training: {rung.name}")
-            runs[rung.name].append(rung.run(experiment))
+    with network_code(loaded.extractor.backbone.place):
+        for experiment in _experiments(rows, loaded, source, settings, device, console):
+            for number, rung in enumerate(RUNGS):
+                if rung.trains:
+                    console.say(f"seed {experiment.recipe.seed}, rung {number}: training: {rung.name}")
+                runs[rung.name].append(rung.run(experiment))
     pretrained = loaded.extractor.provenance.pretrained
     about: Metrics = {"seeds": settings.seeds, "folds": settings.folds, "n_test": len(test), "pretrained": pretrained}
     return about | ladder_metrics(runs, labels, groups, bootstrap=bootstrap)

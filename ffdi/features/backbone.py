@@ -85,13 +85,14 @@ class Backbone:
     features of each are stored as one vector."""
 
     image_size: Annotated[int, Ge(8), Le(4096)] | None = None
-    """The side in pixels of the square that images are resized to: see `resize`. `null` is 224."""
+    """The side in pixels of the square that images are resized to: see `resize`. `null` is 224, or see `preprocessing`."""
 
     mean: Channels | None = None
-    """The network is given (v / 255 - mean) / std of each channel. `null` is ImageNet's: .485, .456, .406."""
+    """The network is given (v / 255 - mean) / std of each channel. `null` is ImageNet's: .485, .456, .406; or see
+    `preprocessing`."""
 
     std: Channels | None = None
-    """See `mean`. `null` is ImageNet's: .229, .224, .225."""
+    """See `mean`. `null` is ImageNet's: .229, .224, .225; or see `preprocessing`."""
 
     views: Views = Views()
     """Augmented views of train images, which are cached as well."""
@@ -121,7 +122,11 @@ class Backbone:
     [features.md](features.md)."""
 
     resize: Annotated[Resize | None, LATER] = None
-    """How an image of any shape becomes that square. `null` is the default of each key."""
+    """How an image of any shape becomes that square. `null` is the default of each key, or see `preprocessing`."""
+
+    preprocessing: Annotated[Literal["params", "model"], LATER] = "params"
+    """Where image_size, mean, std and resize come from when they are not written: `params`, their defaults; `model`, what
+    timm or torchvision states of the weights. What is written counts; mean and std must not contradict the weights' own."""
 
     network_args: Annotated[dict[str, Any], LATER] = field(default_factory=dict)
     """Arguments of the network that timm or torchvision builds, such as `{img_size: 336}`, `{dynamic_img_size: true}` or
@@ -152,19 +157,42 @@ class Backbone:
             raise ParamsError(f"keep: {self.keep}: `cut: {INPUT}` stores images, which are kept whole")
         if len(self.cuts) > 1 and self.keep not in POOLED:
             raise ParamsError(f"keep: {self.keep}: of several cuts, pooled features are kept: {', '.join(POOLED)}")
-        if self.decoder == "nvjpeg" and self.pixels.resize.kernel == "lanczos":
+        if self.decoder == "nvjpeg" and self.resize and self.resize.kernel == "lanczos":
             raise ParamsError("resize.kernel: lanczos needs `decoder: pillow`: on the GPU there is no such filter")
+        _ = self.side_of_network
+
+    @property
+    def side_of_network(self) -> int | None:
+        """The side of the images that the network is built for, where network_args say it; ParamsError for no square."""
+        side = self.network_args.get(
+            "img_size", self.network_args.get("image_size")
+        )  # in timm's and torchvision's words
+        if isinstance(side, list | tuple) and len(set(side)) == 1:
+            side = side[0]
+        if side is not None and not isinstance(side, int):
+            raise ParamsError(f"network_args: {side} is no side of a square: images are made squares")
+        return side
 
     @property
     def has_prefix(self) -> bool:
         """Whether a prefix computes its features; `cut: input` has none: its features are the pixels."""
         return self.cut != INPUT
 
+    @property
+    def place(self) -> str:
+        """Where a message about its network's code begins: the entry, the network, the cut and the size."""
+        return f"backbones.{self.name}: {self.network} cut at {self.cut_name}, {self.pixels.size} pixels"
+
     @cached_property
     def pixels(self) -> Preprocessing:
-        """What its network sees of an image, with the defaults of what params.yaml leaves out."""
+        """What its network sees of an image, with the defaults of what params.yaml leaves out.
+
+        ParamsError with `preprocessing: model` unless `resolve_preprocessing` has been called.
+        """
+        if self.preprocessing == "model":
+            raise ParamsError(f"backbones.{self.name}.preprocessing: model: is known from the weights file alone")
         mean, std, how = self.mean or IMAGENET_MEAN, self.std or IMAGENET_STD, self.resize or Resize()
-        return Preprocessing(self.image_size or SIZE, mean, std, how)
+        return Preprocessing(self.image_size or self.side_of_network or SIZE, mean, std, how)
 
     @property
     def feature_dtype(self) -> str:

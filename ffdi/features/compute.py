@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ffdi.console import Console
+from ffdi.errors import network_code
 from ffdi.features.backbone import Backbone
 from ffdi.features.batching import FloatFeatures
 from ffdi.features.extractor import Extractor, load_extractor
@@ -37,7 +38,8 @@ class FeatureComputer:
     def __init__(
         self, extractor: Extractor, images: ImageFiles, timer: PartTimer | None = None, console: Console = Console()
     ) -> None:
-        self._spec, self._console, self._timer = extractor.spec, console, timer or PartTimer()
+        self._spec, self._place = extractor.spec, extractor.backbone.place
+        self._console, self._timer = console, timer or PartTimer()
         with self._timer.timed("start"):
             self.runtime = extractor.open(console)
             self._reader = ViewReader(images, extractor.backbone, timer=self._timer)
@@ -61,7 +63,7 @@ class FeatureComputer:
 
     def _compute(self, rows: Sequence[Row]) -> Features:
         images = self._reader(rows)
-        with self._timer.timed("prefix"):
+        with self._timer.timed("prefix"), network_code(self._place):
             features = kept_features(self.runtime.run(images), self._spec)
         refuse_nonfinite(features, rows)
         return features

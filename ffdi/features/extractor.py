@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ffdi.console import Console
-from ffdi.errors import ExportError
+from ffdi.errors import ExportError, network_code, placed
 from ffdi.features.backbone import Backbone
 from ffdi.features.decoders import NVJPEG_POLICY
 from ffdi.features.feature_spec import FeatureSpec, Provenance, read_provenance
 from ffdi.features.keep import resolve_keep
 from ffdi.features.runtimes import Runtime, exported_graph, open_runtime, refused_export, runtime_line, runtime_name
+from ffdi.features.stated_preprocessing import resolve_preprocessing
 from ffdi.features.views import RENDERING
 from ffdi.features.wider import known_spec
 from ffdi.files import sha256_file
@@ -52,7 +53,8 @@ class Extractor:
             return Runtime(1, cast("Any", lambda images: images.transpose(0, 3, 1, 2)))
         spec = self.spec
         b = replace(self.backbone, precision=spec.policy["precision"], dtype=cast("Any", spec.dtype))
-        return open_runtime(b, spec.weights_sha256, self.load, spec.policy["runtime"], console)
+        with network_code(b.place):
+            return open_runtime(b, spec.weights_sha256, self.load, spec.policy["runtime"], console)
 
     @property
     def device_line(self) -> str:
@@ -97,7 +99,8 @@ def frozen_prefix(network: nn.Module, backbone: Backbone) -> FrozenPrefix:
         return FrozenPrefix(
             pooled_cuts(network, cuts, pixels.size, resolve_keep(backbone.keep)), pixels.mean, pixels.std
         )
-    prefix, _ = cut_network(network, cuts[0], pixels.size)
+    with placed(f"backbones.{backbone.name}: {backbone.network}"):
+        prefix, _ = cut_network(network, cuts[0], pixels.size)
     assert prefix is not None
     return FrozenPrefix(prefix, pixels.mean, pixels.std, getattr(prefix, "tokens", None))
 
@@ -109,7 +112,8 @@ def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None)
     known neither from the shards in `known` or in a folder beside it, if these hold the features or more, nor from an
     exported graph. Raises ParamsError when the features at the cut have no such part as `keep` names.
     """
-    b, provenance = backbone, read_provenance(weights, backbone.network, backbone.network_args)
+    b = resolve_preprocessing(backbone, weights)
+    provenance = read_provenance(weights, b.network, b.network_args)
     load, spec = PrefixFile(b, weights), local_spec(b, sha256_file(weights))
     if b.has_prefix:
         spec = (known and known_spec(spec, known)) or as_computed(spec, b, load)
@@ -157,4 +161,5 @@ def as_computed(spec: FeatureSpec, backbone: Backbone, load: Callable[[], Frozen
             if backbone.runtime != "auto":
                 raise
             spec = replace(spec, policy={**spec.policy, "runtime": "torch-cpu"})
-    return spec if spec.shape else spec.of_cut(load().feature_shape(backbone.pixels.size), load().tokens)
+    with placed(backbone.place):
+        return spec if spec.shape else spec.of_cut(load().feature_shape(backbone.pixels.size), load().tokens)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import floor
 
 from PIL import Image
 
@@ -34,6 +36,22 @@ class Preprocessing:
         """What fingerprints say of the resizing."""
         return self.resize.policy(self.fill)
 
+    @property
+    def words(self) -> str:
+        """All of it, for a reader."""
+        how = self.resize
+        cut = "" if how.crop == 1 else f", the middle {self.size} of {floor(self.size / how.crop)}"
+        return (
+            f"{self.size} x {self.size} pixels ({how.mode}, {how.kernel}{cut}), "
+            f"mean {in_words(self.mean)}, std {in_words(self.std)}"
+        )
+
     def square(self, image: Image.Image) -> Image.Image:
         """A decoded RGB image as the network sees it: size x size pixels. Made once: views are made of it."""
         return resize(image, self.size, self.resize, self.fill)
+
+
+def in_words(channels: Iterable[float]) -> str:
+    """The value of the channels where they are equal, else all of them."""
+    values = [f"{value:.4g}" for value in channels]
+    return values[0] if len(set(values)) == 1 else f"[{', '.join(values)}]"

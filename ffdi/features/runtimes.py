@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffdi.console import Console
-from ffdi.errors import ExportError, FfdiError, ParamsError, ShardError, one_line
+from ffdi.errors import ExportError, FfdiError, ParamsError, ShardError, one_line, placed
 from ffdi.features.backbone import Backbone
 from ffdi.features.batching import BatchedModel, BatchOptions, FloatFeatures, Images
 from ffdi.features.devices import describe_cuda, device_line, has_cuda, repeating, set_up_device
@@ -200,7 +200,8 @@ def exported_graph(backbone: Backbone, weights_sha256: str, load: Callable[[], F
     if reason := refused_export(backbone, weights_sha256):
         raise _no_graph(backbone, reason)
     prefix, size, name = load(), backbone.pixels.size, _graph_name(backbone, weights_sha256)
-    shape = prefix.feature_shape(size)  # ParamsError when the size does not fit, which no cache remembers
+    with placed(backbone.place):
+        shape = prefix.feature_shape(size)  # ParamsError when the size does not fit, which no cache remembers
     try:
         body = _export(prefix, size)
         _refuse_other_features(body, prefix, size)

@@ -26,13 +26,16 @@ def fetch_weights(network: str, source: str, out: Path, *, base: Path, seed: int
     return fetch_backbone_weights(Backbone("", network, source, INPUT), out, base=base, seed=seed)
 
 
-def fetch_backbone_weights(backbone: Backbone, out: Path, *, base: Path, seed: int = 0) -> Provenance:
+def fetch_backbone_weights(
+    backbone: Backbone, out: Path, *, base: Path, seed: int = 0, preprocessing: Mapping[str, Any] = NO_ARGS
+) -> Provenance:
     """Write the weights of a backbone to `out` (safetensors, checked against its network key by key); returns their
     provenance.
 
     Sources are those of `published_state`, whose files are relative to `base`, and `random`.
     The classifier is thrown away, so its keys need not fit: they may be missing, more, or for other classes. A file may
     have the names of timm, of torchvision or, where timm knows them, of the repository that published it.
+    `preprocessing` is what described_preprocessing says of the backbone, which is resolved.
 
     Raises WeightsError when a source cannot be reached, is not a safetensors file, belongs to another architecture or
     is not what `weights_sha256` pins, ParamsError for a network or `network_args` that do not exist.
@@ -48,6 +51,8 @@ def fetch_backbone_weights(backbone: Backbone, out: Path, *, base: Path, seed: i
         header = asdict(provenance)
         if backbone.network_args:
             header["network_args"] = backbone.network_args
+        if preprocessing:
+            header["preprocessing"] = preprocessing
         _write(out, state, header, None if pinned_file else backbone)
     except (ParamsError, WeightsError) as error:
         raise type(error)(f"{place}{error}") from error

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ffdi.errors import BundleError, FfdiError, ShardError, one_line
+from ffdi.errors import BundleError, FfdiError, NetworkError, ShardError, network_code, one_line
 from ffdi.features.backbone import Backbone
 from ffdi.features.extractor import Extractor, as_computed, frozen_prefix, local_spec
 from ffdi.features.feature_spec import FeatureSpec, Provenance
@@ -31,7 +31,6 @@ from ffdi.tails.checkpoint import Scores
 from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.recipe import Head
 from ffdi.tails.train import predict_logits
-from ffdi.tails.trainable import copy_sharing
 
 FORMAT_VERSION = 4
 BATCH = 64
@@ -64,10 +63,11 @@ class Bundle:
     def fold_scores(self, table: FeatureTable, device: torch.device) -> dict[int, Scores]:
         """Calibrated P(fake) of view 0 of every image, by each fold's tail."""
         try:
-            return {
-                fold: sigmoid(predict_logits(tail.to(device), table, BATCH, device) / self.temperature)
-                for fold, tail in self.tails.items()
-            }
+            with network_code(self.backbone.place):
+                return {
+                    fold: sigmoid(predict_logits(tail.to(device), table, BATCH, device) / self.temperature)
+                    for fold, tail in self.tails.items()
+                }
         except torch.OutOfMemoryError as error:
             raise FfdiError(f"out of memory on {device} with {BATCH} images: set train.device to cpu") from error
 
@@ -134,7 +134,7 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder / 'bundle.json'}: was changed: its hash of its own entries differs")
     try:
         return _assembled(folder, record)
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError, NetworkError) as error:
         reason = one_line(error)[:200]
         raise BundleError(f"{folder / 'bundle.json'}: does not fit its files ({reason}): run train again") from error
 
@@ -149,12 +149,10 @@ def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
     head = Head.from_dict(record["head"])
     network = headless_network(backbone.network, backbone.network_args)
     factory = TailFactory(network, backbone, head, tuple(record["shape"]))
-    frozen_part = _state(folder / "body.safetensors") if "body.safetensors" in record["sha256"] else {}
-    first, tails = factory.fresh(0), {}
+    tails = {}
     for fold in sorted(int(f) for f in record["val_auc"]):
-        own = _state(folder / f"fold-{fold}.safetensors")
-        tails[fold] = copy_sharing(first, own)  # what is frozen is in memory once
-        tails[fold].load_state_dict(frozen_part | own)
+        tails[fold] = factory.fresh(0)
+        tails[fold].load_state_dict(_state(folder / f"fold-{fold}.safetensors"))
         tails[fold].eval().requires_grad_(False)
     frozen = None
     if backbone.has_prefix:

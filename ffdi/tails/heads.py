@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import assert_never
 
-from ffdi.errors import ParamsError
+from ffdi.errors import NetworkError, ParamsError, one_line
 from ffdi.features.backbone import Backbone
 from ffdi.features.cuts import cut_network
 from ffdi.tails.knn import KnnHead
@@ -22,7 +22,8 @@ from ffdi.tails.recipe import CLASSES, Head
 class Tail(nn.Module):
     """(B, C, H, W) features of any dtype (uint8 images for `cut: input`) -> (B, 2) logits: body, `norm`, head.
 
-    Maps are channels-last in memory, which trains the tail of a CNN 1.2 to 1.4 times faster on a CPU.
+    Maps are channels-last in memory, which trains the tail of a CNN 1.2 to 1.4 times faster on a CPU, unless the network's
+    code cannot have them so.
     """
 
     mean: Tensor
@@ -34,14 +35,13 @@ class Tail(nn.Module):
         head: nn.Module,
         pixels: tuple[tuple[float, ...], tuple[float, ...]] | None,
         norm: nn.Module | None = None,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
-        self.body = body.to(memory_format=torch.channels_last)
+        self.body, self.head, self.channels_last = body, head, channels_last
         self.norm = norm or nn.Identity()
-        self.head = head
-        for module in body.modules():
-            if not any(True for _ in module.children()):
-                module.register_forward_hook(_keep_channels_last)
+        if channels_last:
+            _lay_channels_last(body)
         mean, std = pixels or ((), ())
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -53,12 +53,22 @@ class Tail(nn.Module):
         """What the head reads: the features behind body and norm."""
         x = self.normalised(features)
         if x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
         return self.norm(self.body(x))  # type: ignore[no-any-return]
 
     def normalised(self, features: Tensor) -> Tensor:
         """The input of the network: float32; images are normalised with the backbone's mean and standard deviation."""
         return torch.sub(features, self.mean).div_(self.std) if self.mean.numel() else features.float()
+
+
+def _lay_channels_last(body: nn.Module) -> None:
+    """Kernels, and what its modules hand back in training. A kernel of another rank stays: torch's own `to` refuses it."""
+    for tensor in (*body.parameters(), *body.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    for module in body.modules():
+        if not any(True for _ in module.children()):
+            module.register_forward_hook(_keep_channels_last)
 
 
 def _keep_channels_last(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -165,7 +175,8 @@ class TailFactory:
             self.body = MeanPool()
         else:
             self._refuse_what_attention_cannot_take()
-        self.reads = self._head_reads()
+        self.channels_last = True
+        self.reads = self._head_reads(backbone.place)
 
     def fresh(self, seed: int) -> Tail:
         """A tail whose head is drawn from `seed`; no tensor is shared with any other tail."""
@@ -173,7 +184,8 @@ class TailFactory:
             torch.manual_seed(seed)
             head = self._head()
         axis = channel_axis(torch.empty(1, *self.reads))
-        return Tail(copy.deepcopy(self.body), head, self.pixels, build_norm(self.head.norm, (1, *self.reads)[axis]))
+        norm = build_norm(self.head.norm, (1, *self.reads)[axis])
+        return Tail(copy.deepcopy(self.body), head, self.pixels, norm, self.channels_last)
 
     def _head(self) -> nn.Module:
         head = self.head
@@ -215,8 +227,18 @@ class TailFactory:
         if head.width % head.heads:
             raise ParamsError(f"head {head.kind}: width {head.width} is no multiple of heads {head.heads}")
 
-    def _head_reads(self) -> tuple[int, ...]:
-        """The shape of what the body makes of an image's features."""
-        body = self.body.eval()
-        with torch.inference_mode():
-            return tuple(body(torch.zeros(1, *self.shape)).shape[1:])
+    def _head_reads(self, place: str) -> tuple[int, ...]:
+        """The shape of what the body makes of an image's features, after a trial of the layout that only saves time."""
+        for self.channels_last in (True, False):
+            trial = Tail(copy.deepcopy(self.body), nn.Identity(), None, channels_last=self.channels_last).eval()
+            try:
+                with torch.inference_mode():
+                    out = trial(torch.zeros(1, *self.shape))
+                break
+            except Exception as error:  # the network's code may raise anything
+                if not self.channels_last:
+                    what = f"the network from the cut on refuses features {self.shape}: {one_line(error)}"
+                    raise NetworkError(f"{place}: {what}: try another cut or image_size") from error
+        if not isinstance(out, Tensor):
+            raise NetworkError(f"{place}: the network gives {type(out).__name__}, not a tensor: take another network")
+        return tuple(out.shape[1:])

@@ -14,21 +14,21 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from ffdi.console import Console
-from ffdi.errors import FfdiError
+from ffdi.errors import FfdiError, network_code
 from ffdi.features.backbone import Backbone
 from ffdi.features.devices import describe_cuda, repeating
 from ffdi.features.self_blending import with_synthesised
+from ffdi.features.stated_preprocessing import resolve_preprocessing
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
 from ffdi.files import human_bytes, sole_writer
 from ffdi.tails import checkpoint
 from ffdi.tails.batches import FeatureTable, load_table
-from ffdi.tails.checkpoint import Checkpoints, Fit
+from ffdi.tails.checkpoint import Checkpoints
 from ffdi.tails.folds import FoldedTable, first_folds
-from ffdi.tails.heads import Tail, TailFactory
+from ffdi.tails.heads import TailFactory
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train import OnEpoch, cross_validate, ignore_epoch
@@ -77,7 +77,7 @@ def train_recipe(
     process may write there meanwhile (LockedError). Raises ShardError when the features are incomplete or of other
     weights, FfdiError as cross_validate does.
     """
-    rows, backbone = inputs.training_rows, inputs.backbone
+    rows, backbone = inputs.training_rows, resolve_preprocessing(inputs.backbone, inputs.weights)
     real = rows[rows["source"] == ""]
     store = FeatureStore(inputs.features, keep_open=True)
     table = _load(store, rows, recipe, settings, device, console)
@@ -90,6 +90,7 @@ def train_recipe(
     if not repeats:
         provenance["deterministic"] = False
     with ExitStack() as stack:
+        stack.enter_context(network_code(backbone.place))
         stack.enter_context(repeating(repeats))
         checkpoints = None
         if out:
@@ -108,7 +109,6 @@ def train_recipe(
             seen=real.reset_index()[["image_id", "phash"]],
             prior=float(real["label"].mean()),
             provenance={**store.index.provenance, **provenance},
-            frozen={} if recipe.trainable == "all" else _frozen(factory.fresh(0), fits),
         )
         if out:
             trained.save(out)
@@ -136,12 +136,6 @@ def _load(
             )
     options: dict[str, Any] = {"memory_gb": settings.memory_gb, "device": device, "console": console}
     return load_table(store, ids, list(rows["label"]), views=views, **options)
-
-
-def _frozen(tail: Tail, fits: Mapping[int, Fit]) -> dict[str, Tensor]:
-    """The tensors of a tail that no fold has changed."""
-    trained = next(iter(fits.values())).state
-    return {name: value.clone() for name, value in tail.state_dict().items() if name not in trained}
 
 
 def _key_entries(
