@@ -108,7 +108,7 @@ class Speed:
 
     def epoch(self) -> float:
         """Training samples per second of the function that the stage calls for an epoch."""
-        run = start(self.tail, self.recipe, torch.Generator(), CPU)
+        run = start(self.tail, self.recipe, self.table, torch.Generator(), CPU)
         size = self.recipe.batch_size
         train_epoch(run, self.table.of(torch.arange(2 * size)), self.recipe, 0)
         table = self.table.of(torch.arange(STEPS * size) % len(self.table))

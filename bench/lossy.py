@@ -41,6 +41,7 @@ from ffdi.tails.batches import FeatureTable
 from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import TailFactory
 from ffdi.tails.train import cross_validate, predict_logits
+from ffdi.tails.trainable import load_trained
 
 CPU = torch.device("cpu")
 
@@ -124,7 +125,7 @@ def main() -> None:
             seeded = replace(recipe, seed=seed, folds=1)
             fold, fitted = next(iter(cross_validate(factory.fresh, known, seeded, device=CPU).items()))
             tail = factory.fresh(fold)
-            tail.load_state_dict(fitted.state)
+            load_trained(tail, fitted.state)
             results[name].append(auc(unseen.labels.numpy(), predict_logits(tail, unseen, 256, CPU)))
         mean, spread = statistics.mean(results[name]), statistics.stdev(results[name])
         off = statistics.mean(b - a for a, b in zip(results["as extracted"], results[name], strict=True))

@@ -21,7 +21,7 @@ from ffdi.features.networks import FrozenPrefix, build_network, without_classifi
 from ffdi.params.reading import read_params
 from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.heads import TailFactory
-from ffdi.tails.recipe import Optimizer
+from ffdi.tails.optimisation import Optimizer
 
 HERE = Path(__file__).parents[1]
 SEEDS = HERE / "presets" / "seeds.yaml"

@@ -24,6 +24,7 @@ from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.train import cross_validate, predict_logits
+from ffdi.tails.trainable import load_trained
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Experiment:
         aucs, accuracies, test_scores = [], [], []
         for fold, fitted in fits.items():
             tail = self.fresh_tail(0)
-            tail.load_state_dict(fitted.state)
+            load_trained(tail, fitted.state)
             test_scores.append(self.test_scores(tail.to(self.device), self.extracted))
             labels = images.split(fold).validation.labels.numpy()
             aucs.append(auc(labels, fitted.logits))

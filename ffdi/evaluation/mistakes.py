@@ -91,7 +91,7 @@ def train_over_folds(experiment: Experiment, tables: RungTables, predict: Predic
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(recipe.seed)
         settle_norm(tail, images.split(images.numbers[0]).train, recipe.batch_size, device)
-        run = start(tail, recipe, torch.Generator().manual_seed(recipe.seed), device)
+        run = start(tail, recipe, images.table, torch.Generator().manual_seed(recipe.seed), device)
         for fold in images.numbers:
             split = images.split(fold)
             labels = split.validation.labels.numpy()

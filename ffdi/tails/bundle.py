@@ -31,6 +31,7 @@ from ffdi.tails.checkpoint import Scores
 from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.recipe import Head
 from ffdi.tails.train import predict_logits
+from ffdi.tails.trainable import copy_sharing
 
 FORMAT_VERSION = 4
 BATCH = 64
@@ -149,10 +150,12 @@ def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
     head = Head.from_dict(record["head"])
     network = headless_network(backbone.network, backbone.network_args)
     factory = TailFactory(network, backbone, head, tuple(record["shape"]))
-    tails = {}
+    frozen_part = _state(folder / "body.safetensors") if "body.safetensors" in record["sha256"] else {}
+    first, tails = factory.fresh(0), {}
     for fold in sorted(int(f) for f in record["val_auc"]):
-        tails[fold] = factory.fresh(0)
-        tails[fold].load_state_dict(_state(folder / f"fold-{fold}.safetensors"))
+        own = _state(folder / f"fold-{fold}.safetensors")
+        tails[fold] = copy_sharing(first, own)  # what is frozen is in memory once
+        tails[fold].load_state_dict(frozen_part | own)
         tails[fold].eval().requires_grad_(False)
     frozen = None
     if backbone.has_prefix:

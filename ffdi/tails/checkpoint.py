@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from ffdi.files import canonical_json, replacing
+from ffdi.tails.average import MovingAverage
+from ffdi.tails.trainable import Trained, load_trained
 
 Scores = npt.NDArray[np.float64]
 
@@ -41,7 +42,8 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Fit:
-    """A trained tail at its best epoch: its state, the validation logits (fake - real) in table order, the history.
+    """A trained tail at its best epoch: the tensors of its state that train, the validation logits (fake -
+    real) in table order, the history.
 
     `choice` is what a sweep chose on inner folds, and from what; bundle.json stores it.
     """
@@ -60,11 +62,13 @@ def margin(logits: Tensor) -> Scores:
 
 @dataclass
 class Running:
-    """A fit that is running. With an EMA, `average` follows the tail's weights, and it is what is validated and kept."""
+    """A fit that is running. With an EMA, `average` follows what is `trained` of the tail, and it is what is validated and
+    kept."""
 
     tail: nn.Module
+    trained: Trained
     optimizer: torch.optim.Optimizer
-    average: AveragedModel | None
+    average: MovingAverage | None
     generator: torch.Generator
     device: torch.device
     best: Fit | None = None
@@ -85,7 +89,7 @@ class Running:
         """Record a finished epoch, and keep its weights when its validation AUC is the highest so far."""
         self.history += (epoch,)
         if self.best is None or epoch.val_auc > self.history[self.best.best_epoch].val_auc:
-            state = {k: v.detach().cpu().clone() for k, v in self.judged.state_dict().items()}
+            state = {k: v.cpu().clone() for k, v in self.trained.state(self.judged).items()}
             self.best = Fit(state, logits, (), epoch.epoch)
 
     def outcome(self) -> Fit:
@@ -94,12 +98,13 @@ class Running:
         return Fit(self.best.state, self.best.logits, self.history, self.best.best_epoch)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that the next epoch depends on: weights, moments, averages, the states of all generators."""
+        """Everything that training changes and the next epoch depends on: weights, moments, averages, all generators."""
         assert self.best is not None
-        tensors = {f"tail/{k}": v for k, v in self.tail.state_dict().items()}
+        tensors = {f"tail/{k}": v for k, v in self.trained.state(self.tail).items()}
         tensors |= {f"best/{k}": v for k, v in self.best.state.items()}
         tensors |= {"logits": torch.from_numpy(self.best.logits)}
-        tensors |= {f"average/{k}": v for k, v in (self.average.state_dict() if self.average else {}).items()}
+        if self.average is not None:
+            tensors |= {f"average/{k}": v for k, v in self.trained.state(self.average.module).items()}
         tensors |= {
             f"optimizer/{number}/{k}": v
             for number, moments in self.optimizer.state_dict()["state"].items()
@@ -113,9 +118,10 @@ class Running:
 
     def restore(self, tensors: Mapping[str, Tensor], history: tuple[Epoch, ...], best_epoch: int) -> None:
         """Load what `tensors` gave. From here on every number is that of the run that wrote them."""
-        self.tail.load_state_dict(_below("tail", tensors))
+        load_trained(self.tail, _below("tail", tensors))
         if self.average is not None:
-            self.average.load_state_dict(_below("average", tensors))
+            load_trained(self.average.module, _below("average", tensors))
+            self.average.started = True
         moments: dict[int, dict[str, Tensor]] = {}
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for path, value in _below("optimizer", tensors).items():

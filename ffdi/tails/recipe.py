@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt
-from typing_extensions import assert_never
 
 from ffdi.bounds import (
     LATER,
     Fraction,
+    FractionAbove0,
     FractionBelow1,
     NonNegative,
     NonNegativeFloat,
@@ -24,15 +23,26 @@ from ffdi.bounds import (
 )
 from ffdi.errors import ParamsError
 from ffdi.tails.augment_operations import resolve_augment
+from ffdi.tails.optimisation import Mix, Optimizer, Schedule
 
 CLASSES = 2  # the logits of a head: real, fake
 
+Trainable = str | dict[str, int] | tuple[str, ...]
 Norm = Literal["none", "l2", "layer", "standardise"]
 
 
 def _ascending(pair: tuple[float, float]) -> None:
     if pair[0] > pair[1]:
         raise ParamsError("the first number must not be above the second")
+
+
+def _check_trainable(trainable: Trainable) -> None:
+    match trainable:
+        case "all" | "head" | "norms" | [_, *_]:
+            return
+        case {"last": int(count), **rest} if count >= 1 and not rest:
+            return
+    raise ParamsError("choose all, head, norms, {last: N} with N of 1 or more, or a list of patterns of names")
 
 
 @dataclass(frozen=True)
@@ -132,61 +142,6 @@ _KEYS_OF = {
 
 
 @dataclass(frozen=True)
-class Optimizer:
-    """`adam` couples weight decay with the gradient; `adamw` decouples it."""
-
-    name: Literal["adam", "adamw", "sgd"] = "adam"
-    """`adam` couples weight decay with the gradient, `adamw` decouples it."""
-
-    weight_decay: NonNegativeFloat = 0.0
-    """The weight decay."""
-
-    momentum: Fraction | None = None
-    """Of `sgd`; `null` is .9."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How the learning rate changes over the epochs."""
-
-    name: Literal["none", "step", "cosine"] = "none"
-    """`none` keeps it; `step` multiplies it by `gamma` every `size` epochs; `cosine` lets it fall to 0."""
-
-    size: Positive = 1
-    """Schedule step: the number of epochs between two steps."""
-
-    gamma: PositiveFloat = 0.1
-    """Schedule step: the factor of each step."""
-
-    warmup: NonNegative = 0
-    """Schedule cosine: the number of epochs of a linear rise at the start."""
-
-    def factor(self, epoch: float, epochs: int) -> float:
-        """What the learning rate is multiplied by at a fractional epoch."""
-        match self.name:
-            case "none":
-                return 1.0
-            case "step":
-                return float(self.gamma ** (int(epoch) // self.size))
-            case "cosine":
-                if epoch < self.warmup:
-                    return (epoch + 1e-3) / self.warmup  # not 0: the first step would be lost
-                return 0.5 * (1 + math.cos(math.pi * (epoch - self.warmup) / max(epochs - self.warmup, 1e-9)))
-        assert_never(self.name)
-
-
-@dataclass(frozen=True)
-class Mix:
-    """Blends of two images of a batch, and of their labels."""
-
-    mixup: NonNegativeFloat = 0.0
-    """The alpha of mixup, which blends two images; 0 is none."""
-
-    cutmix: NonNegativeFloat = 0.0
-    """The alpha of cutmix, which pastes a rectangle of another image; 0 is none."""
-
-
-@dataclass(frozen=True)
 class Recipe:
     """An entry of `recipes` in params.yaml. bundle.json stores the fields in this order, later ones only where set."""
 
@@ -225,7 +180,7 @@ class Recipe:
     """How the learning rate changes over the epochs."""
 
     l1: NonNegativeFloat = 0.0
-    """The weight in the loss of the sum of the absolute values of all tail parameters."""
+    """The weight in the loss of the sum of the absolute values of all parameters that train."""
 
     label_smoothing: FractionBelow1 = 0.0
     """How far labels are moved towards one half."""
@@ -252,13 +207,20 @@ class Recipe:
     seed: NonNegative = 0
     """The seed, with the fold, of everything random in training."""
 
+    trainable: Annotated[Trainable, Rule(_check_trainable), LATER] = "all"
+    """What trains beside the head: `all`; nothing (`head`); all `norms`; `{last: N}`, the last N blocks; or a list of
+    patterns of the network's names, such as `blocks.11` or `*.bias`: see [training.md](training.md)."""
+
+    lr_decay: Annotated[FractionAbove0, LATER] = 1.0
+    """The factor of the learning rate from each block to the one before it; the head has the full rate."""
+
     @property
     def rounds(self) -> int:
         """The most epochs of one fold; of a head that is fitted at once: the values of C that it tries, or one."""
         return self.epochs if not self.head.is_fitted else self.head.sweep if self.head.kind == "probe" else 1
 
     def check_written(self, written: Collection[str]) -> None:
-        """Raise ParamsError for a key that the file has and that has no effect on the recipe's head."""
+        """Raise ParamsError for a key that the file has and that has no effect beside the head or other keys."""
         keys = (
             "backbone",
             "head",
@@ -272,6 +234,10 @@ class Recipe:
                 f"{idle[0]} has no effect on head {self.head.kind}, which is fitted at once: leave it out (it reads "
                 f"{', '.join(keys)})"
             )
+        if self.optimizer.decayed == "weights" and not self.optimizer.weight_decay:
+            raise ParamsError("optimizer.decayed: has no effect without optimizer.weight_decay")
+        if self.lr_decay != 1 and self.trainable == "head":
+            raise ParamsError("lr_decay: has no effect with `trainable: head`, which has the full rate")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as bundle.json stores them. Mark a new field, here or below, with LATER: see `stored_settings`."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from typing_extensions import assert_never
 
 from ffdi.console import Console
@@ -18,6 +18,7 @@ from ffdi.features.devices import precision_on
 from ffdi.metrics import auc
 from ffdi.tails.augment import augmentation, mixing
 from ffdi.tails.augment_operations import resolve_augment
+from ffdi.tails.average import MovingAverage
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, Running, Scores, margin
 from ffdi.tails.class_weights import class_weights
@@ -26,7 +27,9 @@ from ffdi.tails.fitted import fit_at_once
 from ffdi.tails.folds import FoldedTable, Split, first_folds
 from ffdi.tails.heads import Tail
 from ffdi.tails.norms import settle_norm
-from ffdi.tails.recipe import Optimizer, Recipe
+from ffdi.tails.optimisation import Optimizer
+from ffdi.tails.recipe import Recipe
+from ffdi.tails.trainable import parameter_groups, trained_part
 
 OnEpoch = Callable[[Epoch], None]
 
@@ -53,7 +56,7 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         settle_norm(tail, split.train, recipe.batch_size, device)
-        run = start(tail, recipe, torch.Generator().manual_seed(seed), device)
+        run = start(tail, recipe, split.train, torch.Generator().manual_seed(seed), device)
         if checkpoints and checkpoints.load(fold, run):
             for finished in run.history:
                 on_epoch(finished)
@@ -73,8 +76,10 @@ def fit(
         return run.outcome()
 
 
-def build_optimizer(settings: Optimizer, parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    """A fresh optimizer over `parameters`; the momentum of SGD is .9 where it is not set."""
+def build_optimizer(
+    settings: Optimizer, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float
+) -> torch.optim.Optimizer:
+    """A fresh optimizer over `parameters`, or over groups of them; the momentum of SGD is .9 where it is not set."""
     decay = settings.weight_decay
     match settings.name:
         case "sgd":
@@ -87,19 +92,23 @@ def build_optimizer(settings: Optimizer, parameters: Sequence[nn.Parameter], lr:
     assert_never(settings.name)
 
 
-def start(tail: Tail, recipe: Recipe, generator: torch.Generator, device: torch.device) -> Running:
-    """A fit before its first epoch: a fresh optimizer over `tail`; `generator` draws views and their order.
+def start(tail: Tail, recipe: Recipe, table: FeatureTable, generator: torch.Generator, device: torch.device) -> Running:
+    """A fit on `table` before its first epoch: a fresh optimizer over what trains of `tail`.
 
-    Raises ParamsError for a precision that the device does not have.
+    `generator` draws views and their order. Raises ParamsError for a precision that the device does not have, or when what
+    the recipe trains is not in this tail.
     """
     if recipe.precision == "tf32" and device.type != "cuda":
         raise ParamsError(f"precision: tf32 needs CUDA; here the tail is trained on the {device.type}")
     tail.to(device)
-    optimizer = build_optimizer(recipe.optimizer, [p for p in tail.parameters() if p.requires_grad], recipe.lr)
-    average = None
-    if recipe.ema is not None:
-        average = AveragedModel(tail, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
-    return Running(tail, optimizer, average, generator, device)
+
+    def example() -> Tensor:
+        return next(table.of(torch.tensor([0])).clean(1, device))[0]
+
+    trained = trained_part(tail, recipe, example)
+    optimizer = build_optimizer(recipe.optimizer, parameter_groups(tail, recipe, example), recipe.lr)
+    average = None if recipe.ema is None else MovingAverage(tail, recipe.ema, trained)
+    return Running(tail, trained, optimizer, average, generator, device)
 
 
 def train_epoch(run: Running, table: FeatureTable, recipe: Recipe, epoch: int) -> tuple[float, float, float]:
@@ -114,11 +123,11 @@ def train_epoch(run: Running, table: FeatureTable, recipe: Recipe, epoch: int) -
     weights = None if weights is None else weights.to(device)
     steps = math.ceil(table.samples(t.views) / t.batch_size)
     losses, margins, targets = [], [], []
-    tail.train()
+    run.trained.train_mode(tail)
     for step, (features, labels) in enumerate(table.shuffled(t.batch_size, t.views, run.generator, device)):
         lr = t.lr * t.schedule.factor(epoch + step / steps, t.epochs)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["scale"]
         features, mixed = mix(augment(features), labels)
         optimizer.zero_grad()
         with precision_on(device, t.precision):
@@ -132,7 +141,7 @@ def train_epoch(run: Running, table: FeatureTable, recipe: Recipe, epoch: int) -
             nn.utils.clip_grad_norm_(parameters, t.clip_grad)
         optimizer.step()
         if run.average is not None:
-            run.average.update_parameters(tail)
+            run.average.update()
         losses.append(loss.detach() * len(labels))
         margins.append(logits.detach())
         targets.append(labels)

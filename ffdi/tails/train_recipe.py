@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from ffdi.console import Console
 from ffdi.errors import FfdiError, network_code
@@ -26,9 +27,9 @@ from ffdi.features.weights import load_network
 from ffdi.files import human_bytes, sole_writer
 from ffdi.tails import checkpoint
 from ffdi.tails.batches import FeatureTable, load_table
-from ffdi.tails.checkpoint import Checkpoints
+from ffdi.tails.checkpoint import Checkpoints, Fit
 from ffdi.tails.folds import FoldedTable, first_folds
-from ffdi.tails.heads import TailFactory
+from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train import OnEpoch, cross_validate, ignore_epoch
@@ -109,6 +110,7 @@ def train_recipe(
             seen=real.reset_index()[["image_id", "phash"]],
             prior=float(real["label"].mean()),
             provenance={**store.index.provenance, **provenance},
+            frozen={} if recipe.trainable == "all" else _frozen(factory.fresh(0), fits),
         )
         if out:
             trained.save(out)
@@ -136,6 +138,12 @@ def _load(
             )
     options: dict[str, Any] = {"memory_gb": settings.memory_gb, "device": device, "console": console}
     return load_table(store, ids, list(rows["label"]), views=views, **options)
+
+
+def _frozen(tail: Tail, fits: Mapping[int, Fit]) -> dict[str, Tensor]:
+    """The tensors of a tail that no fold has changed."""
+    trained = next(iter(fits.values())).state
+    return {name: value.clone() for name, value in tail.state_dict().items() if name not in trained}
 
 
 def _key_entries(

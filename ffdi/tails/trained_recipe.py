@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,10 @@ class OutOfFold:
 class TrainedRecipe:
     """A recipe with its trained tails.
 
-    `network` has the backbone's weights and no classifier, and `spec` describes the features that the tails were trained on. `seen` has
-    image_id and phash of every image of the training, synthesised fakes excepted; `prior` is the share of fakes among
-    them. `provenance` goes into every metrics file.
+    `network` has the backbone's weights and no classifier, and `spec` describes the features that the tails were trained
+    on. `seen` has image_id and phash of every image of the training, synthesised fakes excepted; `prior` is the share of
+    fakes among them. `provenance` goes into every metrics file. `frozen` has the tensors that no fold changed, by their
+    names in every tail's state.
     """
 
     recipe: Recipe
@@ -72,6 +73,7 @@ class TrainedRecipe:
     seen: pd.DataFrame
     prior: float
     provenance: Mapping[str, Any]
+    frozen: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -100,6 +102,8 @@ class TrainedRecipe:
     def _states(self) -> dict[str, Mapping[str, Tensor]]:
         """The tensors of each safetensors file, by the file's stem."""
         states: dict[str, Mapping[str, Tensor]] = {f"fold-{fold}": fitted.state for fold, fitted in self.fits.items()}
+        if self.frozen:
+            states["body"] = self.frozen
         if self.backbone.has_prefix:
             states["prefix"] = frozen_prefix(self.network, self.backbone).state_dict()
         return states

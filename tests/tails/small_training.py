@@ -14,7 +14,8 @@ from ffdi.tails.checkpoint import Fit
 from ffdi.tails.feature_source import InMemory
 from ffdi.tails.folds import FoldedTable, Split
 from ffdi.tails.heads import Tail
-from ffdi.tails.recipe import Recipe, Schedule
+from ffdi.tails.optimisation import Schedule
+from ffdi.tails.recipe import Recipe
 from ffdi.tails.train import (
     cross_validate,
 )

@@ -19,7 +19,8 @@ from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, training_key
 from ffdi.tails.feature_source import InMemory
 from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import Tail
-from ffdi.tails.recipe import Mix, Optimizer, Recipe, Schedule
+from ffdi.tails.optimisation import Mix, Optimizer, Schedule
+from ffdi.tails.recipe import Recipe
 from ffdi.tails.train import cross_validate
 
 CPU = torch.device("cpu")

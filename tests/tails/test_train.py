@@ -29,7 +29,8 @@ from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Epoch, Fit, Running
 from ffdi.tails.folds import FoldedTable, Split
 from ffdi.tails.heads import Tail
-from ffdi.tails.recipe import Optimizer, Recipe
+from ffdi.tails.optimisation import Optimizer
+from ffdi.tails.recipe import Recipe
 from ffdi.tails.train import (
     cross_validate,
     fit,

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ffdi.errors import FfdiError
 from ffdi.tails import train as training_module
 from ffdi.tails.class_weights import class_weights
-from ffdi.tails.recipe import Mix, Optimizer, Schedule
+from ffdi.tails.optimisation import Mix, Optimizer, Schedule
 from ffdi.tails.train import (
     add_l1_gradient,
     build_optimizer,
@@ -135,7 +135,7 @@ def test_clipping_bounds_the_step() -> None:
     tail = fresh_tail(0)
     before = [p.detach().clone() for p in tail.parameters()]
     settings = replace(PLAIN, epochs=1, batch_size=64, clip_grad=0.05, lr=0.5, optimizer=Optimizer("sgd", 0.0, 0.0))
-    train_epoch(start(tail, settings, torch.Generator(), CPU), TABLE, settings, 0)
+    train_epoch(start(tail, settings, TABLE, torch.Generator(), CPU), TABLE, settings, 0)
     moved = [p.detach() - q for p, q in zip(tail.parameters(), before, strict=True)]
     assert torch.cat([m.flatten() for m in moved]).norm() == pytest.approx(0.5 * 0.05, rel=1e-3)
 
@@ -145,14 +145,14 @@ def test_an_average_follows_the_weights_and_is_what_is_kept() -> None:
     settings = replace(PLAIN, epochs=1, batch_size=18, ema=0.75)
     plain, averaged = fresh_tail(0), fresh_tail(0)
     seen: list[dict[str, Tensor]] = []
-    run = start(plain, settings, torch.Generator().manual_seed(3), CPU)
-    update = run.average.update_parameters  # type: ignore[union-attr]
+    run = start(plain, settings, TABLE, torch.Generator().manual_seed(3), CPU)
+    update = run.average.update  # type: ignore[union-attr]
 
-    def spy(module: nn.Module) -> None:
-        seen.append({k: v.clone() for k, v in module.state_dict().items()})
-        update(module)
+    def spy() -> None:
+        seen.append({k: v.clone() for k, v in plain.state_dict().items()})
+        update()
 
-    run.average.update_parameters = spy  # type: ignore[union-attr,method-assign]
+    run.average.update = spy  # type: ignore[union-attr,method-assign]
     torch.manual_seed(0)
     train_epoch(run, TABLE, settings, 0)
     assert len(seen) == 2 and run.judged is not plain

@@ -25,7 +25,8 @@ from ffdi.tails.checkpoint import Checkpoints, Fit
 from ffdi.tails.feature_source import InMemory, Streamed
 from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import TailFactory
-from ffdi.tails.recipe import Head, Mix, Optimizer
+from ffdi.tails.optimisation import Mix, Optimizer
+from ffdi.tails.recipe import Head
 from ffdi.tails.train import cross_validate
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -135,7 +136,7 @@ def test_a_step_waits_for_no_copy(fake_cuda: FakeCuda) -> None:
     counts = []
     for batch_size in (2, 6):  # three steps, and one
         moved = fake_cuda.moved
-        run = training_module.start(fresh(0), tiny_recipe(batch_size=batch_size), torch.Generator(), CUDA)
+        run = training_module.start(fresh(0), tiny_recipe(batch_size=batch_size), table, torch.Generator(), CUDA)
         began = fake_cuda.moved
         training_module.train_epoch(run, on(CUDA, table.of(torch.arange(6))), tiny_recipe(batch_size=batch_size), 0)
         counts.append(fake_cuda.moved - began)
