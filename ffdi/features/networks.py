@@ -75,6 +75,7 @@ def without_classifier(network: nn.Module, name: str) -> nn.Module:
         if getattr(network, auxiliary, None) is not None:
             setattr(network, auxiliary, None)
             network.aux_logits = False  # type: ignore[assignment]
+            network.dropout = nn.Identity()  # right before the linear layer
     linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         return _without_convolution(network, name)
