@@ -25,8 +25,8 @@ def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
     pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8, device="meta")
     reads_as = getattr(torch, spec.reads_as)
     with network_code(bundle.backbone.place):
-        before = _flops(bundle.prefix, pixels) if bundle.prefix else 0
-        after = _flops(tail, torch.zeros(1, *spec.shape, dtype=reads_as, device="meta"))
+        before = count_flops(bundle.prefix, pixels) if bundle.prefix else 0
+        after = count_flops(tail, torch.zeros(1, *spec.shape, dtype=reads_as, device="meta"))
     return {
         "parameters_prefix": _parameters(bundle.prefix) if bundle.prefix else 0,
         "parameters_tail": _parameters(tail),
@@ -42,10 +42,13 @@ def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _flops(module: nn.Module, features: torch.Tensor) -> int:
-    """Counted on the meta device: it computes nothing, and attention does not take a fused path that hides its FLOPs."""
+def count_flops(module: nn.Module, features: torch.Tensor) -> int:
+    """FLOPs of a call of a module on tensors like `features`.
+
+    Counted on the meta device: it computes nothing, and attention does not take a fused path that hides its FLOPs.
+    """
     try:
-        return _counted(module, features)
+        return _counted(module, torch.zeros_like(features, device="meta"))
     except Exception:  # code that asks for values, or for its own device, does not run there
         with sdpa_kernel(SDPBackend.MATH):  # the operations that a fused path would hide
             return _counted(module, torch.zeros_like(features, device="cpu"))

@@ -281,5 +281,7 @@ def _graph_name(b: Backbone, weights_sha256: str) -> str:
     prefix: list[Any] = [b.network, b.cut, weights_sha256, list(b.pixels.mean), list(b.pixels.std), b.pixels.size]
     if len(b.cuts) > 1:
         prefix.append(b.keep)  # pools the features of several cuts in the graph itself
+    if b.network_args:
+        prefix.append(dict(b.network_args))
     made = {"prefix": prefix, "by": makers, "attention": "one operator"}
     return f"{hashlib.sha256(canonical_json(made)).hexdigest()}.onnx"

@@ -10,7 +10,7 @@ import torch
 from conftest import Trained, tiny_backbone
 from torch import nn
 
-from ffdi.evaluation.cost import cost
+from ffdi.evaluation.cost import cost, count_flops
 from ffdi.evaluation.evaluate import state_hash
 from ffdi.features.backbone import Views
 from ffdi.features.cuts import cut_network
@@ -88,3 +88,33 @@ def test_counting_changes_nothing(trained: Trained) -> None:
     assert state_hash(bundle) == before and cost(bundle, spec) == first
     assert {p.device for tail in bundle.tails.values() for p in tail.parameters()} == {torch.device("cpu")}
     assert first["flops_per_image"] == int(first["flops_prefix"] or 0) + 3 * int(first["flops_tail"] or 0)
+
+
+class AsksForValues(nn.Module):
+    """Attention behind code that does not run on the meta device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.device.type != "cpu" or float(x.sum()) == 0
+        x = x[:, : int(torch.full((1,), len(x[0]), device="cpu").item())] + torch.zeros(1, device="cpu")
+        return self.attention(x, x, x, need_weights=False)[0]  # type: ignore[no-any-return]
+
+
+def test_code_that_does_not_run_on_meta_is_counted_on_the_cpu() -> None:
+    tokens = torch.zeros(1, 5, 8)
+    plain = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = plain
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.attention(x, x, x, need_weights=False)[0]  # type: ignore[no-any-return]
+
+    projections, out = 2 * 5 * 8 * 24, 2 * 5 * 8 * 8
+    scores_and_values = 2 * 2 * 2 * 5 * 5 * 4
+    assert count_flops(AsksForValues(), tokens) == count_flops(Plain(), tokens) == projections + out + scores_and_values

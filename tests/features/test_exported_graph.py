@@ -21,7 +21,7 @@ from ffdi.features.devices import has_cuda
 from ffdi.features.extract import extract_features
 from ffdi.features.extractor import load_extractor
 from ffdi.features.networks import FrozenPrefix
-from ffdi.features.runtimes import cached_graph, open_runtime
+from ffdi.features.runtimes import _graph_name, cached_graph, open_runtime
 from ffdi.features.settings import ExtractSettings
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.params.reading import read_params
@@ -110,6 +110,11 @@ def test_a_damaged_graph_is_exported_again(damage: Callable[[Path], None], expor
     file = graph()
     damage(file)
     assert graph() == file and exports == [32, 32]  # whole again: graph() finds it by its hash
+
+
+def test_a_network_that_is_built_otherwise_has_a_graph_of_its_own(backbone: Callable[..., Backbone]) -> None:
+    plain, other, third = (backbone(network_args=args) for args in ({}, {"dropout": 0.1}, {"dropout": 0.2}))
+    assert len({_graph_name(made, "k") for made in (plain, other, third)}) == 3
 
 
 def test_two_backbones_never_share_a_graph(
