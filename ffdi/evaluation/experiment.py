@@ -57,11 +57,12 @@ class RungTables:
 
     @classmethod
     def of(cls, features: Features, features_of: list[Row], images: pd.DataFrame) -> RungTables:
-        """`features_of` is the (image_id, view) of every row of `features`, `images` has image_id, label and role."""
+        """`features_of` is the (image_id, view) of every row of `features`, `images` has image_id, label, group and role."""
 
         def table(role: str) -> FeatureTable:
             chosen = images[images["role"] == role]
-            return FeatureTable.of_rows(features, features_of, list(chosen["image_id"]), list(chosen["label"]))
+            made = FeatureTable.of_rows(features, features_of, list(chosen["image_id"]), list(chosen["label"]))
+            return made.grouped(list(chosen["group"]))
 
         return cls(table("train"), table("test"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from ffdi.console import Console, Say
+from ffdi.errors import ParamsError
 from ffdi.features.feature_spec import Features, Row
 from ffdi.features.store import FeatureStore
 from ffdi.files import human_bytes
 from ffdi.memory import memory_limit
 from ffdi.tails.feature_source import FeatureSource, InMemory, Streamed
+from ffdi.tails.pairing import couples, paired_order
 
 CPU = torch.device("cpu")
 
@@ -27,7 +29,8 @@ class FeatureTable:
     """The features of N images, with their labels.
 
     `source` holds the rows; `first` (N,) is the row of each image's first view, `views` (N,) the number of its views,
-    which follow each other; `labels` (N,) int64.
+    which follow each other; `labels` (N,) int64. `groups` (N,) are the numbers of the images' groups, where they are
+    known.
     """
 
     image_ids: tuple[str, ...]
@@ -35,6 +38,7 @@ class FeatureTable:
     first: Tensor
     views: Tensor
     labels: Tensor
+    groups: Tensor | None = None
 
     @classmethod
     def of_features(cls, features: Features | Tensor, labels: Tensor | None = None) -> FeatureTable:
@@ -70,13 +74,21 @@ class FeatureTable:
     def of(self, positions: Tensor) -> FeatureTable:
         """The images at `positions`; the features are shared, not copied."""
         ids = tuple(self.image_ids[i] for i in positions.tolist())
-        return FeatureTable(ids, self.source, self.first[positions], self.views[positions], self.labels[positions])
+        groups = None if self.groups is None else self.groups[positions]
+        return FeatureTable(
+            ids, self.source, self.first[positions], self.views[positions], self.labels[positions], groups
+        )
+
+    def grouped(self, groups: Sequence[str]) -> FeatureTable:
+        """The same images, the group of each known."""
+        return replace(self, groups=torch.from_numpy(np.unique(np.array(groups, dtype=str), return_inverse=True)[1]))
 
     def views_as_images(self) -> FeatureTable:
         """Every view as an image of its own, under the image_id of its image: one of the mistakes of the ladder."""
         image, row = self._every_view()
         ids = tuple(self.image_ids[i] for i in image.tolist())
-        return FeatureTable(ids, self.source, row, torch.ones_like(row), self.labels[image])
+        groups = None if self.groups is None else self.groups[image]
+        return FeatureTable(ids, self.source, row, torch.ones_like(row), self.labels[image], groups)
 
     def clean(self, batch_size: int, device: torch.device = CPU) -> Iterator[tuple[Tensor, Tensor]]:
         """(features, labels) of view 0 in the table's order, on `device`."""
@@ -88,11 +100,17 @@ class FeatureTable:
         return int(self.views.sum()) if views == "all" else len(self)
 
     def shuffled(
-        self, batch_size: int, views: str, generator: torch.Generator, device: torch.device = CPU
+        self,
+        batch_size: int,
+        views: str,
+        generator: torch.Generator,
+        device: torch.device = CPU,
+        pairing: str = "none",
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of (features, labels) on `device`, in an order that `generator` (of the CPU) draws.
 
-        `views`: `sample` draws one view of every image; `all` takes every view of every image.
+        `views`: `sample` draws one view of every image; `all` takes every view of every image. `pairing`: with `group`,
+        real and fake of one group stand in one batch, see paired_order.
         """
         if views == "all":
             image, rows = self._every_view()
@@ -100,11 +118,22 @@ class FeatureTable:
             image = torch.arange(len(self))
             rows = self.first + (torch.rand(len(self), generator=generator) * self.views).long()
         order = self.source.order(rows, batch_size, generator)
+        if pairing == "group" and self.groups is not None:
+            order = paired_order(order, self.labels[image], self.groups[image])
         batches = list(order.split(batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:  # train-mode BatchNorm cannot take a batch of one
             batches[-2:] = [torch.cat(batches[-2:])]
         order = torch.cat(batches) if batches else order
         yield from self._batches(rows[order], self.labels[image[order]], [len(at) for at in batches], device)
+
+    def refuse_without_couples(self) -> None:
+        """ParamsError when no group has a real and a fake image, which `pairing: group` could pair."""
+        if self.groups is None or not couples(self.labels, self.groups):
+            count = 0 if self.groups is None else len(self.groups.unique())
+            raise ParamsError(
+                f"pairing: group: none of the {count} groups of the training images has a real and a fake one: give the "
+                "images' source as data.group, or leave pairing out"
+            )
 
     def _every_view(self) -> tuple[Tensor, Tensor]:
         """(V,) the image and (V,) the row of every view, image by image."""

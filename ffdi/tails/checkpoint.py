@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ffdi.files import canonical_json, replacing
 from ffdi.tails.average import MovingAverage
+from ffdi.tails.heads import Tail
 from ffdi.tails.trainable import Trained, load_trained
 
 Scores = npt.NDArray[np.float64]
@@ -65,7 +66,7 @@ class Running:
     """A fit that is running. With an EMA, `average` follows what is `trained` of the tail, and it is what is validated and
     kept."""
 
-    tail: nn.Module
+    tail: Tail
     trained: Trained
     optimizer: torch.optim.Optimizer
     average: MovingAverage | None

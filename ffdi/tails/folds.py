@@ -49,6 +49,7 @@ class FoldedTable:
             raise FfdiError("a test row came to training: only rows of role train may")
         validating = [True] * len(folds) if validates is None else list(validates)
         named = None if groups is None else tuple(groups)
+        table = table if named is None else table.grouped(named)
         return cls(table, torch.tensor(folds), torch.tensor(validating), named)
 
     @property

@@ -67,3 +67,19 @@ class Mix:
 
     cutmix: NonNegativeFloat = 0.0
     """The alpha of cutmix, which pastes a rectangle of another image; 0 is none."""
+
+
+@dataclass(frozen=True)
+class ExtraLosses:
+    """Losses beside the cross-entropy, on what the head reads, each vector normalised to length 1."""
+
+    alignment: NonNegativeFloat = 0.0
+    """The weight of the mean squared distance between two images of one class: see [training.md](training.md)."""
+
+    uniformity: NonNegativeFloat = 0.0
+    """The weight of how unevenly the images of a batch lie on the sphere: see [training.md](training.md)."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any has a weight."""
+        return bool(self.alignment or self.uniformity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,7 @@ from ffdi.bounds import (
 )
 from ffdi.errors import ParamsError
 from ffdi.tails.augment_operations import resolve_augment
-from ffdi.tails.optimisation import Mix, Optimizer, Schedule
+from ffdi.tails.optimisation import ExtraLosses, Mix, Optimizer, Schedule
 
 CLASSES = 2  # the logits of a head: real, fake
 
@@ -214,6 +214,12 @@ class Recipe:
     lr_decay: Annotated[FractionAbove0, LATER] = 1.0
     """The factor of the learning rate from each block to the one before it; the head has the full rate."""
 
+    loss: Annotated[ExtraLosses, LATER] = ExtraLosses()
+    """Losses beside the cross-entropy."""
+
+    pairing: Annotated[Literal["none", "group"], LATER] = "none"
+    """`group`: real and fake images of one group stand in one batch, two and two; what has no partner trains, too."""
+
     @property
     def rounds(self) -> int:
         """The most epochs of one fold; of a head that is fitted at once: the values of C that it tries, or one."""
@@ -234,10 +240,30 @@ class Recipe:
                 f"{idle[0]} has no effect on head {self.head.kind}, which is fitted at once: leave it out (it reads "
                 f"{', '.join(keys)})"
             )
+        for line in self._without_effect():
+            raise ParamsError(line)
+
+    def _without_effect(self) -> Iterator[str]:
+        """A line for each setting of the training that changes nothing beside the others."""
+        fixed = ""  # why all that the head reads stays as it is
+        if not self.head.follows_body:
+            fixed = f"has no effect on head {self.head.kind}, which reads the features themselves"
+        elif self.trainable == "head":
+            fixed = "has no effect with `trainable: head`: nothing before the head trains"
         if self.optimizer.decayed == "weights" and not self.optimizer.weight_decay:
-            raise ParamsError("optimizer.decayed: has no effect without optimizer.weight_decay")
-        if self.lr_decay != 1 and self.trainable == "head":
-            raise ParamsError("lr_decay: has no effect with `trainable: head`, which has the full rate")
+            yield "optimizer.decayed: has no effect without optimizer.weight_decay"
+        if fixed and self.trainable not in ("all", "head"):
+            yield f"trainable: {fixed}"
+        if fixed and self.lr_decay != 1:
+            yield f"lr_decay: {fixed}"
+        if fixed and self.loss.wanted:
+            yield f"loss: {fixed}"
+        if self.loss.wanted and self.batch_size == 1:
+            yield "loss: compares the images of a batch, and batch_size is 1"
+        if self.loss.alignment and (self.mix.mixup or self.mix.cutmix):
+            yield "loss.alignment: compares images of one class, and `mix` blends classes: leave one of them out"
+        if self.pairing == "group" and self.batch_size % 2:
+            yield f"pairing: a batch_size of {self.batch_size} would part couples: make it even"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as bundle.json stores them. Mark a new field, here or below, with LATER: see `stored_settings`."""

@@ -26,6 +26,7 @@ from ffdi.tails.failures import batches_for_batchnorm, refuse_divergence
 from ffdi.tails.fitted import fit_at_once
 from ffdi.tails.folds import FoldedTable, Split, first_folds
 from ffdi.tails.heads import Tail
+from ffdi.tails.losses import extra_losses
 from ffdi.tails.norms import settle_norm
 from ffdi.tails.optimisation import Optimizer
 from ffdi.tails.recipe import Recipe
@@ -95,11 +96,13 @@ def build_optimizer(
 def start(tail: Tail, recipe: Recipe, table: FeatureTable, generator: torch.Generator, device: torch.device) -> Running:
     """A fit on `table` before its first epoch: a fresh optimizer over what trains of `tail`.
 
-    `generator` draws views and their order. Raises ParamsError for a precision that the device does not have, or when what
-    the recipe trains is not in this tail.
+    `generator` draws views and their order. Raises ParamsError for a precision that the device does not have, when what the
+    recipe trains is not in this tail, or when no images of `table` can be paired as it asks.
     """
     if recipe.precision == "tf32" and device.type != "cuda":
         raise ParamsError(f"precision: tf32 needs CUDA; here the tail is trained on the {device.type}")
+    if recipe.pairing == "group":
+        table.refuse_without_couples()
     tail.to(device)
 
     def example() -> Tensor:
@@ -112,7 +115,7 @@ def start(tail: Tail, recipe: Recipe, table: FeatureTable, generator: torch.Gene
 
 
 def train_epoch(run: Running, table: FeatureTable, recipe: Recipe, epoch: int) -> tuple[float, float, float]:
-    """One pass over `table`: (mean cross-entropy without L1, AUC of the scores of its batches, last learning rate)."""
+    """One pass over `table`: (mean cross-entropy alone, AUC of the scores of its batches, last learning rate)."""
     t, tail, optimizer, device = recipe, run.tail, run.optimizer, run.device
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     augment, mix, weights = (
@@ -124,7 +127,7 @@ def train_epoch(run: Running, table: FeatureTable, recipe: Recipe, epoch: int) -
     steps = math.ceil(table.samples(t.views) / t.batch_size)
     losses, margins, targets = [], [], []
     run.trained.train_mode(tail)
-    for step, (features, labels) in enumerate(table.shuffled(t.batch_size, t.views, run.generator, device)):
+    for step, (features, labels) in enumerate(table.shuffled(t.batch_size, t.views, run.generator, device, t.pairing)):
         lr = t.lr * t.schedule.factor(epoch + step / steps, t.epochs)
         for group in optimizer.param_groups:
             group["lr"] = lr * group["scale"]
@@ -132,10 +135,12 @@ def train_epoch(run: Running, table: FeatureTable, recipe: Recipe, epoch: int) -
         optimizer.zero_grad()
         with precision_on(device, t.precision):
             with torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bfloat16"):
-                logits = tail(features)
+                embedded = tail.embed(features) if t.loss.wanted else None
+                logits = tail(features) if embedded is None else tail.head(embedded)
             logits = logits.float()
             loss = nn.functional.cross_entropy(logits, mixed, weights, label_smoothing=t.label_smoothing)
-            loss.backward()
+            whole = loss if embedded is None else loss + extra_losses(t.loss, embedded, labels)
+            whole.backward()
         add_l1_gradient(parameters, t.l1)
         if t.clip_grad is not None:
             nn.utils.clip_grad_norm_(parameters, t.clip_grad)

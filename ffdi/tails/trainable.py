@@ -50,6 +50,7 @@ def trained_part(tail: nn.Module, recipe: Recipe, example: Callable[[], Tensor])
     A parameter that the network itself has frozen stays so. ParamsError when the choice names nothing in this tail.
     """
     if recipe.trainable == "all":
+        _refuse_without_effect(tail, recipe)
         return Trained(frozenset(tail.state_dict()), ())
     parameters = {name: p for name, p in _body_parameters(tail).items() if p.requires_grad}
     try:
@@ -58,6 +59,7 @@ def trained_part(tail: nn.Module, recipe: Recipe, example: Callable[[], Tensor])
         raise ParamsError(f"recipe {recipe.name}: trainable: {error}") from None
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in chosen)
+    _refuse_without_effect(tail, recipe)
     still = _still(tail.get_submodule("body"))
     fixed = {id(t) for module in still for t in (*module.parameters(), *module.buffers())}
     fixed |= {id(p) for p in tail.get_submodule("body").parameters() if not p.requires_grad}
@@ -94,6 +96,15 @@ def copy_sharing(tail: nn.Module, own: Collection[str]) -> Any:
 def load_trained(tail: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load the trained tensors of a tail; what they leave out stays. RuntimeError when they are not of this tail."""
     tail.load_state_dict(tail.state_dict() | dict(state))
+
+
+def _refuse_without_effect(tail: nn.Module, recipe: Recipe) -> None:
+    """ParamsError for a setting that needs a body that trains, where there is none."""
+    wanted = [*(["lr_decay"] if recipe.lr_decay != 1 else []), *(["loss"] if recipe.loss.wanted else [])]
+    if wanted and not any(p.requires_grad for p in _body_parameters(tail).values()):
+        raise ParamsError(
+            f"recipe {recipe.name}: {wanted[0]}: has no effect: nothing trains before the head of this tail"
+        )
 
 
 def _body_parameters(tail: nn.Module) -> dict[str, nn.Parameter]:

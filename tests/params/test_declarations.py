@@ -105,6 +105,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Schedule": {"name": "none", "size": 1, "gamma": 0.1, "warmup": 0},
     "Params": {"seed": 0},
     "Mix": {"mixup": 0.0, "cutmix": 0.0},
+    "ExtraLosses": {"alignment": 0.0, "uniformity": 0.0},
     "Recipe": {
         "folds": "all",
         "views": "sample",
@@ -122,6 +123,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "seed": 0,
         "trainable": "all",
         "lr_decay": 1.0,
+        "pairing": "none",
     },
     "TrainSettings": {"memory_gb": 8.0, "device": "auto", "deterministic": True},
     "ExtractSettings": {"engine": "local", "workers": "auto", "shard_rows": 4096, "compression": "none"},

@@ -78,16 +78,6 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ("recipes.mobilenet_v2.trainable", {"first": 1}, r"trainable: choose all, head, norms, \{last: N\}"),
         ("recipes.mobilenet_v2.trainable", [], r"trainable: choose .* or a list of patterns"),
         ("recipes.mobilenet_v2.lr_decay", 1.5, r"lr_decay: .*less than or equal to 1"),
-        (
-            "recipes.mobilenet_v2.optimizer",
-            {"decayed": "weights"},
-            r"recipes.mobilenet_v2: optimizer.decayed: has no effect without optimizer.weight_decay",
-        ),
-        (
-            "recipes.mobilenet_v2",
-            {"backbone": "mobilenet_v2", "trainable": "head", "lr_decay": 0.5},
-            r"recipes.mobilenet_v2: lr_decay: has no effect with `trainable: head`",
-        ),
         ("recipes.mobilenet_v2.head.drop_path", 1.0, r"drop_path: .*less than 1"),
         ("data.synthesise", -1, r"data.synthesise: .*0 \(is -1\)"),
         ("evaluate.robustness.levels", ["fog-3"], r"evaluate.robustness.levels: level 'fog-3' .*kinds: jpeg, resize, "),
@@ -218,3 +208,25 @@ def test_files_that_are_no_params(tmp_path: Path, content: bytes | None, says: s
     with pytest.raises(ParamsError, match=says) as caught:
         read_params(file)
     assert "params.yaml: " in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        ({"optimizer": {"decayed": "weights"}}, "optimizer.decayed: has no effect without optimizer.weight_decay"),
+        ({"trainable": "head", "lr_decay": 0.5}, "lr_decay: has no effect with `trainable: head`"),
+        ({"trainable": "head", "loss": {"alignment": 0.1}}, "loss: has no effect with `trainable: head`"),
+        ({"head": {"kind": "attentive"}, "trainable": "norms"}, "trainable: has no effect on head attentive"),
+        ({"head": {"kind": "transformer"}, "loss": {"uniformity": 0.5}}, "loss: has no effect on head transformer"),
+        (
+            {"loss": {"alignment": 0.1}, "mix": {"mixup": 0.2}},
+            "loss.alignment: compares images of one class, and `mix`",
+        ),
+        ({"loss": {"alignment": 0.1}, "batch_size": 1}, "loss: compares the images of a batch"),
+        ({"pairing": "group", "batch_size": 31}, "pairing: a batch_size of 31 would part couples: make it even"),
+    ],
+)
+def test_a_setting_of_training_without_effect_is_an_error(tmp_path: Path, recipe: dict[str, Any], says: str) -> None:
+    file = changed(tmp_path, **{"recipes.mobilenet_v2": {"backbone": "mobilenet_v2"} | recipe})
+    with pytest.raises(ParamsError, match=f"recipes.mobilenet_v2: {says}"):
+        read_params(file)

@@ -25,7 +25,7 @@ from ffdi.tails.checkpoint import Checkpoints, Fit
 from ffdi.tails.feature_source import InMemory, Streamed
 from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import TailFactory
-from ffdi.tails.optimisation import Mix, Optimizer
+from ffdi.tails.optimisation import ExtraLosses, Mix, Optimizer
 from ffdi.tails.recipe import Head
 from ffdi.tails.train import cross_validate
 
@@ -33,7 +33,9 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 MLP, LINEAR = Head("mlp", (8,), 0.2, 1, 1, 1), Head("linear", (), 0.2, 1, 1, 1)
 TRANSFORMER = Head("transformer", (), 0.1, 2, 2, 16, 0.1)
 MAPS, IMAGES = ("torchvision:mobilenet_v2", "features.18", (320, 2, 2)), ("timm:resnet10t", "input", (3, 32, 32))
-FOLDS = [0, 1] * 6
+FOLDS = [0, 0, 1, 1] * 3
+GROUPS = [f"g{n // 2}" for n in range(12)]  # one of each class
+GEND: dict[str, Any] = {"trainable": "norms", "loss": ExtraLosses(0.1, 0.5), "pairing": "group"}
 AUGMENT = ["hflip", {"jitter": {"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.3}}, "crop", "blur"]
 
 
@@ -69,6 +71,7 @@ def alike(one: dict[int, Fit], other: dict[int, Fit]) -> None:
         (MAPS, MLP, {"clip_grad": 1.0, "ema": 0.9, "l1": 1e-4, "class_weights": "balanced", "label_smoothing": 0.1}),
         (MAPS, TRANSFORMER, {"optimizer": Optimizer("sgd", 0.1, 0.9), "mix": Mix(0.2, 1.0), "views": "all"}),
         (IMAGES, LINEAR, {"augment": ("hflip", "noise", "jpeg"), "mix": Mix(0.2)}),
+        (MAPS, LINEAR, GEND | {"lr_decay": 0.7, "ema": 0.9, "optimizer": Optimizer("adamw", 0.1, decayed="weights")}),
     ],
 )
 def test_a_fit_on_cuda_is_that_of_the_cpu(
@@ -76,16 +79,17 @@ def test_a_fit_on_cuda_is_that_of_the_cpu(
 ) -> None:
     fresh, table = made(place, head)
     training = tiny_recipe(folds=1, epochs=2, batch_size=4, lr=1e-3, **changes)
-    due = cross_validate(fresh, FoldedTable.of(table, FOLDS), training, device=CPU)
+    due = cross_validate(fresh, FoldedTable.of(table, FOLDS, None, GROUPS), training, device=CPU)
     for features in (on(CUDA, table), table):  # on the device, and kept in the CPU's memory
-        found = cross_validate(fresh, FoldedTable.of(features, FOLDS), training, device=CUDA)
+        found = cross_validate(fresh, FoldedTable.of(features, FOLDS, None, GROUPS), training, device=CUDA)
         alike(due, found)
         assert {v.device.type for fitted in found.values() for v in fitted.state.values()} == {"cpu"}
 
 
-def test_a_killed_fit_on_cuda_goes_on(fake_cuda: FakeCuda, tmp_path: Path) -> None:
+@pytest.mark.parametrize("trainable", ["all", "norms"])
+def test_a_killed_fit_on_cuda_goes_on(trainable: str, fake_cuda: FakeCuda, tmp_path: Path) -> None:
     fresh, table = made(MAPS, MLP)
-    table, training = on(CUDA, table), tiny_recipe(folds=1, epochs=3, batch_size=4, ema=0.9)
+    table, training = on(CUDA, table), tiny_recipe(folds=1, epochs=3, batch_size=4, ema=0.9, trainable=trainable)
     whole = cross_validate(fresh, FoldedTable.of(table, FOLDS), training, device=CUDA)
 
     def killed(epoch: Any) -> None:
