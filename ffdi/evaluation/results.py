@@ -13,6 +13,7 @@ import pandas as pd
 from ffdi.errors import InputError
 from ffdi.evaluation.compare import COLUMNS
 from ffdi.evaluation.headline import RESERVED_NAMES
+from ffdi.features.backbone import Backbone
 from ffdi.metrics import Metrics
 
 _KEYS_OF_CROSS = {"recipe", "trained_on", "tested_on", "auc", "auc_low", "auc_high", "accuracy", "n_test", "n_groups"}
@@ -25,7 +26,8 @@ class Results:
     `recipes` has the metrics and `backbones` the backbone's name of each recipe; `pairs` compares every two recipes (see
     compare), `cross` has the metrics on other data sets. `timings` has the seconds of each file in data/timings, for the
     stages that this machine ran; `plots` is the folder of tables. `leftovers` names metrics that belong to no recipe of
-    params, or to a model that is gone.
+    params, or to a model that is gone. `pixels` says what the network of each recipe sees of an image, where its
+    bundle is there.
     """
 
     recipes: Mapping[str, Metrics]
@@ -37,6 +39,7 @@ class Results:
     timings: Mapping[str, Mapping[str, float]]
     plots: Path
     leftovers: Sequence[str]
+    pixels: Mapping[str, str]
 
     @property
     def ranked(self) -> list[tuple[str, Metrics]]:
@@ -113,7 +116,16 @@ def read_results(
         metrics / "plots",
         sorted({file.stem for folder in (metrics, details) for file in folder.glob("*.json")} - known)
         + [f"cross/{file.stem}" for file in old],
+        {recipe: seen for recipe in recipes if models and (seen := _pixels(models / recipe / "bundle.json"))},
     )
+
+
+def _pixels(bundle: Path) -> str:
+    """What the network of a bundle sees of an image, in words; empty where there is no bundle."""
+    try:
+        return Backbone.from_dict(json.loads(bundle.read_text(encoding="utf-8"))["backbone"]).pixels.words
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _is_of_an_old_model(m: Metrics, recipes: Mapping[str, str], models: Path | None) -> bool:

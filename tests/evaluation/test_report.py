@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from results_on_disk import page_of, results_of, write_results
 
 from ffdi.errors import InputError
 from ffdi.evaluation.attributes import COLUMNS
+from ffdi.evaluation.report import render_page
 from ffdi.evaluation.results import read_results, results_table, times_table
 from ffdi.evaluation.verdict import verdict
 from ffdi.evaluation.wrong_images import heat_maps, most_wrong_images
 from ffdi.files import write_json
 from ffdi.intake.auditing.findings import CHECKS
+from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.tables import write_table
 
 EVIL = "<script>alert(1)</script>"
@@ -141,6 +144,15 @@ def test_times_stand_beside_the_page_where_they_were_measured(metrics: Path, tin
     assert page_of(metrics, tiny, ["good", "plain"]) == before  # the same bytes at every run
     table = times_table(results_of(metrics, ["good", "plain"]))
     assert "| good | 5 ms | – | 4 min |\n| plain | 5 ms | – | – |" in table
+
+
+def test_the_page_says_what_each_network_sees(metrics: Path, tiny: Tiny, trained: Trained) -> None:
+    models = metrics.parent / "models"
+    shutil.copytree(trained.model, models / "good")
+    results = read_results(metrics, {"good": "tiny", "plain": "tiny"}, metrics.parent / "data", models)
+    assert results.pixels == {"good": "64 x 64 pixels (squash, bilinear), mean 0.5, std 0.5"}
+    page = render_page(results, tiny.rows, ImageSource(tiny.root), findings=None)
+    assert page.count(f'<td class="text">{results.pixels["good"]}</td>') == 1
 
 
 def test_text_from_data_is_escaped(tmp_path: Path, trained: Trained) -> None:
