@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from ffdi.evaluation.depth import COLUMNS
+
 pytest.importorskip("js_lib_vega_embed", reason="django-js-lib-vega-embed, the JavaScript, is not installed")
 pytest.importorskip("dvc", reason="dvc is not installed")
 
@@ -82,6 +84,21 @@ def test_attributes_and_robustness_are_drawn_with_their_intervals(repo: Path, ta
     fields = (point["x"]["field"], rule["x"]["field"], rule["x2"]["field"])
     assert [float(row[field]) for field in fields] == [0.8, 0.7, 0.9] and of in row
     assert drawn["encoding"]["color"]["field"] == drawn["encoding"]["yOffset"]["field"] == "rev"
+
+
+def test_auc_by_depth_is_drawn_with_its_intervals(repo: Path) -> None:
+    """As docs/plots.md names it: the template's fields are columns of the table."""
+    (repo / "depth.csv").write_text(f"{','.join(COLUMNS)}\nblocks.1,cls,64,0.4,0.8,0.7,0.9\n")
+    command = ("plots", "show", "depth.csv", "-t", "depth", "-x", "flops_before", "-y", "auc", "-o", "page")
+    run(repo, sys.executable, "-m", "dvc", *command)
+    found = re.search(r"var spec = (\{.*\});", (repo / "page" / "index.html").read_text(encoding="utf-8"))
+    assert found
+    drawn = json.loads(found[1])
+    (row,) = drawn["data"]["values"]
+    line, rule = (layer["encoding"] for layer in drawn["layer"])
+    fields = (drawn["encoding"]["x"]["field"], line["y"]["field"], rule["y"]["field"], rule["y2"]["field"])
+    assert [float(row[field]) for field in fields] == [0.4, 0.8, 0.7, 0.9]
+    assert row[drawn["encoding"]["color"]["field"]] == "cls"
 
 
 def test_only_this_checkout_is_told_and_git_sees_nothing(repo: Path) -> None:

@@ -36,6 +36,12 @@ def key_rows(keys: Keys) -> list[Row]:
     return [(bytes(row[:32]).hex(), int(row[32])) for row in raw]
 
 
+def stored_bytes(shape: tuple[int, ...], dtype: str) -> int:
+    """Bytes of one row's features of this shape, uncompressed."""
+    scales = 4 * shape[0] if dtype == "int8" else 0
+    return int(np.prod(shape)) * np.dtype(dtype).itemsize + scales
+
+
 @dataclass(frozen=True)
 class FeatureSpec:
     """What every row of a set of shards is: its shape, its dtype and everything that decides its values.
@@ -127,8 +133,7 @@ class FeatureSpec:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row's features, uncompressed."""
-        scales = 4 * self.shape[0] if self.dtype == "int8" else 0
-        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize + scales
+        return stored_bytes(self.shape, self.dtype)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as index.json stores them."""

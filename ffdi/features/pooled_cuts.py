@@ -34,7 +34,7 @@ class PooledCuts(nn.Module):
 
     def _pooled(self, features: Tensor, cut: str, tokens: TokenGrid | None) -> Tensor:
         keep, shape = self._keep, tuple(features.shape[1:])
-        if len(shape) == 1 and keep == "mean":
+        if len(shape) == 1:
             return features
         try:
             kept_shape(shape, keep, tokens)
