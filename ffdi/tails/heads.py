@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import assert_never
 
-from ffdi.errors import NetworkError, ParamsError, one_line
+from ffdi.errors import NetworkError, ParamsError, one_line, placed
 from ffdi.features.backbone import Backbone
 from ffdi.features.cuts import cut_network
 from ffdi.tails.knn import KnnHead
@@ -169,7 +169,8 @@ class TailFactory:
         self.body: nn.Module = nn.Identity()
         if head.follows_body:
             if backbone.has_body:
-                self.body = cut_network(network, backbone.cut_name, backbone.pixels.size)[1]
+                with placed(f"backbones.{backbone.name}: {backbone.network}"):
+                    self.body = cut_network(network, backbone.cut_name, backbone.pixels.size)[1]
         elif head.is_fitted:
             self._refuse_images()
             self.body = MeanPool()

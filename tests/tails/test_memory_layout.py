@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_backbone
 from torch import Tensor, nn
 
-from ffdi.errors import NetworkError
+from ffdi.errors import NetworkError, ParamsError
 from ffdi.tails.heads import TailFactory
 from ffdi.tails.recipe import Head
 
@@ -37,9 +37,9 @@ class GivesAPair(nn.Module):
         return x, x
 
 
-def factory(*beyond: nn.Module) -> TailFactory:
+def factory(*beyond: nn.Module, shape: tuple[int, ...] = SHAPE) -> TailFactory:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), *beyond)
-    return TailFactory(network.eval(), tiny_backbone(cut="1"), Head("linear"), SHAPE)
+    return TailFactory(network.eval(), tiny_backbone(cut="1"), Head("linear"), shape)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,10 @@ def test_every_tail_trains_in_the_layout_that_its_code_can_have(
 def test_a_network_that_fails_or_gives_no_tensor_is_refused_in_one_line() -> None:
     place = "backbones.tiny: torchvision:mobilenet_v2 cut at 1, 64 pixels: the network"
     with pytest.raises(NetworkError) as error:
-        factory(nn.Linear(7, 7))
-    assert str(error.value).startswith(f"{place} from the cut on refuses features (4, 2, 3): ") and "7x7" in str(
-        error.value
-    )
+        factory(shape=(5, 2, 3))
+    assert str(error.value).startswith(f"{place} from the cut on refuses features (5, 2, 3): Given groups=1")
     assert str(error.value).endswith(": try another cut or image_size") and "\n" not in str(error.value)
-    with pytest.raises(NetworkError) as error:
-        factory(GivesAPair())
-    assert str(error.value) == f"{place} gives tuple, not a tensor: take another network"
+    with pytest.raises(ParamsError, match=r"^backbones\.tiny: torchvision:mobilenet_v2: .*size 64: .*refuses it: "):
+        factory(nn.Linear(7, 7))
+    with pytest.raises(NetworkError, match=r"cut at input, .*: the network gives tuple, not a tensor: take another"):
+        TailFactory(GivesAPair(), tiny_backbone(cut="input"), Head("linear"), (3, 8, 8))
