@@ -125,7 +125,12 @@ def resolved(backbone: Backbone, described: Mapping[str, Any]) -> Backbone:
                 )
             value = Resize(**described[key]) if key == "resize" else described[key]
         fields[key] = tuple(value) if isinstance(value, list) else value
-    return replace(backbone, preprocessing="params", **fields)
+    made = replace(backbone, preprocessing="params", **fields)
+    try:
+        made.check()
+    except ParamsError as error:
+        raise ParamsError(f"{place}.{error}") from None
+    return made
 
 
 def resolve_preprocessing(backbone: Backbone, weights: Path) -> Backbone:

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
+import torch
+from PIL import Image
 from safetensors.numpy import save_file
-from timm.data import resolve_data_config
+from timm.data import create_transform, resolve_data_config
 from timm.models import get_pretrained_cfg
 from torchvision import models
 
 from ffdi.console import Console
 from ffdi.errors import FfdiError, ParamsError, WeightsError
 from ffdi.features.backbone import Backbone
+from ffdi.features.networks import FrozenPrefix
 from ffdi.features.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ffdi.features.stated_preprocessing import (
     MODES,
@@ -187,6 +190,24 @@ def test_every_entry_of_torchvision_is_read_to_the_pixel() -> None:
     assert fraction(224, 256) == 0.875 and fraction(224, 224) == 1.0
 
 
+@pytest.mark.parametrize("size", [(300, 401), (97, 61)])
+def test_the_network_is_given_what_the_publishers_transform_gives_it(size: tuple[int, int]) -> None:
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+
+    def given(pixels: Preprocessing) -> Any:
+        square = torch.from_numpy(np.array(pixels.square(photo)))[None]
+        return FrozenPrefix(torch.nn.Identity(), pixels.mean, pixels.std)(square)[0]
+
+    for name in ("legacy_xception.tf_in1k", "vit_large_patch14_clip_336.laion2b_ft_in1k", "resnet18.tv_in1k"):
+        cfg: Any = resolve_data_config(pretrained_cfg=get_pretrained_cfg(name).to_dict())  # type: ignore
+        model, _, tag = name.partition(".")
+        due: Any = create_transform(**cfg)(photo)  # type: ignore
+        assert torch.allclose(given(of_model(f"timm:{model}", f"timm:{tag}")), due, atol=1e-5), name
+    for model, enum in (("efficientnet_b4", "IMAGENET1K_V1"), ("resnet50", "IMAGENET1K_V2")):
+        due = models.get_model_weights(model)[enum].transforms()(photo)
+        assert torch.allclose(given(of_model(f"torchvision:{model}", f"torchvision:{enum}")), due, atol=1e-5), model
+
+
 def weights_file(folder: Path, **header: Any) -> Path:
     provenance = {"network": "timm:test_vit", "source": "random", "pretrained": False}
     save_file({"x": np.zeros(1)}, folder / "w.safetensors", {"ffdi": json.dumps(provenance | header)})
@@ -212,6 +233,25 @@ def test_the_header_of_the_weights_resolves_a_backbone(tmp_path: Path) -> None:
     file = weights_file(tmp_path, preprocessing={"mean": HALF, "std": HALF})
     with pytest.raises(FfdiError, match=r"backbones.b.image_size: its weights file does not say it: write it, or run"):
         resolve_preprocessing(backbone, file)
+
+
+def test_the_size_of_network_args_is_the_size() -> None:
+    for side in (336, [336, 336]):
+        args = {"img_size": side}
+        assert net("timm:test_vit", "random", network_args=args).pixels.size == 336
+        assert of_model("timm:test_vit", "random", network_args=args).size == 336
+    assert of_model("timm:test_vit", "random", network_args={"img_size": 336}, image_size=224).size == 224
+    with pytest.raises(ParamsError, match=r"network_args: \[336, 224\] is no side of a square"):
+        net("timm:test_vit", "random", network_args={"img_size": [336, 224]}).check()
+
+
+def test_what_the_model_states_must_go_with_the_decoder() -> None:
+    backbone = net("timm:test_vit", "random", preprocessing="model", decoder="nvjpeg")
+    described = described_preprocessing(backbone)
+    assert resolved(backbone, described).pixels.resize.kernel == "bicubic"
+    described["resize"] = described["resize"] | {"kernel": "lanczos"}
+    with pytest.raises(ParamsError, match=r"backbones.b.resize.kernel: lanczos needs `decoder: pillow`"):
+        resolved(backbone, described)
 
 
 def test_a_resolved_backbone_is_one_whose_params_say_it_all() -> None:
