@@ -30,6 +30,7 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	python bench/extraction.py
 	python bench/training.py
+	python bench/probe.py
 	python bench/endtoend.py
 
 # Nine minutes on one GPU. To run it without dvc: PYTHONPATH=. python bench/gpu.py

@@ -74,7 +74,7 @@ class Head:
 
     norm: Annotated[Norm, LATER] = "none"
     """What is done to the vectors that the head reads, of an image, place or token: `l2` (to length 1), `layer` (to mean 0
-    and variance 1 over the channels), `standardise` (each channel, by the statistics of the training fold's clean views)."""
+    and variance 1 over the channels), `standardise` (each channel, by the statistics of the training fold)."""
 
     sweep: Annotated[Positive, LATER] = 20
     """Kind probe: how many values of C, the inverse of the regularisation's strength, are tried on inner folds."""
