@@ -39,12 +39,12 @@ class Recording:
 
 
 def on_meta(network: nn.Module) -> nn.Module:
-    """A copy of a network on the meta device; its weights are not copied on the way."""
+    """A copy of a network on the meta device, without gradients; its weights are not copied on the way."""
     memo: dict[int, Any] = {}
     for module in network.modules():
         for tensor in (*module._parameters.values(), *module._buffers.values(), *vars(module).values()):
             if isinstance(tensor, nn.Parameter):
-                memo[id(tensor)] = nn.Parameter(tensor.detach().to("meta"), tensor.requires_grad)
+                memo[id(tensor)] = nn.Parameter(tensor.detach().to("meta"), requires_grad=False)
             elif isinstance(tensor, Tensor):
                 memo[id(tensor)] = tensor.detach().to("meta")
     return copy.deepcopy(network, memo)
