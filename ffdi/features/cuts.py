@@ -132,7 +132,7 @@ class _Traced:
     """A copy of a network, because tracing may leave constants in it, with its graphs. Sibling cuts share a graph per mode."""
 
     def __init__(self, network: nn.Module, image_size: int) -> None:
-        self.network, self.twin, self.image_size = copy.deepcopy(network), on_meta(network), image_size
+        self.network, self.twin, self.image_size = copy.deepcopy(network).eval(), on_meta(network), image_size
         self.names = [name for name, _ in network.named_modules() if name]
         self.class_token = any(getattr(network, name, None) is not None for name in ("cls_token", "class_token"))
         self.graph = functools.cache(self._trace)
@@ -183,7 +183,8 @@ class _Traced:
             recorded = self.recorded(training)
         except ParamsError as error:
             return f"{'in train mode ' if training else ''}{error}"
-        self.network.train(training)
+        if self.network.training != training:
+            self.network.train(training)
         try:
             return trace(self.network, parents, recorded, self.image_size)
         except Exception as error:  # the network's code may raise anything when it gets a proxy instead of a tensor

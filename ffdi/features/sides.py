@@ -200,10 +200,12 @@ def _stands_for(traced: TracedGraph, node: fx.Node) -> str | None:
 
 def _has_state(node: fx.Node, traced: TracedGraph) -> bool:
     """Whether a node is a weight, or a draw, or comes from a module, which may have weights."""
-    if node.op == "get_attr":
-        return node.target in traced.state
     name = str(getattr(node.target, "__name__", node.target)).strip("_")
-    return node.op == "call_module" or (name.removesuffix("_like") in (*RANDOM, "uniform", "dropout"))
+    return (
+        node in traced.weights
+        or node.op == "call_module"
+        or (name.removesuffix("_like") in (*RANDOM, "uniform", "dropout"))
+    )
 
 
 def _changes_state(node: fx.Node) -> bool:

@@ -34,15 +34,13 @@ Values = tuple[Any, Any]  # of a node, for each of BATCHES
 
 @dataclass(frozen=True)
 class TracedGraph:
-    """What a trace found: the graph, the values of its nodes, and the nodes that enter each module, call by call.
-
-    `state` are the names of the network's weights and buffers that its files hold.
-    """
+    """What a trace found: the graph, the values of its nodes, those that are weights, which are what a file of weights
+    holds, and the nodes that enter each module, call by call."""
 
     graph: fx.Graph
     values: dict[fx.Node, Values]
+    weights: set[fx.Node]
     entering: dict[str, list[list[fx.Node]]]
-    state: frozenset[str]
 
     def has_pixels(self, node: fx.Node) -> bool:
         """Whether a node is a tensor that depends on the pixels, or holds one."""
@@ -61,7 +59,7 @@ def trace(
     for name, constant in [(n, v) for n, v in vars(network).items() if isinstance(v, Tensor)]:
         delattr(network, name)  # a plain attribute would stay behind when a part moves to another device
         network.register_buffer(name, constant, persistent=False)
-    return TracedGraph(graph, tracer.values, tracer.entering, frozenset(network.state_dict()))
+    return TracedGraph(graph, tracer.values, tracer.weights, tracer.entering)
 
 
 class _Value(fx.Proxy):
@@ -96,6 +94,7 @@ class _Tracer(fx.Tracer):
         self.proxy_buffer_attributes = True
         self.parents, self.recorded, self.image_size = parents, recorded, image_size
         self.values: dict[fx.Node, Values] = {}
+        self.weights: set[fx.Node] = set()
         self.entering: dict[str, list[list[fx.Node]]] = defaultdict(list)
         self.calls: dict[str, int] = defaultdict(int)
         self.computing = False
@@ -160,8 +159,7 @@ class _Tracer(fx.Tracer):
             return tuple(images_on_meta(batch, self.image_size) for batch in BATCHES)  # type: ignore[return-value]
         with self._computing():
             if node.op == "get_attr":
-                value = functools.reduce(getattr, str(node.target).split("."), self.root)
-                return (value.data if isinstance(value, Tensor) else value,) * 2
+                return (self._attribute(node),) * 2
             given = [map_aggregate((node.args, node.kwargs), functools.partial(self._value, at)) for at in range(2)]
             if node.op == "call_module":
                 return self._returned(str(node.target), given)
@@ -175,6 +173,15 @@ class _Tracer(fx.Tracer):
             yield
         finally:
             self.computing = before
+
+    def _attribute(self, node: fx.Node) -> Any:
+        """The value of a parameter, a buffer or another attribute."""
+        path, _, name = str(node.target).rpartition(".")
+        owner = self.root.get_submodule(path)
+        if name in owner._parameters or (name in owner._buffers and name not in owner._non_persistent_buffers_set):
+            self.weights.add(node)
+        value = getattr(owner, name)
+        return value.data if isinstance(value, Tensor) else value
 
     def _value(self, at: int, argument: Any) -> Any:
         if not isinstance(argument, fx.Node):
