@@ -134,7 +134,8 @@ class _Traced:
     def __init__(self, network: nn.Module, image_size: int) -> None:
         self.network, self.twin, self.image_size = copy.deepcopy(network).eval(), on_meta(network), image_size
         self.names = [name for name, _ in network.named_modules() if name]
-        self.class_token = any(getattr(network, name, None) is not None for name in ("cls_token", "class_token"))
+        own = [name.rpartition(".")[2] for name, _ in network.named_parameters()]
+        self.class_token = any(name.startswith(("cls_token", "class_token")) for name in own)
         self.graph = functools.cache(self._trace)
         self.recorded = functools.cache(self._record)
 
@@ -160,19 +161,21 @@ class _Traced:
         return any(cut in recording.written for mode in (False, True) for recording in self.recorded(mode))
 
     def _sides(self, cut: str) -> tuple[tuple[Sides, Sides], Layout]:
-        both = []
-        for training in (False, True):
-            graph = self.graph(frozenset([cut.rpartition(".")[0]]), training)
-            if isinstance(graph, str):
-                raise ParamsError(graph)
-            both.append(Sides(graph, cut))
-        layout, in_training = (
-            sides.layout(self.recorded(mode)[0], class_token=self.class_token)
-            for mode, sides in zip((False, True), both)
-        )
+        evaluating, layout = self._side(cut, False)
+        try:
+            training, in_training = self._side(cut, True)
+        except ParamsError as error:
+            raise ParamsError(f"in train mode {error}") from error
         if layout.shape != in_training.shape:
             raise ParamsError("its input has another shape in train mode")
-        return (both[0], both[1]), layout
+        return (evaluating, training), layout
+
+    def _side(self, cut: str, training: bool) -> tuple[Sides, Layout]:
+        graph = self.graph(frozenset([cut.rpartition(".")[0]]), training)
+        if isinstance(graph, str):
+            raise ParamsError(graph)
+        sides = Sides(graph, cut)
+        return sides, sides.layout(self.recorded(training)[0], class_token=self.class_token)
 
     def _record(self, training: bool) -> tuple[Recording, Recording]:
         return record(self.twin, self.image_size, training=training)
@@ -182,7 +185,7 @@ class _Traced:
         try:
             recorded = self.recorded(training)
         except ParamsError as error:
-            return f"{'in train mode ' if training else ''}{error}"
+            return str(error)
         if self.network.training != training:
             self.network.train(training)
         try:
