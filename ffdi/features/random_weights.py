@@ -47,7 +47,7 @@ def _calibrate(model: nn.Module, norms: list[nn.modules.batchnorm._BatchNorm], b
             norm.train()
         try:
             with torch.inference_mode():
-                batches, batch = _amount(model, size)
+                batches, batch = calibration_images(model, size)
                 for _ in range(batches):
                     octaves = (torch.randn(batch, 3, max(size >> k, 1), max(size >> k, 1)) for k in range(5))
                     noise = sum(nn.functional.interpolate(o, size=(size, size), mode="bilinear") for o in octaves)
@@ -63,15 +63,22 @@ def _calibrate(model: nn.Module, norms: list[nn.modules.batchnorm._BatchNorm], b
     ) from refusal
 
 
-def _amount(model: nn.Module, size: int) -> tuple[int, int]:
+def calibration_images(model: nn.Module, size: int) -> tuple[int, int]:
     """(batches, images in each): fewer for a network of which as many as usual would take minutes."""
-    if sum(p.numel() for p in model.parameters()) < LARGE:
-        return BATCHES, BATCH
+    flops = 0
+    if sum(p.numel() for p in model.parameters()) >= LARGE:
+        with contextlib.suppress(Exception):  # a network's own code may not run without computing
+            flops = flops_of(model, size)
+    images = min(int(MOST_FLOPS / max(flops, 1)), BATCHES * BATCH)
+    return max(images // BATCH, 1), min(max(images, 2), BATCH)
+
+
+def flops_of(model: nn.Module, size: int) -> int:
+    """FLOPs of one image, counted without computing anything."""
     counter = FlopCounterMode(display=False)
     with torch.device("meta"), counter:
         copy.deepcopy(model).to("meta").eval()(torch.zeros(1, 3, size, size))
-    images = min(int(MOST_FLOPS / max(counter.get_total_flops(), 1)), BATCHES * BATCH)
-    return max(images // BATCH, 1), min(max(images, 2), BATCH)
+    return int(counter.get_total_flops())
 
 
 @contextlib.contextmanager
