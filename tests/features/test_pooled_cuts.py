@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ from conftest import tiny_backbone
 from torch import nn
 
 from ffdi.errors import ParamsError
-from ffdi.features.extractor import frozen_prefix
-from ffdi.features.keep import keep_features
+from ffdi.features.extractor import frozen_prefix, load_extractor
+from ffdi.features.keep import TokenGrid, keep_features
 from ffdi.features.networks import headless_network
+from ffdi.features.runtimes import cached_graph
+from ffdi.features.weights import fetch_backbone_weights
 
 VIT: dict[str, Any] = {"network": "timm:test_vit", "network_args": {"img_size": 32}, "image_size": 32}
 RESNET: dict[str, Any] = {"network": "timm:test_resnet", "image_size": 32}
@@ -55,3 +59,30 @@ def test_what_a_cut_has_not_is_refused_with_its_name() -> None:
         frozen_prefix(network_of(RESNET["network"]), backbone).feature_shape(32)
     with pytest.raises(ParamsError, match="cut 'layer9' is no module"):
         frozen_prefix(network_of(RESNET["network"]), tiny_backbone(**RESNET, cut=("layer1", "layer9")))
+
+
+def test_an_exported_graph_pools_as_torch_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFDI_CACHE", str(tmp_path / "cache"))
+    backbone = tiny_backbone(**RESNET, cut=("layer1", "layer3"), keep="mean", runtime="onnxruntime")
+    fetch_backbone_weights(backbone, tmp_path / "w.safetensors", base=tmp_path)
+    extractor = load_extractor(backbone, tmp_path / "w.safetensors")
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    due = extractor.load()(torch.from_numpy(images)).numpy()
+    assert extractor.spec.shape == due.shape[1:] and extractor.spec.cut == "layer1+layer3"
+    np.testing.assert_allclose(extractor.open().run(images), due, rtol=1e-3, atol=1e-4)
+
+
+def test_an_exported_graph_says_where_the_patches_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFDI_CACHE", str(tmp_path / "cache"))
+    backbone = tiny_backbone(**VIT, cut="blocks.1", keep="cls", runtime="onnxruntime")
+    fetch_backbone_weights(backbone, tmp_path / "w.safetensors", base=tmp_path)
+    first = load_extractor(backbone, tmp_path / "w.safetensors")
+    monkeypatch.setattr("ffdi.features.extractor.PrefixFile.__call__", None)
+    second = load_extractor(backbone, tmp_path / "w.safetensors")
+    assert first.spec == second.spec and second.spec.cut_grid == first.spec.cut_grid == TokenGrid(1, 2, 2)
+    assert second.spec.shape == (64,)
+    (file,) = (tmp_path / "cache").rglob("*.json")
+    described = json.loads(file.read_text())
+    del described["tokens"]  # as an older ffdi wrote it: exported again
+    file.write_text(json.dumps(described))
+    assert cached_graph(backbone, second.spec.weights_sha256) is None

@@ -58,6 +58,14 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ("ladder.recipe", "vgg", r"ladder.recipe: 'vgg' is not one of efficientnet_lite0, "),
         ("backbones.mobilenet_v2.network", "keras:x", r"backbones.mobilenet_v2.network: .*torchvision\|timm"),
         ("backbones.mobilenet_v2.mean", [0.5, 0.5], r"mean"),
+        ("backbones.mobilenet_v2.keep", "eyes", r"v2.keep: must be one of all, cls, mean, .* \(is 'eyes'\)"),
+        (
+            "backbones.mobilenet_v2.keep",
+            {"rows": [3, 3], "columns": [0, 1]},
+            r"v2.keep: must .* 0 <= FIRST < END \(is ",
+        ),
+        ("backbones.mobilenet_v2.cut", ["features.4"], r"v2.cut: a list names two or more modules, each once"),
+        ("backbones.mobilenet_v2.cut", ["features.4", "input"], r"v2.cut: a list names two or more .* not `input`"),
         ("data.group", "(", r"data.group: must be a regular expression with \(\?P<group>"),
         ("data.group", "person", r"data.group: must be a regular expression with \(\?P<group>"),
         ("data.group", [], r"data.group: must be a regular expression .* or a list of such"),
@@ -230,3 +238,22 @@ def test_a_setting_of_training_without_effect_is_an_error(tmp_path: Path, recipe
     file = changed(tmp_path, **{"recipes.mobilenet_v2": {"backbone": "mobilenet_v2"} | recipe})
     with pytest.raises(ParamsError, match=f"recipes.mobilenet_v2: {says}"):
         read_params(file)
+
+
+@pytest.mark.parametrize(
+    ("cut", "keep", "says"),
+    [
+        ("input", "mean", "keep: mean: `cut: input` stores images, which are kept whole"),
+        (
+            ["features.4", "features.8"],
+            "patches",
+            "keep: patches: of several cuts, pooled features are kept: all, cls, ",
+        ),
+        (["features.4", "features.8"], {"grid": 2}, "of several cuts, pooled features are kept"),
+    ],
+)
+def test_a_backbone_refuses_what_cannot_be_kept_at_its_cut(tmp_path: Path, cut: Any, keep: Any, says: str) -> None:
+    backbone = {"network": "timm:test_vit", "weights": "random", "cut": cut, "keep": keep}
+    with pytest.raises(ParamsError, match=f"backbones.new.*{says}") as caught:
+        read_params(changed(tmp_path, **{"backbones.new": backbone}))
+    assert "\n" not in str(caught.value)
