@@ -79,7 +79,12 @@ class TrainedRecipe:
     def summary(self) -> str:
         """One line on what was trained."""
         scores = self.out_of_fold
-        return f"{len(self.fits)} folds, threshold {scores.threshold:.3f}, temperature {scores.temperature:.2f}"
+        line = f"{len(self.fits)} folds, threshold {scores.threshold:.3f}, temperature {scores.temperature:.2f}"
+        if not self.frozen:
+            return line
+        own = sum(value.numel() for value in next(iter(self.fits.values())).state.values())
+        whole = own + sum(value.numel() for value in self.frozen.values())
+        return f"{line}; {own:,} of the {whole:,} values of a tail were trained"
 
     def save(self, folder: Path) -> None:
         """Write the bundle, bundle.json last. Everything else in the folder is deleted: checkpoints, old files."""
