@@ -6,12 +6,13 @@ Writes Markdown tables to bench/foundation.md, which is committed. One network i
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from ffdi.features.pooled_cuts import pooled_cuts
 from ffdi.features.stated_preprocessing import described_preprocessing, resolved
 from ffdi.files import human_bytes
 from ffdi.params.reading import read_params
+from ffdi.stagekit.console import console
 
 ABOUT = """Random weights, one image of noise. Difference: of the body behind the cut, given the prefix's features, from the network
 itself, relative (L2); at the preset's cut, and at one in the middle of the network. Of several cuts it is that of their
@@ -65,52 +67,65 @@ def network_table(preset: Path) -> Iterator[str]:
     columns = ("pixels", "cut", "features there", "kept", "bytes", "FLOPs of the prefix", "parameters, millions")
     yield f"| backbone | {' | '.join(columns)} | difference | in the middle |"
     yield "| --- |" + " --- |" * 4 + " ---: |" * 5
-    for backbone in read_params(preset).backbones.values():
+    backbones = read_params(preset).backbones.values()
+    for backbone in console("bench foundation").progress(backbones, len(backbones), unit="networks"):
         torch.manual_seed(0)
         network = headless_network(backbone.network, backbone.network_args).eval().requires_grad_(False)
         yield network_row(network, backbone, resolved(backbone, described_preprocessing(backbone)).pixels.size)
         del network
+        gc.collect()  # graphs and modules hold each other
 
 
 def network_row(network: nn.Module, b: Backbone, size: int) -> str:
-    """A row: what is stored, and how far body(prefix(x)) is from network(x), relative (L2), at its cut and in the middle of
-    the network; of several cuts, how far their pooled features are from those of what enters the network's modules."""
+    """A row: what is stored, and how far body(prefix(x)) is from network(x), at its cut and in the middle of the network."""
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    middle = next(cut for kind, cut in MIDDLE.items() if kind in b.network)
+    with torch.no_grad():
+        whole = network(x)
+        inside = at_cut(network, middle, x, whole)[1]
+        gc.collect()
+        at, kept, difference = by(x), x, 0.0  # of the empty prefix
+        if len(b.cuts) > 1:
+            at, kept, difference = at_cuts(network, b, x)
+        elif b.has_prefix:
+            features, difference, tokens = at_cut(network, b.cuts[0], x, whole)
+            at, kept = by(features), torch.from_numpy(keep_features(features.numpy(), resolve_keep(b.keep), tokens))
+    gc.collect()
+    share = {cut.name: cut.flops_before for cut in list_cuts(network, size)}[b.cuts[-1]] if b.has_prefix else 0.0
+    cells = [str(size), f"`{', '.join(b.cuts)}`", at, by(kept)]
+    cells += [human_bytes(kept.numel() * (2 if b.has_prefix else 1)), f"{share:.1%}".replace("%", " %")]
+    cells.append(f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f}")
+    return f"| {b.name} | {' | '.join(cells)} | {difference:.1g} | {inside:.1g} |"
+
+
+def at_cut(network: nn.Module, cut: str, x: Tensor, whole: Tensor) -> tuple[Tensor, float, Any]:
+    """The features at a cut, how far the body makes of them what the network makes of x, and where tokens are."""
+    prefix, body = cut_network(network, cut, x.shape[-1])
+    assert prefix is not None
+    features = prefix(x)
+    return features, apart(body.eval()(features), whole), prefix.tokens
+
+
+def at_cuts(network: nn.Module, b: Backbone, x: Tensor) -> tuple[str, Tensor, float]:
+    """Of several cuts: the shapes there, their pooled features, and how far these are from what enters the modules."""
     entering = dict[str, Tensor]()
-    for cut in b.cuts if b.has_prefix else ():
+    for cut in b.cuts:
         watch = partial(lambda name, module, args: entering.update({name: args[0]}), cut)
         network.get_submodule(cut).register_forward_pre_hook(watch)
-    with torch.no_grad():
-        whole = due = network(x)
-        prefix, body = cut_network(network, next(cut for kind, cut in MIDDLE.items() if kind in b.network), size)
-        assert prefix is not None
-        inside = apart(body.eval()(prefix(x)), whole)
-        if len(b.cuts) > 1:
-            pooled = pooled_cuts(network, b.cuts, size, resolve_keep(b.keep))
-            given = features = pooled(x)
-            pooled.prefix = nn.Identity()
-            due = pooled(list(entering.values()))
-        else:
-            prefix, body = cut_network(network, b.cuts[0], size)
-            features = x if prefix is None else prefix(x)
-            given = body.eval()(features)
-            features = torch.from_numpy(
-                keep_features(features.numpy(), resolve_keep(b.keep), getattr(prefix, "tokens", None))
-            )
-    shapes = dict.fromkeys(by(t.shape[1:]) for t in entering.values())
-    share = {at.name: at.flops_before for at in list_cuts(network, size)}[b.cuts[-1]] if b.has_prefix else 0.0
-    cells = [str(size), f"`{', '.join(b.cuts)}`", ", ".join(shapes) or by(x.shape[1:]), by(features.shape[1:])]
-    cells += [human_bytes(features.numel() * (2 if b.has_prefix else 1)), f"{share:.1%}".replace("%", " %")]
-    cells.append(f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f}")
-    return f"| {b.name} | {' | '.join(cells)} | {apart(given, due):.1g} | {inside:.1g} |"
+    network(x)
+    pooled = pooled_cuts(network, b.cuts, x.shape[-1], resolve_keep(b.keep))
+    kept = pooled(x)
+    pooled.prefix = nn.Identity()
+    return ", ".join(dict.fromkeys(map(by, entering.values()))), kept, apart(kept, pooled(list(entering.values())))
+
+
+def by(features: Tensor) -> str:
+    """The shape of one image's features."""
+    return "x".join(map(str, features.shape[1:]))
 
 
 def apart(given: Tensor, due: Tensor) -> float:
     return float((given - due).norm() / due.norm())
-
-
-def by(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
 
 
 def speed_table(runs: int) -> Iterator[str]:
