@@ -116,7 +116,9 @@ def load_extractor(backbone: Backbone, weights: Path, known: Path | None = None)
     provenance = read_provenance(weights, b.network, b.network_args)
     load, spec = PrefixFile(b, weights), local_spec(b, sha256_file(weights))
     if b.has_prefix:
-        spec = (known and known_spec(spec, known)) or as_computed(spec, b, load)
+        with placed(b.place):
+            found = known_spec(spec, known) if known else None
+        spec = found or as_computed(spec, b, load)
     return Extractor(b, spec, provenance, load)
 
 
@@ -156,10 +158,12 @@ def as_computed(spec: FeatureSpec, backbone: Backbone, load: Callable[[], Frozen
     if spec.policy["runtime"] == "onnxruntime-cpu":
         try:
             graph = exported_graph(backbone, spec.weights_sha256, load)
-            return spec if spec.shape else spec.of_cut(graph.shape, graph.tokens)
         except ExportError:
             if backbone.runtime != "auto":
                 raise
             spec = replace(spec, policy={**spec.policy, "runtime": "torch-cpu"})
+        else:
+            with placed(backbone.place):
+                return spec if spec.shape else spec.of_cut(graph.shape, graph.tokens)
     with placed(backbone.place):
         return spec if spec.shape else spec.of_cut(load().feature_shape(backbone.pixels.size), load().tokens)

@@ -114,14 +114,11 @@ class FeatureSpec:
         self, shape: tuple[int, ...], keep: Keep, tokens: TokenGrid | None, grid: TokenGrid | None
     ) -> FeatureSpec:
         """The same for what is kept as `keep` of features of a shape; ParamsError as of_cut."""
-        try:
-            spec = replace(self, shape=kept_shape(shape, keep, tokens), cut_grid=grid)
-        except ParamsError as error:
-            raise ParamsError(f"backbones.{self.backbone}: {error}") from None
+        spec = replace(self, shape=kept_shape(shape, keep, tokens), cut_grid=grid)
         if self.dtype == "int8" and len(spec.shape) == 1:
             raise ParamsError(
-                f"backbones.{self.backbone}: dtype: int8 has a scale for each channel, so a vector of {spec.shape[0]} "
-                "takes more than in float16: set dtype: float16"
+                f"dtype: int8 has a scale for each channel, so a vector of {spec.shape[0]} takes more than in float16: set "
+                "dtype: float16"
             )
         return spec
 
