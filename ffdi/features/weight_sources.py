@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,7 +138,7 @@ def _from_timm(network: str, tag: str, network_args: Mapping[str, Any]) -> State
     page = f"https://huggingface.co/{described.hf_hub_id if described else ''}"
     try:
         with _quiet_hub():
-            return dict(timm.create_model(f"{model}.{tag}", pretrained=True, **network_args).state_dict())
+            state = dict(timm.create_model(f"{model}.{tag}", pretrained=True, **network_args).state_dict())
     except GatedRepoError as error:
         remedy = f"accept their licence at {page} and set HF_TOKEN to a token of that account"
         raise WeightsError(f"weights timm:{tag} are gated: {remedy}; {OFFLINE}") from error
@@ -153,6 +154,12 @@ def _from_timm(network: str, tag: str, network_args: Mapping[str, Any]) -> State
         if "loading state_dict" in str(error):
             raise WeightsError(_unfit(f"timm:{tag}", network, network_args, error)) from error
         raise _unreachable(f"timm:{tag}", error) from error
+    notes = (described and described.notes) or ()
+    if any("QuickGELU" in note for note in notes) and "quickgelu" not in model and "act_layer" not in network_args:
+        own = model.replace("clip_", "clip_quickgelu_")
+        trained = f"weights timm:{tag} were trained with quick GELU, {network} has GELU"
+        warnings.warn(f"{trained}: the features that they were published with are those of timm:{own}", stacklevel=3)
+    return state
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,23 @@ def test_a_tag_is_fetched_with_the_arguments_of_the_network(monkeypatch: pytest.
     assert ("test_vit.r160_in1k", True, SMALL) in asked
     network, provenance, _ = load_network(VIT, tmp_path / "w", SMALL)
     assert provenance.pretrained and network(torch.zeros(1, 3, 32, 32)).shape == (1, 64)
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "warns"),
+    [("clip_224", {}, True), ("clip_quickgelu_224", {}, False), ("clip_224", {"act_layer": "quick_gelu"}, False)],
+)
+def test_another_activation_than_that_of_the_weights_is_a_warning(
+    model: str, args: dict[str, Any], warns: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real, tiny = timm.create_model, {"depth": 1, "embed_dim": 8, "num_heads": 2, **args}
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **k: real(name, **k))
+    b = backbone(f"timm:vit_base_patch16_{model}", "timm:openai", network_args=tiny)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fetch_backbone_weights(b, tmp_path / "w", base=tmp_path)
+    found = [str(one.message) for one in said if "GELU" in str(one.message)]
+    assert [one.endswith("those of timm:vit_base_patch16_clip_quickgelu_224") for one in found] == [True] * warns
 
 
 def test_the_arguments_of_the_network_stand_in_the_header_and_must_be_those_of_params(tmp_path: Path) -> None:
