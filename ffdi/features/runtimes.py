@@ -283,5 +283,5 @@ def _graph_name(b: Backbone, weights_sha256: str) -> str:
         prefix.append(b.keep)  # pools the features of several cuts in the graph itself
     if b.network_args:
         prefix.append(dict(b.network_args))
-    made = {"prefix": prefix, "by": makers, "attention": "one operator"}
+    made = {"prefix": prefix, "by": makers, "attention": "one operator", "features": "channels first"}
     return f"{hashlib.sha256(canonical_json(made)).hexdigest()}.onnx"
