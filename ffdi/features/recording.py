@@ -41,13 +41,14 @@ class Recording:
 def on_meta(network: nn.Module) -> nn.Module:
     """A copy of a network on the meta device, without gradients; its weights are not copied on the way."""
     memo: dict[int, Any] = {}
-    for module in network.modules():
-        for tensor in (*module._parameters.values(), *module._buffers.values(), *vars(module).values()):
-            if isinstance(tensor, nn.Parameter):
-                memo[id(tensor)] = nn.Parameter(tensor.detach().to("meta"), requires_grad=False)
-            elif isinstance(tensor, Tensor):
-                memo[id(tensor)] = tensor.detach().to("meta")
-    return copy.deepcopy(network, memo)
+    with torch.inference_mode(False):  # whose tensors do not tell that they are changed in place
+        for module in network.modules():
+            for tensor in (*module._parameters.values(), *module._buffers.values(), *vars(module).values()):
+                if isinstance(tensor, nn.Parameter):
+                    memo[id(tensor)] = nn.Parameter(tensor.detach().to("meta"), requires_grad=False)
+                elif isinstance(tensor, Tensor):
+                    memo[id(tensor)] = tensor.detach().to("meta")
+        return copy.deepcopy(network, memo)
 
 
 def images_on_meta(batch: int, image_size: int) -> Tensor:
@@ -61,7 +62,8 @@ def record(network: nn.Module, image_size: int, *, training: bool, count: bool =
     """A network `on_meta` run on the images of BATCHES; operations are counted on wish. ParamsError when it refuses them."""
     network.train(training)
     try:
-        first, second = (_record(network, image_size, batch, count) for batch in BATCHES)
+        with torch.inference_mode(False):
+            first, second = (_record(network, image_size, batch, count) for batch in BATCHES)
     except Exception as error:  # the network's code may raise anything
         raise ParamsError(f"image size {image_size}: the network refuses it: {one_line(error)}") from error
     return first, second

@@ -75,6 +75,13 @@ def table_of(rotary: Rotary) -> Tensor:
     return torch.sin(rotary.frequencies * torch.arange(64.0).reshape(8, 8))
 
 
+def test_a_cut_is_the_same_in_inference_mode() -> None:
+    with torch.inference_mode():
+        assert [c.name for c in list_cuts(Rotary(), 8)] == ["blocks.1", "blocks.1.mix", "blocks.2", "blocks.2.mix"]
+        prefix, body = cut_network(Rotary().eval(), "blocks.1", 8)
+        assert prefix is not None and body.eval()(prefix(torch.zeros(2, 3, 8, 8))).shape == (2, 192)
+
+
 @pytest.mark.parametrize("device", ["meta", "cpu"])
 def test_constants_follow_their_side(device: str) -> None:
     """On the meta device nothing is left of the device that traced, and in double precision nothing of its dtype."""

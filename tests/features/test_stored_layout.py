@@ -34,7 +34,7 @@ PLACES: list[tuple[str, str, dict[str, Any], int, tuple[int, int]]] = [  # prefi
     ("eva02_tiny_patch14_224", "blocks.0", ONE, 1, (8, 8)),
     ("vit_base_patch16_siglip_224", "blocks.0", ONE, 0, (7, 7)),
     ("cait_xxs24_224", "blocks.0", ONE, 0, (7, 7)),
-    ("mixer_s32_224", "blocks.0", SIZE, 0, (3, 3)),
+    ("mixer_b16_224", "blocks.0", SIZE, 0, (7, 7)),
 ]
 
 
@@ -62,8 +62,8 @@ def test_a_spot_of_the_image_is_where_the_features_say(
         change = change[first:].T.reshape(-1, *grid)
     else:
         assert change.shape[1:] == grid and prefix.tokens is None
-    row, column = np.unravel_index(int(change.sum(0).argmax()), grid)
-    assert row == 10 * grid[0] // 112 and column == 92 * grid[1] // 112
+    found = np.asarray(np.unravel_index(int(change.sum(0).argmax()), grid))
+    assert (abs((found + 0.5) * 112 / grid - (10, 92)) < 16).all()  # pixels: one place of the coarsest grid
 
 
 def test_places_of_tokens_in_another_order_are_not_known() -> None:
