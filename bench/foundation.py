@@ -109,10 +109,13 @@ def at_cut(network: nn.Module, cut: str, x: Tensor, whole: Tensor) -> tuple[Tens
 def at_cuts(network: nn.Module, b: Backbone, x: Tensor) -> tuple[str, Tensor, float]:
     """Of several cuts: the shapes there, their pooled features, and how far these are from what enters the modules."""
     entering = dict[str, Tensor]()
+    hooks = []
     for cut in b.cuts:
         watch = partial(lambda name, module, args: entering.update({name: args[0]}), cut)
-        network.get_submodule(cut).register_forward_pre_hook(watch)
+        hooks.append(network.get_submodule(cut).register_forward_pre_hook(watch))
     network(x)
+    for hook in hooks:  # a copy of the network would have them, too
+        hook.remove()
     pooled = pooled_cuts(network, b.cuts, x.shape[-1], resolve_keep(b.keep))
     kept = pooled(x)
     pooled.prefix = nn.Identity()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,17 @@ def test_at_full_size_the_cut_is_listed_and_what_is_kept_has_this_shape(name: st
     assert extractor.spec.shape == KEPT[name]
     network = headless_network(backbone.network, backbone.network_args)
     assert set(backbone.cuts) <= {cut.name for cut in list_cuts(network, extractor.spec.image_size)}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["dinov3_l16", "dinov3_l16_layers", "clip_l14_input"])
+def test_the_bench_measures_a_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PRESET.parents[1] / "bench")
+    backbone = replace(small(name), network_args=small(name).network_args | {"depth": 13})
+    network = headless_network(backbone.network, backbone.network_args).eval()
+    size = resolved(backbone, described_preprocessing(backbone)).pixels.size
+    cells = importlib.import_module("foundation").network_row(network, backbone, size).split(" | ")
+    assert cells[0] == f"| {name}" and cells[8:] == ["0", "0 |"]
 
 
 @pytest.mark.parametrize("name", KEPT)
