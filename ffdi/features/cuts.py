@@ -161,21 +161,21 @@ class _Traced:
         return any(cut in recording.written for mode in (False, True) for recording in self.recorded(mode))
 
     def _sides(self, cut: str) -> tuple[tuple[Sides, Sides], Layout]:
-        evaluating, layout = self._side(cut, False)
+        evaluating = self._side(cut, False)
+        layout = evaluating.layout(self.recorded(False)[0], class_token=self.class_token)
         try:
-            training, in_training = self._side(cut, True)
+            training = self._side(cut, True)
         except ParamsError as error:
             raise ParamsError(f"in train mode {error}") from error
-        if layout.shape != in_training.shape:
+        if training.shape != evaluating.shape:
             raise ParamsError("its input has another shape in train mode")
         return (evaluating, training), layout
 
-    def _side(self, cut: str, training: bool) -> tuple[Sides, Layout]:
+    def _side(self, cut: str, training: bool) -> Sides:
         graph = self.graph(frozenset([cut.rpartition(".")[0]]), training)
         if isinstance(graph, str):
             raise ParamsError(graph)
-        sides = Sides(graph, cut)
-        return sides, sides.layout(self.recorded(training)[0], class_token=self.class_token)
+        return Sides(graph, cut)
 
     def _record(self, training: bool) -> tuple[Recording, Recording]:
         return record(self.twin, self.image_size, training=training)

@@ -6,6 +6,7 @@ depend on it from those that depend on the image's size alone.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from collections import defaultdict
@@ -59,22 +60,29 @@ def images_on_meta(batch: int, image_size: int) -> Tensor:
 
 
 def record(network: nn.Module, image_size: int, *, training: bool, count: bool = False) -> tuple[Recording, Recording]:
-    """A network `on_meta` run on the images of BATCHES; operations are counted on wish. ParamsError when it refuses them."""
+    """A network `on_meta` run on the images of BATCHES. ParamsError when it refuses them.
+
+    The first run in eval mode says what the axes of its tensors are, and counts operations on wish.
+    """
     network.train(training)
+    counter = FlopCounterMode(display=False) if count else None
     try:
         with torch.inference_mode(False):
-            first, second = (_record(network, image_size, batch, count) for batch in BATCHES)
+            first = _record(network, image_size, BATCHES[0], counter, named=not training)
+            second = _record(network, image_size, BATCHES[1])
     except Exception as error:  # the network's code may raise anything
         raise ParamsError(f"image size {image_size}: the network refuses it: {one_line(error)}") from error
     return first, second
 
 
-def _record(network: nn.Module, image_size: int, batch: int, count: bool) -> Recording:
-    recording, counter = Recording(), FlopCounterMode(display=False)
+def _record(
+    network: nn.Module, image_size: int, batch: int, counter: FlopCounterMode | None = None, *, named: bool = False
+) -> Recording:
+    recording = Recording()
     versions: list[tuple[str, Tensor, int]] = []
 
     def enter(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        recording.flops.setdefault(name, counter.get_total_flops() if count else 0)
+        recording.flops.setdefault(name, counter.get_total_flops() if counter else 0)
         for tensor in tree_leaves((args, kwargs)):
             if isinstance(tensor, Tensor):
                 recording.entered[name].append(tensor)
@@ -88,17 +96,17 @@ def _record(network: nn.Module, image_size: int, batch: int, count: bool) -> Rec
         hooks.append(module.register_forward_pre_hook(functools.partial(enter, name), with_kwargs=True))
         hooks.append(module.register_forward_hook(functools.partial(leave, name)))
     # Attention without values takes no fused path, which would hide its operations and its modules.
-    shapes = counter if count else _LinearShape()
-    with torch.no_grad(), torch.device("meta"), shapes, _ShapeAlone(), AxisNames():
+    names = AxisNames() if named else contextlib.nullcontext()
+    with torch.no_grad(), torch.device("meta"), counter or _LinearShape(), ShapeAlone(), names:
         network(images_on_meta(batch, image_size))
     for hook in hooks:
         hook.remove()
     recording.written = {name for name, tensor, version in versions if tensor._version != version}
-    recording.total = counter.get_total_flops() if count else 0
+    recording.total = counter.get_total_flops() if counter else 0
     return recording
 
 
-class _ShapeAlone(TorchFunctionMode):
+class ShapeAlone(TorchFunctionMode):
     """Functions that keep the shape, and count no operations, need not be asked: torch takes milliseconds for some."""
 
     def __torch_function__(

@@ -49,6 +49,11 @@ class Sides:
         return layout_of(seen, three, class_token=class_token)
 
     @property
+    def shape(self) -> torch.Size:
+        """The shape of the crossing tensor of two images."""
+        return self.traced.values[self.crossing][0].shape  # type: ignore[no-any-return]
+
+    @property
     def begins_with(self) -> str:
         """The first module beyond the cut. With a shortcut this may not be the cut module.
 

@@ -25,8 +25,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ffdi.features.axes import AxisNames
-from ffdi.features.recording import BATCHES, Recording, images_on_meta
+from ffdi.features.recording import BATCHES, Recording, ShapeAlone, images_on_meta
 
 CPU = torch.device("cpu")
 Values = tuple[Any, Any]  # of a node, for each of BATCHES
@@ -218,7 +217,7 @@ def _computed(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     elif node.op == "call_method" and name.endswith("_") and not name.endswith("__"):
         args = (args[0].clone(), *args[1:])  # the state of the network stays
     function: Any = getattr(args[0], name) if node.op == "call_method" else node.target
-    with AxisNames():
+    with ShapeAlone() if _is_meta(args) else contextlib.nullcontext():
         return function(*(args[1:] if node.op == "call_method" else args), **kwargs)
 
 

@@ -41,13 +41,13 @@ def test_what_is_no_cut_is_refused_with_the_nearest_cuts(network: str, cut: str,
 
 
 LISTED = [  # network, image size, every how manieth module is tried
-    ("torchvision:resnet18", 64, 3),
-    ("torchvision:mobilenet_v2", 64, 17),
-    ("torchvision:shufflenet_v2_x0_5", 64, 17),
-    ("timm:tf_efficientnet_lite0", 64, 23),
-    ("timm:convnext_atto", 64, 13),
-    ("timm:vit_tiny_r_s16_p8_224", 224, 23),
-    ("timm:swin_tiny_patch4_window7_224", 224, 31),
+    ("torchvision:resnet18", 64, 7),
+    ("torchvision:mobilenet_v2", 64, 41),
+    ("torchvision:shufflenet_v2_x0_5", 64, 41),
+    ("timm:tf_efficientnet_lite0", 64, 61),
+    ("timm:convnext_atto", 64, 37),
+    ("timm:vit_tiny_r_s16_p8_224", 224, 53),
+    ("timm:swin_tiny_patch4_window7_224", 224, 71),
 ]
 
 
@@ -61,7 +61,7 @@ def test_the_listed_cuts_are_those_that_are_taken(name: str, size: int, step: in
     with torch.inference_mode(), FlopCounterMode(display=False) as counted:
         network(images)
     modules = [path for path, _ in network.named_modules() if path]
-    tried = {*modules[1::step], *list(cuts)[1 :: 2 * step]}
+    tried = {*modules[1::step], *list(cuts)[1::step]}
     assert tried & set(cuts) and tried - set(cuts)
     for path in tried:
         try:
