@@ -47,8 +47,24 @@ def axes_of(tensor: Tensor) -> Axes:
     return axes if len(axes) == tensor.ndim else (UNKNOWN,) * tensor.ndim
 
 
+def name_pixels(tensor: Tensor) -> None:
+    """Say that the values of a tensor depend on pixels."""
+    tensor.ffdi_pixels = True  # type: ignore[attr-defined]
+
+
+def has_pixels(tensor: Tensor) -> bool:
+    """Whether a tensor is known to depend on pixels."""
+    return getattr(tensor, "ffdi_pixels", False)
+
+
+# What makes a new tensor of the shape, the dtype and the device of another, whose values it does not read.
+NEW = {f"{kind}_like" for kind in ("zeros", "ones", "empty", "full")} | {
+    f"new_{kind}" for kind in ("zeros", "ones", "empty", "full", "tensor")
+}
+
+
 class AxisNames(TorchFunctionMode):
-    """Names the axes of the tensors that torch functions return, from the names of those that they take."""
+    """Names the axes of the tensors that torch functions return, and whether pixels are in them, from what they take."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -56,6 +72,9 @@ class AxisNames(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        if name not in NEW and any(map(has_pixels, tensors)):
+            for made in [args[0]] if name == "__setitem__" else _tensors(out):
+                name_pixels(made)
         if tensors and name != "__get__":
             for axes, made in zip(_named(func, args, kwargs or {}, tensors, out), _tensors(out)):
                 name_axes(made, axes)

@@ -188,10 +188,13 @@ class _Traced:
             return str(error)
         if self.network.training != training:
             self.network.train(training)
-        try:
-            return trace(self.network, parents, recorded, self.image_size)
-        except Exception as error:  # the network's code may raise anything when it gets a proxy instead of a tensor
-            return f"the code around it cannot be traced: {one_line(error)}"
+        reason = ""
+        for blind in dict.fromkeys((frozenset(self.recorded(False)[0].blind), frozenset[str]())):
+            try:
+                return trace(self.network, parents, blind, recorded, self.image_size)
+            except Exception as error:  # the network's code may raise anything when it gets a proxy instead of a tensor
+                reason = f"the code around it cannot be traced: {one_line(error)}"
+        return reason
 
     def _close(self, name: str) -> list[str]:
         close = difflib.get_close_matches(name, self.names, n=len(self.names), cutoff=0.5)

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ffdi.errors import ParamsError, one_line
-from ffdi.features.axes import BATCH, CHANNEL, COLUMN, ROW, AxisNames, name_axes
+from ffdi.features.axes import BATCH, CHANNEL, COLUMN, ROW, AxisNames, has_pixels, name_axes, name_pixels
 
 BATCHES = (2, 3)
 
@@ -29,12 +29,14 @@ BATCHES = (2, 3)
 @dataclass
 class Recording:
     """One run. `returned`: what each module returned, call by call. `entered`: the tensors that it was given. `written`:
-    modules whose input is changed in place, by themselves or later. `flops`: the number of operations before each module,
+    modules whose input is changed in place, by themselves or later. `blind`: modules that are given pixels and return a
+    tensor that does not depend on them, where axes are named. `flops`: the number of operations before each module,
     and in all of them (`total`)."""
 
     returned: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     entered: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     written: set[str] = field(default_factory=set)
+    blind: set[str] = field(default_factory=set)
     flops: dict[str, int] = field(default_factory=dict)
     total: int = 0
 
@@ -56,6 +58,7 @@ def images_on_meta(batch: int, image_size: int) -> Tensor:
     """Images without values, (batch, 3, image_size, image_size)."""
     images = torch.empty(batch, 3, image_size, image_size, device="meta")
     name_axes(images, (BATCH, CHANNEL, ROW, COLUMN))
+    name_pixels(images)
     return images
 
 
@@ -90,6 +93,9 @@ def _record(
 
     def leave(name: str, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         recording.returned[name].append(result)
+        given, made = ([t for t in tree_leaves(some) if isinstance(t, Tensor)] for some in (args, result))
+        if named and any(map(has_pixels, given)) and not all(map(has_pixels, made)):
+            recording.blind.add(name)
 
     hooks = []
     for name, module in network.named_modules():

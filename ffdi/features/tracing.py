@@ -25,6 +25,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ffdi.features.axes import NEW
 from ffdi.features.recording import BATCHES, Recording, ShapeAlone, images_on_meta
 
 CPU = torch.device("cpu")
@@ -47,13 +48,20 @@ class TracedGraph:
 
 
 def trace(
-    network: nn.Module, parents: Collection[str], recorded: tuple[Recording, Recording], image_size: int
+    network: nn.Module,
+    parents: Collection[str],
+    blind: Collection[str],
+    recorded: tuple[Recording, Recording],
+    image_size: int,
 ) -> TracedGraph:
-    """The graph of a network with the modules that contain `parents`, and these, opened. It may leave constants in it."""
-    tracer = _Tracer(parents, recorded, image_size)
+    """The graph of a network with `parents`, the modules that contain them and those that are `blind` to pixels opened.
+
+    It may leave constants in the network.
+    """
+    tracer = _Tracer(parents, blind, recorded, image_size)
     # Optional arguments, such as an attention mask, keep their defaults: traced, they would be tensors that cross.
     optional = list(inspect.signature(network.forward).parameters.values())[1:]
-    with torch.no_grad(), _recorded_factories(tracer):
+    with torch.no_grad(), _recorded_calls(tracer):
         graph = tracer.trace(network, {p.name: p.default for p in optional if p.default is not p.empty})
     for name, constant in [(n, v) for n, v in vars(network).items() if isinstance(v, Tensor)]:
         delattr(network, name)  # a plain attribute would stay behind when a part moves to another device
@@ -88,10 +96,16 @@ class _Value(fx.Proxy):
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, parents: Collection[str], recorded: tuple[Recording, Recording], image_size: int) -> None:
+    def __init__(
+        self,
+        parents: Collection[str],
+        blind: Collection[str],
+        recorded: tuple[Recording, Recording],
+        image_size: int,
+    ) -> None:
         super().__init__()
         self.proxy_buffer_attributes = True
-        self.parents, self.recorded, self.image_size = parents, recorded, image_size
+        self.parents, self.blind, self.recorded, self.image_size = parents, blind, recorded, image_size
         self.values: dict[fx.Node, Values] = {}
         self.weights: set[fx.Node] = set()
         self.entering: dict[str, list[list[fx.Node]]] = defaultdict(list)
@@ -99,7 +113,8 @@ class _Tracer(fx.Tracer):
         self.computing = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not any(f"{parent}.".startswith(f"{module_qualified_name}.") for parent in self.parents)
+        opened = any(f"{parent}.".startswith(f"{module_qualified_name}.") for parent in self.parents)
+        return not opened and module_qualified_name not in self.blind
 
     def proxy(self, node: fx.Node) -> _Value:
         return _Value(node, self)
@@ -203,14 +218,10 @@ def _is_meta(value: Any) -> bool:
     return any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in tree_leaves(value))
 
 
-_LIKE = {f"{kind}_like" for kind in ("zeros", "ones", "empty", "full")}
-_NEW = {f"new_{kind}" for kind in ("zeros", "ones", "empty", "full", "tensor")}
-
-
 def _computed(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The result of a function or a method; on the meta device if one of its arguments is there."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    if name in _LIKE | _NEW:  # a new tensor has no pixels in it
+    if name in NEW:  # a new tensor has no pixels in it
         kwargs = kwargs | {"device": CPU}
     elif _is_meta((args, kwargs)):
         args, kwargs = tree_map(_to_meta, (args, kwargs))
@@ -229,23 +240,29 @@ def _to_meta(argument: Any) -> Any:
 
 _FACTORIES = ("arange", "zeros", "ones", "empty", "full", "linspace", "eye", "tensor", "as_tensor")
 RANDOM = ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial")
+_METHODS = ("expand", "repeat", "tile", "view", "reshape", "repeat_interleave", "to")
 
 
 @contextlib.contextmanager
-def _recorded_factories(tracer: _Tracer) -> Iterator[None]:
-    """Functions that make tensors are part of the graph if they are given a value of it, or if they draw."""
+def _recorded_calls(tracer: _Tracer) -> Iterator[None]:
+    """Functions that make tensors, and methods of constants, are in the graph if they are given a value of it, or draw."""
     with contextlib.ExitStack() as patches:
-        for name in (*_FACTORIES, *RANDOM):
-            patches.enter_context(patch.object(torch, name, _recorded(getattr(torch, name), tracer)))
+        for owner, names in ((torch, (*_FACTORIES, *RANDOM)), (Tensor, _METHODS)):
+            for name in names:
+                patches.enter_context(
+                    patch.object(owner, name, _recorded(getattr(owner, name), tracer, owner is Tensor))
+                )
         yield
 
 
-def _recorded(function: Callable[..., Any], tracer: _Tracer) -> Callable[..., Any]:
+def _recorded(function: Callable[..., Any], tracer: _Tracer, is_method: bool) -> Callable[..., Any]:
+    kind, target = ("call_method", function.__name__) if is_method else ("call_function", function)
+
     @functools.wraps(function)
     def recorded(*args: Any, **kwargs: Any) -> Any:
-        given = any(isinstance(a, fx.Proxy) for a in tree_leaves((args, kwargs)))
-        if tracer.computing or not (given or function.__name__ in RANDOM):
-            return function(*args, **kwargs)
-        return tracer.create_proxy("call_function", function, args, kwargs)
+        given = not tracer.computing and any(isinstance(a, fx.Proxy) for a in tree_leaves((args, kwargs)))
+        if given or (function.__name__ in RANDOM and not tracer.computing):
+            return tracer.create_proxy(kind, target, args, kwargs)
+        return function(*args, **kwargs)
 
     return recorded

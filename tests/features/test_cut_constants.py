@@ -31,18 +31,26 @@ class Rotary(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("frequencies", torch.rand(3, 1, 1), persistent=False)
-        self.learned = nn.Parameter(torch.rand(3, 1, 1))
+        self.learned, self.scale = nn.Parameter(torch.rand(3, 1, 1)), Scale()
         self.blocks = nn.ModuleList(Rotated() for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
         images, _, rows, columns = x.shape
         places = torch.arange(rows * columns, device=x.device, dtype=x.dtype).reshape(rows, columns)
-        table = torch.sin(self.frequencies * places)
+        table = torch.sin(self.frequencies * places).expand(images, -1, -1, -1)
+        table = table + torch.zeros(1).expand(images).reshape(images, 1, 1, 1)  # nothing of the graph, but the images
         learned = (self.learned * places).expand(images, -1, -1, -1)
         made = torch.zeros(images, 3, rows, columns, device=x.device) + learned
         for block in self.blocks:
-            x = block(x, table, made)
+            x = block(x, table, made * self.scale(x))
         return x.flatten(1)
+
+
+class Scale(nn.Module):
+    """Takes a tensor for its dtype and its device alone, as rotary embeddings do that are modules of their own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.full((x.shape[0], 1, 1, 1), 0.5, dtype=x.dtype, device=x.device)
 
 
 class Rotated(nn.Module):
@@ -65,7 +73,7 @@ def test_constants_are_computed_once_and_what_is_learned_is_not() -> None:
     for side, block in ((prefix, ("blocks.0", "blocks.1")), (body, ("network.blocks.2",))):
         learned = "network.learned" if side is body else "learned"
         assert set(side.state_dict()) == {learned, *(f"{b}.mix.{p}" for b in block for p in ("weight", "bias"))}
-    assert torch.equal(next(b for b in body.buffers() if b.shape == (3, 8, 8)), table_of(rotary))
+    assert any(torch.equal(b, table_of(rotary)) for b in body.buffers() if b.shape == (3, 8, 8))
     body.train()(prefix(torch.randn(2, 3, 8, 8))).sum().backward()
     gradient = body.network.learned.grad
     assert isinstance(gradient, Tensor) and gradient.abs().sum() > 0  # as in the uncut network
