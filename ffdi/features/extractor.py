@@ -63,7 +63,8 @@ class Extractor:
             nvjpeg = self.backbone.decoder == "nvjpeg"
             return f"{runtime_line('torch-cuda')}, for nvJPEG" if nvjpeg else "cpu: cut: input has no prefix"
         line, runtime = runtime_line(self.spec.policy["runtime"]), self.spec.policy["runtime"]
-        fallback = self.backbone.runtime == "auto" and runtime == "torch-cpu"
+        left_open = self.backbone.runtime == "auto" and runtime == "torch-cpu"
+        fallback = left_open and refused_export(self.backbone, self.spec.weights_sha256)
         return f"{line}; by torch, for the prefix does not run on ONNX Runtime" if fallback else line
 
 
