@@ -237,17 +237,24 @@ def warm_environment() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine as it would be without the GPU that it may have."""
+def no_cuda() -> Iterator[None]:
+    """The machine as it would be without the GPU that it may have.
+
+    It patches by itself: `monkeypatch` of a test must begin after `fake_cuda`, and so end before it.
+    """
     import torch
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield
 
 
 @pytest.fixture
 def fake_cuda(no_cuda: None) -> Iterator[FakeCuda]:
     """A CUDA device that this machine does not have, see tests/fake_cuda.py."""
+    import torch
     from fake_cuda import faking
 
     with faking() as fake:
         yield fake
+    assert "to" not in vars(torch.Tensor), "the test took its own patches back too late: the device stays"
