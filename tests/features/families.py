@@ -108,7 +108,6 @@ CHOICES: dict[str, Any] = {
     "timm:swin_transformer_v2_cr": ("swinv2_cr_tiny_224", {"depths": [1, 1, 2, 1]}),
     "timm:vision_transformer_sam": ("samvit_base_patch16_224", TINY_VIT),
     "timm:vision_transformer_hybrid": ("vit_tiny_r_s16_p8_224", {"depth": 2}),
-    "timm:volo": ("volo_d1_224", {"layers": [1, 1, 1, 1]}),
     "torchvision:inception": ("inception_v3", {}, 96),
     "torchvision:regnet": ("regnet_y_400mf", {}),
     "torchvision:vision_transformer": ("vit_b_16", {}),
