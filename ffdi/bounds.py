@@ -3,10 +3,10 @@
 A setting is a field of a frozen dataclass: its type says which values are valid, the string below it what it means.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -38,30 +38,10 @@ class OnlyIn:
 
 @dataclass(frozen=True)
 class Later:
-    """Marks a setting that was added after files with its section had been written: see `stored_settings`."""
+    """Marks a setting that was added after files with its section had been written: see features/stored_settings.py."""
 
 
 LATER = Later()
-
-
-def stored_settings(settings: Any) -> dict[str, Any]:
-    """The fields of a dataclass of settings, and of those below it, as files store them.
-
-    A field that is marked LATER is left out at its default, so that what has not changed keeps its bytes.
-    """
-    hints = get_type_hints(type(settings), include_extras=True)
-    stored = {}
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        if LATER not in getattr(hints[field.name], "__metadata__", ()) or value != default:
-            stored[field.name] = stored_settings(value) if is_dataclass(value) else value
-    return stored
-
-
-def with_tuples(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored fields as their dataclass takes them: JSON has lists for its tuples."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
 
 
 def section_of(hint: Any) -> type | None:

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from ffdi.bounds import LATER, NonNegative, Rule, stored_settings, with_tuples
+from ffdi.bounds import LATER, NonNegative, Rule
 from ffdi.errors import ParamsError
 from ffdi.features.keep import resolve_keep
 from ffdi.features.preprocessing import IMAGENET_MEAN, IMAGENET_STD, SIZE, Channels, Preprocessing
+from ffdi.features.stored_settings import stored_settings, with_tuples
 from ffdi.features.views import Operation, as_written, resolve_policy
 from ffdi.intake.decoding.resizing import Resize
 

@@ -18,10 +18,9 @@ from ffdi.bounds import (
     Positive,
     PositiveFloat,
     Rule,
-    stored_settings,
-    with_tuples,
 )
 from ffdi.errors import ParamsError
+from ffdi.features.stored_settings import stored_settings, with_tuples
 from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.optimisation import ExtraLosses, Mix, Optimizer, Schedule
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, get_type_hints
 
 import pytest
 
-from ffdi.bounds import LATER, stored_settings
+from ffdi.bounds import LATER
+from ffdi.features.stored_settings import stored_settings
 from ffdi.tails.recipe import Head, Recipe
 
 # As the first bundles of format 4 have it
