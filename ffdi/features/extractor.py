@@ -156,6 +156,7 @@ def as_computed(spec: FeatureSpec, backbone: Backbone, load: Callable[[], Frozen
 
     Raises ExportError for `runtime: onnxruntime`, ParamsError when the image size does not fit.
     """
+    graph = None
     if spec.policy["runtime"] == "onnxruntime-cpu":
         try:
             graph = exported_graph(backbone, spec.weights_sha256, load)
@@ -163,8 +164,8 @@ def as_computed(spec: FeatureSpec, backbone: Backbone, load: Callable[[], Frozen
             if backbone.runtime != "auto":
                 raise
             spec = replace(spec, policy={**spec.policy, "runtime": "torch-cpu"})
-        else:
-            with placed(backbone.place):
-                return spec if spec.shape else spec.of_cut(graph.shape, graph.tokens)
+    if spec.shape:
+        return spec
     with placed(backbone.place):
-        return spec if spec.shape else spec.of_cut(load().feature_shape(backbone.pixels.size), load().tokens)
+        shape = graph.shape if graph else load().feature_shape(backbone.pixels.size)
+        return spec.of_cut(shape, graph.tokens if graph else load().tokens)

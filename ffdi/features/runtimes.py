@@ -12,10 +12,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from ffdi.features.batching import BatchedModel, BatchOptions, FloatFeatures, Im
 from ffdi.features.devices import describe_cuda, device_line, has_cuda, repeating, set_up_device
 from ffdi.features.fused_attention import attention_as_one_operator
 from ffdi.features.keep import TokenGrid
-from ffdi.files import cache_folders, canonical_json, in_cache, replacing, write_json
+from ffdi.files import cache_folders, canonical_json, in_cache, replacing, sha256_file, write_json
 
 if TYPE_CHECKING:  # with the graph exported, ONNX Runtime needs no torch, whose import takes seconds
     from ffdi.features.networks import FrozenPrefix
@@ -176,17 +176,31 @@ def _onnx_session(model: Path | bytes) -> Callable[[Images], FloatFeatures]:
 
 def cached_graph(backbone: Backbone, weights_sha256: str) -> Graph | None:
     """The graph that an earlier run exported, if it is there and its hash is right."""
-    for folder in cache_folders():
-        file = folder / _graph_name(backbone, weights_sha256)
-        try:
-            described = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-            if hashlib.sha256(file.read_bytes()).hexdigest() == described["sha256"]:
+    for file, described in _descriptions(backbone, weights_sha256):
+        with suppress(OSError, KeyError, TypeError):
+            state = file.stat()
+            if _digest(file, state.st_size, state.st_mtime_ns) == described["sha256"]:
                 shape = tuple(described["shape"])
                 tokens = described["tokens"] if len(shape) == 2 else None  # KeyError: an older ffdi did not ask
                 return Graph(file, shape, tokens and TokenGrid(**tokens))
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
     return None
+
+
+@lru_cache
+def _digest(file: Path, size: int, changed_ns: int) -> str:
+    """The sha256 of a file that has this size and was changed at this time: a run asks for a graph several times."""
+    return sha256_file(file)
+
+
+def _descriptions(backbone: Backbone, weights_sha256: str) -> Iterator[tuple[Path, Any]]:
+    """The place of the graph in each cache where an earlier run described it, and what it wrote."""
+    name = _graph_name(backbone, weights_sha256)
+    for folder in cache_folders():
+        try:
+            described = json.loads((folder / name).with_suffix(".json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        yield folder / name, described
 
 
 def exported_graph(backbone: Backbone, weights_sha256: str, load: Callable[[], FrozenPrefix]) -> Graph:
@@ -229,10 +243,9 @@ def exported_graph(backbone: Backbone, weights_sha256: str, load: Callable[[], F
 
 def refused_export(backbone: Backbone, weights_sha256: str) -> str | None:
     """Why the prefix did not export to ONNX in an earlier run, if it did not."""
-    for folder in cache_folders():
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            file = (folder / _graph_name(backbone, weights_sha256)).with_suffix(".json")
-            return str(json.loads(file.read_text(encoding="utf-8"))["refused"])
+    for _, described in _descriptions(backbone, weights_sha256):
+        with suppress(KeyError, TypeError):
+            return str(described["refused"])
     return None
 
 
