@@ -76,7 +76,8 @@ class AxisNames(TorchFunctionMode):
             for made in [args[0]] if name == "__setitem__" else _tensors(out):
                 name_pixels(made)
         if tensors and name != "__get__":
-            for axes, made in zip(_named(func, args, kwargs or {}, tensors, out), _tensors(out)):
+            every = _tensors(out)
+            for axes, made in zip(_named(func, args, kwargs or {}, tensors, every), every):
                 name_axes(made, axes)
         return out
 
@@ -86,11 +87,10 @@ def _tensors(out: Any) -> list[Tensor]:
 
 
 def _named(
-    func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], tensors: list[Tensor], out: Any
+    func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], tensors: list[Tensor], made: list[Tensor]
 ) -> Iterable[Axes]:
-    """The axes of every tensor that a function returned."""
-    name, made = func.__name__.strip("_"), _tensors(out)
-    source, axes = tensors[0], axes_of(tensors[0])
+    """The axes of the tensors `made` by a function, from those that it was given."""
+    name, source, axes = func.__name__.strip("_"), tensors[0], axes_of(tensors[0])
     if not made:
         return ()
     if name in _ON_MAPS and made[0].ndim > 2:

@@ -11,11 +11,9 @@ import copy
 import difflib
 import functools
 import itertools
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, fx, nn
 
 from ffdi.errors import ParamsError, one_line
@@ -38,10 +36,6 @@ class Cut:
     shape: tuple[int, ...]
     flops_before: float
     tokens: TokenGrid | None = None
-
-    def bytes(self, dtype: str) -> int:
-        """Bytes of one image's features; `dtype` is a name such as float16."""
-        return math.prod(self.shape) * getattr(torch, dtype).itemsize  # type: ignore[no-any-return]
 
 
 def list_cuts(network: nn.Module, image_size: int) -> list[Cut]:
@@ -137,7 +131,7 @@ class _Traced:
         own = [name.rpartition(".")[2] for name, _ in network.named_parameters()]
         self.class_token = any(name.startswith(("cls_token", "class_token")) for name in own)
         self.graph = functools.cache(self._trace)
-        self.recorded = functools.cache(self._record)
+        self._recordings = functools.cache(self._record)
 
     def sides(self, cut: str) -> tuple[tuple[Sides, Sides], Layout]:
         """The sides in eval mode and in train mode, and how features are stored; ParamsError names the nearest cuts."""
@@ -177,8 +171,19 @@ class _Traced:
             raise ParamsError(graph)
         return Sides(graph, cut)
 
-    def _record(self, training: bool) -> tuple[Recording, Recording]:
-        return record(self.twin, self.image_size, training=training)
+    def recorded(self, training: bool) -> tuple[Recording, Recording]:
+        """The network's runs in a mode; ParamsError when it refuses the image size."""
+        recorded = self._recordings(training)
+        if isinstance(recorded, ParamsError):
+            raise recorded
+        return recorded
+
+    def _record(self, training: bool) -> tuple[Recording, Recording] | ParamsError:
+        """A refusal is kept as well: every parent of a cut would run the network again to hear it."""
+        try:
+            return record(self.twin, self.image_size, training=training)
+        except ParamsError as error:
+            return error
 
     def _trace(self, parents: frozenset[str], training: bool) -> TracedGraph | str:
         """The graph for a cut at any child of one of `parents`, or the reason why there is none."""

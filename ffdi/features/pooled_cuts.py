@@ -26,11 +26,8 @@ class PooledCuts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The vectors of all cuts, joined in their order."""
-        return torch.cat(self.parts(x), dim=1)
-
-    def parts(self, x: Tensor) -> list[Tensor]:
-        """(B, C) of each cut."""
-        return [self._pooled(*at) for at in zip(self.prefix(x), self._cuts, self._tokens, strict=True)]
+        crossing = zip(self.prefix(x), self._cuts, self._tokens, strict=True)
+        return torch.cat([self._pooled(*at) for at in crossing], dim=1)
 
     def _pooled(self, features: Tensor, cut: str, tokens: TokenGrid | None) -> Tensor:
         keep, shape = self._keep, tuple(features.shape[1:])
@@ -43,11 +40,13 @@ class PooledCuts(nn.Module):
         if len(shape) == 3:
             return features.flatten(2).mean(dim=2)
         assert tokens is not None  # kept_shape refuses it
+        if keep == "cls":
+            return features[:, 0]
         mean = features[:, tokens.prefix_tokens :].mean(dim=1)
-        return {"cls": features[:, 0], "mean": mean}.get(str(keep), torch.cat([features[:, 0], mean], dim=1))
+        return mean if keep == "mean" else torch.cat([features[:, 0], mean], dim=1)
 
 
-def pooled_cuts(network: nn.Module, cuts: Sequence[str], image_size: int, keep: Keep = "mean") -> PooledCuts:
+def pooled_cuts(network: nn.Module, cuts: Sequence[str], image_size: int, keep: Keep) -> PooledCuts:
     """The pooled prefix of several cuts, with a copy of the weights of `network`, which has no classifier.
 
     Raises ParamsError as cut_network does.

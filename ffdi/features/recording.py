@@ -103,10 +103,12 @@ def _record(
         hooks.append(module.register_forward_hook(functools.partial(leave, name)))
     # Attention without values takes no fused path, which would hide its operations and its modules.
     names = AxisNames() if named else contextlib.nullcontext()
-    with torch.no_grad(), torch.device("meta"), counter or _LinearShape(), ShapeAlone(), names:
-        network(images_on_meta(batch, image_size))
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.no_grad(), torch.device("meta"), counter or _LinearShape(), ShapeAlone(), names:
+            network(images_on_meta(batch, image_size))
+    finally:
+        for hook in hooks:
+            hook.remove()
     recording.written = {name for name, tensor, version in versions if tensor._version != version}
     recording.total = counter.get_total_flops() if counter else 0
     return recording

@@ -17,7 +17,7 @@ from ffdi.errors import ParamsError
 from ffdi.features.backbone import INPUT
 from ffdi.features.layout import Layout, layout_of
 from ffdi.features.recording import BATCHES, Recording
-from ffdi.features.tracing import RANDOM, TracedGraph
+from ffdi.features.tracing import RANDOM, TracedGraph, changes_in_place
 
 CONSTANT = "_constant"  # and a number: the names of the buffers for what does not depend on pixels
 
@@ -215,8 +215,7 @@ def _has_state(node: fx.Node, traced: TracedGraph) -> bool:
 
 def _changes_state(node: fx.Node) -> bool:
     """Whether a node changes a tensor in place that nobody looks at later, such as a count of batches."""
-    name = str(node.target)
-    return node.op == "call_method" and name.endswith("_") and not name.endswith("__") and not node.users
+    return changes_in_place(node) and not node.users
 
 
 def _ancestors(nodes: Iterable[Any]) -> set[fx.Node]:

@@ -134,8 +134,7 @@ class _Tracer(fx.Tracer):
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **named: Any) -> Any:
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **named)
         value = self._known(proxy.node, self._values(proxy.node))
-        in_place = kind == "call_method" and target.endswith("_") and not target.endswith("__")
-        if in_place and isinstance(value, _Value) and isinstance(args[0], _Value):
+        if changes_in_place(proxy.node) and isinstance(value, _Value) and isinstance(args[0], _Value):
             args[0].node = value.node  # what is changed in place is from here on the changed one
         return value
 
@@ -214,6 +213,12 @@ class _Tracer(fx.Tracer):
         return tuple(module(*args, **kwargs) for args, kwargs in given)
 
 
+def changes_in_place(node: fx.Node) -> bool:
+    """Whether a node is a method that changes its tensor."""
+    name = str(node.target)
+    return node.op == "call_method" and name.endswith("_") and not name.endswith("__")
+
+
 def _is_meta(value: Any) -> bool:
     return any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in tree_leaves(value))
 
@@ -225,7 +230,7 @@ def _computed(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         kwargs = kwargs | {"device": CPU}
     elif _is_meta((args, kwargs)):
         args, kwargs = tree_map(_to_meta, (args, kwargs))
-    elif node.op == "call_method" and name.endswith("_") and not name.endswith("__"):
+    elif changes_in_place(node):
         args = (args[0].clone(), *args[1:])  # the state of the network stays
     function: Any = getattr(args[0], name) if node.op == "call_method" else node.target
     with ShapeAlone() if _is_meta(args) else contextlib.nullcontext():
@@ -249,19 +254,18 @@ def _recorded_calls(tracer: _Tracer) -> Iterator[None]:
     with contextlib.ExitStack() as patches:
         for owner, names in ((torch, (*_FACTORIES, *RANDOM)), (Tensor, _METHODS)):
             for name in names:
-                patches.enter_context(
-                    patch.object(owner, name, _recorded(getattr(owner, name), tracer, owner is Tensor))
-                )
+                patches.enter_context(patch.object(owner, name, _recorded(owner, name, tracer)))
         yield
 
 
-def _recorded(function: Callable[..., Any], tracer: _Tracer, is_method: bool) -> Callable[..., Any]:
-    kind, target = ("call_method", function.__name__) if is_method else ("call_function", function)
+def _recorded(owner: Any, name: str, tracer: _Tracer) -> Callable[..., Any]:
+    function = getattr(owner, name)
+    kind, target = ("call_method", name) if owner is Tensor else ("call_function", function)
 
     @functools.wraps(function)
     def recorded(*args: Any, **kwargs: Any) -> Any:
         given = not tracer.computing and any(isinstance(a, fx.Proxy) for a in tree_leaves((args, kwargs)))
-        if given or (function.__name__ in RANDOM and not tracer.computing):
+        if given or (name in RANDOM and not tracer.computing):
             return tracer.create_proxy(kind, target, args, kwargs)
         return function(*args, **kwargs)
 

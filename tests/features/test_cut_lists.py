@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ffdi.errors import ParamsError
 from ffdi.features.cuts import Cut, cut_network, list_cuts
+from ffdi.features.feature_spec import stored_bytes
 from ffdi.features.networks import build_network
 
 
@@ -86,7 +87,7 @@ def test_cuts_are_listed_in_order_of_execution() -> None:
     # A shortcut begins with what enters its block: nothing of the block is in the prefix.
     assert cuts["layer2.0.downsample"].flops_before == cuts["layer2.0"].flops_before
     assert cuts["layer4"].shape == (256, 4, 4)
-    assert (cuts["layer4"].bytes("float16"), cuts["layer4"].bytes("float32")) == (8192, 16384)
+    assert [stored_bytes(cuts["layer4"].shape, dtype) for dtype in ("float16", "float32")] == [8192, 16384]
 
 
 def test_an_image_size_that_the_network_refuses_is_said() -> None:
