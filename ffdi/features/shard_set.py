@@ -91,11 +91,13 @@ class ShardSet:
         self._next.mkdir(exist_ok=True)
         written = self._keep_matching()
         salvaged = self._read_shards(self._salvage)
-        tasks, wider = self._tasks(written, present | salvaged), list[WiderSet]()
-        if any(task.missing for task in tasks):
-            wider = list(wider_sets(self.goal.spec, self.folder))
-            held = {source: keys for wide in wider for source, keys in wide.shards.items()}
-            tasks = self._tasks(written, present | salvaged | held)
+        old = present | salvaged
+        tasks, wider = self._tasks(written, old), list[WiderSet]()
+        further = wider_sets(self.goal.spec, self.folder)  # a set's shards are hashed when it is asked for
+        while any(task.missing for task in tasks) and (wide := next(further, None)):
+            wider.append(wide)
+            old |= wide.shards
+            tasks = self._tasks(written, old)
         taken = _rows_taken(tasks)
         derived = {wide.folder: sum(taken[source] for source in wide.shards) for wide in wider}
         makers = index.made_by if index and not present.keys().isdisjoint(taken) else ()

@@ -114,12 +114,12 @@ def _pieces(task: ShardTask, origins: Origins, computed: BlockReader) -> Iterato
                 opened.close()
                 number, shard = file, opened.enter_context(source.open())
             place = int(origins.place[row])
+            at = slice(place, place + end - row)
             if source.part is None:
-                yield StoredRow(shard, place)
-                row += 1
+                yield from (StoredRow(shard, stored) for stored in range(at.start, at.stop))
             else:
-                yield _derived(source, shard, slice(place, place + end - row), task.rows[row:end])
-                row = end
+                yield _derived(source, shard, at, task.rows[row:end])
+            row = end
 
 
 def _run(origins: Origins, row: int) -> int:
