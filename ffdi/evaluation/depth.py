@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from ffdi.bootstrap import Array, Bootstrap, Statistic, auc_of, interval_around, resample
 from ffdi.console import Console
 from ffdi.errors import FfdiError, InputError, ParamsError
 from ffdi.features.backbone import Backbone, Views
-from ffdi.features.compute import compute_rows
+from ffdi.features.compute import Embedder
 from ffdi.features.cuts import Cut, list_cuts
-from ffdi.features.extractor import load_extractor
-from ffdi.features.image_views import locate_images
+from ffdi.features.keep import channels_of
 from ffdi.features.networks import headless_network
 from ffdi.features.stated_preprocessing import resolve_preprocessing
 from ffdi.files import human_bytes
@@ -72,7 +70,7 @@ def probe_cuts(
         what = f"{len(train)} images x {parts[-1].at.stop} pooled features"
         raise FfdiError(f"{what} take {human_bytes(size)}, more than half of the memory: name fewer cuts")
     b = replace(backbone, cut=tuple(cut.name for cut in cuts), keep=_keep(cuts), dtype="float32", views=Views())
-    vectors = _vectors(train, b, weights, source, console)
+    vectors = Embedder(b, weights, source, console)(train)
     labels, folds = train["label"].to_numpy(np.int64), train["fold"].to_numpy(np.int64)
     groups = train["group"].to_numpy(str)
     found = []
@@ -116,7 +114,7 @@ def parts_of(cuts: Sequence[Cut]) -> Iterator[Part]:
     """What is probed of each cut: the vectors of pooled cuts hold them one after the other."""
     both, start = _keep(cuts) == "cls+mean", 0
     for cut in cuts:
-        width = cut.shape[1] if len(cut.shape) == 2 else cut.shape[0]
+        width = channels_of(cut.shape)
         kinds = ("all",) if len(cut.shape) == 1 else ("cls", "mean") if both else ("mean",)
         for kind in kinds:
             yield Part(cut, kind, slice(start, start + width))
@@ -128,22 +126,6 @@ def _keep(cuts: Sequence[Cut]) -> str:
     before = [cut for cut in cuts if len(cut.shape) > 1]
     has_both = all(cut.tokens and cut.tokens.prefix_tokens and cut.tokens.class_token for cut in before)
     return "cls+mean" if before and has_both else "mean"
-
-
-def _vectors(
-    train: pd.DataFrame, backbone: Backbone, weights: Path, source: ImageSource, console: Console
-) -> npt.NDArray[np.float32]:
-    """(N, D) pooled features of all cuts, of view 0 of the training images."""
-    extractor = load_extractor(backbone, weights)
-    console.say(extractor.device_line)
-    vectors = np.empty((len(train), *extractor.spec.shape), np.float32)
-    rows = [(image_id, 0) for image_id in train["image_id"]]
-    blocks = compute_rows(rows, extractor, locate_images(train, source), console=console)
-    start = 0
-    for block in console.progress(blocks, len(rows)):
-        vectors[start : start + len(block)] = block
-        start += len(block)
-    return vectors
 
 
 def fold_auc_interval(

@@ -154,6 +154,12 @@ class Backbone:
 
     def check(self) -> None:
         """ParamsError for settings that contradict each other."""
+        try:
+            self._check()
+        except ParamsError as error:
+            raise ParamsError(f"backbones.{self.name}.{error}") from None
+
+    def _check(self) -> None:
         if not self.has_prefix and self.keep != "all":
             raise ParamsError(f"keep: {self.keep}: `cut: {INPUT}` stores images, which are kept whole")
         if len(self.cuts) > 1 and self.keep not in POOLED:

@@ -18,7 +18,7 @@ from ffdi.features.batching import FloatFeatures
 from ffdi.features.extractor import Extractor, load_extractor
 from ffdi.features.feature_spec import Features, FeatureSpec, Row
 from ffdi.features.image_views import ImageFiles, ViewReader, locate_images
-from ffdi.features.keep import keep_features
+from ffdi.features.keep import channels_of, keep_features
 from ffdi.features.quantised import as_stored
 from ffdi.features.shards import refuse_nonfinite
 from ffdi.intake.decoding.images import ImageSource
@@ -100,7 +100,11 @@ def embed(
     rows = [(image_id, 0) for image_id in images["image_id"]]
     blocks = compute_rows(rows, extractor, locate_images(images, source), console=console)
     axes = {3: (2, 3), 2: (1,)}.get(len(extractor.spec.shape), ())
-    return np.concatenate([block.astype(np.float32).mean(axis=axes) for block in console.progress(blocks, len(rows))])
+    embedded, start = np.empty((len(rows), channels_of(extractor.spec.shape)), np.float32), 0
+    for block in console.progress(blocks, len(rows)):
+        embedded[start : start + len(block)] = block.astype(np.float32).mean(axis=axes)
+        start += len(block)
+    return embedded
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ hold more have the bytes of rows that the prefix computes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,7 @@ from typing_extensions import assert_never
 
 from ffdi.errors import ParamsError
 
-Pooling = Literal["cls", "mean", "cls+mean"]
-_NAMES = ("all", "cls", "mean", "cls+mean", "patches")
+Named = Literal["all", "cls", "mean", "cls+mean", "patches"]
 _Floats = npt.NDArray[np.floating[Any]]
 
 
@@ -53,7 +52,7 @@ class Grid:
     side: int
 
 
-Keep = Literal["all", "cls", "mean", "cls+mean", "patches"] | Region | Grid
+Keep = Named | Region | Grid
 
 
 def resolve_keep(written: str | dict[str, Any]) -> Keep:
@@ -66,9 +65,7 @@ def resolve_keep(written: str | dict[str, Any]) -> Keep:
         case {"rows": [int(top), int(bottom)], "columns": [int(left), int(right)], **rest} if not rest:
             if 0 <= top < bottom and 0 <= left < right:
                 return Region((top, bottom), (left, right))
-    choices = (
-        f"{', '.join(_NAMES)}, {{grid: N}}, or {{rows: [FIRST, END], columns: [FIRST, END]}} with 0 <= FIRST < END"
-    )
+    choices = f"{', '.join(get_args(Named))}, {{grid: N}}, or {{rows: [FIRST, END], columns: [FIRST, END]}} with 0 <= FIRST < END"
     raise ParamsError(f"must be one of {choices}")
 
 
@@ -80,6 +77,11 @@ def as_text(keep: Keep) -> str:
         case Region(rows, columns):
             return f"{{rows: {list(rows)}, columns: {list(columns)}}}"
     return keep
+
+
+def channels_of(shape: tuple[int, ...]) -> int:
+    """The number of channels of features of a shape: (C, H, W), (L, C) or (C,)."""
+    return shape[1] if len(shape) == 2 else shape[0]
 
 
 def grid_of(shape: tuple[int, ...], tokens: TokenGrid | None) -> TokenGrid | None:
@@ -112,7 +114,7 @@ def kept_shape(shape: tuple[int, ...], keep: Keep, tokens: TokenGrid | None) -> 
         raise ParamsError(f"{problem} there is {'a vector' if len(shape) == 1 else str(shape)}, which is kept whole")
     if grid is None:
         raise ParamsError(f"{problem} it is not known which of {shape[0]} tokens are patches: choose keep: all")
-    width = shape[0] if is_map else shape[1]
+    width = channels_of(shape)
     if is_map and keep in ("cls", "cls+mean", "patches"):
         raise ParamsError(f"{problem} there is a map {shape}: choose mean, {{grid: N}} or a region")
     if keep in ("cls", "cls+mean") and not (grid.prefix_tokens and grid.class_token):

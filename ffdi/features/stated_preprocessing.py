@@ -126,10 +126,7 @@ def resolved(backbone: Backbone, described: Mapping[str, Any]) -> Backbone:
             value = Resize(**described[key]) if key == "resize" else described[key]
         fields[key] = tuple(value) if isinstance(value, list) else value
     made = replace(backbone, preprocessing="params", **fields)
-    try:
-        made.check()
-    except ParamsError as error:
-        raise ParamsError(f"{place}.{error}") from None
+    made.check()
     return made
 
 

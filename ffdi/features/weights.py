@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ffdi.errors import ParamsError, WeightsError
+from ffdi.errors import WeightsError, placed
 from ffdi.features.backbone import INPUT, Backbone
 from ffdi.features.feature_spec import Provenance, read_provenance
 from ffdi.features.networks import NO_ARGS, build_network, declared_classifiers, without_classifier
@@ -40,9 +41,9 @@ def fetch_backbone_weights(
     Raises WeightsError when a source cannot be reached, is not a safetensors file, belongs to another architecture or
     is not what `weights_sha256` pins, ParamsError for a network or `network_args` that do not exist.
     """
-    source, place = backbone.weights, f"backbones.{backbone.name}: " if backbone.name else ""
+    source = backbone.weights
     pinned_file = base / source.removeprefix("file:") if source.startswith("file:") else None
-    try:
+    with placed(f"backbones.{backbone.name}") if backbone.name else nullcontext():
         _refuse_other(pinned_file, backbone)
         receiver = _Receiver(backbone.network, backbone.network_args)
         state = random_state(backbone, seed=seed) if source == "random" else published_state(backbone, base)
@@ -54,8 +55,6 @@ def fetch_backbone_weights(
         if preprocessing:
             header["preprocessing"] = preprocessing
         _write(out, state, header, None if pinned_file else backbone)
-    except (ParamsError, WeightsError) as error:
-        raise type(error)(f"{place}{error}") from error
     if provenance.pretrained and has_folded_batchnorm(state):
         warnings.warn(
             f"{source}: every BatchNorm's running statistics are 0 and 1: it was folded into the convolutions, "

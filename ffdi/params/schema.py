@@ -92,11 +92,8 @@ class Params:
         for place, name, known in self._references():
             if name not in known:
                 raise ParamsError(f"{place}: {name!r} is not one of {', '.join(known) or 'none'}")
-        for name, backbone in self.backbones.items():
-            try:
-                backbone.check()
-            except ParamsError as error:
-                raise ParamsError(f"backbones.{name}.{error}") from None
+        for backbone in self.backbones.values():
+            backbone.check()
         ladder = self.ladder
         if (head := self.recipes[ladder.recipe].head).is_fitted:
             raise ParamsError(

@@ -15,6 +15,7 @@ from ffdi.bootstrap import Bootstrap
 from ffdi.errors import FfdiError, InputError, ParamsError
 from ffdi.evaluation import depth
 from ffdi.evaluation.depth import fold_auc_interval, named_cuts, parts_of, probe_cuts, spread_cuts
+from ffdi.features import compute
 from ffdi.features.compute import compute_rows
 from ffdi.features.cuts import Cut
 from ffdi.features.extractor import load_extractor
@@ -46,7 +47,7 @@ def test_a_cut_has_the_auc_of_a_probe_on_its_pooled_features_and_no_test_image_i
         read.extend(image for image, _ in rows)
         return compute_rows(rows, *arguments, **options)
 
-    monkeypatch.setattr(depth, "compute_rows", counting)
+    monkeypatch.setattr(compute, "compute_rows", counting)
     is_test = tiny.rows["role"] == "test"
     table = probed(tiny, weights, tiny.rows.assign(label=tiny.rows["label"].where(~is_test, 1 - tiny.rows["label"])))
     train = tiny.rows[~is_test]
