@@ -23,7 +23,9 @@ _PROBES = ("cut", "keep", "width", "FLOPs before", "AUC", "95 % interval")
 
 @click.command(cls=OneLineErrors)
 @click.argument("networks", nargs=-1)
-@click.option("--image-size", type=click.IntRange(min=1), help="[default: 224, or that of the backbone]")
+@click.option(
+    "--image-size", type=click.IntRange(min=1), help="[default: that of the backbone or of its arguments, or 224]"
+)
 @click.option("--dtype", default="float16", show_default=True, type=click.Choice(["float16", "float32", "int8"]))
 @click.option("--network-arg", "written_args", multiple=True, metavar="KEY=VALUE", help="as network_args in params")
 @path("--probe", "folds_file", help="a folds.csv: probe cuts on its training images")
@@ -61,7 +63,7 @@ def cuts(
             raise click.UsageError("name a network to list, or give --probe FOLDS with --backbone NAME")
         for network in networks:
             click.echo(f"{network}\n" if len(networks) > 1 else "", nl=False)
-            _echo(_listed(_plain_backbone(network, written_args), image_size or 224, dtype))
+            _echo(_listed(_plain_backbone(network, written_args, image_size), dtype))
         return
     if not (name and not networks and not written_args) and not (len(networks) == 1 and weights and not name):
         raise click.UsageError("--probe takes --backbone NAME, or one network with --weights FILE")
@@ -71,7 +73,7 @@ def cuts(
     from ffdi.params.reading import read_params
 
     params = read_params(params_file)
-    backbone = params.backbone(name) if name else _plain_backbone(networks[0], written_args)
+    backbone = params.backbone(name) if name else _plain_backbone(networks[0], written_args, None)
     table = probe_cuts(
         join(read_images(images_file), read_folds(folds_file)),
         replace(backbone, image_size=image_size) if image_size else backbone,
@@ -81,20 +83,21 @@ def cuts(
         bootstrap=params.bootstrap,
         console=console(f"cuts {backbone.name}"),
     )
-    _echo([_PROBES, *map(_probed, table.itertuples(index=False))], left=2)
+    _echo([_PROBES, *map(_probed, table.itertuples(index=False))])
     if plots:
         write_table(plots / "depth.csv", table)
         say(f"{plots / 'depth.csv'}")
 
 
-def _listed(backbone: Backbone, image_size: int, dtype: str) -> list[tuple[str, ...]]:
+def _listed(backbone: Backbone, dtype: str) -> list[tuple[str, ...]]:
     """A row for each cut of a network, the empty prefix first."""
     from ffdi.features.backbone import INPUT
     from ffdi.features.cuts import Cut, list_cuts
     from ffdi.features.networks import headless_network
 
-    images = Cut(INPUT, (3, image_size, image_size), 0.0)
-    found = list_cuts(headless_network(backbone.network, backbone.network_args), image_size)
+    size = backbone.pixels.size
+    images = Cut(INPUT, (3, size, size), 0.0)
+    found = list_cuts(headless_network(backbone.network, backbone.network_args), size)
     return [_LISTING, _row(images, "uint8"), *(_row(cut, dtype) for cut in found)]
 
 
@@ -127,15 +130,15 @@ def _percent(share: float) -> str:
     return f"{share:.1%}".replace("%", " %")
 
 
-def _echo(rows: list[tuple[str, ...]], left: int = 2) -> None:
-    """Print a table: the first `left` columns begin at their left, the others end at their right."""
+def _echo(rows: list[tuple[str, ...]]) -> None:
+    """Print a table: the first two columns begin at their left, the others end at their right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = (f"{text:{'<' if n < left else '>'}{widths[n]}}" for n, text in enumerate(row))
+        cells = (f"{text:{'<' if n < 2 else '>'}{widths[n]}}" for n, text in enumerate(row))
         click.echo("  ".join(cells))
 
 
-def _plain_backbone(network: str, written_args: tuple[str, ...]) -> Backbone:
+def _plain_backbone(network: str, written_args: tuple[str, ...], image_size: int | None) -> Backbone:
     """A backbone of a network that params do not name. A value of an argument is JSON, or text."""
     from ffdi.features.backbone import INPUT, Backbone
 
@@ -148,4 +151,4 @@ def _plain_backbone(network: str, written_args: tuple[str, ...]) -> Backbone:
             args[key] = json.loads(value)
         except ValueError:
             args[key] = value
-    return Backbone(network.rpartition(":")[2], network, "", INPUT, network_args=args)
+    return Backbone(network.rpartition(":")[2], network, "", INPUT, image_size, network_args=args)

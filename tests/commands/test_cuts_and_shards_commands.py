@@ -139,3 +139,9 @@ def test_shards_export_writes_npz(trained: Trained, tmp_path: Path) -> None:
     written = [Path(line) for line in result.stdout.splitlines()]
     assert written == sorted((tmp_path / "npz").iterdir())
     assert sum(len(np.load(file)["image_id"]) for file in written) == len(FeatureStore(trained.features))
+
+
+def test_the_size_of_the_images_is_that_of_the_networks_arguments() -> None:
+    asked = ["cuts", "timm:test_vit", "--network-arg", "img_size=64"]
+    listed, same = (CliRunner().invoke(main, [*asked, *more]) for more in ([], ["--image-size", "64"]))
+    assert listed.exit_code == 0 and listed.output == same.output and "3x64x64" in listed.output
