@@ -210,9 +210,8 @@ def main() -> None:
         "The networks of presets/foundation.yaml": network_table(chosen.preset),
         "The prefix of a ViT on the CPU": speed_table(chosen.runs),
     }
-    write_page(
-        chosen.out, ["# Foundation models, measured by `python bench/foundation.py`", "", f"{machine()}."], sections
-    )
+    head = ["# Foundation models, measured by `python bench/foundation.py`", "", f"{machine()}.", "", ABOUT]
+    write_page(chosen.out, head, sections)
 
 
 if __name__ == "__main__":

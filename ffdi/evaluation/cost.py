@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ffdi.errors import network_code
 from ffdi.features.feature_spec import FeatureSpec
+from ffdi.features.recording import on_meta
 from ffdi.metrics import Metrics
 from ffdi.tails.bundle import Bundle
 
@@ -48,14 +49,15 @@ def count_flops(module: nn.Module, features: torch.Tensor) -> int:
     Counted on the meta device: it computes nothing, and attention does not take a fused path that hides its FLOPs.
     """
     try:
-        return _counted(module, torch.zeros_like(features, device="meta"))
+        return _counted(on_meta(module), torch.zeros_like(features, device="meta"))
     except Exception:  # code that asks for values, or for its own device, does not run there
         with sdpa_kernel(SDPBackend.MATH):  # the operations that a fused path would hide
-            return _counted(module, torch.zeros_like(features, device="cpu"))
+            return _counted(copy.deepcopy(module).cpu(), torch.zeros_like(features, device="cpu"))
 
 
 def _counted(module: nn.Module, features: torch.Tensor) -> int:
+    """The same for a copy of the module on the device of `features`."""
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), features.device, counter:
-        copy.deepcopy(module).to(features.device).eval()(features)
+        module.eval()(features)
     return int(counter.get_total_flops())
