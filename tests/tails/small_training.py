@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from conftest import tiny_recipe
+from conftest import Tiny, Trained, tiny_backbone, tiny_recipe
 from torch import Tensor, nn
 
 from ffdi.tails.batches import FeatureTable
-from ffdi.tails.checkpoint import Fit
+from ffdi.tails.checkpoint import Epoch, Fit
 from ffdi.tails.feature_source import InMemory
 from ffdi.tails.folds import FoldedTable, Split
 from ffdi.tails.heads import Tail
 from ffdi.tails.optimisation import Schedule
 from ffdi.tails.recipe import Recipe
-from ffdi.tails.train import (
-    cross_validate,
-)
+from ffdi.tails.train import cross_validate
+from ffdi.tails.train_recipe import TrainingInputs
 
 CPU = torch.device("cpu")
 NONE = Schedule()
@@ -58,6 +59,26 @@ FIRST_24 = Split(0, TABLE.of(torch.arange(24)), TABLE.of(torch.arange(24, 36)))
 
 def cross_validated(recipe: Recipe = PLAIN, images: FoldedTable = IMAGES, **options: Any) -> dict[int, Fit]:
     return cross_validate(fresh_tail, images, recipe, device=CPU, **options)
+
+
+def tiny_inputs(tiny: Tiny, trained: Trained, weights: Path) -> TrainingInputs:
+    """The features that the tiny bundle was trained on."""
+    return TrainingInputs("tiny", tiny.rows, tiny_backbone(), trained.features, weights)
+
+
+def killed_at(fold: int, epoch: int) -> Callable[[Epoch], None]:
+    """Ends the run when that epoch is told, once."""
+
+    def told(now: Epoch) -> None:
+        if (now.fold, now.epoch) == (fold, epoch):
+            raise KeyboardInterrupt
+
+    return told
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file of a folder."""
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

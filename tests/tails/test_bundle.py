@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Tiny, Trained, picture
+from small_training import contents
 from torch import nn
 
 from ffdi.errors import BundleError, ShardError
@@ -31,10 +32,6 @@ from ffdi.tails.folds import FoldedTable
 from ffdi.tails.trained_recipe import OutOfFold
 
 CPU = torch.device("cpu")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_recipe
+from small_training import killed_at
 from torch import Tensor, nn
 
 from ffdi.tails.batches import FeatureTable
@@ -71,16 +71,6 @@ def equal(one: dict[int, Fit], other: dict[int, Fit]) -> bool:
         and (one[f].history, one[f].best_epoch) == (other[f].history, other[f].best_epoch)
         for f in one
     )
-
-
-def killed_at(fold: int, epoch: int) -> Callable[[Epoch], None]:
-    """Ends the run when that epoch is told, once."""
-
-    def told(now: Epoch) -> None:
-        if (now.fold, now.epoch) == (fold, epoch):
-            raise KeyboardInterrupt
-
-    return told
 
 
 @pytest.mark.parametrize(

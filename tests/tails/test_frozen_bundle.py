@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import Tiny, Trained, tiny_backbone, tiny_recipe
 from safetensors.torch import load_file
+from small_training import contents, killed_at, tiny_inputs
 
 from ffdi.errors import BundleError
 from ffdi.features.store import FeatureStore
@@ -20,7 +21,7 @@ from ffdi.features.weights import load_network
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import load_bundle, read_oof, sigmoid
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
 from ffdi.tails.trained_recipe import TrainedRecipe
 
 CPU = torch.device("cpu")
@@ -28,7 +29,7 @@ RECIPE = replace(tiny_recipe(epochs=2), trainable={"last": 1}, ema=0.9, folds=2)
 
 
 def train(tiny: Tiny, trained: Trained, weights: Path, **options: Any) -> TrainedRecipe:
-    inputs = TrainingInputs("tiny", tiny.rows, tiny_backbone(), trained.features, weights)
+    inputs = tiny_inputs(tiny, trained, weights)
     return train_recipe(RECIPE, inputs, TrainSettings(memory_gb=1), device=CPU, **options)
 
 
@@ -58,17 +59,11 @@ def test_the_frozen_part_is_written_once(partly: Path, weights: Path) -> None:
 def test_a_killed_training_ends_in_the_same_bytes(
     partly: Path, tiny: Tiny, trained: Trained, weights: Path, tmp_path: Path
 ) -> None:
-    def killed(epoch: Any) -> None:
-        if (epoch.fold, epoch.epoch) == (1, 0):
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(tiny, trained, weights, out=tmp_path / "model", on_epoch=killed)
+        train(tiny, trained, weights, out=tmp_path / "model", on_epoch=killed_at(1, 0))
     done = train(tiny, trained, weights, out=tmp_path / "model")
     assert done.summary.endswith("435,251 of the 1,237,817 values of a tail were trained"), done.summary
-    assert {f.name: f.read_bytes() for f in (tmp_path / "model").iterdir()} == {
-        f.name: f.read_bytes() for f in partly.iterdir()
-    }
+    assert contents(tmp_path / "model") == contents(partly)
 
 
 def test_it_scores_as_it_did_in_training_and_holds_the_frozen_part_once(

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_backbone, tiny_recipe
+from small_training import killed_at
 
 from ffdi.features.networks import headless_network
 from ffdi.tails.batches import FeatureTable
-from ffdi.tails.checkpoint import Checkpoints, Epoch
+from ffdi.tails.checkpoint import Checkpoints
 from ffdi.tails.feature_source import InMemory
 from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import TailFactory
@@ -70,17 +71,13 @@ def test_only_norms_and_the_head_train(factory: TailFactory) -> None:
 
 
 def test_a_killed_training_ends_in_the_same_bytes(factory: TailFactory, tmp_path: Path) -> None:
-    def killed(epoch: Epoch) -> None:
-        if (epoch.fold, epoch.epoch) == (1, 0):
-            raise KeyboardInterrupt
-
     def train(folder: Path, **options: Any) -> Any:
         checkpoints = Checkpoints(folder, "key")
         return cross_validate(factory.fresh, images(), RECIPE, device=CPU, checkpoints=checkpoints, **options)
 
     whole = train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "broken", on_epoch=killed)
+        train(tmp_path / "broken", on_epoch=killed_at(1, 0))
     again = train(tmp_path / "broken")
     for fold, fitted in whole.items():
         assert all(torch.equal(value, again[fold].state[name]) for name, value in fitted.state.items())

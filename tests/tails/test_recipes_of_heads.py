@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Tiny, Trained, tiny_backbone, tiny_recipe
+from conftest import Tiny, Trained, tiny_recipe
+from small_training import contents, tiny_inputs
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.errors import FfdiError
@@ -23,7 +24,7 @@ from ffdi.tails.feature_source import InMemory
 from ffdi.tails.predict import predict_files
 from ffdi.tails.recipe import Head, Recipe
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
 
 CPU = torch.device("cpu")
 SMALL = {"heads": 2, "width": 8, "depth": 1}
@@ -40,14 +41,10 @@ RECIPES = {
 
 def train(recipe: Recipe, tiny: Tiny, trained: Trained, weights: Path, out: Path, memory_gb: float = 1) -> list[str]:
     said: list[str] = []
-    inputs = TrainingInputs("tiny", tiny.rows, tiny_backbone(), trained.features, weights)
+    inputs = tiny_inputs(tiny, trained, weights)
     settings = TrainSettings(memory_gb=memory_gb)
     train_recipe(recipe, inputs, settings, device=CPU, out=out, on_epoch=lambda epoch: said.append(str(epoch)))
     return said
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_training import CPU, FIRST_24, IMAGES, PLAIN, TABLE, same
+from small_training import CPU, FIRST_24, IMAGES, PLAIN, TABLE, killed_at, same
 from torch import Tensor, nn
 
 from ffdi.errors import ParamsError
 from ffdi.tails import train as training_module
-from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, Running
+from ffdi.tails.checkpoint import Checkpoints, Fit, Running
 from ffdi.tails.heads import Tail
 from ffdi.tails.optimisation import Optimizer
 from ffdi.tails.recipe import Recipe, Trainable
@@ -86,7 +85,7 @@ def test_a_module_of_which_nothing_trains_is_in_eval_mode(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(training_module, "add_l1_gradient", spy)
     fit(tail, FIRST_24, replace(PLAIN, trainable={"last": 1}), device=CPU)
-    assert len(modes) == 9  # also after a validation, which leaves the tail in train mode
+    assert len(modes) == 9  # also after a validation, which leaves each module in the mode it had
     for mode in modes:
         still = {name for name in mode if name.startswith(("body.0", "body.1"))}
         assert [name for name, training in mode.items() if training is (name in still)] == []
@@ -192,14 +191,6 @@ def test_by_default_there_is_one_group_in_the_order_of_the_parameters() -> None:
 
 
 # Checkpoints
-
-
-def killed_at(fold: int, epoch: int) -> Callable[[Epoch], None]:
-    def told(now: Epoch) -> None:
-        if (now.fold, now.epoch) == (fold, epoch):
-            raise KeyboardInterrupt
-
-    return told
 
 
 def cross_validated(recipe: Recipe, folder: Path, **options: Any) -> dict[int, Fit]:
