@@ -85,10 +85,8 @@ class FeatureTable:
 
     def views_as_images(self) -> FeatureTable:
         """Every view as an image of its own, under the image_id of its image: one of the mistakes of the ladder."""
-        image, row = self._every_view()
-        ids = tuple(self.image_ids[i] for i in image.tolist())
-        groups = None if self.groups is None else self.groups[image]
-        return FeatureTable(ids, self.source, row, torch.ones_like(row), self.labels[image], groups)
+        image, row = self.every_view()
+        return replace(self.of(image), first=row, views=torch.ones_like(row))
 
     def clean(self, batch_size: int, device: torch.device = CPU) -> Iterator[tuple[Tensor, Tensor]]:
         """(features, labels) of view 0 in the table's order, on `device`."""
@@ -113,7 +111,7 @@ class FeatureTable:
         real and fake of one group stand in one batch, see paired_order.
         """
         if views == "all":
-            image, rows = self._every_view()
+            image, rows = self.every_view()
         else:
             image = torch.arange(len(self))
             rows = self.first + (torch.rand(len(self), generator=generator) * self.views).long()
@@ -135,7 +133,7 @@ class FeatureTable:
                 "images' source as data.group, or leave pairing out"
             )
 
-    def _every_view(self) -> tuple[Tensor, Tensor]:
+    def every_view(self) -> tuple[Tensor, Tensor]:
         """(V,) the image and (V,) the row of every view, image by image."""
         image = torch.repeat_interleave(torch.arange(len(self)), self.views)
         start = torch.cumsum(self.views, 0) - self.views

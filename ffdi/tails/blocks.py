@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ffdi.features.cuts import Body
+from ffdi.tails.modes import judging
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -98,13 +99,10 @@ def _first_calls(tail: nn.Module, example: Tensor) -> dict[str, None]:
 
     modules = [(name, module) for name, module in tail.named_modules() if name.startswith("body")]
     hooks = [module.register_forward_pre_hook(partial(called, name)) for name, module in modules]
-    modes = {module: module.training for module in tail.modules()}
     try:
-        with torch.no_grad():  # what a network caches in inference mode could not be used in training
-            tail.eval()(example)
+        with judging(tail), torch.no_grad():  # what a network caches in inference mode could not be used in training
+            tail(example)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes.items():
-            module.training = training
     return first

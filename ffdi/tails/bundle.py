@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,16 @@ class Bundle:
         those that the tails were trained on: see refuse_other_features.
         """
         source = self.record["provenance"]
-        if spec is None:
-            spec = local_spec(self.backbone, source["weights_sha256"], tuple(self.record["shape"]))
-            grid = TokenGrid(**self.record["cut_grid"]) if "cut_grid" in self.record else None
-            spec = as_computed(replace(spec, cut_grid=grid), self.backbone, self._loaded_prefix)
         provenance = Provenance(self.backbone.network, source["weights"], source["pretrained"])
-        return Extractor(self.backbone, spec, provenance, self._loaded_prefix)
+        return Extractor(self.backbone, spec or self._spec_here, provenance, self._loaded_prefix)
+
+    @cached_property
+    def _spec_here(self) -> FeatureSpec:
+        """What this machine computes with the backbone; finding it may read and hash an exported graph."""
+        sha256, shape = self.record["provenance"]["weights_sha256"], tuple(self.record["shape"])
+        grid = TokenGrid(**self.record["cut_grid"]) if "cut_grid" in self.record else None
+        spec = replace(local_spec(self.backbone, sha256, shape), cut_grid=grid)
+        return as_computed(spec, self.backbone, self._loaded_prefix)
 
     def _loaded_prefix(self) -> FrozenPrefix:
         assert self.prefix is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,15 +39,12 @@ class _Pooled:
     @classmethod
     def of(cls, images: FoldedTable, views: str, tail: Tail, device: torch.device) -> _Pooled:
         table = images.table
-        counts = table.views if views == "all" else torch.ones_like(table.views)
-        image = torch.repeat_interleave(torch.arange(len(table)), counts)
-        clean = torch.zeros(len(image), dtype=torch.bool)
-        clean[torch.cumsum(counts, 0) - counts] = True
-        rows = table.views_as_images() if views == "all" else table
+        image, row = table.every_view() if views == "all" else (torch.arange(len(table)), table.first)
+        rows = replace(table.of(image), first=row, views=torch.ones_like(row))
         with torch.inference_mode():
             pool = tail.to(device).body
             features = [pool(tail.normalised(batch)).cpu() for batch, _ in rows.clean(BATCH, device)]
-        return cls(images, torch.cat(features), image, clean)
+        return cls(images, torch.cat(features), image, row == table.first[image])
 
     @property
     def labels(self) -> Tensor:
@@ -58,10 +55,16 @@ class _Pooled:
         return self.images.folds[self.image]
 
     @property
-    def groups(self) -> npt.NDArray[np.str_]:
+    def groups(self) -> npt.NDArray[Any]:
         """(R,) the group of each row: that of its image, or the image itself."""
-        names = self.images.groups or self.images.table.image_ids
-        return np.asarray(np.array(names, dtype=str)[self.image.numpy()])
+        table = self.images.table
+        of_image = np.array(table.image_ids, dtype=str) if table.groups is None else table.groups.numpy()
+        return np.asarray(of_image[self.image.numpy()])
+
+    @property
+    def scored(self) -> Tensor:
+        """(R,) the rows that validate a tail: clean views of images that validate."""
+        return self.clean & self.images.validates[self.image]
 
     def trains(self, fold: int) -> Tensor:
         """(R,) the rows that a fold's tail is fitted on."""
@@ -69,7 +72,7 @@ class _Pooled:
 
     def validation(self, fold: int) -> Tensor:
         """(R,) the rows that a fold's tail is validated on."""
-        return self.clean & self.images.validates[self.image] & (self.folds == fold)
+        return self.scored & (self.folds == fold)
 
 
 def fit_at_once(
@@ -101,7 +104,7 @@ def _fit_probes(pooled: _Pooled, recipe: Recipe, folds: list[int], fresh: Callab
         pooled.folds.numpy(),
         pooled.groups,
         ProbeSettings(head.sweep, head.c_range, head.norm, recipe.class_weights),
-        validates=(pooled.clean & pooled.images.validates[pooled.image]).numpy(),
+        validates=pooled.scored.numpy(),
         reported=folds,
     )
     fits = {}
@@ -109,9 +112,10 @@ def _fit_probes(pooled: _Pooled, recipe: Recipe, folds: list[int], fresh: Callab
         tail = fresh()
         _set_probe(tail, probe)
         columns = (probe.sweep.loss, probe.sweep.train_auc, probe.sweep.auc, probe.sweep.c)
+        logits = _margins(tail, pooled.features[pooled.validation(fold)])
         swept = (Epoch(fold, at, *map(float, values)) for at, values in enumerate(zip(*columns, strict=True)))
         choice = {"c": probe.c, "tried": probe.sweep.c.tolist(), "inner_auc": _finite(probe.sweep.auc)}
-        fits[fold] = Fit(_state(tail), _margins(tail, pooled, fold), tuple(swept), probe.sweep.best, choice)
+        fits[fold] = Fit(_state(tail), logits, tuple(swept), probe.sweep.best, choice)
     return fits
 
 
@@ -133,24 +137,24 @@ def _finite(values: npt.NDArray[Any]) -> list[float | None]:
 
 
 def _fit_neighbours(pooled: _Pooled, recipe: Recipe, folds: list[int], fresh: Callable[[], Tail]) -> dict[int, Fit]:
-    fits = {}
+    fits, all_labels = {}, pooled.labels
     for fold in folds:
-        tail, trains = fresh(), pooled.trains(fold)
+        tail, trains, held = fresh(), pooled.trains(fold), pooled.validation(fold)
         if isinstance(tail.norm, Standardise):
             rows = pooled.features[trains].numpy()
             mean = rows.mean(axis=0, dtype=np.float64)
             std = deviation(mean, rows.var(axis=0, dtype=np.float64))
             tail.norm.settle(torch.from_numpy(mean), torch.from_numpy(std))
-        labels = pooled.labels[trains]
+        labels, held_labels = all_labels[trains], all_labels[held].numpy()
         if len(labels) < recipe.head.neighbours:
             raise FfdiError(
                 f"head knn: {recipe.head.neighbours} neighbours, but fold {fold} trains on {len(labels)} rows"
             )
         assert isinstance(tail.head, KnnHead)
         tail.head.remember(tail.norm(pooled.features[trains]), labels, class_weights(recipe, labels))
-        logits = _margins(tail, pooled, fold)
-        signed = logits * (1 - 2 * pooled.labels[pooled.validation(fold)].numpy())
-        judged = auc(pooled.labels[pooled.validation(fold)].numpy(), logits)
+        logits = _margins(tail, pooled.features[held])
+        signed = logits * (1 - 2 * held_labels)
+        judged = auc(held_labels, logits)
         epoch = Epoch(fold, 0, float(np.logaddexp(0, signed).mean()), _auc_without_itself(tail.head), judged, 0.0)
         fits[fold] = Fit(_state(tail), logits, (epoch,), 0)
     return fits
@@ -163,10 +167,10 @@ def _auc_without_itself(head: KnnHead) -> float:
     return auc(head.labels[:JUDGED].numpy(), margin(head.of_nearest(similarity)))
 
 
-def _margins(tail: Tail, pooled: _Pooled, fold: int) -> Scores:
+def _margins(tail: Tail, pooled: Tensor) -> Scores:
+    """(N,) logit of fake minus logit of real, of (N, D) pooled features."""
     with torch.inference_mode():
-        parts = pooled.features[pooled.validation(fold)].split(BATCH)
-        return np.concatenate([margin(tail.head(tail.norm(part))) for part in parts])
+        return np.concatenate([margin(tail.head(tail.norm(part))) for part in pooled.split(BATCH)])
 
 
 def _state(tail: Tail) -> dict[str, Tensor]:

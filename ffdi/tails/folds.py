@@ -27,13 +27,12 @@ class FoldedTable:
     """The training images, each with its fold. Every image trains the tails of all folds but its own.
 
     `folds` (N,) int64 is the fold of every image of `table`. `validates` (N,) bool is false for images that validate
-    no tail: synthesised fakes. `groups` are the images' groups, where they are known.
+    no tail: synthesised fakes.
     """
 
     table: FeatureTable
     folds: Tensor
     validates: Tensor
-    groups: tuple[str, ...] | None = None
 
     @classmethod
     def of(
@@ -43,14 +42,16 @@ class FoldedTable:
         validates: Sequence[bool] | None = None,
         groups: Sequence[str] | None = None,
     ) -> FoldedTable:
-        """FfdiError when an image has no fold, as test images have none. By default all images validate."""
+        """FfdiError when an image has no fold, as test images have none. By default all images validate.
+
+        `groups` are the images' groups, where the table does not know them.
+        """
         folds = list(folds)
         if min(folds, default=0) < 0:
             raise FfdiError("a test row came to training: only rows of role train may")
         validating = [True] * len(folds) if validates is None else list(validates)
-        named = None if groups is None else tuple(groups)
-        table = table if named is None else table.grouped(named)
-        return cls(table, torch.tensor(folds), torch.tensor(validating), named)
+        table = table if groups is None else table.grouped(groups)
+        return cls(table, torch.tensor(folds), torch.tensor(validating))
 
     @property
     def numbers(self) -> list[int]:

@@ -14,8 +14,9 @@ from typing_extensions import assert_never
 from ffdi.errors import NetworkError, ParamsError, one_line, placed
 from ffdi.features.backbone import Backbone
 from ffdi.features.cuts import cut_network
+from ffdi.features.keep import channels_of
 from ffdi.tails.knn import KnnHead
-from ffdi.tails.norms import build_norm, channel_axis
+from ffdi.tails.norms import build_norm
 from ffdi.tails.recipe import CLASSES, Head
 
 
@@ -91,7 +92,8 @@ class TransformerHead(nn.Module):
         from timm.models.vision_transformer import Block
 
         super().__init__()
-        channels, places = _channels_and_places(shape)
+        channels = channels_of(shape)
+        places = math.prod(shape) // channels
         self.scale = nn.LayerNorm(channels) if spec.norm == "none" else nn.Identity()
         self.project = nn.Linear(channels, spec.width)
         self.class_token = nn.Parameter(torch.zeros(1, 1, spec.width))
@@ -123,7 +125,7 @@ class AttentiveHead(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], spec: Head) -> None:
         super().__init__()
-        channels, _ = _channels_and_places(shape)
+        channels = channels_of(shape)
         self.heads = spec.heads
         self.scale = nn.LayerNorm(channels) if spec.norm == "none" else nn.Identity()
         self.query = nn.Parameter(torch.randn(spec.width) * 0.02)
@@ -149,10 +151,6 @@ class MeanPool(nn.Module):
         return x.flatten(2).mean(2) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
 
 
-def _channels_and_places(shape: tuple[int, ...]) -> tuple[int, int]:
-    return (shape[0], shape[1] * shape[2]) if len(shape) == 3 else (shape[1], shape[0])
-
-
 def _as_tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2) if x.ndim == 4 else x
 
@@ -176,7 +174,6 @@ class TailFactory:
             self.body = MeanPool()
         else:
             self._refuse_what_attention_cannot_take()
-        self.channels_last = True
         self.reads = self._head_reads(backbone.place)
 
     def fresh(self, seed: int) -> Tail:
@@ -184,8 +181,7 @@ class TailFactory:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             head = self._head()
-        axis = channel_axis(torch.empty(1, *self.reads))
-        norm = build_norm(self.head.norm, (1, *self.reads)[axis])
+        norm = build_norm(self.head.norm, channels_of(self.reads))
         return Tail(copy.deepcopy(self.body), head, self.pixels, norm, self.channels_last)
 
     def _head(self) -> nn.Module:

@@ -9,10 +9,9 @@ from typing_extensions import assert_never
 
 from ffdi.features.devices import precision_on
 from ffdi.tails.batches import FeatureTable
-from ffdi.tails.probe import deviation
+from ffdi.tails.modes import judging
+from ffdi.tails.probe import LAYER_EPSILON, deviation
 from ffdi.tails.recipe import Norm
-
-LAYER_EPSILON = 1e-5
 
 
 def build_norm(norm: Norm, channels: int) -> nn.Module:
@@ -68,26 +67,26 @@ class Standardise(nn.Module):
 
 def channel_axis(x: Tensor) -> int:
     """The axis of the channels in a batch of vectors, tokens (B, L, C) or maps (B, C, H, W)."""
-    return -1 if x.ndim == 3 else 1
+    return 2 if x.ndim == 3 else 1
 
 
 def settle_norm(tail: nn.Module, table: FeatureTable, batch_size: int, device: torch.device) -> None:
     """Give a tail's `standardise` the statistics of what its body makes of the clean views of `table`, the training fold.
 
-    It runs once, before the training, in eval mode. Nothing happens to a tail with another norm.
+    It runs once, before the training, in eval mode, but not in inference mode: what a network caches there could not be
+    used in training. Nothing happens to a tail with another norm.
     """
     if not isinstance(tail.norm, Standardise):
         return
-    training, count = tail.training, 0
+    count = 0
     total = squares = torch.zeros_like(tail.norm.mean, dtype=torch.float64, device=device)
-    tail.to(device).eval()
-    with torch.inference_mode(), precision_on(device, "float32"):
+    tail.to(device)
+    with judging(tail), torch.no_grad(), precision_on(device, "float32"):
         for features, _ in table.clean(batch_size, device):
             x = tail.body(tail.normalised(features)).double()  # type: ignore[operator]
-            others = [axis for axis in range(x.ndim) if axis != channel_axis(x) % x.ndim]
+            others = [axis for axis in range(x.ndim) if axis != channel_axis(x)]
             total, squares = total + x.sum(others), squares + x.square().sum(others)
             count += x.numel() // x.shape[channel_axis(x)]
     mean, square = ((moment / count).cpu().numpy() for moment in (total, squares))
     std = deviation(mean, square - np.square(mean))
     tail.norm.settle(torch.from_numpy(mean), torch.from_numpy(std))
-    tail.train(training)

@@ -18,14 +18,10 @@ def paired_order(order: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
     """
     group, label = groups[order].numpy(), labels[order].numpy()
     turn = pd.Series(label).groupby([group, label]).cumcount().to_numpy()
-    _, couple, members = np.unique(np.stack([group, turn]), axis=1, return_inverse=True, return_counts=True)
-    couple = couple.reshape(-1)
-    alone = members[couple] == 1
-    place = np.empty(len(order), np.int64)  # that of the first member
-    first = np.full(len(members), len(order))
-    np.minimum.at(first, couple, np.arange(len(order)))
-    place[~alone] = first[couple[~alone]]
-    left = np.flatnonzero(alone)
+    key = group * (turn.max(initial=0) + 1) + turn  # of a couple
+    _, first, couple, members = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
+    place = first[couple]  # that of the first member
+    left = np.flatnonzero(members[couple] == 1)
     place[left] = np.repeat(left[::2], 2)[: len(left)]
     if len(left) % 2:
         place[left[-1]] = len(order)

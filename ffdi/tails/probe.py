@@ -26,6 +26,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+LAYER_EPSILON = 1e-5  # added to the variance of a vector, as layer norms do
 TOLERANCE = 1e-5  # of the gradient of the mean loss; features have a variance of 1
 MOST_STEPS = 1000
 INNER_FOLDS = 5  # that are drawn where the other folds are too few to be the inner ones
@@ -108,7 +109,7 @@ class _Rows:
     features: Floats
     labels: Ints
     folds: Ints
-    groups: npt.NDArray[np.str_]
+    groups: npt.NDArray[Any]
     validates: Mask
     settings: ProbeSettings
 
@@ -129,7 +130,7 @@ def probe_out_of_fold(
     features: Floats,
     labels: Ints,
     folds: Ints,
-    groups: npt.NDArray[np.str_] | None,
+    groups: npt.NDArray[Any] | None,
     settings: ProbeSettings,
     *,
     validates: Mask | None = None,
@@ -156,7 +157,8 @@ def probe_out_of_fold(
         fits = bounded_map(partial(_final_fit, rows), sweeps.items(), workers=None, item_bytes=size)
         by_fold = dict(zip(wanted, fits, strict=True))
     for fold, probe in by_fold.items():
-        logits[rows.of_fold(fold)] = probe.margins(rows.features[rows.of_fold(fold)])
+        validated = rows.of_fold(fold)
+        logits[validated] = probe.margins(rows.features[validated])
     return OutOfFoldProbe(logits, by_fold)
 
 
@@ -171,7 +173,7 @@ def row_normalised(features: Floats, norm: Norm) -> npt.NDArray[np.float32]:
             return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
         case "layer":
             centred = rows - rows.mean(axis=1, keepdims=True)
-            return np.asarray(centred / np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + 1e-5))
+            return np.asarray(centred / np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + LAYER_EPSILON))
         case _:
             return rows
 
@@ -241,15 +243,17 @@ def _sweep(rows: _Rows, inner: _Inner) -> dict[int, Sweep]:
     def margins(at: Mask) -> Floats:  # (N, S)
         return np.asarray(rows.features[at] @ weights.T + biases)
 
-    def aucs(at: Mask) -> Floats:
-        return np.array([auc(rows.labels[at], column) for column in margins(at).T])
+    def aucs(at: Mask, found: Floats) -> Floats:
+        return np.array([auc(rows.labels[at], column) for column in found.T])
 
-    train_auc = aucs(inner.fitted)
+    train_auc = aucs(inner.fitted, margins(inner.fitted))
     signs = 1 - 2 * rows.labels[:, None]
-    return {
-        fold: Sweep(values, np.logaddexp(0, signs[held] * margins(held)).mean(0), aucs(held), train_auc)
-        for fold, held in inner.held.items()
-    }
+    sweeps = {}
+    for fold, held in inner.held.items():
+        found = margins(held)
+        loss = np.logaddexp(0, signs[held] * found).mean(0)
+        sweeps[fold] = Sweep(values, loss, aucs(held, found), train_auc)
+    return sweeps
 
 
 def _final_fit(rows: _Rows, found: tuple[int, Sweep]) -> FoldProbe:

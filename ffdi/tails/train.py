@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from ffdi.tails.augment import augmentation, mixing
 from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.average import MovingAverage
 from ffdi.tails.batches import FeatureTable
+from ffdi.tails.blocks import blocks_in_order
 from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, Running, Scores, margin
 from ffdi.tails.class_weights import class_weights
 from ffdi.tails.failures import batches_for_batchnorm, refuse_divergence
@@ -27,6 +28,7 @@ from ffdi.tails.fitted import fit_at_once
 from ffdi.tails.folds import FoldedTable, Split, first_folds
 from ffdi.tails.heads import Tail
 from ffdi.tails.losses import extra_losses
+from ffdi.tails.modes import judging
 from ffdi.tails.norms import settle_norm
 from ffdi.tails.optimisation import Optimizer
 from ffdi.tails.recipe import Recipe
@@ -105,11 +107,12 @@ def start(tail: Tail, recipe: Recipe, table: FeatureTable, generator: torch.Gene
         table.refuse_without_couples()
     tail.to(device)
 
-    def example() -> Tensor:
-        return next(table.of(torch.tensor([0])).clean(1, device))[0]
+    @cache
+    def blocks() -> list[tuple[str, ...]]:
+        return blocks_in_order(tail, next(table.of(torch.tensor([0])).clean(1, device))[0])
 
-    trained = trained_part(tail, recipe, example)
-    optimizer = build_optimizer(recipe.optimizer, parameter_groups(tail, recipe, example), recipe.lr)
+    trained = trained_part(tail, recipe, blocks)
+    optimizer = build_optimizer(recipe.optimizer, parameter_groups(tail, recipe, blocks), recipe.lr)
     average = None if recipe.ema is None else MovingAverage(tail, recipe.ema, trained)
     return Running(tail, trained, optimizer, average, generator, device)
 
@@ -163,16 +166,12 @@ def add_l1_gradient(parameters: Sequence[nn.Parameter], l1: float) -> None:
 
 def predict_logits(tail: nn.Module, table: FeatureTable, batch_size: int, device: torch.device) -> Scores:
     """(N,) logit of fake minus logit of real for view 0 of every image, in eval and inference mode. The tail is unchanged."""
-    training = tail.training
-    tail.eval()
-    with torch.inference_mode():
+    with judging(tail), torch.inference_mode():
         parts = []
         for features, _ in table.clean(batch_size, device):
             with precision_on(device, "float32"):
                 parts.append(tail(features))
-        margins = margin(torch.cat(parts))
-    tail.train(training)
-    return margins
+        return margin(torch.cat(parts))
 
 
 def cross_validate(

@@ -20,6 +20,7 @@ from ffdi.console import Console
 from ffdi.errors import FfdiError, network_code
 from ffdi.features.backbone import Backbone
 from ffdi.features.devices import describe_cuda, repeating
+from ffdi.features.keep import channels_of
 from ffdi.features.self_blending import with_synthesised
 from ffdi.features.stated_preprocessing import resolve_preprocessing
 from ffdi.features.store import FeatureStore
@@ -129,8 +130,8 @@ def _load(
     ids, fitted = list(rows.index), recipe.head.is_fitted
     views: Literal["all"] | int = 0 if fitted and recipe.views == "sample" else "all"
     if fitted:  # float32 of one vector for each view, and one copy of it for a fit
-        shape, count = store.spec.shape, sum(len(store.views(i)) for i in ids) if views == "all" else len(ids)
-        size = 8 * count * (shape[1] if len(shape) == 2 else shape[0])
+        count = sum(len(store.views(i)) for i in ids) if views == "all" else len(ids)
+        size = 8 * count * channels_of(store.spec.shape)
         if size > settings.memory_gb * 1e9:
             raise FfdiError(
                 f"head {recipe.head.kind}: the pooled features take {human_bytes(size)}, train.memory_gb is "

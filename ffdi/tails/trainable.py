@@ -9,16 +9,17 @@ from __future__ import annotations
 import copy
 import difflib
 import fnmatch
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from ffdi.errors import ParamsError
-from ffdi.tails.blocks import blocks_in_order, is_norm
+from ffdi.tails.blocks import is_norm
 from ffdi.tails.recipe import Recipe, Trainable
 
+Blocks = Callable[[], list[tuple[str, ...]]]  # blocks_in_order of the tail, asked for where they are needed
 _BODY = ("body.network.", "body.")  # all else of a tail is its head, with its norm
 
 
@@ -44,8 +45,8 @@ class Trained:
         return {name: value.detach() for name, value in tail.state_dict().items() if name in self.names}
 
 
-def trained_part(tail: nn.Module, recipe: Recipe, example: Callable[[], Tensor]) -> Trained:
-    """Take the gradient from everything that `recipe.trainable` freezes; `example` gives features of one image.
+def trained_part(tail: nn.Module, recipe: Recipe, blocks: Blocks) -> Trained:
+    """Take the gradient from everything that `recipe.trainable` freezes; `blocks` gives the blocks of the tail's body.
 
     A parameter that the network itself has frozen stays so. ParamsError when the choice names nothing in this tail.
     """
@@ -54,7 +55,7 @@ def trained_part(tail: nn.Module, recipe: Recipe, example: Callable[[], Tensor])
         return Trained(frozenset(tail.state_dict()), ())
     parameters = {name: p for name, p in _body_parameters(tail).items() if p.requires_grad}
     try:
-        chosen = _chosen(tail, recipe.trainable, parameters, example)
+        chosen = _chosen(tail, recipe.trainable, parameters, blocks)
     except ParamsError as error:
         raise ParamsError(f"recipe {recipe.name}: trainable: {error}") from None
     for name, parameter in parameters.items():
@@ -67,7 +68,7 @@ def trained_part(tail: nn.Module, recipe: Recipe, example: Callable[[], Tensor])
     return Trained(frozenset(n for n, t in state.items() if not n.startswith("body.") or id(t) not in fixed), still)
 
 
-def parameter_groups(tail: nn.Module, recipe: Recipe, example: Callable[[], Tensor]) -> list[dict[str, Any]]:
+def parameter_groups(tail: nn.Module, recipe: Recipe, blocks: Blocks) -> list[dict[str, Any]]:
     """Groups for an optimizer over what trains: `params`, the `scale` of their learning rate, and their `weight_decay`.
 
     `lr_decay` is layer-wise (ELECTRA: Clark et al., ICLR 2020; BEiT: Bao et al., ICLR 2022): the head has the full rate,
@@ -75,7 +76,7 @@ def parameter_groups(tail: nn.Module, recipe: Recipe, example: Callable[[], Tens
     of the first block. With `decayed: weights`, only the matrices and kernels of layers decay: norms, biases, scales,
     position embeddings and tokens do not.
     """
-    scales = _scales(tail, recipe.lr_decay, example) if recipe.lr_decay != 1 else {}
+    scales = _scales(tail, recipe.lr_decay, blocks()) if recipe.lr_decay != 1 else {}
     decayed = _layer_weights(tail) if recipe.optimizer.decayed == "weights" else None
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in tail.named_parameters():
@@ -111,12 +112,7 @@ def _body_parameters(tail: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in tail.named_parameters() if name.startswith("body.")}
 
 
-def _chosen(
-    tail: nn.Module,
-    trainable: Trainable,
-    parameters: Mapping[str, nn.Parameter],
-    example: Callable[[], Tensor],
-) -> set[str]:
+def _chosen(tail: nn.Module, trainable: Trainable, parameters: Mapping[str, nn.Parameter], blocks: Blocks) -> set[str]:
     """The names of the parameters of the body that train."""
     match trainable:
         case "head":
@@ -128,13 +124,12 @@ def _chosen(
                 raise ParamsError("norms: the body has none at this cut: cut earlier, or train `head`")
             return chosen
         case {"last": count}:
-            return _in_last_blocks(tail, int(count), parameters, example)
+            return _in_last_blocks(blocks(), int(count), parameters)
         case _:
             return {name for pattern in trainable for name in _matches(pattern, parameters)}
 
 
-def _in_last_blocks(tail: nn.Module, count: int, parameters: Iterable[str], example: Callable[[], Tensor]) -> set[str]:
-    blocks = blocks_in_order(tail, example())
+def _in_last_blocks(blocks: Sequence[tuple[str, ...]], count: int, parameters: Iterable[str]) -> set[str]:
     if count > len(blocks):
         found = f": {', '.join(_public(block[0]) for block in blocks)}" if blocks else ""
         raise ParamsError(f"last: {count}: the body has {len(blocks)} blocks at this cut{found}")
@@ -183,9 +178,8 @@ def _still(body: nn.Module) -> tuple[nn.Module, ...]:
     return tuple(still for child in body.children() for still in _still(child))
 
 
-def _scales(tail: nn.Module, decay: float, example: Callable[[], Tensor]) -> dict[str, float]:
+def _scales(tail: nn.Module, decay: float, blocks: Sequence[tuple[str, ...]]) -> dict[str, float]:
     """The share of the learning rate of every parameter of the body."""
-    blocks = blocks_in_order(tail, example())
     scales = dict.fromkeys(_body_parameters(tail), decay ** len(blocks))
     for number, block in enumerate(blocks):
         inside = tuple(f"{module}." for module in block)

@@ -60,6 +60,22 @@ def test_standardise_takes_the_clean_views_of_the_training_fold_behind_the_body(
     assert made.mean((0, 2, 3)).tolist() == pytest.approx([0] * 6, abs=1e-5)
 
 
+def test_a_network_that_caches_trains_behind_standardise() -> None:
+    """What it caches in inference mode could not be used in training."""
+
+    class Caches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.scale = nn.Parameter(torch.ones(1)), torch.empty(0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.scale = self.scale if len(self.scale) else torch.full((1,), 2.0)
+            return x.mean((2, 3)) * self.weight * self.scale
+
+    tail = Tail(Caches(), nn.Linear(4, 2), None, Standardise(4))
+    assert fit(tail, FIRST_24, replace(PLAIN, epochs=1), device=CPU).history[0].loss > 0
+
+
 def test_a_training_settles_the_norm_before_its_first_step() -> None:
     due = standardised()
     settle_norm(due, FIRST_24.train, 8, CPU)
