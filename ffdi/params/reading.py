@@ -18,6 +18,7 @@ from ffdi.bounds import Rule, section_of
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.intake.settings import DataSettings
 from ffdi.params.schema import Params
+from ffdi.tails.policy_settings import ThresholdRule
 from ffdi.tails.recipe import Head, Recipe
 
 # Unknown keys are errors, a string is never read as a number, and nothing changes after reading.
@@ -143,7 +144,7 @@ def _broken_rules(settings: Any, raw: Any, *place: str) -> Iterator[str]:
                 except FfdiError as error:
                     yield f"{'.'.join((*place, key))}: {error} (is {raw[key]!r})"
         yield from _broken_rules(getattr(settings, key), raw[key], *place, key)
-    if isinstance(settings, DataSettings | Head | Recipe):
+    if isinstance(settings, DataSettings | Head | Recipe | ThresholdRule):
         try:
             settings.check_written(raw)
         except ParamsError as error:

@@ -30,6 +30,7 @@ from ffdi.intake.tables import read_table
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Scores
 from ffdi.tails.heads import Tail, TailFactory
+from ffdi.tails.policy import Policy
 from ffdi.tails.recipe import Head
 from ffdi.tails.train import predict_logits
 from ffdi.tails.trainable import copy_sharing
@@ -45,8 +46,8 @@ def sigmoid(logits: Scores) -> Scores:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained recipe as it is used. A score is the mean over the folds of sigmoid(logit / temperature); an image is
-    called fake when its score is at least `threshold`.
+    """A trained recipe as it is used. A score is the mean over the folds of sigmoid(logit / temperature); `policy`
+    makes a verdict of it.
 
     `tails` are by fold. `prior` is the share of fakes among the images of the training, validation included: the score of
     an image that cannot be read. `seen` has image_id and phash of each of those images: the recipe is never evaluated on
@@ -56,11 +57,16 @@ class Bundle:
     backbone: Backbone
     prefix: FrozenPrefix | None
     tails: Mapping[int, Tail]
-    threshold: float
+    policy: Policy
     temperature: float
     prior: float
     seen: pd.DataFrame
     record: Mapping[str, Any]
+
+    @property
+    def threshold(self) -> float:
+        """The score from which on an image counts as fake in every figure that knows two verdicts."""
+        return self.policy.threshold
 
     def fold_scores(self, table: FeatureTable, device: torch.device) -> dict[int, Scores]:
         """Calibrated P(fake) of view 0 of every image, by each fold's tail."""
@@ -167,7 +173,8 @@ def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
         frozen = frozen_prefix(network, backbone)
         frozen.load_state_dict(_state(folder / "prefix.safetensors"))
     seen = read_table(folder / "seen.csv", ("image_id", "phash"))
-    return Bundle(backbone, frozen, tails, record["threshold"], record["temperature"], record["prior"], seen, record)
+    policy = Policy.of_record(record)
+    return Bundle(backbone, frozen, tails, policy, record["temperature"], record["prior"], seen, record)
 
 
 def read_oof(folder: Path) -> pd.DataFrame:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -57,6 +59,13 @@ class FoldedTable:
     def numbers(self) -> list[int]:
         """The folds, ascending."""
         return sorted(set(self.folds.tolist()))
+
+    def groups_of(self, image_ids: Iterable[str]) -> npt.NDArray[Any]:
+        """(N,) the group of each of these images; each image is its own where the table knows no groups."""
+        table = self.table
+        names = table.image_ids if table.groups is None else table.groups.tolist()
+        group = dict(zip(table.image_ids, names, strict=True))
+        return np.array([group[image_id] for image_id in image_ids])
 
     def split(self, fold: int) -> Split:
         """The images of `fold` that validate, and all images of the other folds."""

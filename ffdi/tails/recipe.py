@@ -23,6 +23,7 @@ from ffdi.errors import ParamsError
 from ffdi.features.stored_settings import stored_settings, with_tuples
 from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.optimisation import ExtraLosses, Mix, Optimizer, Schedule
+from ffdi.tails.policy_settings import Abstain, PolicySettings, ThresholdRule
 
 CLASSES = 2  # the logits of a head: real, fake
 
@@ -219,6 +220,18 @@ class Recipe:
     pairing: Annotated[Literal["none", "group"], LATER] = "none"
     """`group`: real and fake images of one group stand in one batch, two and two; what has no partner trains, too."""
 
+    threshold: Annotated[ThresholdRule, LATER] = ThresholdRule()
+    """How the threshold is chosen on out-of-fold scores."""
+
+    abstain: Annotated[Abstain | None, LATER] = None
+    """`{error: 0.05}`: between two thresholds the verdict is `undecided`, so that at most so many of the others are wrong;
+    `null`: every image gets a verdict."""
+
+    @property
+    def policy(self) -> PolicySettings:
+        """How a score becomes a verdict."""
+        return PolicySettings(self.threshold, self.abstain)
+
     @property
     def rounds(self) -> int:
         """The most epochs of one fold; of a head that is fitted at once: the values of C that it tries, or one."""
@@ -232,6 +245,8 @@ class Recipe:
             "folds",
             "views",
             "class_weights",
+            "threshold",
+            "abstain",
             *(("seed",) if self.head.kind == "probe" else ()),
         )
         if self.head.is_fitted and (idle := sorted(set(written) - set(keys))):

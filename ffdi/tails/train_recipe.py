@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
 from ffdi.errors import FfdiError, network_code
 from ffdi.features.backbone import Backbone
@@ -34,7 +35,7 @@ from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train import OnEpoch, cross_validate, ignore_epoch
-from ffdi.tails.trained_recipe import OutOfFold, TrainedRecipe
+from ffdi.tails.trained_recipe import RESAMPLES, OutOfFold, TrainedRecipe
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def train_recipe(
             store.spec,
             network,
             fits,
-            OutOfFold.of(fits, images),
+            OutOfFold.of(fits, images, recipe.policy, Bootstrap(RESAMPLES, recipe.seed)),
             seen=real.reset_index()[["image_id", "phash"]],
             prior=float(real["label"].mean()),
             provenance={**store.index.provenance, **provenance},

@@ -11,16 +11,21 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
+from ffdi.bootstrap import Bootstrap
 from ffdi.features.backbone import Backbone
 from ffdi.features.extractor import frozen_prefix
 from ffdi.features.feature_spec import FeatureSpec
 from ffdi.files import replacing, sha256_file, write_json
 from ffdi.intake.tables import write_table
-from ffdi.metrics import auc, best_threshold, fit_temperature
+from ffdi.metrics import auc, fit_temperature
 from ffdi.tails.bundle import FORMAT_VERSION, record_hash, sigmoid
 from ffdi.tails.checkpoint import Fit
 from ffdi.tails.folds import FoldedTable
+from ffdi.tails.policy import Policy, fit_policy
+from ffdi.tails.policy_settings import PolicySettings
 from ffdi.tails.recipe import Recipe
+
+RESAMPLES = 2000  # of the groups, for the intervals of a policy
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,17 @@ class OutOfFold:
     """
 
     scores: pd.DataFrame
-    threshold: float
+    policy: Policy
     temperature: float
 
     @classmethod
-    def of(cls, fits: Mapping[int, Fit], images: FoldedTable) -> OutOfFold:
+    def of(
+        cls,
+        fits: Mapping[int, Fit],
+        images: FoldedTable,
+        settings: PolicySettings = PolicySettings(),
+        bootstrap: Bootstrap = Bootstrap(RESAMPLES),
+    ) -> OutOfFold:
         """The validation logits of all fits, joined and calibrated."""
         parts = []
         for fold, fitted in fits.items():
@@ -46,7 +57,9 @@ class OutOfFold:
         labels, logits = scores["label"].to_numpy(), scores["logit"].to_numpy()
         temperature = fit_temperature(labels, logits)
         scores["score"] = sigmoid(logits / temperature)
-        return cls(scores, best_threshold(labels, scores["score"].to_numpy()), temperature)
+        groups = images.groups_of(scores["image_id"])
+        policy = fit_policy(labels, scores["score"].to_numpy(), groups, settings, bootstrap)
+        return cls(scores, policy, temperature)
 
     def auc_of_fold(self, fold: int) -> float:
         """The validation AUC of one fold's tail."""
@@ -79,7 +92,7 @@ class TrainedRecipe:
     def summary(self) -> str:
         """One line on what was trained."""
         scores = self.out_of_fold
-        line = f"{len(self.fits)} folds, threshold {scores.threshold:.3f}, temperature {scores.temperature:.2f}"
+        line = f"{len(self.fits)} folds, threshold {scores.policy.threshold:.3f}, temperature {scores.temperature:.2f}"
         if not self.frozen:
             return line
         own = sum(value.numel() for value in next(iter(self.fits.values())).state.values())
@@ -126,7 +139,7 @@ class TrainedRecipe:
             **({"cut_grid": asdict(kept)} if kept else {}),
             "fingerprint": self.spec.fingerprint,
             "provenance": dict(self.provenance),
-            "threshold": self.out_of_fold.threshold,
+            **self.out_of_fold.policy.record,
             "temperature": self.out_of_fold.temperature,
             "prior": self.prior,
             "val_auc": {str(fold): self.out_of_fold.auc_of_fold(fold) for fold in self.fits},

@@ -19,6 +19,7 @@ from ffdi.features.networks import FrozenPrefix, headless_network
 from ffdi.features.store import FeatureStore
 from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.heads import Tail, TailFactory, TransformerHead
+from ffdi.tails.policy import Policy
 from ffdi.tails.recipe import Head
 
 THIRD = (0.5, 0.5, 0.5)
@@ -28,7 +29,7 @@ LINEAR = Head("linear", (), 0.0, 1, 1, 1)
 def bundle_of(prefix: nn.Module | None, tails: list[Tail], **backbone: Any) -> Bundle:
     frozen = FrozenPrefix(prefix, THIRD, THIRD) if prefix else None
     seen = pd.DataFrame({"image_id": [], "phash": []})
-    return Bundle(tiny_backbone(**backbone), frozen, dict(enumerate(tails)), 0.5, 1.0, 0.5, seen, {})
+    return Bundle(tiny_backbone(**backbone), frozen, dict(enumerate(tails)), Policy(0.5), 1.0, 0.5, seen, {})
 
 
 def spec_of(shape: tuple[int, ...], dtype: str) -> FeatureSpec:

@@ -18,6 +18,7 @@ from ffdi.features.keep import TokenGrid
 from ffdi.features.store import FeatureStore
 from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.heads import Tail
+from ffdi.tails.policy import Policy
 
 # (1, 2 channels, 1, 2 places)
 MAPS = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]]])
@@ -33,7 +34,7 @@ def linear(fake: list[float], real: list[float]) -> Tail:
 
 def bundle_of(*tails: Tail, cut: str = "features.16") -> Bundle:
     seen = pd.DataFrame({"image_id": [], "phash": []})
-    return Bundle(tiny_backbone(cut=cut), None, dict(enumerate(tails)), 0.5, 1.0, 0.5, seen, {})
+    return Bundle(tiny_backbone(cut=cut), None, dict(enumerate(tails)), Policy(0.5), 1.0, 0.5, seen, {})
 
 
 def test_the_map_by_hand() -> None:

@@ -34,6 +34,7 @@ from ffdi.intake.tables import read_images, write_table
 from ffdi.metrics import Metrics, auc
 from ffdi.tails.bundle import Bundle, load_bundle, mean_score
 from ffdi.tails.heads import TailFactory
+from ffdi.tails.policy import Policy
 from ffdi.tails.predict import predict_files, score_files
 from ffdi.tails.recipe import Head
 
@@ -103,7 +104,7 @@ def test_scores_are_those_of_predict_whatever_the_features(changes: dict[str, An
     fresh = TailFactory(network, backbone, Head("mlp", (16,), 0.2, 1, 1, 1), prefix.spec.shape).fresh
     source = {"weights_sha256": prefix.spec.weights_sha256, "weights": "random", "pretrained": False}
     facts, seen = {"provenance": source, "shape": prefix.spec.shape}, pd.DataFrame({"image_id": [], "phash": []})
-    bundle = Bundle(backbone, prefix.module, {0: fresh(0), 1: fresh(1)}, 0.5, 1.0, 0.5, seen, facts)
+    bundle = Bundle(backbone, prefix.module, {0: fresh(0), 1: fresh(1)}, Policy(0.5), 1.0, 0.5, seen, facts)
     images = images_of(away).head(20)
     found = mean_score(score_files(bundle, images, ImageSource(away, 10**6), device=CPU))
     files = [away / path for path in images["path"]]

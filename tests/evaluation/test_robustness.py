@@ -31,6 +31,7 @@ from ffdi.files import write_json
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.metrics import auc
 from ffdi.tails.bundle import load_bundle
+from ffdi.tails.policy import Policy
 
 STAGE = Path(__file__).parents[2] / "stages" / "evaluate.py"
 
@@ -163,7 +164,7 @@ def test_the_figures_of_each_level(sweep: Sweep, trained: Trained, tmp_path: Pat
     due = {float(at): float(((scores >= at) == labels).mean()) for at in (ordered[1:] + ordered[:-1]) / 2}
     assert len(set(due.values())) > 1
     for threshold in (min(due, key=due.__getitem__), max(due, key=due.__getitem__)):
-        sweep.bundle = replace(sweep.bundle, threshold=threshold)
+        sweep.bundle = replace(sweep.bundle, policy=Policy(threshold))
         accuracy = judged(sweep, trained, ["jpeg-1"]).metrics["robustness_jpeg_1_accuracy"]
         assert accuracy == pytest.approx(due[threshold])
     write_json(tmp_path / "m.json", metrics)

@@ -167,7 +167,7 @@ def test_out_of_fold_puts_each_folds_logits_at_its_own_images() -> None:
         ["c", 0, 1, 2.0],
         ["d", 1, 0, -4.0],
     ]
-    assert oof["score"][0] < out_of_fold.threshold < oof["score"][2]
+    assert oof["score"][0] < out_of_fold.policy.threshold < oof["score"][2]
 
 
 def test_sigmoid_does_not_overflow() -> None:

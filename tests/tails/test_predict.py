@@ -27,6 +27,7 @@ from ffdi.tails import predict as predict_module
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import Bundle
 from ffdi.tails.heads import TailFactory
+from ffdi.tails.policy import Policy
 from ffdi.tails.predict import predict_files
 from ffdi.tails.recipe import Head
 
@@ -42,7 +43,7 @@ def untrained(backbone: Backbone, weights: Path) -> Bundle:
     source = {"weights_sha256": prefix.spec.weights_sha256, "weights": "random", "pretrained": False}
     facts = {"provenance": source, "shape": list(prefix.spec.shape)}
     tails, seen = {fold: factory.fresh(fold) for fold in (0, 1)}, pd.DataFrame({"image_id": [], "phash": []})
-    return Bundle(backbone, prefix.module, tails, 0.5, 1.0, 0.5, seen, facts)
+    return Bundle(backbone, prefix.module, tails, Policy(0.5), 1.0, 0.5, seen, facts)
 
 
 def scored(bundle: Bundle, files: list[Path]) -> list[tuple[Path, float | str]]:
