@@ -40,7 +40,8 @@ def main(
     stage, device = console(f"evaluate {name}"), set_up_torch(params.train.device)
     stage.say(device_line(params.train.device))
     rows, shards = join(read_images(images_file), read_folds(folds_file)), features or Path(f"data/features/{backbone}")
-    inputs = EvaluationInputs.load(model or Path(f"data/models/{name}"), shards, rows)
+    model = model or Path(f"data/models/{name}")
+    inputs = EvaluationInputs.load(model, shards, rows, params.evaluate.attributes)
     if name in robustness.recipes:
         source = image_source(params.data, root)
         folder = perturbed or Path(f"data/robustness/{backbone}")

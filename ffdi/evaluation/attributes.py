@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from ffdi.bootstrap import Array, Bootstrap, accuracy_interval, auc_interval
+from ffdi.errors import InputError
 from ffdi.metrics import Metrics, auc, explain_nulls
 
-MOST_VALUES = 12  # an attribute with more values is a name or a number, and is not split
+MOST_VALUES = 12  # an attribute with more values is a name or a number, and is split only where it is named
 COLUMNS = ["attribute", "value", "reals", "fakes", "against"] + [
     figure + end for figure in ("auc", "accuracy") for end in ("", "_low", "_high")
 ]
 
 
-def by_attribute(test: pd.DataFrame, scores: Array, *, threshold: float, bootstrap: Bootstrap) -> pd.DataFrame:
-    """A row (COLUMNS) per value of every `attr_*` column of `test`; images without a value are left out.
+def by_attribute(
+    test: pd.DataFrame,
+    scores: Array,
+    *,
+    threshold: float,
+    bootstrap: Bootstrap,
+    names: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """A row (COLUMNS) per value of each attribute of `names`; images without a value are left out.
 
-    When all images of a value have one class, the AUC compares them with all test images of the other class, and
+    Without `names`, of every `attr_*` column of `test` that has at most MOST_VALUES. Raises InputError when `test` has no
+    such attribute. When all images of a value have one class, the AUC compares them with all test images of the other class, and
     `against` says so. The accuracy is always of the value's images alone: for fakes it is their recall.
     """
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
     rows = []
-    for attribute in _split_attributes(test):
+    for attribute in _split_attributes(test, names):
         values = test[f"attr_{attribute}"].to_numpy(str)
         for value in sorted(set(values) - {""}):
             chosen = values == value
@@ -39,8 +50,9 @@ def by_attribute(test: pd.DataFrame, scores: Array, *, threshold: float, bootstr
     return table
 
 
-def attribute_metrics(test: pd.DataFrame, table: pd.DataFrame) -> Metrics:
-    """`attr_ATTRIBUTE_VALUE_*` of by_attribute's rows; an attribute with too many values is None with the reason.
+def attribute_metrics(test: pd.DataFrame, table: pd.DataFrame, names: Sequence[str] | None = None) -> Metrics:
+    """`attr_ATTRIBUTE_VALUE_*` of by_attribute's rows; without `names`, an attribute with too many values is None with the
+    reason.
 
     When two keys would be equal, such as value b_c of a and value c of a_b, the second is `attr_ATTRIBUTE=VALUE_*`.
     """
@@ -59,11 +71,11 @@ def attribute_metrics(test: pd.DataFrame, table: pd.DataFrame) -> Metrics:
         reason = f"{row['reals']} reals and {row['fakes']} fakes, or one group"
         counts: Metrics = {"_reals": row["reals"], "_fakes": row["fakes"]}
         put(row["attribute"], row["value"], counts | explain_nulls(figures, reason))
-    for attribute in _attributes(test):
+    for attribute in _attributes(test) if names is None else ():
         values = test[f"attr_{attribute}"]
         count = int(values[values != ""].nunique())
         if count > MOST_VALUES:
-            reason = f"{count} values in the test set: more than {MOST_VALUES} are not split"
+            reason = f"{count} values in the test set: more than {MOST_VALUES} are split only where evaluate.attributes names them"
             put(attribute, None, {"": None, "_reason": reason})
     return out
 
@@ -72,5 +84,14 @@ def _attributes(test: pd.DataFrame) -> list[str]:
     return [name.removeprefix("attr_") for name in test.columns if name.startswith("attr_")]
 
 
-def _split_attributes(test: pd.DataFrame) -> list[str]:
-    return [name for name in _attributes(test) if test[f"attr_{name}"].replace("", None).nunique() <= MOST_VALUES]
+def _split_attributes(test: pd.DataFrame, names: Sequence[str] | None) -> list[str]:
+    known = _attributes(test)
+    if names is None:
+        return [name for name in known if test[f"attr_{name}"].replace("", None).nunique() <= MOST_VALUES]
+    chosen = [name.removeprefix("attr_") for name in names]
+    if unknown := sorted(set(chosen) - set(known)):
+        raise InputError(
+            f"evaluate.attributes: the images have no attribute {', '.join(unknown)}; they have "
+            f"{', '.join(sorted(known)) or 'none'}"
+        )
+    return list(dict.fromkeys(chosen))

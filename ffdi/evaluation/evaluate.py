@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,7 +37,8 @@ class EvaluationInputs:
     """What is evaluated, and on what.
 
     `images` is images.csv joined with folds.csv, `features` are those that the recipe was trained on. `perturbed` has the
-    features of the test images by level of perturbation, `oof` is the bundle's oof.csv.
+    features of the test images by level of perturbation, `oof` is the bundle's oof.csv. `attributes` names those that split
+    the test set (see by_attribute).
     """
 
     bundle: Bundle
@@ -45,11 +46,14 @@ class EvaluationInputs:
     images: pd.DataFrame
     oof: pd.DataFrame | None = None
     perturbed: Mapping[str, FeatureStore] = field(default_factory=dict)
+    attributes: Sequence[str] | None = None
 
     @classmethod
-    def load(cls, model: Path, features: Path, images: pd.DataFrame) -> EvaluationInputs:
+    def load(
+        cls, model: Path, features: Path, images: pd.DataFrame, attributes: Sequence[str] | None = None
+    ) -> EvaluationInputs:
         """From the folders of a trained recipe and of its backbone's features."""
-        return cls(load_bundle(model), FeatureStore(features), images, read_oof(model))
+        return cls(load_bundle(model), FeatureStore(features), images, read_oof(model), attributes=attributes)
 
     def with_perturbed(self, sweep: PerturbationSweep, console: Console = Console()) -> EvaluationInputs:
         """The same with the features of a sweep, which are computed where they are missing."""
@@ -93,7 +97,7 @@ def evaluate_recipe(
 ) -> Evaluation:
     """Score the test images once, with the bundle's frozen threshold.
 
-    Raises InputError when there are no test images, ShardError when the features are not those of the bundle.
+    Raises InputError when there are no test images or no such attributes, ShardError when the features are not those of the bundle.
     """
     bundle = inputs.bundle
     bundle.refuse_other_features(inputs.features.spec)
@@ -110,7 +114,7 @@ def evaluate_recipe(
     by_level = {level: bundle.scores(load(features, VIEW), device) for level, features in inputs.perturbed.items()}
     if state_hash(bundle) != before:
         raise FfdiError("evaluation changed the model: a defect of ffdi")
-    clean = evaluate_scores_by_fold(bundle, test, by_fold, bootstrap=bootstrap)
+    clean = evaluate_scores_by_fold(bundle, test, by_fold, bootstrap=bootstrap, attributes=inputs.attributes)
     sweep = _robustness_table(bundle, test, by_level, bootstrap)
     intervals = _robustness_metrics(sweep)
     if inputs.oof is not None:
@@ -162,9 +166,17 @@ def test_rows(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def evaluate_scores_by_fold(
-    bundle: Bundle, test: pd.DataFrame, by_fold: Mapping[int, Scores], *, bootstrap: Bootstrap
+    bundle: Bundle,
+    test: pd.DataFrame,
+    by_fold: Mapping[int, Scores],
+    *,
+    bootstrap: Bootstrap,
+    attributes: Sequence[str] | None = None,
 ) -> Evaluation:
-    """The metrics of the scores that each fold's tail gave `test`: of their mean, of each fold alone, and by attribute."""
+    """The metrics of the scores that each fold's tail gave `test`: of their mean, of each fold alone, and by attribute.
+
+    `attributes` as by_attribute's `names`.
+    """
     scores = mean_score(by_fold)
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
     metrics = evaluate_scores(labels, scores, groups, threshold=bundle.threshold, bootstrap=bootstrap)
@@ -172,9 +184,9 @@ def evaluate_scores_by_fold(
     folds = pd.DataFrame(rows, columns=["fold", *AUC_COLUMNS])
     for row in folds.to_dict("records"):
         metrics |= {f"fold_{row['fold']}_{column}": row[column] for column in AUC_COLUMNS}
-    attributes = by_attribute(test, scores, threshold=bundle.threshold, bootstrap=bootstrap)
-    metrics |= _of_bundle(bundle) | attribute_metrics(test, attributes)
-    plots = score_tables(test, by_fold, bundle.threshold) | {"folds": folds, "attributes": attributes}
+    split = by_attribute(test, scores, threshold=bundle.threshold, bootstrap=bootstrap, names=attributes)
+    metrics |= _of_bundle(bundle) | attribute_metrics(test, split, attributes)
+    plots = score_tables(test, by_fold, bundle.threshold) | {"folds": folds, "attributes": split}
     return Evaluation(explain_nulls(metrics, "one class, or one group, in the test set"), plots)
 
 

@@ -46,6 +46,9 @@ class EvaluateSettings:
     bootstrap: Annotated[int, Ge(100)] = 2000
     """The number of resamples of the 95 % intervals."""
 
+    attributes: tuple[str, ...] | None = None
+    """The attributes by which the test set is split, each of them whole; by default every one of at most 12 values."""
+
     robustness: Robustness = Robustness()
     """The sweep over perturbed test images; `[]` is no sweep: see [evaluation.md](evaluation.md)."""
 

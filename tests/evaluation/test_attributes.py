@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from ffdi.bootstrap import Bootstrap
+from ffdi.errors import InputError
 from ffdi.evaluation.attributes import COLUMNS, MOST_VALUES, attribute_metrics, by_attribute
 from ffdi.metrics import Metrics
 
@@ -24,9 +25,11 @@ def table_of(labels: Sequence[int] = LABELS, **attributes: Sequence[str]) -> pd.
     return pd.DataFrame({"label": labels, "group": [f"g{i}" for i in range(len(labels))]} | columns)
 
 
-def split(test: pd.DataFrame, scores: Sequence[float] = SCORES) -> tuple[pd.DataFrame, Metrics]:
-    table = by_attribute(test, np.array(scores), threshold=0.5, bootstrap=Bootstrap(200))
-    return table, attribute_metrics(test, table)
+def split(
+    test: pd.DataFrame, scores: Sequence[float] = SCORES, names: Sequence[str] | None = None
+) -> tuple[pd.DataFrame, Metrics]:
+    table = by_attribute(test, np.array(scores), threshold=0.5, bootstrap=Bootstrap(200), names=names)
+    return table, attribute_metrics(test, table, names)
 
 
 def row(table: pd.DataFrame, value: str) -> dict[str, Any]:
@@ -81,8 +84,23 @@ def test_many_values_are_not_split() -> None:
     table, metrics = split(table_of(labels, many=many, some=some), scores)
     assert MOST_VALUES == 12 and set(table["attribute"]) == {"some"} and len(table) == 12
     assert metrics["attr_many"] is None
-    assert metrics["attr_many_reason"] == "13 values in the test set: more than 12 are not split"
+    assert metrics["attr_many_reason"] == (
+        "13 values in the test set: more than 12 are split only where evaluate.attributes names them"
+    )
     assert "attr_some" not in metrics
+
+
+def test_named_attributes_are_split_whole_and_others_not_at_all() -> None:
+    labels, scores = [i % 2 for i in range(30)], [i / 30 for i in range(30)]
+    test = table_of(labels, many=[str(i % 13) for i in range(30)], few=["a", "b"] * 15)
+    table, metrics = split(test, scores, ["attr_many", "many"])
+    assert set(table["attribute"]) == {"many"} and len(table) == 13
+    assert isinstance(metrics["attr_many_12_auc"], float) and not [key for key in metrics if key.startswith("attr_few")]
+    assert "attr_many" not in metrics and split(test, scores, [])[1] == {}
+    with pytest.raises(
+        InputError, match=r"evaluate\.attributes: the images have no attribute maker; they have few, many"
+    ):
+        split(test, scores, ["maker"])
 
 
 def test_names_that_collide_are_told_apart() -> None:

@@ -130,7 +130,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Abstain": {"error": 0.05},
     "TrainSettings": {"memory_gb": 8.0, "device": "auto", "deterministic": True},
     "ExtractSettings": {"engine": "local", "workers": "auto", "shard_rows": 4096, "compression": "none"},
-    "EvaluateSettings": {"bootstrap": 2000, "cross": {}},
+    "EvaluateSettings": {"bootstrap": 2000, "attributes": None, "cross": {}},
     "LadderSettings": {
         "recipe": "efficientnet_lite0",
         "backbone": "efficientnet_lite0",
