@@ -28,6 +28,18 @@ def _check_group(patterns: Names | None) -> None:
         raise ParamsError("must be a regular expression with (?P<group>...), or a list of such")
 
 
+def _check_attributes(patterns: dict[str, str] | None) -> None:
+    for name, pattern in (patterns or {}).items():
+        if not re.fullmatch(r"[^\W\d]\w*", name) or name.startswith("attr_"):
+            raise ParamsError(f"{name!r} is no name of an attribute: letters, digits and _, without attr_")
+        try:
+            valid = "value" in re.compile(pattern).groupindex
+        except re.error:
+            valid = False
+        if not valid:
+            raise ParamsError(f"{name} must be a regular expression with (?P<value>...)")
+
+
 @dataclass(frozen=True)
 class Columns:
     """What a table calls its columns; a role that is not named stands under its own name, if at all."""
@@ -76,6 +88,10 @@ class DataSettings:
 
     max_ungrouped: Fraction = 0.05
     """The share of paths without a match of `group` above which `ingest` fails."""
+
+    attributes: Annotated[dict[str, str] | None, Rule(_check_attributes)] = None
+    """Attributes that the paths name, each with a regular expression with `(?P<value>...)` on the path:
+    `{difficulty: '(?P<value>easy|mid|hard)_'}` gives `attr_difficulty`, empty where nothing matches."""
 
     limit: Positive | None = None
     """How many rows of each given split are read, from the first."""

@@ -26,6 +26,7 @@ ASKS: dict[str, Any] = {
     "classes": {"a": 0},
     "group": "(?P<group>.)",
     "max_ungrouped": 0.2,
+    "attributes": {"method": "(?P<value>.)"},
     "limit": 3,
     "exclude": ("masks",),
     "max_pixels": 9,
@@ -101,3 +102,24 @@ def test_the_settings_of_a_layout_are_read_from_the_file(tmp_path: Path) -> None
     for patterns in (["a*"], []):
         folders = {"root": "x", "layout": "imagefolder", "exclude": patterns}
         assert read_params(changed(tmp_path, data=folders)).data.exclude == tuple(patterns)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "rule"),
+    [
+        ({"x": "easy"}, r"x must be a regular expression with \(\?P<value>\.\.\.\)"),
+        ({"x": "(?P<value>"}, r"x must be a regular expression"),
+        ({"attr_x": "(?P<value>.)"}, "'attr_x' is no name of an attribute"),
+        ({"a-b": "(?P<value>.)"}, "'a-b' is no name of an attribute"),
+    ],
+)
+def test_what_is_no_attribute_is_said_when_params_are_read(
+    tmp_path: Path, attributes: dict[str, str], rule: str
+) -> None:
+    with pytest.raises(ParamsError, match=rf"data.attributes: {rule}"):
+        read_params(changed(tmp_path, data={"root": "x", "layout": "imagefolder", "attributes": attributes}))
+
+
+def test_the_attributes_of_a_file_are_read(tmp_path: Path) -> None:
+    data = {"root": "x", "layout": "imagefolder", "attributes": {"difficulty": "(?P<value>easy)_"}}
+    assert read_params(changed(tmp_path, data=data)).data.attributes == {"difficulty": "(?P<value>easy)_"}

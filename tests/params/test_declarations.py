@@ -47,6 +47,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "classes": None,
         "group": None,
         "max_ungrouped": 0.05,
+        "attributes": None,
         "limit": None,
         "exclude": None,
         "max_pixels": 50000000,

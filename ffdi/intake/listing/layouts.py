@@ -27,6 +27,7 @@ from ffdi.intake.listing.labels import Classes
 from ffdi.intake.listing.layout_rows import LayoutRows
 from ffdi.intake.listing.multi_ffdi import read_multi_ffdi
 from ffdi.intake.listing.names import Names
+from ffdi.intake.listing.path_attributes import path_attributes
 from ffdi.intake.listing.walk import BESIDE, BEYOND_LIMIT, NOT_LISTED, TABLE, Tree, passed_over, walk
 from ffdi.intake.settings import DataSettings
 
@@ -66,6 +67,7 @@ def read_layout(root: Path, data: DataSettings) -> Listing:
         patterns = [data.group] if isinstance(data.group, str) else data.group
         columns["group"], about_groups = add_groups(columns["group"], paths, patterns, data.max_ungrouped)
         messages += about_groups
+    columns |= path_attributes(columns, paths, data.attributes or {})
     rows = pd.DataFrame(columns)
     skipped = _skipped(root, tree, names, paths, read.tables)
     if data.limit is not None:
