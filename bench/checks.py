@@ -26,10 +26,10 @@ from lab import MAX_PIXELS, PRESET, Lab
 from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
 from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe
-from ffdi.evaluation.robustness import PerturbationSweep
 from ffdi.features.batching import BatchedModel, BatchOptions
 from ffdi.features.decoders import Decoder
 from ffdi.features.devices import set_up_device
+from ffdi.features.perturbed import PerturbationSweep
 from ffdi.features.runtimes import Runtime
 from ffdi.intake.decoding.images import ImageSource, UnreadableImage, read_bytes
 from ffdi.metrics import Metrics

@@ -33,8 +33,8 @@ def main(
     params = read_params(params_file)
     backbone, robustness = params.recipe(name).backbone, params.evaluate.robustness
     from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe
-    from ffdi.evaluation.robustness import PerturbationSweep
     from ffdi.features.devices import device_line, set_up_torch
+    from ffdi.features.perturbed import PerturbationSweep
     from ffdi.intake.tables import join, read_folds, read_images
 
     stage, device = console(f"evaluate {name}"), set_up_torch(params.train.device)

@@ -19,8 +19,9 @@ from ffdi.evaluation import below_chance
 from ffdi.evaluation.attributes import attribute_metrics, by_attribute
 from ffdi.evaluation.cost import cost
 from ffdi.evaluation.headline import of_recipe, one_line, write_metrics
-from ffdi.evaluation.robustness import VIEW, PerturbationSweep, perturbed_features
+from ffdi.evaluation.robustness import perturbed_features
 from ffdi.evaluation.score_tables import score_tables
+from ffdi.features.perturbed import VIEW, PerturbationSweep
 from ffdi.features.store import FeatureStore
 from ffdi.features.views import parse_level
 from ffdi.intake.tables import write_table

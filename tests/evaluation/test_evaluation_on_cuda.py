@@ -22,13 +22,13 @@ from ffdi.evaluation.evaluate import Evaluation, EvaluationInputs, evaluate_reci
 from ffdi.evaluation.experiment import LoadedRecipe
 from ffdi.evaluation.explain import grad_cam
 from ffdi.evaluation.ladder import climb_ladder
-from ffdi.evaluation.robustness import PerturbationSweep
 from ffdi.evaluation.settings import LadderSettings
 from ffdi.features import runtimes
 from ffdi.features.extract import extract_features
 from ffdi.features.extractor import load_extractor
 from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.networks import FrozenPrefix
+from ffdi.features.perturbed import PerturbationSweep
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
 from ffdi.intake.decoding.images import ImageSource

@@ -19,13 +19,14 @@ from ffdi.evaluation.cost import cost
 from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe
 from ffdi.evaluation.explain import grad_cam
 from ffdi.evaluation.mistakes import extract_in_train_mode
-from ffdi.evaluation.robustness import VIEW, PerturbationSweep, perturbed_features
+from ffdi.evaluation.robustness import perturbed_features
 from ffdi.features.backbone import Views
 from ffdi.features.compute import embed
 from ffdi.features.extract import extract_features
 from ffdi.features.extractor import load_extractor
 from ffdi.features.image_views import locate_images
 from ffdi.features.keep import TokenGrid
+from ffdi.features.perturbed import VIEW, PerturbationSweep
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import fetch_backbone_weights

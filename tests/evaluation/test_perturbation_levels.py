@@ -12,7 +12,7 @@ from conftest import picture
 from PIL import Image, ImageFilter
 
 from ffdi.errors import ParamsError
-from ffdi.evaluation.robustness import VIEW
+from ffdi.features.perturbed import VIEW
 from ffdi.features.views import parse_level, render
 
 BILINEAR = Image.Resampling.BILINEAR

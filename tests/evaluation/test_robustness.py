@@ -21,10 +21,11 @@ from test_perturbation_levels import shown
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.errors import ShardError
-from ffdi.evaluation import robustness
 from ffdi.evaluation.evaluate import Evaluation, EvaluationInputs, evaluate_recipe
 from ffdi.evaluation.headline import OF_RECIPE
-from ffdi.evaluation.robustness import VIEW, PerturbationSweep, perturbed_features
+from ffdi.evaluation.robustness import perturbed_features
+from ffdi.features import perturbed
+from ffdi.features.perturbed import VIEW, PerturbationSweep
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
 from ffdi.files import write_json
@@ -56,14 +57,14 @@ class Sweep:
         self.tiny, self.out, self.bundle = tiny, out, load_bundle(trained.model)
         self.spec, self.computed = FeatureStore(trained.features).spec, list[int]()
         self.test = tiny.rows[tiny.rows["role"] == "test"]
-        true_extract = robustness.extract_features
+        true_extract = perturbed.extract_features
 
         def extract_features(*rest: Any, **options: Any) -> Any:
             done = true_extract(*rest, **options)
             self.computed.append(done.computed)
             return done
 
-        monkeypatch.setattr(robustness, "extract_features", extract_features)
+        monkeypatch.setattr(perturbed, "extract_features", extract_features)
 
     def run(
         self, levels: Sequence[str], test: pd.DataFrame | None = None, root: Path | None = None, out: Path | None = None

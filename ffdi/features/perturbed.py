@@ -1,0 +1,90 @@
+"""Features of images that were compressed, shrunk, mirrored, ...: the same views and caches as of any extraction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from ffdi.console import Console, Say
+from ffdi.features.backbone import Views
+from ffdi.features.extract import extract_features
+from ffdi.features.extractor import Extractor
+from ffdi.features.settings import ExtractSettings
+from ffdi.features.store import FeatureStore
+from ffdi.features.views import Operation, as_written, parse_level, render
+from ffdi.intake.decoding.images import ImageSource
+
+VIEW = 1  # the number of the perturbed view: view 0 is the clean one in every shard
+SEED = 0  # of what is random in it
+
+
+@dataclass(frozen=True)
+class PerturbationSweep:
+    """How images are perturbed, one level after the other, and the folder where the features are cached.
+
+    A level may be a chain, such as `jpeg-30+hflip`: the first is applied first.
+    """
+
+    levels: Sequence[str]
+    folder: Path
+    source: ImageSource
+    settings: ExtractSettings = ExtractSettings()
+
+
+def extract_perturbed(
+    extractor: Extractor, images: pd.DataFrame, sweep: PerturbationSweep, console: Console = Console()
+) -> Mapping[str, FeatureStore]:
+    """The features of every image of `images` at each level, in a folder of that name; rows that are there are reused.
+
+    `extractor` computes the clean features. The spec of a level differs in its views alone, so the runtime that the spec
+    names computes it, even if this machine has another one. Levels in the folder that are not in the sweep are kept.
+    Raises as extract_features does, and ShardError when the runtime that the spec names cannot run here.
+    """
+    once = Console(alert=_once(console.warn))
+    for level in console.progress(sweep.levels, len(sweep.levels), unit="levels"):
+        extract_features(
+            images.assign(role="perturbed"),
+            perturbed_extractor(extractor, level),
+            sweep.folder / level,
+            source=sweep.source,
+            settings=replace(sweep.settings, compression="none"),
+            console=once,
+        )
+    return {level: FeatureStore(sweep.folder / level) for level in sweep.levels}
+
+
+def perturbed_extractor(extractor: Extractor, level: str) -> Extractor:
+    """The same extractor on views that have the perturbations of a level; their random part depends on the image alone."""
+    operations = level_operations(level)
+    views = {"views": [dict(operation) for operation in operations], "view_seed": SEED}
+    return replace(
+        extractor,
+        backbone=replace(extractor.backbone, views=Views(VIEW, as_written(operations), SEED)),
+        spec=replace(extractor.spec, policy=dict(extractor.spec.policy) | views),
+    )
+
+
+def perturbed_image(image: Image.Image, image_id: str, level: str) -> Image.Image:
+    """The square RGB image as the extractor of `level` sees it."""
+    return render(image, image_id=image_id, view=VIEW, policy=level_operations(level), seed=SEED)
+
+
+def level_operations(level: str) -> tuple[Operation, ...]:
+    """The operations of a level or of a chain of levels, in their order."""
+    return tuple(operation for part in level.split("+") for operation in parse_level(part)[2])
+
+
+def _once(say: Say) -> Say:
+    """Say each line once, though every level of a sweep gives the same warnings."""
+    lines = set[str]()
+
+    def say_new(line: str) -> None:
+        if line not in lines:
+            lines.add(line)
+            say(line)
+
+    return say_new
