@@ -27,8 +27,9 @@ from ffdi.features.views import parse_level
 from ffdi.intake.tables import write_table
 from ffdi.metrics import Metrics, auc, evaluate_scores, explain_nulls
 from ffdi.tails.batches import FeatureTable, load_table
-from ffdi.tails.bundle import Bundle, load_bundle, mean_score, read_oof
+from ffdi.tails.bundle import Bundle, load_bundle, read_oof
 from ffdi.tails.checkpoint import Scores
+from ffdi.tails.model import Model, ModelScores
 
 AUC_COLUMNS = ["auc", "auc_low", "auc_high", "accuracy"]
 
@@ -93,6 +94,18 @@ class Evaluation:
             write_table(folder / f"{name}.csv", table)
 
 
+@dataclass(frozen=True)
+class PartScores:
+    """What each fold's tail of one bundle gave the test images, and what it gave their perturbed copies by level.
+
+    `seconds` is the time of all tails on the clean images.
+    """
+
+    by_fold: Mapping[int, Scores]
+    by_level: Mapping[str, Mapping[int, Scores]]
+    seconds: float
+
+
 def evaluate_recipe(
     inputs: EvaluationInputs, *, bootstrap: Bootstrap, memory_gb: float, device: torch.device
 ) -> Evaluation:
@@ -100,9 +113,18 @@ def evaluate_recipe(
 
     Raises InputError when there are no test images or no such attributes, ShardError when the features are not those of the bundle.
     """
+    test = test_rows(inputs.images)
+    part = score_test_images(inputs, test, memory_gb=memory_gb, device=device)
+    scored = ScoredTestSet(inputs.bundle, [part], test, inputs.images, inputs.oof, inputs.attributes)
+    return judge(scored, cost(inputs.bundle, inputs.features.spec), bootstrap=bootstrap)
+
+
+def score_test_images(
+    inputs: EvaluationInputs, test: pd.DataFrame, *, memory_gb: float, device: torch.device
+) -> PartScores:
+    """The scores of the images `test` by one bundle, from its cached features; raises as evaluate_recipe does."""
     bundle = inputs.bundle
     bundle.refuse_other_features(inputs.features.spec)
-    test = test_rows(inputs.images)
     ids, labels = list(test["image_id"]), list(test["label"])
 
     def load(features: FeatureStore, view: int) -> FeatureTable:
@@ -111,25 +133,48 @@ def evaluate_recipe(
     before = state_hash(bundle)
     table, started = load(inputs.features, 0), time.perf_counter()
     by_fold = bundle.fold_scores(table, device)
-    timing = {"tails": time.perf_counter() - started, "images": len(ids)}
-    by_level = {level: bundle.scores(load(features, VIEW), device) for level, features in inputs.perturbed.items()}
+    seconds = time.perf_counter() - started
+    by_level = {level: bundle.fold_scores(load(features, VIEW), device) for level, features in inputs.perturbed.items()}
     if state_hash(bundle) != before:
         raise FfdiError("evaluation changed the model: a defect of ffdi")
-    clean = evaluate_scores_by_fold(bundle, test, by_fold, bootstrap=bootstrap, attributes=inputs.attributes)
-    sweep = _robustness_table(bundle, test, by_level, bootstrap)
+    return PartScores(by_fold, by_level, seconds)
+
+
+@dataclass(frozen=True)
+class ScoredTestSet:
+    """A model and the scores that each of its parts gave the images `test`. `images` has the groups of all images, `oof`
+    the model's out-of-fold scores; `attributes` as by_attribute's `names`."""
+
+    model: Model
+    parts: Sequence[PartScores]
+    test: pd.DataFrame
+    images: pd.DataFrame
+    oof: pd.DataFrame | None = None
+    attributes: Sequence[str] | None = None
+
+
+def judge(scored: ScoredTestSet, costs: Metrics, *, bootstrap: Bootstrap) -> Evaluation:
+    """The metrics of a model on a test set that its parts have scored, with its `costs` among them."""
+    model, parts, test = scored.model, scored.parts, scored.test
+    scores = model.joined([part.by_fold for part in parts])
+    levels = [level for level in parts[0].by_level if all(level in part.by_level for part in parts)]
+    by_level = {level: model.joined([part.by_level[level] for part in parts]).mean for level in levels}
+    clean = evaluate_model_scores(model, test, scores, bootstrap=bootstrap, attributes=scored.attributes)
+    sweep = _robustness_table(model, test, by_level, bootstrap)
     intervals = _robustness_metrics(sweep)
-    if inputs.oof is not None:
-        intervals |= validation_aucs(inputs.oof, inputs.images, bootstrap=bootstrap)
-    metrics = clean.metrics | explain_nulls(intervals, "one class, or one group") | cost(bundle, inputs.features.spec)
-    scores = clean.plots["scores"].join(pd.DataFrame(by_level, index=ids), on="image_id")
-    return Evaluation(below_chance.mark(metrics), {**clean.plots, "scores": scores, "robustness": sweep}, timing)
+    if scored.oof is not None:
+        intervals |= validation_aucs(scored.oof, scored.images, bootstrap=bootstrap)
+    metrics = clean.metrics | explain_nulls(intervals, "one class, or one group") | costs
+    table = clean.plots["scores"].join(pd.DataFrame(by_level, index=list(test["image_id"])), on="image_id")
+    timing = {"tails": sum(part.seconds for part in parts), "images": len(test)}
+    return Evaluation(below_chance.mark(metrics), {**clean.plots, "scores": table, "robustness": sweep}, timing)
 
 
 def _robustness_table(
-    bundle: Bundle, test: pd.DataFrame, by_level: Mapping[str, Scores], bootstrap: Bootstrap
+    model: Model, test: pd.DataFrame, by_level: Mapping[str, Scores], bootstrap: Bootstrap
 ) -> pd.DataFrame:
     rows = [
-        [level, *parse_level(level)[:2], *_auc_and_accuracy(bundle, test, scores, bootstrap)]
+        [level, *parse_level(level)[:2], *_auc_and_accuracy(model, test, scores, bootstrap)]
         for level, scores in by_level.items()
     ]
     return pd.DataFrame(rows, columns=["level", "kind", "strength", *AUC_COLUMNS])
@@ -166,44 +211,42 @@ def test_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return test
 
 
-def evaluate_scores_by_fold(
-    bundle: Bundle,
+def evaluate_model_scores(
+    model: Model,
     test: pd.DataFrame,
-    by_fold: Mapping[int, Scores],
+    scores: ModelScores,
     *,
     bootstrap: Bootstrap,
     attributes: Sequence[str] | None = None,
 ) -> Evaluation:
-    """The metrics of the scores that each fold's tail gave `test`: of their mean, of each fold alone, and by attribute.
+    """The metrics of the scores that a model gave `test`: its own, of each fold alone, and by attribute.
 
     `attributes` as by_attribute's `names`.
     """
-    scores = mean_score(by_fold)
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
-    metrics = evaluate_scores(labels, scores, groups, threshold=bundle.threshold, bootstrap=bootstrap)
-    rows = [[fold, *_auc_and_accuracy(bundle, test, alone, bootstrap)] for fold, alone in by_fold.items()]
+    metrics = evaluate_scores(labels, scores.mean, groups, threshold=model.threshold, bootstrap=bootstrap)
+    rows = [[fold, *_auc_and_accuracy(model, test, alone, bootstrap)] for fold, alone in scores.by_fold.items()]
     folds = pd.DataFrame(rows, columns=["fold", *AUC_COLUMNS])
     for row in folds.to_dict("records"):
         metrics |= {f"fold_{row['fold']}_{column}": row[column] for column in AUC_COLUMNS}
-    split = by_attribute(test, scores, threshold=bundle.threshold, bootstrap=bootstrap, names=attributes)
-    metrics |= _of_bundle(bundle) | attribute_metrics(test, split, attributes)
-    plots = score_tables(test, by_fold, bundle.threshold) | {"folds": folds, "attributes": split}
+    split = by_attribute(test, scores.mean, threshold=model.threshold, bootstrap=bootstrap, names=attributes)
+    metrics |= _of_model(model) | attribute_metrics(test, split, attributes)
+    plots = score_tables(test, scores, model.threshold) | {"folds": folds, "attributes": split}
     return Evaluation(explain_nulls(metrics, "one class, or one group, in the test set"), plots)
 
 
-def _of_bundle(bundle: Bundle) -> Metrics:
+def _of_model(model: Model) -> Metrics:
     """Mean and spread of the folds' validation AUCs, and the provenance."""
-    aucs, provenance = list(bundle.record["val_auc"].values()), bundle.record["provenance"]
+    aucs, provenance = list(model.record["val_auc"].values()), model.record["provenance"]
     metrics: Metrics = {"val_auc_mean": float(np.mean(aucs)), "val_auc_std": None}
     if len(aucs) > 1:
         metrics["val_auc_std"] = float(np.std(aucs, ddof=1))
     else:
         metrics["val_auc_std_reason"] = "one fold has no spread"
     return metrics | {
-        "temperature": bundle.temperature,
+        "temperature": model.temperature,
         "folds": len(aucs),
-        "network": bundle.backbone.network,
-        "cut": bundle.backbone.cut_name,
+        **model.description,
         "pretrained": bool(provenance["pretrained"]),
         "weights": str(provenance["weights"]),
         "weights_sha256": str(provenance["weights_sha256"]),
@@ -212,11 +255,11 @@ def _of_bundle(bundle: Bundle) -> Metrics:
     }
 
 
-def _auc_and_accuracy(bundle: Bundle, test: pd.DataFrame, scores: Scores, bootstrap: Bootstrap) -> list[float]:
+def _auc_and_accuracy(model: Model, test: pd.DataFrame, scores: Scores, bootstrap: Bootstrap) -> list[float]:
     """The AUC_COLUMNS of one set of scores, at the frozen threshold; NaN where undefined."""
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
     low, high = auc_interval(labels, scores, groups, bootstrap=bootstrap)
-    return [auc(labels, scores), low, high, float(((scores >= bundle.threshold) == labels).mean())]
+    return [auc(labels, scores), low, high, float(((scores >= model.threshold) == labels).mean())]
 
 
 def state_hash(bundle: Bundle) -> str:

@@ -15,7 +15,7 @@ from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
 from ffdi.errors import InputError
 from ffdi.evaluation import below_chance
-from ffdi.evaluation.evaluate import evaluate_scores_by_fold
+from ffdi.evaluation.evaluate import evaluate_model_scores
 from ffdi.evaluation.headline import one_line
 from ffdi.evaluation.settings import OtherDataSettings
 from ffdi.files import write_json
@@ -25,7 +25,8 @@ from ffdi.intake.near_duplicates.clusters import components, join_groups
 from ffdi.intake.near_duplicates.hashes import perceptual_pairs
 from ffdi.intake.tables import write_table
 from ffdi.metrics import Metrics, explain_nulls
-from ffdi.tails.bundle import Bundle, load_bundle
+from ffdi.tails.bundle import load_bundle
+from ffdi.tails.model import Model
 from ffdi.tails.predict import score_files
 
 
@@ -54,7 +55,7 @@ class OtherDataEvaluation:
 
 
 def evaluate_on_other_data(
-    bundle: Bundle,
+    model: Model,
     data: OtherData,
     *,
     phash_bits: int,
@@ -62,23 +63,23 @@ def evaluate_on_other_data(
     device: torch.device,
     console: Console = Console(),
 ) -> OtherDataEvaluation:
-    """Evaluate `bundle` on another data set, with its frozen threshold and temperature.
+    """Evaluate `model` on another data set, with its frozen threshold and temperature.
 
-    The metrics are those of the test set, with `recipe`, `tested_on` and `n_seen`. Images that the bundle was trained or
+    The metrics are those of the test set, with `recipe`, `tested_on` and `n_seen`. Images that the model was trained or
     validated on are left out, and so are images that near-duplicates (perceptual hashes within `phash_bits`) link to
     them. An image without a group is in the group of its near-duplicates; groups that share an image are one. Raises
     InputError when no image is left.
     """
     images = data.images
-    seen, cluster = seen_before(bundle, images, phash_bits)
+    seen, cluster = seen_before(model, images, phash_bits)
     unseen = images.assign(group=resampling_groups(list(images["group"]), cluster))[~seen]
     if unseen.empty:
         raise InputError(f"{data.name}: all {len(images)} images are known from the training: nothing to evaluate")
-    by_fold = score_files(bundle, unseen, data.source, device=device, console=console)
-    evaluation = evaluate_scores_by_fold(bundle, unseen, by_fold, bootstrap=bootstrap)
-    recipe = str(bundle.record["recipe"]["name"])
+    scores = score_files(model, unseen, data.source, device=device, console=console)
+    evaluation = evaluate_model_scores(model, unseen, scores, bootstrap=bootstrap)
+    recipe = str(model.record["recipe"]["name"])
     about: Metrics = {"recipe": recipe, "tested_on": data.name, "n_seen": int(seen.sum())}
-    about["model_sha256"] = str(bundle.record["facts_sha256"])
+    about["model_sha256"] = str(model.record["facts_sha256"])
     return OtherDataEvaluation(below_chance.mark(about | evaluation.metrics), evaluation.plots["scores"], images[seen])
 
 
@@ -141,11 +142,11 @@ def resampling_groups(cells: Sequence[str], cluster: npt.NDArray[np.int64]) -> l
 
 
 def seen_before(
-    bundle: Bundle, images: pd.DataFrame, phash_bits: int
+    model: Model, images: pd.DataFrame, phash_bits: int
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """(N,) whether each image is a training image or linked to one by near-duplicates; (N,) its cluster of those."""
-    known = len(bundle.seen)
-    hashes = [*bundle.seen["phash"], *images["phash"]]
+    known = len(model.seen)
+    hashes = [*model.seen["phash"], *images["phash"]]
     cluster = components(perceptual_pairs(hashes, phash_bits), len(hashes))
-    alike = np.isin(cluster[known:], cluster[:known]) | images["image_id"].isin(bundle.seen["image_id"]).to_numpy()
+    alike = np.isin(cluster[known:], cluster[:known]) | images["image_id"].isin(model.seen["image_id"]).to_numpy()
     return alike, cluster[known:]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
 from ffdi.metrics import reliability, roc_points
-from ffdi.tails.bundle import mean_score
-from ffdi.tails.checkpoint import Scores
+from ffdi.tails.model import ModelScores
 
 
-def score_tables(test: pd.DataFrame, by_fold: Mapping[int, Scores], threshold: float) -> dict[str, pd.DataFrame]:
-    """The tables confusion, calibration, scores, roc and pr by name. `by_fold` has (N,) scores of the rows of `test`."""
+def score_tables(test: pd.DataFrame, of_model: ModelScores, threshold: float) -> dict[str, pd.DataFrame]:
+    """The tables confusion, calibration, scores, roc and pr by name. `of_model` has the scores of the rows of `test`."""
     from sklearn.metrics import precision_recall_curve
 
-    scores, labels = mean_score(by_fold), test["label"].to_numpy()
+    scores, labels = of_model.mean, test["label"].to_numpy()
     names = np.array(["real", "fake"])
     predicted = (scores >= threshold).astype(int)
     order = np.lexsort((test["image_id"], -scores))
@@ -25,7 +22,7 @@ def score_tables(test: pd.DataFrame, by_fold: Mapping[int, Scores], threshold: f
         "calibration": pd.DataFrame(reliability(labels, scores), columns=["score", "fakes", "images"]),
         "scores": pd.DataFrame(
             {"image_id": test["image_id"], "label": labels, "score": scores}
-            | {f"fold_{fold}": alone for fold, alone in by_fold.items()}
+            | {f"fold_{fold}": alone for fold, alone in of_model.by_fold.items()}
         ).iloc[order],
         # They have no rows when a class is missing, because DVC needs the file.
         "roc": pd.DataFrame(columns=["fpr", "tpr", "threshold"]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +27,11 @@ from ffdi.features.keep import TokenGrid
 from ffdi.features.networks import FrozenPrefix, headless_network
 from ffdi.files import canonical_json, sha256_file
 from ffdi.intake.tables import read_table
+from ffdi.metrics import Metrics
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.checkpoint import Scores
 from ffdi.tails.heads import Tail, TailFactory
+from ffdi.tails.model import ModelScores
 from ffdi.tails.policy import Policy
 from ffdi.tails.recipe import Head
 from ffdi.tails.train import predict_logits
@@ -68,6 +70,21 @@ class Bundle:
         """The score from which on an image counts as fake in every figure that knows two verdicts."""
         return self.policy.threshold
 
+    @property
+    def parts(self) -> tuple[Bundle]:
+        """Itself: the bundles whose scores it joins."""
+        return (self,)
+
+    @property
+    def description(self) -> Metrics:
+        """Its network and cut."""
+        return {"network": self.backbone.network, "cut": self.backbone.cut_name}
+
+    def joined(self, by_part: Sequence[Mapping[int, Scores]]) -> ModelScores:
+        """Its scores of those of its only part: their mean over the folds."""
+        (by_fold,) = by_part
+        return ModelScores.of_folds(by_fold)
+
     def fold_scores(self, table: FeatureTable, device: torch.device) -> dict[int, Scores]:
         """Calibrated P(fake) of view 0 of every image, by each fold's tail."""
         try:
@@ -81,7 +98,7 @@ class Bundle:
 
     def scores(self, table: FeatureTable, device: torch.device) -> Scores:
         """Calibrated P(fake), the mean over the folds."""
-        return mean_score(self.fold_scores(table, device))
+        return self.joined([self.fold_scores(table, device)]).mean
 
     def extractor(self, spec: FeatureSpec | None = None) -> Extractor:
         """The extractor of the bundle's prefix.
@@ -119,11 +136,6 @@ class Bundle:
                 f"features of {spec.network} cut at {spec.cut} (fingerprint {spec.fingerprint[:12]}) are not those of "
                 f"the model: {self.backbone.network} cut at {self.backbone.cut_name} ({self.record['fingerprint'][:12]})"
             )
-
-
-def mean_score(by_fold: Mapping[int, Scores]) -> Scores:
-    """(N,) P(fake) of the ensemble: the mean over the folds."""
-    return np.asarray(np.mean(list(by_fold.values()), axis=0))
 
 
 def record_hash(record: Mapping[str, Any]) -> str:

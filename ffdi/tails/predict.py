@@ -1,9 +1,9 @@
-"""Image files -> P(fake), with a bundle alone: neither DVC nor shards are needed."""
+"""Image files -> P(fake), with a bundle or an ensemble alone: neither DVC nor shards are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -26,83 +26,113 @@ from ffdi.features.shards import refuse_nonfinite
 from ffdi.intake.decoding.images import RGB, ImageSource, UnreadableImage, read_bytes, to_array
 from ffdi.parallel import bounded_map
 from ffdi.tails.batches import FeatureTable
-from ffdi.tails.bundle import BATCH, Bundle, mean_score
-from ffdi.tails.checkpoint import Scores
+from ffdi.tails.bundle import BATCH, Bundle
+from ffdi.tails.model import Model, ModelScores
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """The calibrated P(fake) of one image: the mean over the folds, and by each fold's tail."""
+    """The calibrated P(fake) of one image: the model's, and by the tails of each fold alone."""
 
     mean: float
     by_fold: dict[int, float]
 
 
 def predict_files(
-    bundle: Bundle, files: Sequence[Path], *, max_pixels: int, device: torch.device, console: Console = Console()
+    model: Model, files: Sequence[Path], *, max_pixels: int, device: torch.device, console: Console = Console()
 ) -> Iterator[tuple[Path, float | str]]:
     """Yield (file, P(fake)) in order, or (file, the reason why it cannot be read)."""
-    console.say(bundle.extractor().device_line if bundle.prefix else device_line())
-    decoder = Decoder(bundle.backbone, max_pixels=max_pixels)
+    say_devices(model, console)
     images = [(str(file), partial(read_bytes, file.parent, file.name)) for file in files]
-    scores = score_images(bundle, images, decoder, device=device, console=console)
+    scores = score_images(model, images, max_pixels=max_pixels, device=device, console=console)
     for file, score in zip(files, scores, strict=True):
         yield file, score if isinstance(score, str) else score.mean
 
 
 def score_files(
-    bundle: Bundle, images: pd.DataFrame, source: ImageSource, *, device: torch.device, console: Console = Console()
-) -> dict[int, Scores]:
-    """(N,) calibrated P(fake) of the images of images.csv, by each fold's tail.
+    model: Model, images: pd.DataFrame, source: ImageSource, *, device: torch.device, console: Console = Console()
+) -> ModelScores:
+    """(N,) calibrated P(fake) of the images of images.csv.
 
     Raises InputError when a file is no longer the one that was ingested.
     """
-    console.say(bundle.extractor().device_line)
-    decoder = Decoder(bundle.backbone, max_pixels=source.max_pixels, accepted=True)
+    say_devices(model, console)
     paths = list(images["path"])
     reads = [partial(read_ingested, source, *file) for file in zip(paths, images["image_id"], strict=True)]
-    scores = score_images(bundle, list(zip(paths, reads, strict=True)), decoder, device=device, console=console)
-    by_fold: dict[int, list[float]] = {fold: [] for fold in bundle.tails}
+    named = list(zip(paths, reads, strict=True))
+    scores = score_images(model, named, max_pixels=source.max_pixels, accepted=True, device=device, console=console)
+    found: list[ImageScore] = []
     for path, score in zip(paths, console.progress(scores, len(paths)), strict=True):
         if isinstance(score, str):
             raise InputError(f"{source.root / path}: {score}")
-        for fold, value in score.by_fold.items():
-            by_fold[fold].append(value)
-    return {fold: np.array(values) for fold, values in by_fold.items()}
+        found.append(score)
+    folds = found[0].by_fold if found else {}
+    by_fold = {fold: np.array([score.by_fold[fold] for score in found]) for fold in folds}
+    return ModelScores(np.array([score.mean for score in found]), by_fold)
+
+
+def say_devices(model: Model, console: Console) -> None:
+    """Say what computes each prefix, each line once; without a prefix, what computes the tails."""
+    for line in dict.fromkeys(part.extractor().device_line if part.prefix else device_line() for part in model.parts):
+        console.say(line)
 
 
 def score_images(
-    bundle: Bundle,
+    model: Model,
     images: Sequence[tuple[str, Read]],
-    decoder: Decoder,
     *,
+    max_pixels: int,
+    accepted: bool = False,
     device: torch.device,
     console: Console = Console(),
 ) -> Iterator[ImageScore | str]:
     """The score of each (name, function that reads its bytes), in order, or the reason why it cannot be read.
 
-    Threads read, decode and run the prefix ahead, a bounded number of blocks; the tails run in the caller's thread.
-    The console gets warnings of images that nvJPEG left to Pillow. FfdiError when a feature or a score is not finite.
+    `accepted`: the images were read once before, see Decoder. Parts of the model that read the same features share them:
+    their prefix runs once. The console gets warnings of images that nvJPEG left to Pillow. FfdiError when a feature or a
+    score is not finite.
     """
-    extractor = bundle.extractor()
+    readers = {same_features(part): part for part in model.parts}
+    decoders = {key: Decoder(part.backbone, max_pixels=max_pixels, accepted=accepted) for key, part in readers.items()}
+    streams = [_features_of(part, images, decoders[key], console) for key, part in readers.items()]
+    of_image = (_by_reader(dict(zip(readers, found, strict=True))) for found in zip(*streams, strict=True))
+    while batch := list(islice(of_image, BATCH)):
+        yield from _of_readable(partial(_score_features, model, device), batch)
+    for decoder in decoders.values():
+        if line := decoder.fallbacks():
+            console.warn(line)
+
+
+def same_features(part: Bundle) -> str:
+    """Two bundles with the same text read the same features of an image's clean view."""
+    spec = part.extractor().spec
+    policy = {key: value for key, value in spec.policy.items() if key not in ("views", "view_seed")}
+    return replace(spec, policy=policy).fingerprint
+
+
+def _features_of(
+    part: Bundle, images: Sequence[tuple[str, Read]], decoder: Decoder, console: Console
+) -> Iterator[Features | str]:
+    """The features of each image, in order, or the reason why it cannot be read.
+
+    Threads read, decode and run the prefix ahead, a bounded number of blocks; the tails run in the caller's thread.
+    """
+    extractor = part.extractor()
     runtime, spec = extractor.open(console), extractor.spec
 
     def features(block: Sequence[tuple[str, Read]]) -> list[Features | str]:
         decoded = list(decoder(block))
         names = [name for (name, _), image in zip(block, decoded) if not isinstance(image, UnreadableImage)]
         pixels = [str(image) if isinstance(image, UnreadableImage) else to_array(image) for image in decoded]
-        return _of_readable(partial(_features, runtime, spec, names), pixels)
+        return _of_readable(lambda arrays: _features(runtime, spec, names, np.stack(arrays)), pixels)
 
     size = max(runtime.batch, 8)
     blocks = (images[start : start + size] for start in range(0, len(images), size))
     block_bytes = size * (spec.row_bytes + 3 * spec.image_size**2)
-    ahead = chain.from_iterable(bounded_map(features, blocks, workers=None, item_bytes=block_bytes))
-    while batch := list(islice(ahead, BATCH)):
-        yield from _of_readable(partial(_score_features, bundle, device), batch)
-    if line := decoder.fallbacks():
-        console.warn(line)
+    return chain.from_iterable(bounded_map(features, blocks, workers=None, item_bytes=block_bytes))
 
 
 def _features(runtime: Runtime, spec: FeatureSpec, names: Sequence[str], pixels: RGB) -> Features:
@@ -112,19 +142,28 @@ def _features(runtime: Runtime, spec: FeatureSpec, names: Sequence[str], pixels:
     return as_stored(features, spec.dtype)
 
 
-def _score_features(bundle: Bundle, device: torch.device, features: Features) -> list[ImageScore]:
-    by_fold = bundle.fold_scores(FeatureTable.of_features(features), device)
-    means = mean_score(by_fold)
-    if not np.isfinite(means).all():
-        raise FfdiError(f"{int((~np.isfinite(means)).sum())} of {len(means)} scores are not finite")
-    of_image = zip(*(scores.tolist() for scores in by_fold.values()), strict=True)
-    return [ImageScore(mean, dict(zip(by_fold, values))) for mean, values in zip(means.tolist(), of_image, strict=True)]
+def _by_reader(found: Mapping[str, Features | str]) -> Mapping[str, Features] | str:
+    """One image's features by what reads them, or the reason why it cannot be read."""
+    reason = next((item for item in found.values() if isinstance(item, str)), None)
+    return reason or {key: item for key, item in found.items() if not isinstance(item, str)}
+
+
+def _score_features(model: Model, device: torch.device, images: Sequence[Mapping[str, Features]]) -> list[ImageScore]:
+    tables = {key: FeatureTable.of_features(np.stack([image[key] for image in images])) for key in images[0]}
+    scores = model.joined([part.fold_scores(tables[same_features(part)], device) for part in model.parts])
+    if not np.isfinite(scores.mean).all():
+        raise FfdiError(f"{int((~np.isfinite(scores.mean)).sum())} of {len(images)} scores are not finite")
+    of_image = zip(*(of_fold.tolist() for of_fold in scores.by_fold.values()), strict=True)
+    return [
+        ImageScore(mean, dict(zip(scores.by_fold, values)))
+        for mean, values in zip(scores.mean.tolist(), of_image, strict=True)
+    ]
 
 
 def _of_readable(
-    compute: Callable[[Features], Iterable[Result]], items: Sequence[Features | str]
+    compute: Callable[[Sequence[Item]], Iterable[Result]], items: Sequence[Item | str]
 ) -> list[Result | str]:
-    """`compute` of the arrays among `items`, stacked; a reason stays in its place."""
-    arrays = [item for item in items if not isinstance(item, str)]
-    results = iter(compute(np.stack(arrays)) if arrays else ())
+    """`compute` of the items that are no reasons; a reason stays in its place."""
+    readable = [item for item in items if not isinstance(item, str)]
+    results = iter(compute(readable) if readable else ())
     return [item if isinstance(item, str) else next(results) for item in items]

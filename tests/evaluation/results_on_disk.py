@@ -14,7 +14,7 @@ from conftest import Tiny, Trained
 from ffdi.bootstrap import Bootstrap
 from ffdi.evaluation.compare import compare, read_scores
 from ffdi.evaluation.cost import cost
-from ffdi.evaluation.evaluate import Evaluation, evaluate_scores_by_fold
+from ffdi.evaluation.evaluate import Evaluation, evaluate_model_scores
 from ffdi.evaluation.ladder import RUNGS
 from ffdi.evaluation.report import render_page
 from ffdi.evaluation.results import Results, read_results
@@ -26,6 +26,7 @@ from ffdi.intake.auditing.shortcuts import PROBES
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.tables import write_table
 from ffdi.tails.bundle import load_bundle
+from ffdi.tails.model import ModelScores
 
 
 def write_results(
@@ -50,7 +51,9 @@ def write_results(
         by_fold = {f: np.clip(0.4 + 0.2 * labels + rng.normal(0, 0.2, len(labels)), 0, 1) for f in (0, 1)}
         facts = dict(bundle.record)
         facts["provenance"] = facts["provenance"] | {"pretrained": pretrained, "weights": "file:w.safetensors"}
-        judged = evaluate_scores_by_fold(replace(bundle, record=facts), test, by_fold, bootstrap=Bootstrap(200))
+        judged = evaluate_model_scores(
+            replace(bundle, record=facts), test, ModelScores.of_folds(by_fold), bootstrap=Bootstrap(200)
+        )
         columns = ["level", "kind", "strength", "auc", "auc_low", "auc_high", "accuracy"]
         plots = {**judged.plots, "robustness": pd.DataFrame(sweep if number == 0 else [], columns=columns)}
         Evaluation(judged.metrics, plots).write_plots(metrics / "plots" / name / "test")

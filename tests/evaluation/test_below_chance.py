@@ -21,6 +21,7 @@ from ffdi.intake.decoding.images import ImageSource
 from ffdi.metrics import Metrics
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import Bundle, load_bundle, read_oof
+from ffdi.tails.model import ModelScores
 
 CPU = torch.device("cpu")
 
@@ -102,7 +103,14 @@ def test_images_that_are_handled_so_that_the_verdict_turns(
 ) -> None:
     """The labels of a sweep are those of the clean images."""
     monkeypatch.setattr(module, "VIEW", 0)  # the clean view stands in for the perturbed one
-    monkeypatch.setattr(Bundle, "scores", lambda bundle, table, device: 1 - knows[list(table.image_ids)].to_numpy())
+    clean_first, calls = Bundle.fold_scores, list[int]()
+
+    def turned_later(bundle: Bundle, table: FeatureTable, device: torch.device) -> dict[int, Any]:
+        calls.append(len(calls))
+        scores = clean_first(bundle, table, device)
+        return {fold: 1 - of_fold for fold, of_fold in scores.items()} if calls[-1] else scores
+
+    monkeypatch.setattr(Bundle, "fold_scores", turned_later)
     metrics = judged(trained, tiny.rows, perturbed={"jpeg-30": FeatureStore(trained.features)})
     assert metrics["below_chance_at"] == "robustness_jpeg_30_auc"
 
@@ -128,7 +136,9 @@ def test_other_data_with_turned_labels(
 ) -> None:
     test = tiny.rows[tiny.rows["role"] == "test"]
     monkeypatch.setattr(
-        other_data, "score_files", lambda bundle, images, *rest, **options: {0: knows[images["image_id"]].to_numpy()}
+        other_data,
+        "score_files",
+        lambda bundle, images, *rest, **options: ModelScores.of_folds({0: knows[images["image_id"]].to_numpy()}),
     )
     options: dict[str, Any] = {"phash_bits": 0, "bootstrap": Bootstrap(200)}
     known = load_bundle(trained.model)

@@ -32,7 +32,7 @@ from ffdi.intake.listing.layouts import read_layout
 from ffdi.intake.settings import DataSettings
 from ffdi.intake.tables import read_images, write_table
 from ffdi.metrics import Metrics, auc
-from ffdi.tails.bundle import Bundle, load_bundle, mean_score
+from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.heads import TailFactory
 from ffdi.tails.policy import Policy
 from ffdi.tails.predict import predict_files, score_files
@@ -89,11 +89,11 @@ def crossed(trained: Trained, away: Path, images: pd.DataFrame, **changes: Any) 
 def test_scores_are_those_of_predict(trained: Trained, away: Path) -> None:
     """More images than a batch, in an order that is not that of their ids."""
     bundle, images = load_bundle(trained.model), images_of(away).sample(frac=1, random_state=0)
-    by_fold = score_files(bundle, images, ImageSource(away, 10**6), device=CPU)
-    assert sorted(by_fold) == [0, 1, 2] and all(scores.shape == (74,) for scores in by_fold.values())
+    scored = score_files(bundle, images, ImageSource(away, 10**6), device=CPU)
+    assert sorted(scored.by_fold) == [0, 1, 2] and all(scores.shape == (74,) for scores in scored.by_fold.values())
     files = [away / path for path in images["path"]]
     due = [score for _, score in predict_files(bundle, files, max_pixels=10**6, device=CPU)]
-    assert mean_score(by_fold).tolist() == pytest.approx(due, abs=1e-6) and len(set(due)) == 74
+    assert scored.mean.tolist() == pytest.approx(due, abs=1e-6) and len(set(due)) == 74
 
 
 @pytest.mark.parametrize("changes", [{"cut": "input"}, {"dtype": "int8"}])
@@ -106,7 +106,7 @@ def test_scores_are_those_of_predict_whatever_the_features(changes: dict[str, An
     facts, seen = {"provenance": source, "shape": prefix.spec.shape}, pd.DataFrame({"image_id": [], "phash": []})
     bundle = Bundle(backbone, prefix.module, {0: fresh(0), 1: fresh(1)}, Policy(0.5), 1.0, 0.5, seen, facts)
     images = images_of(away).head(20)
-    found = mean_score(score_files(bundle, images, ImageSource(away, 10**6), device=CPU))
+    found = score_files(bundle, images, ImageSource(away, 10**6), device=CPU).mean
     files = [away / path for path in images["path"]]
     due = [score for _, score in predict_files(bundle, files, max_pixels=10**6, device=CPU)]
     assert found.tolist() == pytest.approx(due, abs=1e-6) and len(set(due)) == 20
@@ -120,7 +120,7 @@ def test_known_images_are_left_out_and_counted(trained: Trained, tiny: Tiny, awa
     own = images[~images["path"].isin(seen["path"])]
     assert (metrics["n_seen"], metrics["n_test"]) == (3, 71) == (3, len(own))
     assert (metrics["recipe"], metrics["trained_on"], metrics["tested_on"]) == ("tiny", "tiny", "away")
-    scores = mean_score(score_files(load_bundle(trained.model), own, ImageSource(away, 10**6), device=CPU))
+    scores = score_files(load_bundle(trained.model), own, ImageSource(away, 10**6), device=CPU).mean
     labels, threshold = own["label"].to_numpy(), load_bundle(trained.model).threshold
     assert metrics["auc"] == pytest.approx(auc(labels, scores)) and metrics["threshold"] == threshold
     assert metrics["accuracy"] == ((scores >= threshold) == labels).mean()

@@ -25,10 +25,11 @@ from ffdi.features.store import FeatureStore
 from ffdi.metrics import best_threshold, fit_temperature
 from ffdi.tails import bundle as bundle_module
 from ffdi.tails.batches import FeatureTable, load_table
-from ffdi.tails.bundle import load_bundle, mean_score, sigmoid
+from ffdi.tails.bundle import load_bundle, sigmoid
 from ffdi.tails.checkpoint import Fit
 from ffdi.tails.feature_source import InMemory
 from ffdi.tails.folds import FoldedTable
+from ffdi.tails.model import ModelScores
 from ffdi.tails.trained_recipe import OutOfFold
 
 CPU = torch.device("cpu")
@@ -127,7 +128,7 @@ def test_a_bundle_without_seen_is_of_a_former_format(copied: Path) -> None:
 
 
 def test_the_mean_score_is_the_mean_of_the_folds() -> None:
-    assert mean_score({0: np.array([0.2, 1.0]), 3: np.array([0.4, 0.0])}) == pytest.approx([0.3, 0.5])
+    assert ModelScores.of_folds({0: np.array([0.2, 1.0]), 3: np.array([0.4, 0.0])}).mean == pytest.approx([0.3, 0.5])
 
 
 def test_a_bundles_extractor_has_a_true_spec(trained: Trained) -> None:
