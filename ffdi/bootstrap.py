@@ -46,6 +46,11 @@ def auc_of(labels: Array, scores: Array) -> Statistic:
     return statistic
 
 
+def of_rows(statistic: Statistic, rows: Array) -> Statistic:
+    """The statistic of some of the rows: `rows` are the numbers of those that its labels and scores are of."""
+    return lambda weights: statistic(weights[:, rows])
+
+
 def mean_of(values: Array) -> Statistic:
     """The weighted mean of (N,) values, such as the hits of an accuracy."""
     values = np.asarray(values, dtype=np.float64)

@@ -29,6 +29,7 @@ def main(
     from ffdi.features.compute import Embedder
     from ffdi.files import write_text
     from ffdi.intake.auditing.audit import audit_images
+    from ffdi.intake.splitting.leave_one_out import with_held_values
     from ffdi.intake.tables import read_folds, read_images, tables_digest, write_table
 
     log, split = console("audit"), params.split
@@ -38,9 +39,8 @@ def main(
 
     backbone = params.backbones[split.embedding]
     embed = Embedder(backbone, weights or weights_file(backbone.name), source, console("audit", bar="audit embeddings"))
-    audit = audit_images(
-        read_images(images_file), read_folds(folds_file), source, params.audit, params.bootstrap, embed, log
-    )
+    images, folds = with_held_values(read_images(images_file), split), read_folds(folds_file)
+    audit = audit_images(images, folds, source, params.audit, params.bootstrap, embed, log)
     write_metrics(audit.summary, out, details, headline=of_audit)
     if findings:
         write_table(findings, audit.table())

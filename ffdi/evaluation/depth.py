@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ffdi.bootstrap import Array, Bootstrap, Statistic, auc_of, interval_around, resample
+from ffdi.bootstrap import Array, Bootstrap, Statistic, auc_of, interval_around, of_rows, resample
 from ffdi.console import Console
 from ffdi.errors import FfdiError, InputError, ParamsError
 from ffdi.features.backbone import Backbone, Views
@@ -25,8 +25,9 @@ from ffdi.features.networks import headless_network
 from ffdi.features.stated_preprocessing import resolve_preprocessing
 from ffdi.files import human_bytes
 from ffdi.intake.decoding.images import ImageSource
+from ffdi.intake.tables import second_folds
 from ffdi.memory import memory_limit
-from ffdi.tails.probe import ProbeSettings, probe_out_of_fold
+from ffdi.tails.probe import ProbeSettings, Roles, probe_out_of_fold
 
 MOST_CUTS = 12  # that are probed when none is named
 COLUMNS = ["cut", "keep", "width", "flops_before", "auc", "auc_low", "auc_high"]
@@ -72,12 +73,13 @@ def probe_cuts(
     b = replace(backbone, cut=tuple(cut.name for cut in cuts), keep=_keep(cuts), dtype="float32", views=Views())
     vectors = Embedder(b, weights, source, console)(train)
     labels, folds = train["label"].to_numpy(np.int64), train["fold"].to_numpy(np.int64)
-    groups = train["group"].to_numpy(str)
+    groups, barred = train["group"].to_numpy(str), second_folds(train)
+    scored = barred < 0
     found = []
     for part in console.progress(parts, len(parts), unit="probes"):
-        logits = probe_out_of_fold(vectors[:, part.at], labels, folds, groups, PROBE).logits
+        logits = probe_out_of_fold(vectors[:, part.at], labels, folds, groups, PROBE, roles=Roles(barred=barred)).logits
         width = part.at.stop - part.at.start
-        aucs = fold_auc_interval(labels, logits, folds, groups, bootstrap=bootstrap)
+        aucs = fold_auc_interval(labels[scored], logits[scored], folds[scored], groups[scored], bootstrap=bootstrap)
         found.append([part.cut.name, part.keep, width, part.cut.flops_before, *aucs])
     return pd.DataFrame(found, columns=COLUMNS)
 
@@ -138,7 +140,7 @@ def fold_auc_interval(
     statistics: dict[str, Statistic] = {}
     for fold in np.unique(folds):
         rows = np.flatnonzero(folds == fold)
-        statistics[str(fold)] = _of_rows(auc_of(labels[rows], scores[rows]), rows)
+        statistics[str(fold)] = of_rows(auc_of(labels[rows], scores[rows]), rows)
     every_row_once = np.ones((1, len(labels)))
 
     def mean(values: Sequence[Any]) -> Array:
@@ -149,7 +151,3 @@ def fold_auc_interval(
     estimate = float(mean([statistic(every_row_once) for statistic in statistics.values()])[0])
     drawn = resample(groups, statistics, bootstrap=bootstrap)
     return estimate, *interval_around(estimate, mean(list(drawn.values())))
-
-
-def _of_rows(statistic: Statistic, rows: Array) -> Statistic:
-    return lambda weights: statistic(weights[:, rows])

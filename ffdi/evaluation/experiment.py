@@ -91,12 +91,14 @@ class Experiment:
     """What the rungs share for one seed, `recipe.seed`.
 
     `extracted` has the features of the frozen prefix, `extracted_in_train_mode` those of a prefix that was not frozen.
-    `folds` is the fold of every training image, `test_groups` (N,) the group of every test image.
+    `folds` is the fold of every training image, `barred` a second one whose tail it does not train or -1, `test_groups`
+    (N,) the group of every test image.
     """
 
     extracted: RungTables
     extracted_in_train_mode: RungTables
     folds: list[int]
+    barred: list[int]
     test_groups: npt.NDArray[np.str_]
     recipe: Recipe
     fresh_tail: Callable[[int], Tail]
@@ -129,4 +131,5 @@ class Experiment:
 
 def honest(experiment: Experiment) -> RungResult:
     """The rung without a mistake: the training of the pipeline."""
-    return experiment.cross_validated(FoldedTable.of(experiment.extracted.train, experiment.folds))
+    images = FoldedTable.of(experiment.extracted.train, experiment.folds, barred=experiment.barred)
+    return experiment.cross_validated(images)

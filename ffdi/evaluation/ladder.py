@@ -24,6 +24,7 @@ from ffdi.features.compute import compute_rows
 from ffdi.features.extract import plan_rows
 from ffdi.features.image_views import locate_images
 from ffdi.intake.decoding.images import ImageSource
+from ffdi.intake.tables import second_folds
 from ffdi.metrics import Metrics
 
 
@@ -95,7 +96,18 @@ def _experiments(
         )
     )
     recipe = replace(loaded.recipe, views="all", folds="all", epochs=settings.epochs or loaded.recipe.epochs)
-    folds, groups = (train["fold"] % settings.folds).tolist(), rows["group"][rows["role"] == "test"].to_numpy(str)
+    folds, barred = merged_folds(train, settings.folds)
+    groups = rows["group"][rows["role"] == "test"].to_numpy(str)
     for seed in range(recipe.seed, recipe.seed + settings.seeds):
         of_seed = replace(recipe, seed=seed)
-        yield Experiment(extracted, in_train_mode, folds, groups, of_seed, loaded.fresh_tail, device)
+        yield Experiment(extracted, in_train_mode, folds, barred, groups, of_seed, loaded.fresh_tail, device)
+
+
+def merged_folds(train: pd.DataFrame, count: int) -> tuple[list[int], list[int]]:
+    """(the fold, the second fold that an image does not train, or -1), of `count` folds that join those of folds.csv.
+
+    Where values are held out, a joined fold holds out those of its parts.
+    """
+    folds, second = train["fold"].to_numpy(np.int64), second_folds(train)
+    barred = np.where((second < 0) | (second % count == folds % count), -1, second % count)
+    return (folds % count).tolist(), barred.tolist()

@@ -142,9 +142,16 @@ class DataSettings:
 class SplitSettings:
     """How images are divided into a test set and folds."""
 
-    method: Literal["stratified", "hash"] = "stratified"
+    method: Literal["stratified", "hash", "leave_one_out", "clustered"] = "stratified"
     """`stratified` balances the classes; `hash` places each group by its name, so that images added later never move
-    it."""
+    it; `leave_one_out` holds out the fakes of one value of `by` in each fold; `clustered` makes folds as unlike each
+    other as the features of `embedding` allow. The test set is drawn as with `stratified` by the last two."""
+
+    by: str | None = None
+    """Method leave_one_out: the attribute whose values are held out, such as the generator of a fake."""
+
+    min_fakes: Positive = 20
+    """Method leave_one_out: values with fewer training fakes are held out together, in one fold."""
 
     test_size: Annotated[float, Gt(0.0), Lt(1.0)] = 0.2
     """The share of the images in the test set."""
@@ -180,6 +187,19 @@ class SplitSettings:
 
     seed: NonNegative = 0
     """The seed of the draw."""
+
+    def check_written(self, written: Collection[str]) -> None:
+        """Raise ParamsError for a key that the file has and the method does not read, or lacks and the method needs."""
+        if self.method == "leave_one_out":
+            if self.by is None:
+                raise ParamsError("method leave_one_out needs by: name the attribute whose values are held out")
+            if "folds" in written:
+                raise ParamsError(
+                    "folds has no effect with method leave_one_out, where each value has a fold: leave it out "
+                    "(`-S ~split.folds`)"
+                )
+        elif idle := [key for key in ("by", "min_fakes") if key in written and getattr(self, key) is not None]:
+            raise ParamsError(f"{idle[0]} has no effect with method {self.method}: only leave_one_out reads it")
 
 
 @dataclass(frozen=True)

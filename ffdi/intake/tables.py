@@ -17,6 +17,7 @@ from ffdi.files import replacing, sha256_file
 IMAGE_COLUMNS = ("image_id", "path", "label", "group", "given_split", "width", "height", "format", "phash")
 SPREADSHEETS_CHANGE = ("image_id", "phash", "cluster")  # hex digits that may look like a number: 12e5...
 FOLD_COLUMNS = ("image_id", "group", "cluster", "role", "fold")
+HELD_OUT_COLUMNS = ("held_out", "also_out")  # more of them, where values are held out
 
 
 class CsvLines:
@@ -86,9 +87,13 @@ def read_images(file: Path) -> pd.DataFrame:
 
 
 def read_folds(file: Path) -> pd.DataFrame:
-    """folds.csv with `fold` as an integer, -1 for rows in no fold: those of role test or dropped."""
+    """folds.csv with `fold` as an integer, -1 for rows in no fold: those of role test or dropped.
+
+    So is `also_out`, where the file has it: -1 for rows that one fold alone leaves out.
+    """
     table = read_table(file, FOLD_COLUMNS)
-    table = _with_integers(file, table.assign(fold=table["fold"].replace("", "-1")), ("fold",))
+    numbers = [column for column in ("fold", "also_out") if column in table]
+    table = _with_integers(file, table.assign(**{n: table[n].replace("", "-1") for n in numbers}), numbers)
     if bad := sorted(set(table["role"]) - {"train", "test", "dropped"}):
         raise InputError(f"{file}: role {bad[0]!r} is neither train nor test, nor dropped")
     return table
@@ -121,6 +126,11 @@ def join(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
         folds, on="image_id", validate="one_to_one"
     )
     return joined[joined["role"] != "dropped"].reset_index(drop=True)
+
+
+def second_folds(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """(N,) the second fold in which each row does not train, -1 for none, of folds.csv or what is joined with it."""
+    return rows["also_out"].to_numpy(np.int64) if "also_out" in rows else np.full(len(rows), -1)
 
 
 def sides(folds: pd.DataFrame) -> npt.NDArray[np.str_]:

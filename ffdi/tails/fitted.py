@@ -19,8 +19,9 @@ from ffdi.tails.folds import FoldedTable, first_folds
 from ffdi.tails.heads import Tail
 from ffdi.tails.knn import KnnHead
 from ffdi.tails.norms import Standardise
-from ffdi.tails.probe import FoldProbe, ProbeSettings, deviation, probe_out_of_fold
+from ffdi.tails.probe import FoldProbe, ProbeSettings, Roles, probe_out_of_fold
 from ffdi.tails.recipe import Recipe
+from ffdi.tails.row_norms import deviation
 
 BATCH = 64
 JUDGED = 2000  # training images on which nearest neighbours are judged, each without itself
@@ -64,11 +65,11 @@ class _Pooled:
     @property
     def scored(self) -> Tensor:
         """(R,) the rows that validate a tail: clean views of images that validate."""
-        return self.clean & self.images.validates[self.image]
+        return self.clean & self.images.scored[self.image]
 
     def trains(self, fold: int) -> Tensor:
         """(R,) the rows that a fold's tail is fitted on."""
-        return self.folds != fold
+        return self.images.trains(fold)[self.image]
 
     def validation(self, fold: int) -> Tensor:
         """(R,) the rows that a fold's tail is validated on."""
@@ -104,7 +105,7 @@ def _fit_probes(pooled: _Pooled, recipe: Recipe, folds: list[int], fresh: Callab
         pooled.folds.numpy(),
         pooled.groups,
         ProbeSettings(head.sweep, head.c_range, head.norm, recipe.class_weights),
-        validates=pooled.scored.numpy(),
+        roles=Roles(pooled.scored.numpy(), pooled.images.barred[pooled.image].numpy()),
         reported=folds,
     )
     fits = {}

@@ -29,12 +29,14 @@ class FoldedTable:
     """The training images, each with its fold. Every image trains the tails of all folds but its own.
 
     `folds` (N,) int64 is the fold of every image of `table`. `validates` (N,) bool is false for images that validate
-    no tail: synthesised fakes.
+    no tail: synthesised fakes. `barred` (N,) int64 is a second fold whose tail an image does not train, since that fold
+    holds out its value; -1 for none. A barred image validates no tail.
     """
 
     table: FeatureTable
     folds: Tensor
     validates: Tensor
+    barred: Tensor
 
     @classmethod
     def of(
@@ -43,8 +45,9 @@ class FoldedTable:
         folds: Sequence[int],
         validates: Sequence[bool] | None = None,
         groups: Sequence[str] | None = None,
+        barred: Sequence[int] | None = None,
     ) -> FoldedTable:
-        """FfdiError when an image has no fold, as test images have none. By default all images validate.
+        """FfdiError when an image has no fold, as test images have none. By default all validate and none is barred.
 
         `groups` are the images' groups, where the table does not know them.
         """
@@ -53,7 +56,8 @@ class FoldedTable:
             raise FfdiError("a test row came to training: only rows of role train may")
         validating = [True] * len(folds) if validates is None else list(validates)
         table = table if groups is None else table.grouped(groups)
-        return cls(table, torch.tensor(folds), torch.tensor(validating))
+        second = [-1] * len(folds) if barred is None else list(barred)
+        return cls(table, torch.tensor(folds), torch.tensor(validating), torch.tensor(second, dtype=torch.int64))
 
     @property
     def numbers(self) -> list[int]:
@@ -68,9 +72,17 @@ class FoldedTable:
         return np.array([group[image_id] for image_id in image_ids])
 
     def split(self, fold: int) -> Split:
-        """The images of `fold` that validate, and all images of the other folds."""
-        inside = self.folds == fold
-        return Split(fold, self._where(~inside), self._where(inside & self.validates))
+        """The images of `fold` that validate, and all images of the other folds that it does not bar."""
+        return Split(fold, self._where(self.trains(fold)), self._where(self.scored & (self.folds == fold)))
+
+    @property
+    def scored(self) -> Tensor:
+        """(N,) bool: the images that validate the tail of their fold."""
+        return self.validates & (self.barred < 0)
+
+    def trains(self, fold: int) -> Tensor:
+        """(N,) bool: the images that train the tail of `fold`."""
+        return (self.folds != fold) & (self.barred != fold)
 
     def _where(self, chosen: Tensor) -> FeatureTable:
         return self.table.of(torch.nonzero(chosen).flatten())

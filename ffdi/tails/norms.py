@@ -10,8 +10,8 @@ from typing_extensions import assert_never
 from ffdi.features.devices import precision_on
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.modes import judging
-from ffdi.tails.probe import LAYER_EPSILON, deviation
 from ffdi.tails.recipe import Norm
+from ffdi.tails.row_norms import LAYER_EPSILON, deviation
 
 
 def build_norm(norm: Norm, channels: int) -> nn.Module:

@@ -21,12 +21,12 @@ from ffdi.errors import FfdiError
 from ffdi.metrics import auc
 from ffdi.parallel import bounded_map
 from ffdi.tails.recipe import Norm
+from ffdi.tails.row_norms import deviation, row_normalised
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-LAYER_EPSILON = 1e-5  # added to the variance of a vector, as layer norms do
 TOLERANCE = 1e-5  # of the gradient of the mean loss; features have a variance of 1
 MOST_STEPS = 1000
 INNER_FOLDS = 5  # that are drawn where the other folds are too few to be the inner ones
@@ -95,6 +95,19 @@ class FoldProbe:
 
 
 @dataclass(frozen=True)
+class Roles:
+    """What rows do beside training the probes of the other folds.
+
+    Rows where `validates` (N,) is False are trained on and never scored, in inner folds either: views beyond the clean
+    one, synthesised fakes. `barred` (N,) is a second fold whose probe a row does not train, -1 for none; a barred row is
+    not scored either. By default all rows validate, and none is barred.
+    """
+
+    validates: Mask | None = None
+    barred: Ints | None = None
+
+
+@dataclass(frozen=True)
 class OutOfFoldProbe:
     """`logits` (N,) is each row's log-odds by the probe of its own fold; NaN for rows that validate none."""
 
@@ -111,11 +124,16 @@ class _Rows:
     folds: Ints
     groups: npt.NDArray[Any]
     validates: Mask
+    barred: Ints
     settings: ProbeSettings
 
     def of_fold(self, fold: int) -> Mask:
         """(N,) the rows that a fold validates."""
         return np.asarray(self.validates & (self.folds == fold))
+
+    def outside(self, *folds: int) -> Mask:
+        """(N,) the rows that train the probe of each of these folds."""
+        return np.asarray(~np.isin(self.folds, folds) & ~np.isin(self.barred, folds))
 
 
 @dataclass(frozen=True)
@@ -133,7 +151,7 @@ def probe_out_of_fold(
     groups: npt.NDArray[Any] | None,
     settings: ProbeSettings,
     *,
-    validates: Mask | None = None,
+    roles: Roles = Roles(),
     reported: Sequence[int] | None = None,
 ) -> OutOfFoldProbe:
     """Probe (N, D) features: for each fold, a logistic regression on the rows of all other folds.
@@ -142,13 +160,13 @@ def probe_out_of_fold(
     are the inner ones, and a model that was trained without two folds serves both of them. With fewer,
     StratifiedGroupKFold divides the training rows by `groups` (N,); without groups each row is one of its own.
 
-    Rows where `validates` is False are trained on and never scored, in inner folds either: views beyond the clean one,
-    and synthesised fakes. `reported` are the folds that get a probe, by default all. Fits run in threads, each on one
-    processor, and the bytes do not depend on their number. FfdiError when a fit would see one class alone.
+    `reported` are the folds that get a probe, by default all. Fits run in threads, each on one processor, and the bytes
+    do not depend on their number. FfdiError when a fit would see one class alone.
     """
     named = np.arange(len(labels)).astype(str) if groups is None else groups
-    scored = np.ones(len(labels), bool) if validates is None else validates
-    rows = _Rows(row_normalised(features, settings.norm), labels, folds, named, scored, settings)
+    barred = np.full(len(labels), -1) if roles.barred is None else roles.barred
+    scored = (barred < 0) & (True if roles.validates is None else roles.validates)
+    rows = _Rows(row_normalised(features, settings.norm), labels, folds, named, scored, barred, settings)
     wanted = sorted(set(folds.tolist())) if reported is None else list(reported)
     logits = np.full(len(labels), np.nan)
     with _quiet_on_one_thread():
@@ -160,27 +178,6 @@ def probe_out_of_fold(
         validated = rows.of_fold(fold)
         logits[validated] = probe.margins(rows.features[validated])
     return OutOfFoldProbe(logits, by_fold)
-
-
-def row_normalised(features: Floats, norm: Norm) -> npt.NDArray[np.float32]:
-    """(N, D) float32 features, normalised row by row: `l2` to length 1, `layer` to mean 0 and variance 1.
-
-    What needs statistics of other rows (`standardise`) is not done here.
-    """
-    rows = np.asarray(features, np.float32)
-    match norm:
-        case "l2":
-            return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
-        case "layer":
-            centred = rows - rows.mean(axis=1, keepdims=True)
-            return np.asarray(centred / np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + LAYER_EPSILON))
-        case _:
-            return rows
-
-
-def deviation(mean: Floats, variance: Floats) -> npt.NDArray[np.float64]:
-    """(D,) standard deviations to divide by: 1 for a channel that does not change but for rounding."""
-    return np.sqrt(np.where(variance > 1e-10 * np.square(mean), variance, 1.0), dtype=np.float64)
 
 
 @contextmanager
@@ -211,11 +208,12 @@ def _inner_fits(rows: _Rows, wanted: Sequence[int]) -> Iterator[_Inner]:
             sides = (pair, pair[::-1])
             held = {fold: rows.of_fold(other) for fold, other in sides if fold in wanted}
             if held:
-                yield _Inner(~np.isin(rows.folds, pair), held)
+                yield _Inner(rows.outside(*pair), held)
         return
     for fold in wanted:
-        for held_out in _drawn_folds(rows, np.flatnonzero(rows.folds != fold), fold):
-            yield _Inner((rows.folds != fold) & ~held_out, {fold: held_out & rows.validates})
+        training = rows.outside(fold)
+        for held_out in _drawn_folds(rows, np.flatnonzero(training), fold):
+            yield _Inner(training & ~held_out, {fold: held_out & rows.validates})
 
 
 def _drawn_folds(rows: _Rows, training: Ints, fold: int) -> Iterator[Mask]:
@@ -260,7 +258,7 @@ def _final_fit(rows: _Rows, found: tuple[int, Sweep]) -> FoldProbe:
     """The probe of a fold: its chosen C, on all rows of the other folds."""
     fold, sweep = found
     c = float(sweep.c[sweep.best])
-    weights, biases, mean, std = _fit(rows, rows.folds != fold, [c])
+    weights, biases, mean, std = _fit(rows, rows.outside(fold), [c])
     return FoldProbe(weights[0], float(biases[0]), mean, std, c, sweep)
 
 

@@ -27,6 +27,7 @@ from ffdi.features.stated_preprocessing import resolve_preprocessing
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
 from ffdi.files import human_bytes, sole_writer
+from ffdi.intake.tables import second_folds
 from ffdi.tails import checkpoint
 from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.checkpoint import Checkpoints, Fit
@@ -87,7 +88,8 @@ def train_recipe(
     network, _, weights_sha256 = load_network(backbone.network, inputs.weights, backbone.network_args)
     store.refuse_other_weights(weights_sha256)
     factory = TailFactory(network, backbone, recipe.head, store.spec.shape)
-    images = FoldedTable.of(table, list(rows["fold"]), list(rows["source"] == ""), list(rows["group"]))
+    folds, barred = list(rows["fold"]), second_folds(rows).tolist()
+    images = FoldedTable.of(table, folds, list(rows["source"] == ""), list(rows["group"]), barred)
     repeats = settings.repeats(device.type)
     provenance: dict[str, Any] = {"data": inputs.data_name, "synthesised": len(rows) - len(real)}
     if not repeats:
@@ -152,11 +154,12 @@ def _key_entries(
     recipe: Recipe, settings: TrainSettings, rows: pd.DataFrame, fingerprint: str, device: torch.device
 ) -> Mapping[str, Any]:
     """Everything that decides the bytes of a training, beside the code and what training_key adds itself."""
+    also_out = [column for column in ("also_out",) if column in rows]
     entries: dict[str, Any] = {
         "recipe": recipe.to_dict(),
         "train": asdict(settings),
         "features": fingerprint,
-        "images": rows[["label", "fold", "source"]].reset_index().to_dict("list"),
+        "images": rows[["label", "fold", "source", *also_out]].reset_index().to_dict("list"),
         "device": str(device),
     }
     del entries["train"]["deterministic"]

@@ -172,7 +172,7 @@ def experiment_on(labels: list[int], groups: list[str]) -> Experiment:
     def fresh_tail(seed: int) -> Tail:
         return Tail(nn.Identity(), OppositeInEvalMode(), None)
 
-    return Experiment(tables, tables, folds, np.array(groups), recipe, fresh_tail, CPU)
+    return Experiment(tables, tables, folds, [-1] * len(folds), np.array(groups), recipe, fresh_tail, CPU)
 
 
 def test_rung_3_validates_in_train_mode_and_rung_2_in_eval_mode() -> None:

@@ -56,6 +56,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "SplitSettings": {
         "method": "stratified",
+        "by": None,
+        "min_fakes": 20,
         "test_size": 0.2,
         "folds": 5,
         "stratify_by": None,

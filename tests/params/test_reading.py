@@ -47,7 +47,15 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ("split.folds", 2.5, r"split.folds: .*2.5"),
         ("split.use_given", "no", r"split.use_given: .*'no'"),
         ("split.test_size", 1.0, r"split.test_size: .*less than 1"),
-        ("split.method", "random", r"split.method: .*'stratified' or 'hash'"),
+        ("split.method", "random", r"split.method: .*'stratified', 'hash', 'leave_one_out' or 'clustered'"),
+        ("split.method", "leave_one_out", r"split: method leave_one_out needs by: name the attribute"),
+        (
+            "split",
+            {"method": "leave_one_out", "by": "forgery", "folds": 5},
+            r"split: folds has no effect with method leave_one_out, .* \(`-S ~split.folds`\)",
+        ),
+        ("split.by", "forgery", r"split: by has no effect with method stratified: only leave_one_out reads it"),
+        ("split.min_fakes", 20, r"split: min_fakes has no effect with method stratified"),
         ("recipes.mobilenet_v2.lr", float("inf"), r"lr: .*finite"),
         (
             "recipes.mobilenet_v2.backbone",

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ffdi.tails.heads import Tail
 from ffdi.tails.norms import Standardise, build_norm, settle_norm
-from ffdi.tails.probe import row_normalised
 from ffdi.tails.recipe import Norm
+from ffdi.tails.row_norms import row_normalised
 from ffdi.tails.train import fit
 
 VECTOR = torch.tensor([[3.0, 0.0, -4.0, 1.0]])

@@ -13,7 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from ffdi.errors import FfdiError
 from ffdi.tails import probe
-from ffdi.tails.probe import OutOfFoldProbe, ProbeSettings, probe_out_of_fold, row_normalised
+from ffdi.tails.probe import OutOfFoldProbe, ProbeSettings, Roles, probe_out_of_fold
+from ffdi.tails.row_norms import row_normalised
 
 RNG = np.random.default_rng(5)
 LABELS = RNG.integers(0, 2, 120).astype(np.int64)
@@ -114,9 +115,9 @@ def test_a_planted_leak_is_seen(name: str, leak: Callable[..., Any], monkeypatch
 
 def test_rows_that_do_not_validate_are_trained_on_and_never_scored() -> None:
     validates = np.arange(120) % 3 > 0
-    found = probed(validates=validates)
+    found = probed(roles=Roles(validates))
     assert np.isnan(found.logits[~validates]).all() and np.isfinite(found.logits[validates]).all()
-    flipped = probed(validates=validates, labels=np.where(validates, LABELS, 1 - LABELS))
+    flipped = probed(roles=Roles(validates), labels=np.where(validates, LABELS, 1 - LABELS))
     assert not np.array_equal(found.logits, flipped.logits, equal_nan=True)
     inner = found.by_fold[0].sweep.auc[0]
     without = [FOLDS == 1, FOLDS == 2, FOLDS == 3]

@@ -15,7 +15,8 @@ EMBEDDING = "embedding_duplicate_across_border"
 LABEL_CONFLICT = "label_conflict"
 FOLD_WITHOUT_CLASS = "fold_without_class"
 INVERTED_LABELS = "inverted_labels"
-CHECKS = (GROUP, EXACT, PERCEPTUAL, COPY, EMBEDDING, LABEL_CONFLICT, FOLD_WITHOUT_CLASS, INVERTED_LABELS)
+HELD_OUT = "held_out_value_trained"
+CHECKS = (GROUP, EXACT, PERCEPTUAL, COPY, EMBEDDING, LABEL_CONFLICT, FOLD_WITHOUT_CLASS, INVERTED_LABELS, HELD_OUT)
 SOURCE_OVERLAP = "source_overlap"  # a warning: a real photo and a forgery made from it, on two sides
 ORDER = (*CHECKS, SOURCE_OVERLAP)
 

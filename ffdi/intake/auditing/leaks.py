@@ -24,6 +24,7 @@ from ffdi.intake.auditing.findings import (
     SOURCE_OVERLAP,
     Finding,
 )
+from ffdi.intake.auditing.held_out import trained_on_held_out
 from ffdi.intake.groups import memberships
 from ffdi.intake.near_duplicates.clusters import Pairs, components
 from ffdi.intake.near_duplicates.copies import find_copies
@@ -32,7 +33,7 @@ from ffdi.intake.near_duplicates.hashes import perceptual_pairs
 from ffdi.intake.near_duplicates.one_photo import one_photo_pairs, same_picture
 from ffdi.intake.near_duplicates.variants import Sketches
 from ffdi.intake.settings import AuditSettings
-from ffdi.intake.tables import sides
+from ffdi.intake.tables import second_folds, sides
 
 Embeddings = npt.NDArray[Any]  # (N, D)
 Sides = npt.NDArray[np.str_]  # (N,)
@@ -83,7 +84,8 @@ def find_leaks(
 
     A finding is a pair of images on two sides, each pair once; in a large cluster each image is named, not each pair.
     `sketches` (N, 64, 64) confirm pairs of similar hashes and are searched for copies, `embeddings` (N, D) for mutual
-    nearest neighbours; `inverted` are reasons why labels look inverted. Two labels on one picture are a conflict. Other
+    nearest neighbours; `inverted` are reasons why labels look inverted; the column `held_value` of `rows`, where there is one, is what
+    folds hold out. Two labels on one picture are a conflict. Other
     near-duplicates with two labels are a photo and its forgery: the warning `source_overlap`.
     """
     rows = rows.reset_index(drop=True)
@@ -109,6 +111,7 @@ def find_leaks(
     hits += [hit for pairs, search in of_two_labels for hit in _conflicts_and_overlaps(audited, pairs, search)]
     findings = _merged(hits, list(rows["path"]), audited.side) + _folds_without_class(audited)
     findings += [Finding(INVERTED_LABELS, "", "", reason) for reason in inverted]
+    findings += trained_on_held_out(rows)
     return sorted(findings, key=lambda finding: ORDER.index(finding.check))
 
 
@@ -195,7 +198,8 @@ def _folds_without_class(audited: _AuditedRows) -> list[Finding]:
     """Folds of one class. A test set of one class leaks nothing; its AUC is null."""
     findings = []
     for name in sorted(set(audited.side) - {"test"}):
-        counts = [int(((audited.side == name) & (audited.label == label)).sum()) for label in (0, 1)]
+        validates = (audited.side == name) & (second_folds(audited.rows) < 0)
+        counts = [int((validates & (audited.label == label)).sum()) for label in (0, 1)]
         if 0 in counts:
             detail = f"{name} has {counts[0]} real and {counts[1]} fake images"
             findings.append(Finding(FOLD_WITHOUT_CLASS, "", "", detail))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,6 +19,7 @@ from ffdi.intake.settings import SplitSettings
 from ffdi.intake.splitting.several_groups import TEST
 
 Names = npt.NDArray[np.str_]
+Deal = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 MANY = 200_000  # rows; with more, StratifiedGroupKFold takes minutes: it weighs group by group
 
 
@@ -40,8 +42,11 @@ class DrawnRows:
         return DrawnRows(self.image_id[mask], self.cells[mask], self.group[mask], self.given[mask], self.strata[mask])
 
 
-def draw_sides(rows: DrawnRows, settings: SplitSettings) -> npt.NDArray[np.int64]:
-    """(N,) TEST or the number of a fold, by final group."""
+def draw_sides(rows: DrawnRows, settings: SplitSettings, deal: Deal | None = None) -> npt.NDArray[np.int64]:
+    """(N,) TEST or the number of a fold, by final group.
+
+    `deal` gives the folds of training rows by their positions in `rows`, for methods that draw them by more than strata.
+    """
     units = _units(rows)
     test = _test_rows(rows, units, settings)
     if test.all() or not test.any():
@@ -55,10 +60,16 @@ def draw_sides(rows: DrawnRows, settings: SplitSettings) -> npt.NDArray[np.int64
         values = _uniform(settings.seed + 1, units.name[kept])
         lowest = _lowest(values, rows.group[units.row[kept]], rows.group[train])
         side[train] = (lowest * settings.folds).astype(np.int64)
+    elif deal is not None:
+        side[train] = deal(train)
     else:
-        group, strata = rows.group[train], rows.strata[train]
-        side[train] = _draw_parts(strata, group, parts=settings.folds, seed=settings.seed + 1)
+        side[train] = draw_folds(rows.strata[train], rows.group[train], count=settings.folds, seed=settings.seed)
     return side
+
+
+def draw_folds(strata: Names, group: Names, *, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """(N,) the fold of each training row, drawn by groups and balanced by strata; `seed` is that of the split."""
+    return _draw_parts(strata, group, parts=count, seed=seed + 1)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,9 @@ from ffdi.errors import InputError
 from ffdi.intake.groups import memberships, several
 from ffdi.intake.near_duplicates.clusters import Pairs, component_names, join_groups
 from ffdi.intake.settings import SplitSettings
-from ffdi.intake.splitting.draw import DrawnRows, draw_sides
+from ffdi.intake.splitting.clustered import cluster_folds
+from ffdi.intake.splitting.draw import Deal, DrawnRows, draw_sides
+from ffdi.intake.splitting.leave_one_out import HeldOut, LeftOut, attribute_column, attribute_values, hold_out_values
 from ffdi.intake.splitting.several_groups import (
     DROPPED,
     TEST,
@@ -23,16 +26,20 @@ from ffdi.intake.splitting.several_groups import (
     links_without_chains,
     place_by_groups,
 )
-from ffdi.intake.tables import FOLD_COLUMNS, sides
+from ffdi.intake.tables import FOLD_COLUMNS, HELD_OUT_COLUMNS, sides
 
 CLASSES = ("real", "fake")  # by label
+Embeddings = npt.NDArray[Any]  # (N, D)
 
 
-def assign_folds(images: pd.DataFrame, pairs: Pairs, settings: SplitSettings) -> pd.DataFrame:
+def assign_folds(
+    images: pd.DataFrame, pairs: Pairs, settings: SplitSettings, embeddings: Embeddings | None = None
+) -> pd.DataFrame:
     """folds.csv for `images` (images.csv): the test set first, then k folds of the rest, both by final group.
 
     `pairs` (M, 2) are near-duplicates by row number; groups that they link become one. `settings.method`: `stratified`
-    balances the classes (and the attribute `stratify_by`); `hash` places each of the intake's groups, and each image
+    balances the classes (and the attribute `stratify_by`), and so it does for the test set of the last two; `leave_one_out`
+    as hold_out_values; `clustered` as cluster_folds by `embeddings` (N, D); `hash` places each of the intake's groups, and each image
     without a group, by its name alone, so that images added later never move it. Groups that join are test when any of
     them is, so that what was test stays test. Where a test set is given, a row of no given split goes where its group
     is.
@@ -53,19 +60,51 @@ def assign_folds(images: pd.DataFrame, pairs: Pairs, settings: SplitSettings) ->
     group = np.array([g or c for g, c in zip(joined, cluster, strict=True)])
     side = np.full(len(images), DROPPED - 1)
     strata = _strata(images, settings.stratify_by)
+    dealer = _Dealer(images, group, settings, embeddings)
     try:
         drawn = np.isin(group, group[~several(cells) | (np.array(grouped.links) != "")])
         rows = DrawnRows(images["image_id"].to_numpy(str), np.array(grouped.links, object), group, given, strata)
-        side[drawn] = draw_sides(rows.where(drawn), settings)
+        side[drawn] = draw_sides(rows.where(drawn), settings, dealer.of(drawn))
         if settings.two_sources == "drop":
             group, side = place_by_groups(grouped, group, side)
         else:
-            _refuse_lopsided(grouped.links, group[side >= 0], settings.folds)
-        _refuse_one_class(images["label"].to_numpy(), side, settings.folds)
+            _refuse_lopsided(grouped.links, group[side >= 0], dealer.count)
+        left_out = dealer.held.of(side) if dealer.held else None
+        _refuse_one_class(images["label"].to_numpy(), side, dealer.count, left_out)
     except InputError as error:
         reason = _about_several_groups(images, group, side, settings)
         raise InputError(f"{error}; {reason}" if reason else str(error)) from None
-    return _folds_table(images, group, cluster, side)
+    return _folds_table(images, group, cluster, side, left_out)
+
+
+class _Dealer:
+    """Deals the training rows to folds by the settings' method. `count` is the number of folds, `held` what they hold out."""
+
+    def __init__(
+        self, images: pd.DataFrame, group: Names, settings: SplitSettings, embeddings: Embeddings | None
+    ) -> None:
+        self._label, self._group, self._settings, self._embeddings = images["label"], group, settings, embeddings
+        self._values = attribute_values(images, settings.by) if settings.method == "leave_one_out" else None
+        self.count = settings.folds
+        self.held: HeldOut | None = None
+
+    def of(self, drawn: npt.NDArray[np.bool_]) -> Deal | None:
+        """(M,) folds of (M,) training rows, given by their positions among those `drawn`; None for the other methods."""
+        at, label, seed = np.flatnonzero(drawn), self._label.to_numpy(), self._settings.seed
+
+        def leave_one_out(train: Sides) -> Sides:
+            assert self._values is not None
+            placed_later = np.flatnonzero(~drawn)
+            self.held = HeldOut.plan(self._values, label, np.append(at[train], placed_later), self._settings)
+            self.count = len(self.held.names)
+            return hold_out_values(self.held, label, self._group, at[train], seed)
+
+        def clustered(train: Sides) -> Sides:
+            assert self._embeddings is not None, "method clustered needs embeddings"
+            rows = at[train]
+            return cluster_folds(self._embeddings[rows], label[rows], self._group[rows], folds=self.count, seed=seed)
+
+        return {"leave_one_out": leave_one_out, "clustered": clustered}.get(self._settings.method)
 
 
 def _links(cells: list[str], cluster: list[str], given: Names, settings: SplitSettings) -> list[str]:
@@ -86,10 +125,16 @@ def _about_several_groups(images: pd.DataFrame, group: Names, side: Sides, setti
     return explain_chain(cells, list(images["path"]), group)
 
 
-def _folds_table(images: pd.DataFrame, group: Names, cluster: list[str], side: Sides) -> pd.DataFrame:
+def _folds_table(
+    images: pd.DataFrame, group: Names, cluster: list[str], side: Sides, left_out: LeftOut | None
+) -> pd.DataFrame:
     role = np.select([side == TEST, side == DROPPED], ["test", "dropped"], "train")
     columns = (images["image_id"], group, cluster, role, ["" if f < 0 else str(f) for f in side])
     table: pd.DataFrame = pd.DataFrame(dict(zip(FOLD_COLUMNS, columns, strict=True)))
+    if left_out is not None:
+        also_out = ["" if f < 0 else str(f) for f in left_out.second]
+        for name, column in zip(HELD_OUT_COLUMNS, (left_out.held_out, also_out), strict=True):
+            table[name] = np.asarray(column)
     return table
 
 
@@ -97,11 +142,7 @@ def _strata(images: pd.DataFrame, stratify_by: str | None) -> Names:
     label = images["label"].astype(str)
     if stratify_by is None:
         return label.to_numpy(str)
-    column = f"attr_{stratify_by.removeprefix('attr_')}"
-    if column not in images:
-        known = ", ".join(c.removeprefix("attr_") for c in images.columns if c.startswith("attr_")) or "none"
-        raise InputError(f"split.stratify_by: {stratify_by!r} is no attribute of images.csv; it has {known}")
-    return (label + "|" + images[column].astype(str)).to_numpy(str)
+    return (label + "|" + attribute_column(images, stratify_by, "split.stratify_by").astype(str)).to_numpy(str)
 
 
 def _refuse_parted(images: pd.DataFrame, grouped: GroupedImages) -> None:
@@ -130,10 +171,18 @@ def _refuse_lopsided(cells: Sequence[str], group: Names, folds: int) -> None:
         )
 
 
-def _refuse_one_class(label: npt.NDArray[np.int64], fold: npt.NDArray[np.int64], folds: int) -> None:
+def _refuse_one_class(
+    label: npt.NDArray[np.int64], fold: npt.NDArray[np.int64], folds: int, left_out: LeftOut | None
+) -> None:
     for number in range(folds):
-        reals, fakes = (int(((fold == number) & (label == c)).sum()) for c in (0, 1))
+        validates = fold == number if left_out is None else (fold == number) & (left_out.second < 0)
+        reals, fakes = (int((validates & (label == c)).sum()) for c in (0, 1))
         if not reals or not fakes:
+            if left_out is not None:
+                raise InputError(
+                    f"fold {number}, which holds out {left_out.name(number)}, would validate {reals} real and {fakes} "
+                    "fake images: raise split.min_fakes, so that it is held out with others, or change split.by"
+                )
             raise InputError(
                 f"fold {number} would have {reals} real and {fakes} fake images: lower split.folds (is {folds}), "
                 "or change split.seed or the groups"

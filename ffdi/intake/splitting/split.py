@@ -18,7 +18,8 @@ from ffdi.intake.near_duplicates.copies import find_copies, read_sketches
 from ffdi.intake.near_duplicates.embeddings import embedding_pairs
 from ffdi.intake.near_duplicates.hashes import perceptual_pairs
 from ffdi.intake.settings import SplitSettings
-from ffdi.intake.splitting.folds import assign_folds, balance_table, describe_clusters
+from ffdi.intake.splitting.folds import Embeddings, assign_folds, balance_table, describe_clusters
+from ffdi.intake.splitting.leave_one_out import describe_held_out
 from ffdi.intake.splitting.several_groups import describe_components, describe_dropped
 from ffdi.intake.tables import sides
 
@@ -38,10 +39,13 @@ def split_images(
 ) -> SplitTables:
     """Draw the test set and the folds of `images` (images.csv) by groups that near-duplicates have joined.
 
-    Reads the images themselves only for `find_copies` and, through `embed`, for `use_embedding`. Says what it joined
+    Reads the images themselves only for `find_copies` and, through `embed`, for `use_embedding` and the method clustered. Says what it joined
     and how the classes are balanced. Raises as assign_folds does; InputError names an image that cannot be read.
     """
-    folds = assign_folds(images, _near_duplicates(images, source, settings, embed, console), settings)
+    wanted = settings.use_embedding or settings.method == "clustered"
+    embeddings = embed(images) if wanted else None
+    pairs = _near_duplicates(images, source, settings, embeddings, console)
+    folds = assign_folds(images, pairs, settings, embeddings)
     balance = balance_table(images, folds)
     for line in _describe(images, folds, balance, settings):
         console.say(line)
@@ -49,7 +53,7 @@ def split_images(
 
 
 def _near_duplicates(
-    images: pd.DataFrame, source: ImageSource, settings: SplitSettings, embed: Embed, console: Console
+    images: pd.DataFrame, source: ImageSource, settings: SplitSettings, embeddings: Embeddings | None, console: Console
 ) -> Pairs:
     """The pairs that each search finds, by row number. A search leaves out what is held together already."""
     ids, groups = list(images["image_id"]), list(images["group"])
@@ -64,7 +68,8 @@ def _near_duplicates(
         console.say(f"{len(copies)} more pairs that are crops, turns, exposures or edits of one picture")
         pairs = np.concatenate([pairs, copies])
     if settings.use_embedding:
-        near = embedding_pairs(embed(images), settings.min_cosine, held_together(pairs, ids, groups))
+        assert embeddings is not None
+        near = embedding_pairs(embeddings, settings.min_cosine, held_together(pairs, ids, groups))
         least = f"mutually nearest at a cosine of {settings.min_cosine} or more"
         console.say(f"{len(near)} more pairs by embedding, {least}")
         pairs = np.concatenate([pairs, near])
@@ -77,6 +82,7 @@ def _describe(images: pd.DataFrame, folds: pd.DataFrame, balance: pd.DataFrame, 
     if settings.two_sources == "join":
         lines.append(describe_components(list(images["group"]), folds["group"].to_numpy(str)))
     lines.append(describe_dropped(images, folds))
+    lines += describe_held_out(images, folds, settings)
     groups = folds["group"].groupby(sides(folds)).nunique()
     for place, part in balance.groupby("place"):
         real, fake = part["images"]
