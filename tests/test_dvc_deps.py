@@ -48,6 +48,9 @@ def module_file(name: str) -> Path | None:
 @cache
 def read_by(file: Path) -> frozenset[Path]:
     """The files of ffdi that one of them imports, at its head or in a function, or reads: data files stand beside it."""
+    if file.suffix == ".html":  # a template and those that it includes
+        included = re.findall(r"""{%-? (?:include|extends|import|from) "([^"]+)" """, file.read_text(encoding="utf-8"))
+        return frozenset(file.parent / name for name in included)
     if file.suffix != ".py":
         return frozenset()
     tree = ast.parse(file.read_text(encoding="utf-8"))

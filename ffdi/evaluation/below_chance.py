@@ -44,7 +44,11 @@ def explain(metrics: Metrics) -> list[str]:
         out.append(
             f"{_named(metrics, tails)} on the test set: {TURNED}, so what that fold trained on is most likely turned round"
         )
-    if handled := [key for key in below if key.startswith("robustness_")]:
+    if held_out := [key for key in below if key.startswith("held_out_")]:
+        out.append(
+            f"{_named(metrics, held_out)}: {TURNED}, so fakes that it never saw look more real to it than real ones"
+        )
+    if handled := [key for key in below if key.startswith(("robustness_", "robust_", "worst_"))]:
         out.append(
             f"{_named(metrics, handled)}: {TURNED}, so images that were handled so most likely get the opposite verdict"
         )

@@ -84,8 +84,8 @@ def training(results: Results) -> str:
     """Validation AUC by epoch, a line per fold."""
     figure, axes = _axes("epoch", "validation AUC, a line per fold")
     for name, colour in _best_on_top(results):
-        history = results.table(name, "history", "train")
-        for _, fold in history.groupby("fold"):
+        history = results.table_if_there(name, "history", "train")  # an ensemble has none
+        for _, fold in history.groupby("fold") if len(history) else ():
             axes.plot(fold["epoch"] + 1, fold["val_auc"], color=colour, marker=".", markersize=4, linewidth=1)
     axes.xaxis.get_major_locator().set_params(integer=True)
     return _svg(figure, "training curves")
@@ -138,16 +138,16 @@ def robustness(results: Results, name: str) -> str:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MultipleLocator
 
-    kinds = list(dict.fromkeys(table["kind"]))
-
+    table["at"] = table["at"].fillna("") if "at" in table else ""
+    kinds = list(dict.fromkeys(zip(table["kind"], table["at"], strict=True)))
     columns = min(3, len(kinds))
     lines = -(-len(kinds) // columns)
     figure = Figure(figsize=(2.5 * columns, 2.1 * lines), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     colour = recipe_colours(results)[name]
-    for axes, kind in zip(grid, kinds, strict=False):
+    for axes, (kind, at) in zip(grid, kinds, strict=False):
         _style(axes)
-        levels = table[table["kind"] == kind].reset_index(drop=True)
+        levels = table[(table["kind"] == kind) & (table["at"] == at)].reset_index(drop=True)
         middle, low, high = (levels[column] for column in ("auc", "auc_low", "auc_high"))
         axes.errorbar(
             levels.index, middle, [middle - low, high - middle], fmt="o-", color=colour, linewidth=1.2, markersize=4
@@ -155,9 +155,10 @@ def robustness(results: Results, name: str) -> str:
         if m["auc"] is not None:
             axes.axhline(m["auc"], color=SOFT, linewidth=0.8, linestyle=":")
         axes.axhline(0.5, color=LINE, linewidth=0.8)
-        axes.set_xticks(levels.index, [f"{s:g}" for s in levels["strength"]])
+        axes.set_xticks(levels.index, ["" if s != s else f"{s:g}" for s in levels["strength"]])
         axes.set_xlim(-0.5, max(len(levels) - 0.5, 0.5))
-        axes.set_title(UNITS[kind], color=SOFT, fontsize=10)
+        twice = sum(other == kind for other, _ in kinds) > 1
+        axes.set_title(UNITS.get(kind, kind) + (f" ({at})" if twice else ""), color=SOFT, fontsize=10)
     for axes in grid[len(kinds) :]:
         axes.set_visible(False)
     grid[0].set_ylim(min([0.48, *(table["auc_low"].dropna() - 0.02)]), 1.02)
@@ -173,6 +174,9 @@ UNITS = {
     "noise": "noise: sigma, grey levels",
     "brightness": "brightness: factor",
     "crop": "crop: share of the area",
+    "webp": "WebP quality",
+    "contrast": "contrast: factor",
+    "mix": "mix: strength, 1 to 5",
 }
 
 

@@ -16,6 +16,15 @@ import pandas as pd
 from ffdi.evaluation import charts
 from ffdi.evaluation.compare import NO_DIFFERENCE
 from ffdi.evaluation.headline import rung_count
+from ffdi.evaluation.page_data import (
+    attribute_tables,
+    ensembles,
+    held_out,
+    policies,
+    protocols,
+    records,
+    robustness_rows,
+)
 from ffdi.evaluation.results import Results, read_results, results_table, times_table
 from ffdi.evaluation.verdict import caveats, verdict
 from ffdi.evaluation.wrong_images import HeatMaps, heat_maps, most_wrong_images, thumbnails
@@ -123,12 +132,17 @@ def _of_recipes(results: Results) -> dict[str, Any]:
         "best": results.best_name,
         "palette": charts.PALETTE,
         "colours": {name: charts.variable(colour) for name, colour in colours.items()},
-        "pairs": results.pairs.to_dict("records"),
+        "pairs": {name: records(rows) for name, rows in results.pairs.groupby("figure", sort=False)},
+        "ensembles": ensembles(results),
         "no_difference": NO_DIFFERENCE,
         "confusions": {name: results.confusion(name) for name in results.recipes},
-        "attributes": {name: _records(results.table(name, "attributes")) for name in results.recipes},
+        "attributes": {name: attribute_tables(results, name) for name in results.recipes},
+        "held_out": held_out(results),
+        "protocols": protocols(results),
+        "policies": policies(results),
+        "robust": robustness_rows(results),
         "robustness": {
-            name: (charts.robustness(results, name), _records(results.table(name, "robustness"))) for name in swept
+            name: (charts.robustness(results, name), records(results.table(name, "robustness"))) for name in swept
         },
         "cross": _cross(results),
         "roc": charts.roc(results),
@@ -161,16 +175,10 @@ def _counts(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return out
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as mappings; missing values are None."""
-    objects: Any = table.astype(object)
-    return [dict(row) for row in objects.where(table.notna(), None).to_dict("records")]
-
-
 def _findings(file: Path | None) -> list[dict[str, Any]]:
     if file is None or not file.exists():
         return []
-    return _records(pd.read_csv(file, dtype=str, keep_default_na=False).head(MOST_FINDINGS))
+    return records(pd.read_csv(file, dtype=str, keep_default_na=False).head(MOST_FINDINGS))
 
 
 def _cross(results: Results) -> dict[str, Any]:

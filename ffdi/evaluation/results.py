@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ffdi.features.backbone import Backbone
 from ffdi.metrics import Metrics
 
 _KEYS_OF_CROSS = {"recipe", "trained_on", "tested_on", "auc", "auc_low", "auc_high", "accuracy", "n_test", "n_groups"}
+_TEXTS = ("attribute", "value", "without", "tested_on", "at", "seen")  # columns that may look like numbers
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Results:
     compare), `cross` has the metrics on other data sets. `timings` has the seconds of each file in data/timings, for the
     stages that this machine ran; `plots` is the folder of tables. `leftovers` names metrics that belong to no recipe of
     params, or to a model that is gone. `pixels` says what the network of each recipe sees of an image, where its
-    bundle is there.
+    bundle is there. `protocol` compares the folds of some recipes with random ones.
     """
 
     recipes: Mapping[str, Metrics]
@@ -40,6 +41,7 @@ class Results:
     plots: Path
     leftovers: Sequence[str]
     pixels: Mapping[str, str]
+    protocol: Mapping[str, Metrics] = field(default_factory=dict)
 
     @property
     def ranked(self) -> list[tuple[str, Metrics]]:
@@ -71,10 +73,17 @@ class Results:
 
         Raises InputError when it is missing.
         """
-        file = self.plots / recipe / side / f"{name}.csv"
+        file = self._table_file(recipe, name, side)
         if not file.exists():
             raise InputError(f"{file}: missing: run {'evaluate' if side == 'test' else side}@{recipe} first")
-        return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype={"attribute": str, "value": str})
+        return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
+
+    def table_if_there(self, recipe: str, name: str, side: str = "test") -> pd.DataFrame:
+        """The same, or no rows where it is missing: a table that older evaluations do not have."""
+        return self.table(recipe, name, side) if self._table_file(recipe, name, side).exists() else pd.DataFrame()
+
+    def _table_file(self, recipe: str, name: str, side: str) -> Path:
+        return self.plots / recipe / side / f"{name}.csv"
 
     def confusion(self, recipe: str) -> dict[str, int]:
         """The number of test images by actual and predicted class: {"fake as real": 8, ...}."""
@@ -104,20 +113,28 @@ def read_results(
     old = [file for file, m in evaluations.items() if _is_of_an_old_model(m, recipes, models)]
     pair = ("recipe", "trained_on", "tested_on")
     cross = list({tuple(m[key] for key in pair): m for file, m in evaluations.items() if file not in old}.values())
-    pairs = data / "comparisons.csv"
+    compared = {file.stem: file for file in sorted((metrics / "protocol").glob("*.json"))}
     return Results(
         {recipe: read(recipe) for recipe in recipes},
         recipes,
         read("audit"),
         read("ladder"),
-        pd.read_csv(pairs) if pairs.exists() else pd.DataFrame(columns=COLUMNS),
+        _read_pairs(data / "comparisons.csv"),
         cross,
         {file.stem: _json(file) for file in sorted((data / "timings").glob("*.json"))},  # type: ignore[misc]
         metrics / "plots",
         sorted({file.stem for folder in (metrics, details) for file in folder.glob("*.json")} - known)
-        + [f"cross/{file.stem}" for file in old],
+        + [f"cross/{file.stem}" for file in old]
+        + [f"protocol/{name}" for name in compared if name not in recipes],
         {recipe: seen for recipe in recipes if models and (seen := _pixels(models / recipe / "bundle.json"))},
+        {recipe: _json(file) for recipe, file in compared.items() if recipe in recipes},
     )
+
+
+def _read_pairs(file: Path) -> pd.DataFrame:
+    """comparisons.csv; a table from before it had other figures than the AUC has none but that."""
+    pairs = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=COLUMNS)
+    return pairs if "figure" in pairs else pairs.assign(figure="auc")
 
 
 def _pixels(bundle: Path) -> str:

@@ -91,7 +91,7 @@ def _equal_recipes(results: Results) -> list[str]:
     equal = [
         row["b"] if row["a"] == name else row["a"]
         for row in results.pairs.to_dict("records")
-        if name in (row["a"], row["b"]) and row["verdict"] == NO_DIFFERENCE
+        if name in (row["a"], row["b"]) and row["figure"] == "auc" and row["verdict"] == NO_DIFFERENCE
     ]
     if not equal:
         return []
@@ -180,7 +180,87 @@ def _other_data(results: Results) -> list[str]:
     return [f"On other data its AUC is {', '.join(elsewhere)}."]
 
 
+def _held_out(results: Results) -> list[str]:
+    """What carries over to fakes of a value that training did not have."""
+    best = results.best
+    worst, low, name = (best.get(f"held_out_worst{end}") for end in ("_auc", "_auc_low", ""))
+    if not isinstance(worst, float):
+        return []
+    if isinstance(low, float) and low <= 0.5:
+        return [f"Trained without {name}, it is not shown to find {name} better than by chance: AUC {worst:.3f}."]
+    clean, mean = best["auc"], best.get("held_out_mean_auc")
+    if not (isinstance(clean, float) and isinstance(mean, float) and clean - worst > _LARGE_FALL):
+        return []
+    return [
+        f"On fakes of a kind that training did not have it is worth less: AUC {mean:.3f} on average, {worst:.3f} without "
+        f"{name}."
+    ]
+
+
+def _protocol(results: Results) -> list[str]:
+    """Random folds that are easier than those of the split."""
+    m = results.protocol.get(results.best_name, {})
+    harder, low = m.get("harder_by"), m.get("harder_by_low")
+    if not (isinstance(harder, float) and isinstance(low, float) and low > 0):
+        return []
+    return [
+        f"Random folds of the same images flatter: on them its AUC is {harder:.3f} higher than on the folds of the split, "
+        "which are less alike."
+    ]
+
+
+def _seen_levels(results: Results) -> list[str]:
+    """A robustness that was trained for."""
+    best = results.best
+    seen = [value for key, value in best.items() if key.startswith("robustness_") and key.endswith("_seen")]
+    if not seen or not any(seen):
+        return []
+    if all(seen):
+        return ["Every perturbation that it was tested on was also in its training: how it stands others is not known."]
+    unseen = best.get("robust_unseen_auc")
+    if not isinstance(unseen, float):
+        return []
+    return [
+        f"{sum(map(bool, seen))} of {len(seen)} levels of perturbation were also in its training; on the others alone its "
+        f"mean AUC is {unseen:.3f}."
+    ]
+
+
+def _false_alarms(results: Results) -> list[str]:
+    """A rate on the test set that the out-of-fold scores did not promise, by more than either can be uncertain."""
+    best = results.best
+    keys = [f"{key}{end}" for key in ("fpr", "expected_fpr") for end in ("", "_low", "_high")]
+    found = [best.get(key) for key in keys]
+    if not all(isinstance(value, float) for value in found):
+        return []
+    rate, low, high, expected, expected_low, expected_high = (float(value) for value in found if value is not None)
+    if expected_low <= rate <= expected_high or low <= expected <= high:
+        return []
+    return [
+        f"It calls {_percent(rate)} of the real test images fake: its threshold was expected to give {_percent(expected)} "
+        f"({_percent(expected_low)} to {_percent(expected_high)})."
+    ]
+
+
+def _undecided(results: Results) -> list[str]:
+    """What a band of undecided scores leaves, and whether its error holds."""
+    best = results.best
+    coverage, error, low = (best.get(key) for key in ("coverage", "decided_error", "decided_error_low"))
+    asked = best.get("abstain_error")
+    if not (isinstance(coverage, float) and isinstance(error, float)):
+        return []
+    line = f"It leaves {_percent(1 - coverage)} of the test images undecided, and is wrong on {_percent(error)} of the others"
+    if isinstance(asked, float) and isinstance(low, float) and low > asked:
+        line += f": more than the {_percent(asked)} that its band was set for"
+    return [f"{line}."]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
 _CAVEATS: tuple[Callable[[Results], list[str]], ...] = (
     *(_no_groups, _below_chance, _dropped_images, _few_groups, _unlike_validation, _equal_recipes, _errors),
-    *(_calibration, _unresolved_rates, _perturbations, _shortcuts, _source_overlap, _other_data),
+    *(_false_alarms, _undecided, _calibration, _unresolved_rates, _held_out, _protocol, _perturbations, _seen_levels),
+    *(_shortcuts, _source_overlap, _other_data),
 )
