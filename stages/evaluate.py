@@ -45,7 +45,7 @@ def main(
     if name in robustness.recipes:
         source = image_source(params.data, root)
         folder = perturbed or Path(f"data/robustness/{backbone}")
-        inputs = inputs.with_perturbed(PerturbationSweep(robustness.levels, folder, source, params.extract), stage)
+        inputs = inputs.with_perturbed(PerturbationSweep(robustness.names, folder, source, params.extract), stage)
     with stopwatch(f"evaluate-{name}", timings) as seconds:
         evaluation = evaluate_recipe(
             inputs, bootstrap=params.bootstrap, memory_gb=params.train.memory_gb, device=device

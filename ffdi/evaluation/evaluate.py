@@ -19,19 +19,24 @@ from ffdi.evaluation import below_chance
 from ffdi.evaluation.attributes import attribute_metrics, by_attribute
 from ffdi.evaluation.cost import cost
 from ffdi.evaluation.headline import of_recipe, one_line, write_metrics
+from ffdi.evaluation.robust_figures import (
+    AUC_COLUMNS,
+    LEVEL_COLUMNS,
+    operations_in_training,
+    robust_aucs,
+    robustness_metrics,
+)
 from ffdi.evaluation.robustness import perturbed_features
 from ffdi.evaluation.score_tables import score_tables
+from ffdi.features.levels import parse_level, seen_in_training
 from ffdi.features.perturbed import VIEW, PerturbationSweep
 from ffdi.features.store import FeatureStore
-from ffdi.features.views import parse_level
 from ffdi.intake.tables import write_table
 from ffdi.metrics import Metrics, auc, evaluate_scores, explain_nulls
 from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.bundle import Bundle, load_bundle, read_oof
 from ffdi.tails.checkpoint import Scores
 from ffdi.tails.model import Model, ModelScores
-
-AUC_COLUMNS = ["auc", "auc_low", "auc_high", "accuracy"]
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ def judge(scored: ScoredTestSet, costs: Metrics, *, bootstrap: Bootstrap) -> Eva
     by_level = {level: model.joined([part.by_level[level] for part in parts]).mean for level in levels}
     clean = evaluate_model_scores(model, test, scores, bootstrap=bootstrap, attributes=scored.attributes)
     sweep = _robustness_table(model, test, by_level, bootstrap)
-    intervals = _robustness_metrics(sweep)
+    intervals = robustness_metrics(sweep) | robust_aucs(test, by_level, sweep, bootstrap)
     if scored.oof is not None:
         intervals |= validation_aucs(scored.oof, scored.images, bootstrap=bootstrap)
     metrics = clean.metrics | explain_nulls(intervals, "one class, or one group") | costs
@@ -173,19 +178,15 @@ def judge(scored: ScoredTestSet, costs: Metrics, *, bootstrap: Bootstrap) -> Eva
 def _robustness_table(
     model: Model, test: pd.DataFrame, by_level: Mapping[str, Scores], bootstrap: Bootstrap
 ) -> pd.DataFrame:
-    rows = [
-        [level, *parse_level(level)[:2], *_auc_and_accuracy(model, test, scores, bootstrap)]
-        for level, scores in by_level.items()
-    ]
-    return pd.DataFrame(rows, columns=["level", "kind", "strength", *AUC_COLUMNS])
-
-
-def _robustness_metrics(sweep: pd.DataFrame) -> Metrics:
-    return {
-        f"robustness_{row['level'].replace('-', '_').replace('.', '_')}_{column}": row[column]
-        for row in sweep.to_dict("records")
-        for column in AUC_COLUMNS
-    }
+    """An ensemble has seen what any of its parts has."""
+    trained = [operation for part in model.parts for operation in operations_in_training(part.record)]
+    rows = []
+    for name, scores in by_level.items():
+        level = parse_level(name)
+        seen = "+".join(seen_in_training(level, trained))
+        figures = _auc_and_accuracy(model, test, scores, bootstrap)
+        rows.append([level.name, level.kind, level.strength, level.at, seen, *figures])
+    return pd.DataFrame(rows, columns=[*LEVEL_COLUMNS, *AUC_COLUMNS])
 
 
 def validation_aucs(oof: pd.DataFrame, images: pd.DataFrame, *, bootstrap: Bootstrap) -> Metrics:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
 from ffdi.bounds import Positive, Rule
-from ffdi.features.views import parse_level
+from ffdi.errors import ParamsError
+from ffdi.features.levels import parse_level
 from ffdi.intake.settings import DataSettings
 
 
-def _parse_levels(levels: tuple[str, ...]) -> None:
-    for level in levels:
-        parse_level(level)
+def _parse_levels(levels: tuple[str | dict[str, Any], ...]) -> None:
+    names = [parse_level(level).name for level in levels]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ParamsError(f"level {twice[0]} stands here twice")
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,16 @@ class Robustness:
     recipes: tuple[str, ...] = ()
     """The recipes that are evaluated at each level."""
 
-    levels: Annotated[tuple[str, ...], Rule(_parse_levels)] = ()
-    """Perturbations with their strengths: `jpeg-50`, `resize-0.5`, `blur-2`, `noise-10`, `brightness-0.75`,
-    `crop-0.75`."""
+    levels: Annotated[tuple[str | dict[str, Any], ...], Rule(_parse_levels)] = ()
+    """Perturbations with their strengths: `mix-3`, `jpeg-50`, `webp-50`, `double_jpeg-50`, `resize-0.5`,
+    `screenshot-0.75`, `crop-0.75`, `blur-2`, `sharpen-2`, `noise-10`, `brightness-0.75`, `contrast-0.5`, `gamma-2`,
+    `tint-20`, `shift-2`, `hflip`. What is behind `@`, or `{level: blur-2, at: file}`, says where it acts: `blur-2@file`
+    on the decoded original, `jpeg-50@square` on the square of the network."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the levels."""
+        return tuple(parse_level(level).name for level in self.levels)
 
 
 @dataclass(frozen=True, kw_only=True)

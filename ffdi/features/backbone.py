@@ -56,7 +56,9 @@ class Views:
 
     policy: str | tuple[str | dict[str, Any], ...] = "none"
     """A preset (`none`, `light`, `seeds`), or a list of `hflip`, `vflip`, `autocontrast`, `equalize`, `rotate`,
-    `jitter`, `brightness`, `crop`, `jpeg`, `blur`, `downscale`, `noise`, each with options and a probability `p`."""
+    `jitter`, `brightness`, `contrast`, `gamma`, `tint`, `crop`, `screenshot`, `jpeg`, `webp`, `double_jpeg`, `blur`,
+    `sharpen`, `downscale`, `noise`, `shift`, `mix`, each with options and a probability `p`. `at: file` lets one act on
+    the decoded original, before it is resized: see [features.md](features.md)."""
 
     seed: NonNegative = 0
     """The seed of everything random in the views."""

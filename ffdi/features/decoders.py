@@ -38,7 +38,7 @@ from ffdi.intake.decoding.jpegs import refuse_many_scans, refuse_unfinished
 
 # Version 1 used Pillow for every failure on the GPU, and its threads could write into each other's memory.
 NVJPEG_POLICY = f"nvjpeg-2, else {DECODE_POLICY}"
-Read = Callable[[], bytes]  # raises UnreadableImage
+Read = Callable[[], bytes | Image.Image]  # raises UnreadableImage
 Decoded = Image.Image | UnreadableImage
 _END = b"\xff\xd9"
 _PIXELS = 1 << 25  # of JPEGs that are decoded together: 100 MB on the device
@@ -84,6 +84,7 @@ class Decoder:
     def __call__(self, images: Iterable[tuple[str, Read]]) -> Iterator[Decoded]:
         """A (size, size) RGB image, or the reason why there is none, for each (name, function that reads its bytes), in order.
 
+        The function may also return an RGB image that is decoded already: it is only made a square, by Pillow.
         Raises FfdiError when the GPU fails.
         """
         held: list[Decoded | _Jpeg] = []
@@ -115,6 +116,8 @@ class Decoder:
         """A JPEG that is to be decoded on the GPU; any other image is decoded by Pillow."""
         try:
             data = read()
+            if isinstance(data, Image.Image):
+                return self._pixels.square(data)
             if self._fast:
                 if (pixels := self._plain_pixels(data)) is not None:
                     return _Jpeg(name, data, pixels)

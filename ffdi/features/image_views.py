@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -15,11 +15,11 @@ from PIL import Image
 
 from ffdi.errors import InputError
 from ffdi.features.backbone import Backbone
-from ffdi.features.decoders import Decoder
+from ffdi.features.decoders import Decoder, Read
 from ffdi.features.feature_spec import Row
 from ffdi.features.self_blending import synthesise
-from ffdi.features.views import render
-from ffdi.intake.decoding.images import RGB, ImageSource, UnreadableImage, read_bytes, to_array
+from ffdi.features.views import FILE, Operation, acts_on_file, render
+from ffdi.intake.decoding.images import RGB, ImageSource, UnreadableImage, open_image, read_bytes, to_array
 from ffdi.timing import PartTimer
 
 
@@ -67,18 +67,17 @@ class ViewReader:
         self._images, self._backbone, self._timer = images, backbone, timer or PartTimer()
 
     def __call__(self, rows: Sequence[Row]) -> RGB:
-        """(N, S, S, 3) uint8 views of `rows`; consecutive rows of one image decode it once.
+        """(N, S, S, 3) uint8 views of `rows`; consecutive rows that need the same original decode it once.
 
         Raises InputError when a file is no longer the one that was ingested.
         """
-        views_of = [(image_id, [view for _, view in group]) for image_id, group in itertools.groupby(rows, _image_id)]
-        files = [self._images.files[image_id] for image_id, _ in views_of]
-        decoded = self.decoder(
-            (file.path, partial(read_ingested, self._images.source, file.path, file.blended_from or image_id))
-            for file, (image_id, _) in zip(files, views_of, strict=True)
-        )
+        wanted = [
+            (original, [view for _, view in group]) for original, group in itertools.groupby(rows, self._original)
+        ]
+        decoded = self.decoder(self._named(*original) for original, _ in wanted)
         pixels: list[RGB] = []
-        for file, (image_id, views) in zip(files, views_of, strict=True):
+        for (image_id, _), views in wanted:
+            file = self._images.files[image_id]
             with self._timer.timed("decode"):
                 image = next(decoded)
             if isinstance(image, UnreadableImage):
@@ -88,10 +87,41 @@ class ViewReader:
                 pixels += [self._render(image, image_id, view) for view in views]
         return np.stack(pixels)
 
+    def _original(self, row: Row) -> Row:
+        """The row whose file is decoded for `row`: view 0 where nothing acts on the file."""
+        image_id, _ = row
+        return row if acts_on_file(self._backbone.views.operations) else (image_id, 0)
+
+    def _named(self, image_id: str, view: int) -> tuple[str, Read]:
+        """The path of an image, and what reads it: its bytes, or the decoded original after what acts on it in a view."""
+        file, source, views = self._images.files[image_id], self._images.source, self._backbone.views
+        read = partial(read_ingested, source, file.path, file.blended_from or image_id)
+        if view == 0:
+            return file.path, read
+        return file.path, partial(
+            degraded, read, image_id, max_pixels=source.max_pixels, view=view, policy=views.operations, seed=views.seed
+        )
+
     def _render(self, image: Image.Image, image_id: str, view: int) -> RGB:
         b = self._backbone
         policy, seed = b.views.operations, b.views.seed
         return to_array(render(image, image_id=image_id, view=view, policy=policy, seed=seed))
+
+
+def degraded(
+    read: Callable[[], bytes],
+    image_id: str,
+    *,
+    max_pixels: int,
+    view: int,
+    policy: tuple[Operation, ...],
+    seed: int,
+) -> bytes | Image.Image:
+    """The decoded original after the operations on the file in a view; its bytes as they are when the view draws none."""
+    data = read()
+    original = open_image(data, max_pixels=max_pixels, accepted=True)
+    made = render(original, image_id=image_id, view=view, policy=policy, seed=seed, at=FILE)
+    return data if made is original else made
 
 
 def read_ingested(source: ImageSource, path: str, image_id: str) -> bytes:
@@ -100,7 +130,3 @@ def read_ingested(source: ImageSource, path: str, image_id: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != image_id:
         raise UnreadableImage("changed since it was ingested: run ingest again")
     return data
-
-
-def _image_id(row: Row) -> str:
-    return row[0]

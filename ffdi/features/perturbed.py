@@ -13,9 +13,10 @@ from ffdi.console import Console, Say
 from ffdi.features.backbone import Views
 from ffdi.features.extract import extract_features
 from ffdi.features.extractor import Extractor
+from ffdi.features.levels import parse_level
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
-from ffdi.features.views import Operation, as_written, parse_level, render
+from ffdi.features.views import Operation, as_written, render
 from ffdi.intake.decoding.images import ImageSource
 
 VIEW = 1  # the number of the perturbed view: view 0 is the clean one in every shard
@@ -75,7 +76,7 @@ def perturbed_image(image: Image.Image, image_id: str, level: str) -> Image.Imag
 
 def level_operations(level: str) -> tuple[Operation, ...]:
     """The operations of a level or of a chain of levels, in their order."""
-    return tuple(operation for part in level.split("+") for operation in parse_level(part)[2])
+    return tuple(operation for part in level.split("+") for operation in parse_level(part).operations)
 
 
 def _once(say: Say) -> Say:

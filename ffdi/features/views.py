@@ -1,25 +1,27 @@
 """Image -> views: each a pure function of (seed, image_id, view), whatever the order, worker or batch.
 
 View 0 is the clean image. An augmented view applies the operations of the policy in their order, each with its
-probability `p`, to the square that the backbone's preprocessing made of the decoded image.
+probability `p`: those of `at: file` to the decoded original, then the others to the square that the backbone's
+preprocessing makes of it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator, default_rng
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 from ffdi.errors import ParamsError
-from ffdi.intake.decoding.images import open_header
+from ffdi.features.degradations import DEGRADATIONS, check_options, defaults_of
 
 RENDERING = "pillow-views-1"  # part of every fingerprint: change it when an operation here changes
+FILE, SQUARE = "file", "square"  # where an operation acts: on the decoded original, or on the square that is made of it
+_WHAT = "view operation"
+_SALT = {SQUARE: "", FILE: "\0file"}
 Operation = dict[str, Any]
 Draw = Generator
 
@@ -61,40 +63,6 @@ def _jitter(
     return image
 
 
-def _brightness(image: Image.Image, rng: Draw, low: float = 0.8, high: float = 1.2) -> Image.Image:
-    return ImageEnhance.Brightness(image).enhance(rng.uniform(low, high))
-
-
-def _crop(image: Image.Image, rng: Draw, scale: float = 0.8, high: float = 1.0) -> Image.Image:
-    """A random square of `scale` to `high` of the area, resized back."""
-    side = image.width * float(np.sqrt(rng.uniform(scale, high)))
-    left, top = rng.uniform(0, image.width - side), rng.uniform(0, image.height - side)
-    return image.resize(image.size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-
-
-def _jpeg(image: Image.Image, rng: Draw, low: int = 50, high: int = 95) -> Image.Image:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=int(rng.integers(low, high + 1)))
-    return open_header(buffer.getvalue()).convert("RGB")
-
-
-def _blur(image: Image.Image, rng: Draw, sigma: float = 1.5, low: float = 0.1) -> Image.Image:
-    """A Gaussian of `low` to `sigma` pixels."""
-    return image.filter(ImageFilter.GaussianBlur(rng.uniform(low, sigma)))
-
-
-def _downscale(image: Image.Image, rng: Draw, low: float = 0.5, high: float = 1.0) -> Image.Image:
-    side = max(1, round(image.width * rng.uniform(low, high)))
-    return image.resize((side, side), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BILINEAR)
-
-
-def _noise(image: Image.Image, rng: Draw, sigma: float = 5.0, low: float = 0.0) -> Image.Image:
-    """Gaussian noise of `low` to `sigma` grey levels."""
-    clean = np.asarray(image, np.float32)
-    noisy = clean + rng.uniform(low, sigma) * rng.standard_normal(clean.shape, np.float32)
-    return Image.fromarray(np.clip(noisy + 0.5, 0, 255).astype(np.uint8))
-
-
 OPERATIONS: dict[str, Callable[..., Image.Image]] = {
     "hflip": lambda image, rng: ImageOps.mirror(image),
     "vflip": lambda image, rng: ImageOps.flip(image),
@@ -102,12 +70,7 @@ OPERATIONS: dict[str, Callable[..., Image.Image]] = {
     "equalize": lambda image, rng: ImageOps.equalize(image),
     "rotate": _rotate,
     "jitter": _jitter,
-    "brightness": _brightness,
-    "crop": _crop,
-    "jpeg": _jpeg,
-    "blur": _blur,
-    "downscale": _downscale,
-    "noise": _noise,
+    **DEGRADATIONS,
 }
 
 
@@ -121,43 +84,26 @@ def resolve_policy(policy: str | Sequence[str | Operation]) -> tuple[Operation, 
             raise ParamsError(f"view policy {policy!r} is not one of {', '.join(PRESETS)}, nor a list of operations")
         operations = PRESETS[policy]
     else:
-        known = {name: ("p", *_options(function)) for name, function in OPERATIONS.items()}
-        parsed = (parse_operation("view operation", entry, known) for entry in policy)
-        operations = tuple({"name": name} | options for name, options in parsed)
+        known = {name: ("p", "at", *defaults_of(function)) for name, function in OPERATIONS.items()}
+        parsed = (parse_operation(_WHAT, entry, known) for entry in policy)
+        operations = tuple({"name": name} | _checked(name, options) for name, options in parsed)
     return tuple({"p": 0.5} | operation for operation in operations)
+
+
+def _checked(name: str, options: Operation) -> Operation:
+    """The options of an operation, without `at` where it is the square: as they were before there was a choice."""
+    at = options.get("at", SQUARE)
+    if at not in (FILE, SQUARE):
+        raise ParamsError(f"{_WHAT} {name}: at {at!r} is not one of {FILE}, {SQUARE}")
+    rest = {key: value for key, value in options.items() if key != "at"}
+    if name in DEGRADATIONS:
+        check_options(_WHAT, name, rest)
+    return rest | ({"at": FILE} if at == FILE else {})
 
 
 def as_written(operations: Sequence[Operation]) -> tuple[dict[str, Any], ...]:
     """Full operations as a list in params.yaml names them: `{rotate: {degrees: 10, p: .5}}`; undoes resolve_policy."""
     return tuple({o["name"]: {key: value for key, value in o.items() if key != "name"}} for o in operations)
-
-
-# kind -> (operation, the options that its strength sets, smallest strength, largest)
-LEVELS: dict[str, tuple[str, tuple[str, str], float, float]] = {
-    "jpeg": ("jpeg", ("low", "high"), 1, 100),  # quality
-    "resize": ("downscale", ("low", "high"), 0.01, 1),  # share of the side; resized back
-    "blur": ("blur", ("low", "sigma"), 0, 100),  # sigma in pixels
-    "noise": ("noise", ("low", "sigma"), 0, 255),  # sigma in grey levels
-    "brightness": ("brightness", ("low", "high"), 0, 10),  # factor
-    "crop": ("crop", ("scale", "high"), 0.01, 1),  # share of the area
-}
-
-
-def parse_level(level: str) -> tuple[str, float, tuple[Operation, ...]]:
-    """`jpeg-30` -> (kind, strength, the view policy of that one perturbation); ParamsError when `level` is not a level."""
-    kind, _, written = level.partition("-")
-    if kind not in LEVELS or not re.fullmatch(r"\d+(\.\d+)?", written):
-        raise ParamsError(f"level {level!r} is no KIND-STRENGTH such as jpeg-30; kinds: {', '.join(LEVELS)}")
-    name, options, least, most = LEVELS[kind]
-    strength = float(written) if "." in written or kind != "jpeg" else int(written)
-    if not least <= strength <= most or (kind == "jpeg" and not isinstance(strength, int)):
-        what = "a whole number " if kind == "jpeg" else ""
-        raise ParamsError(f"level {level!r}: the strength of {kind} is {what}{least:g} to {most:g}")
-    return kind, strength, ({"name": name, "p": 1.0} | dict.fromkeys(options, strength),)
-
-
-def _options(function: Callable[..., Image.Image]) -> tuple[str, ...]:
-    return function.__code__.co_varnames[2 : function.__code__.co_argcount]
 
 
 def parse_operation(
@@ -179,14 +125,24 @@ def parse_operation(
     return name, options
 
 
-def render(image: Image.Image, *, image_id: str, view: int, policy: tuple[Operation, ...], seed: int) -> Image.Image:
-    """The view of a square RGB image, of the same size; `policy` is resolved."""
+def render(
+    image: Image.Image, *, image_id: str, view: int, policy: tuple[Operation, ...], seed: int, at: str = SQUARE
+) -> Image.Image:
+    """The view of an RGB image, of the same size, as far as the operations `at` that place make it; `policy` is resolved.
+
+    The draws of one place do not depend on the operations at the other.
+    """
     if view == 0:
         return image
-    digest = hashlib.sha256(f"{seed}\0{image_id}\0{view}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}\0{image_id}\0{view}{_SALT[at]}".encode()).digest()
     rng = default_rng(list(digest))
     for operation in policy:
-        options = {k: v for k, v in operation.items() if k not in ("name", "p")}
-        if rng.random() < operation["p"]:
+        options = {k: v for k, v in operation.items() if k not in ("name", "p", "at")}
+        if operation.get("at", SQUARE) == at and rng.random() < operation["p"]:
             image = OPERATIONS[operation["name"]](image, rng, **options)
     return image
+
+
+def acts_on_file(policy: Sequence[Operation]) -> bool:
+    """Whether views of a resolved policy need the decoded original."""
+    return any(operation.get("at") == FILE for operation in policy)

@@ -11,11 +11,15 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ffdi.errors import ParamsError, one_line
+from ffdi.features.degradations import DEGRADATIONS
 from ffdi.tails.augment_on_gpu import blur_each, crop_each, noise_each, on_cpu
+from ffdi.tails.augment_operations import ONE_BY_ONE
 from ffdi.tails.feature_source import one_thread
 
 Change = Callable[[Tensor], Tensor]
@@ -59,6 +63,8 @@ def _operation(name: str, p: float, **options: Any) -> Change:
     """The change of one operation, on all samples of a batch. torchvision checks the options: ParamsError."""
     if name in ("hflip", "vflip"):
         return partial(_flip, name)
+    if name in ONE_BY_ONE:
+        return partial(_images_alone, name, _one_by_one_on_cpu(name, options))
     try:
         return partial(_images_alone, name, _MAKERS[name](options))
     except (TypeError, ValueError) as error:
@@ -69,6 +75,22 @@ def _flip(name: str, batch: Tensor) -> Tensor:
     if batch.ndim != 4:
         raise ParamsError(f"augment {name!r}: for images and maps (C, H, W), not for {tuple(batch.shape[1:])}")
     return batch.flip(-1 if name == "hflip" else -2)
+
+
+def _one_by_one_on_cpu(name: str, options: Mapping[str, Any]) -> Change:
+    """A degradation of the views. Each image's generator is seeded by torch's, so that it has its own draws."""
+    degrade = DEGRADATIONS[name]
+
+    def change(batch: Tensor) -> Tensor:
+        seeds = torch.randint(0, 2**63 - 1, (len(batch),)).tolist()
+        images = batch.permute(0, 2, 3, 1).contiguous().numpy()
+        made = [
+            np.asarray(degrade(Image.fromarray(image), np.random.default_rng(seed), **options))
+            for image, seed in zip(images, seeds, strict=True)
+        ]
+        return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).contiguous()
+
+    return on_cpu(change)
 
 
 def _images_alone(name: str, change: Change, batch: Tensor) -> Tensor:

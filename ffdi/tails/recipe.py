@@ -199,7 +199,9 @@ class Recipe:
 
     augment: Annotated[tuple[str | dict[str, Any], ...], Rule(resolve_augment)] = ()
     """What is done to each batch, on its device: `hflip`, `vflip`, and for images (`cut: input`) `jitter`, `crop`,
-    `jpeg`, `blur`, `noise`, each with options and a probability `p`: see [multi-ffdi.md](multi-ffdi.md)."""
+    `jpeg`, `blur`, `noise`; or, on the CPU, `brightness`, `contrast`, `gamma`, `tint`, `screenshot`, `webp`,
+    `double_jpeg`, `sharpen`, `downscale`, `shift`, `mix`; each with options and a probability `p`: see
+    [multi-ffdi.md](multi-ffdi.md)."""
 
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     """The precision of the forward pass in training; `tf32`, on CUDA alone, is of the backward pass too."""

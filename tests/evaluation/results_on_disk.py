@@ -18,8 +18,9 @@ from ffdi.evaluation.evaluate import Evaluation, evaluate_model_scores
 from ffdi.evaluation.ladder import RUNGS
 from ffdi.evaluation.report import render_page
 from ffdi.evaluation.results import Results, read_results
+from ffdi.evaluation.robust_figures import AUC_COLUMNS, LEVEL_COLUMNS
+from ffdi.features.levels import parse_level
 from ffdi.features.store import FeatureStore
-from ffdi.features.views import parse_level
 from ffdi.files import write_json
 from ffdi.intake.auditing.findings import CHECKS
 from ffdi.intake.auditing.shortcuts import PROBES
@@ -44,7 +45,7 @@ def write_results(
     labels, bundle = test["label"].to_numpy(), load_bundle(trained.model)
     spec, sweep = (
         FeatureStore(trained.features).spec,
-        [[level, *parse_level(level)[:2], 0.6, 0.5, 0.7, 0.6] for level in levels],
+        [[(p := parse_level(level)).name, p.kind, p.strength, p.at, "", 0.6, 0.5, 0.7, 0.6] for level in levels],
     )
     for number, (name, pretrained) in enumerate(recipes.items()):
         rng = np.random.default_rng(number)
@@ -54,7 +55,7 @@ def write_results(
         judged = evaluate_model_scores(
             replace(bundle, record=facts), test, ModelScores.of_folds(by_fold), bootstrap=Bootstrap(200)
         )
-        columns = ["level", "kind", "strength", "auc", "auc_low", "auc_high", "accuracy"]
+        columns = [*LEVEL_COLUMNS, *AUC_COLUMNS]
         plots = {**judged.plots, "robustness": pd.DataFrame(sweep if number == 0 else [], columns=columns)}
         Evaluation(judged.metrics, plots).write_plots(metrics / "plots" / name / "test")
         write_json(metrics / "details" / f"{name}.json", judged.metrics | cost(bundle, spec))

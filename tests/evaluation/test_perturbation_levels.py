@@ -12,15 +12,16 @@ from conftest import picture
 from PIL import Image, ImageFilter
 
 from ffdi.errors import ParamsError
+from ffdi.features.levels import parse_level
 from ffdi.features.perturbed import VIEW
-from ffdi.features.views import parse_level, render
+from ffdi.features.views import render
 
 BILINEAR = Image.Resampling.BILINEAR
 
 
 def shown(level: str, image: Image.Image, image_id: str = "a") -> Any:
     """The image, 64 pixels wide, at a level."""
-    policy = parse_level(level)[2]
+    policy = tuple(operation | {"at": "square"} for operation in parse_level(level).operations)
     return np.asarray(render(image, image_id=image_id, view=VIEW, policy=policy, seed=0)).astype(int)
 
 
@@ -51,8 +52,8 @@ def test_what_is_no_level_is_refused(level: str, says: str) -> None:
     ("level", "due"), [("jpeg-90", ("jpeg", 90)), ("crop-0.75", ("crop", 0.75)), ("blur-2", ("blur", 2))]
 )
 def test_a_level_is_one_operation_that_is_always_applied(level: str, due: tuple[str, float]) -> None:
-    kind, strength, policy = parse_level(level)
-    assert (kind, strength) == due and [operation["p"] for operation in policy] == [1.0]
+    found = parse_level(level)
+    assert (found.kind, found.strength) == due and [operation["p"] for operation in found.operations] == [1.0]
 
 
 def jpeg_30(image: Image.Image) -> Image.Image:

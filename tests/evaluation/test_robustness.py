@@ -141,11 +141,11 @@ def test_the_figures_of_each_level(sweep: Sweep, trained: Trained, tmp_path: Pat
     plain, result = judged(sweep, trained, []), judged(sweep, trained, ["jpeg-1", "resize-0.25", "blur-0"])
     metrics, table = result.metrics, result.plots["robustness"]
     assert plain.plots["robustness"].empty and list(plain.plots["robustness"]) == list(table)
-    assert {k: v for k, v in metrics.items() if not k.startswith("robustness_")} == plain.metrics
-    assert table[["level", "kind", "strength"]].to_numpy().tolist() == [
-        ["jpeg-1", "jpeg", 1],
-        ["resize-0.25", "resize", 0.25],
-        ["blur-0", "blur", 0],
+    assert {k: v for k, v in metrics.items() if not k.startswith(("robust", "worst_"))} == plain.metrics
+    assert table[["level", "kind", "strength", "at", "seen"]].to_numpy().tolist() == [
+        ["jpeg-1", "jpeg", 1, "file", ""],
+        ["resize-0.25", "resize", 0.25, "file", ""],
+        ["blur-0", "blur", 0, "square", ""],
     ]
     for level, row in zip(("jpeg_1", "resize_0_25", "blur_0"), table.to_dict("records"), strict=True):
         for figure in ("auc", "auc_low", "auc_high", "accuracy"):

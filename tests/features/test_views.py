@@ -153,8 +153,8 @@ def test_a_list_takes_names_and_options() -> None:
     [
         ("seed", "policy 'seed' is not one of none, seeds, light"),
         (["spin"], "operation 'spin' is not one of hflip"),
-        ([{"rotate": {"angle": 3}}], "rotate: option 'angle' is not one of degrees, p"),
-        ([{"hflip": {"degrees": 3}}], "hflip: option 'degrees' is not one of p"),
+        ([{"rotate": {"angle": 3}}], "rotate: option 'angle' is not one of at, degrees, p"),
+        ([{"hflip": {"degrees": 3}}], "hflip: option 'degrees' is not one of at, p"),
         ([{}], "operation {} is not one of"),
         ([{"hflip": {}, "vflip": {}}], "is not one of"),
         ([{"hflip": 0.5}], "is not one of"),

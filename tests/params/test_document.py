@@ -8,7 +8,8 @@ from conftest import HERE
 
 from ffdi.evaluation.settings import Robustness
 from ffdi.features.backbone import Views
-from ffdi.features.views import LEVELS, OPERATIONS, PRESETS
+from ffdi.features.levels import LEVELS
+from ffdi.features.views import OPERATIONS, PRESETS
 from ffdi.params.document import DOCUMENT, document, meanings, table, values
 from ffdi.tails.augment_operations import OPTIONS
 from ffdi.tails.recipe import Recipe
