@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from ffdi.evaluation.attributes import COLUMNS
 from ffdi.files import write_json
 from ffdi.intake.tables import write_table
 
@@ -67,6 +68,16 @@ def add_policy(metrics: Path, name: str, fpr: float = 0.14) -> None:
     change(metrics, name, threshold_rule="fpr 0.05", abstain_error=0.05, **figures, **decided, **band)
 
 
+def add_long_attribute(metrics: Path, name: str, values: int = 40) -> None:
+    """An attribute `method` of so many values, m0 to m39, after those that are there."""
+    file = metrics / "plots" / name / "test" / "attributes.csv"
+    figures = {"reals": 0, "fakes": 2, "against": "all reals"} | dict.fromkeys(COLUMNS[6:], 0.5)
+    rows = [
+        {"attribute": "method", "value": f"m{n}", "auc": 0.5 + (n * 7 % values) / 100} | figures for n in range(values)
+    ]
+    write_table(file, pd.concat([pd.read_csv(file), pd.DataFrame(rows)[COLUMNS]]))
+
+
 def add_ensemble(metrics: Path, name: str, members: dict[str, float], like: str) -> None:
     """An ensemble with the tables and figures of another recipe, and without a history of its training."""
     shutil.copytree(metrics / "plots" / like / "test", metrics / "plots" / name / "test")
@@ -74,3 +85,9 @@ def add_ensemble(metrics: Path, name: str, members: dict[str, float], like: str)
     shutil.copy(details / f"{like}.json", details / f"{name}.json")
     weights = {f"weight_{member}": weight for member, weight in members.items()}
     change(metrics, name, members=", ".join(members), stacking="fitted", val_auc_mean=0.99, **weights)
+
+
+def add_everything(metrics: Path, name: str) -> None:
+    """All of the above but an ensemble."""
+    for add in (add_held_out, add_protocol, add_levels, add_policy, add_long_attribute):
+        add(metrics, name)

@@ -78,6 +78,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Path:
     """A page on disk, of four recipes: one random, one without AUC, figures above 9 and texts that try to run."""
+    from beyond_the_test_set import add_everything
     from results_on_disk import page_of, write_results
 
     from ffdi.intake.auditing.findings import CHECKS
@@ -104,6 +105,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Pat
     for name, change in changes.items():
         file = metrics / "details" / f"{name}.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    add_everything(metrics, "best")
     findings = folder / "findings.csv"
     findings.write_text(f"check,path_a,path_b,detail\n{CHECKS[0]},{EVIL[1]},b.jpg,x\n")
     page = folder / "index.html"
@@ -283,3 +285,16 @@ def test_text_from_data_does_not_run(browser: Browser, page_file: Path) -> None:
         seen.page.wait_for_timeout(100)
         assert seen.page.evaluate("typeof window.__pwned") == "undefined"
         assert seen.page.locator("[onerror]").count() == 0
+
+
+def test_long_tables_unfold_filter_and_sort(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file, width=390) as seen:
+        seen.page.locator("summary", has_text="method: 40 values").click()
+        rows, count = (seen.page.locator(f"details:has(> .filter) {part}") for part in ("tbody tr", "output"))
+        assert rows.first.inner_text().startswith("m0") and count.inner_text() == "40 of 40"
+        seen.page.locator("details > .filter input").fill("M1 all")
+        shown = rows.locator("visible=true").all_inner_texts()
+        assert len(shown) == 11 and count.inner_text() == "11 of 40", shown
+        seen.page.locator("details:has(> .filter) th button", has_text="value").click()
+        assert rows.locator("visible=true").first.inner_text().startswith("m1\t")
+        assert seen.complaints == []
