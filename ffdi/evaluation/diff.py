@@ -16,13 +16,22 @@ MetricsFiles = Mapping[str, Metrics]  # metrics/details/*.json by name
 Interval = tuple[float, float]
 Value = float | int | str | bool | None
 
-PROVENANCE = ("network", "cut", "weights", "weights_sha256", "trained_on", "synthesised", "folds", "n_groups")
+PROVENANCE = (
+    *("network", "cut", "weights", "weights_sha256", "trained_on", "synthesised", "folds", "n_groups"),
+    *("threshold_rule", "members", "stacking"),
+)
 _SECTIONS = {  # of a recipe's keys, by how they begin
     "fold_": "folds",
     "attr_": "attributes",
     "robustness_": "robustness",
+    **dict.fromkeys(("robust_", "worst_"), "robustness"),
+    **dict.fromkeys(("held_out_", "held_out="), "held out"),
+    **dict.fromkeys(("fpr", "expected_fpr", "coverage", "decided_", "abstain_", "undecided"), "threshold"),
+    "weight_": "members",
     **dict.fromkeys(("parameters_", "flops_", "bytes_", "views_"), "cost"),
 }
+_SHORTENED = ("attr_", "robustness_", "held_out_", "held_out=", "weight_")  # the section says it
+PROTOCOL = "protocol"  # the folder in metrics/ with a file for each recipe whose folds were compared with random ones
 _OF_FILE = {"summary": "compare"}  # by the stage that writes it, where the file is called otherwise
 LINES, COLUMNS = 40, 120  # of a screen
 HEADINGS = ("recipe", "section", "figure", "change", "interval")
@@ -74,7 +83,7 @@ def changes(old: MetricsFiles, new: MetricsFiles) -> list[Change]:
     A metric changes beyond its interval when its new value is outside the old interval, or its old value outside the new
     one; the ends are inside. `_low`, `_high` and `_reason` belong to their metric.
     """
-    recipes = sorted({*old, *new} - {*RESERVED_NAMES}, key=lambda name: (-len(name), name))
+    recipes = sorted({*old, *new} - {*RESERVED_NAMES, PROTOCOL}, key=lambda name: (-len(name), name))
     found = [
         change for name in sorted({*old, *new}) for change in _of_file(name, old.get(name), new.get(name), recipes)
     ]
@@ -119,11 +128,13 @@ def _place(name: str, key: str, recipes: Sequence[str]) -> tuple[str, str, str]:
         return recipe, _OF_FILE.get(name, name), key[len(recipe) + 1 :] if recipe else key
     if key in OF_RECIPE:
         return name, "headline", key
+    if key in PROVENANCE:
+        return name, "provenance", key
     start = next((start for start in _SECTIONS if key.startswith(start)), None)
     if start:
         section = _SECTIONS[start]
-        return name, section, key if section in ("folds", "cost") else key.removeprefix(start)
-    return name, "provenance" if key in PROVENANCE else "other", key
+        return name, section, key.removeprefix(start) if start in _SHORTENED else key
+    return name, "other", key
 
 
 def _interval(metrics: Metrics, key: str) -> Interval | None:
@@ -197,26 +208,42 @@ def _fit(text: str, width: int) -> str:
 
 
 def read_workspace(metrics: Path) -> MetricsFiles:
-    """metrics/details/*.json as they are now."""
+    """metrics/details/*.json as they are now, and those of metrics/protocol as one of that name."""
     files = sorted((metrics / "details").glob("*.json"))
     if not files:
         raise InputError(f"{metrics / 'details'}: has no figures: run dvc repro first, where dvc.yaml is")
-    return {file.stem: _parsed(file.read_bytes(), str(file)) for file in files}
+    protocol = sorted((metrics / PROTOCOL).glob("*.json"))
+    return _with_protocol(
+        *({file.stem: _parsed(file.read_bytes(), str(file)) for file in f} for f in (files, protocol))
+    )
 
 
 def read_revision(revision: str, metrics: Path) -> MetricsFiles:
-    """metrics/details/*.json of a commit, branch, tag or experiment, or metrics/*.json of one from before the details."""
+    """metrics/details/*.json of a commit, branch, tag or experiment, or metrics/*.json of one from before the details.
+
+    With metrics/protocol, as read_workspace.
+    """
     commit = commit_of(revision)
-    for folder in (metrics / "details", metrics):
+
+    def files_in(folder: Path) -> MetricsFiles:
         listed = _git("ls-tree", "-z", "--name-only", commit, f"{folder.as_posix()}/") or ""
         files = [Path(name) for name in listed.split("\0") if name.endswith(".json")]
-        if files:
-            return {
-                file.stem: _parsed(_git("show", f"{commit}:./{file.as_posix()}") or "", f"{revision}: {file}")
-                for file in files
-            }
+        return {
+            file.stem: _parsed(_git("show", f"{commit}:./{file.as_posix()}") or "", f"{revision}: {file}")
+            for file in files
+        }
+
+    for folder in (metrics / "details", metrics):
+        if files := files_in(folder):
+            return _with_protocol(files, files_in(metrics / PROTOCOL))
     rule = "run this where dvc.yaml is, and commit what dvc repro has made"
     raise InputError(f"{revision}: has no figures in {metrics / 'details'} of this folder: {rule}")
+
+
+def _with_protocol(files: MetricsFiles, protocol: MetricsFiles) -> MetricsFiles:
+    """`files`, and the figures of each recipe's protocol under one name, as the figures of pairs are: `RECIPE_harder_by`."""
+    figures = {f"{recipe}_{key}": value for recipe, m in protocol.items() for key, value in m.items()}
+    return {**files, PROTOCOL: figures} if figures else files
 
 
 def commit_of(revision: str) -> str:

@@ -105,6 +105,24 @@ def test_the_most_important_comes_first() -> None:
     ]
 
 
+def test_figures_beyond_the_plain_test_set_have_sections_of_their_own() -> None:
+    places = {
+        "held_out_gan_auc": ("held out", "gan_auc"),
+        "held_out_worst": ("held out", "worst"),
+        "robust_auc": ("robustness", "robust_auc"),
+        "worst_auc": ("robustness", "worst_auc"),
+        "robustness_mix_3_seen": ("robustness", "mix_3_seen"),
+        "expected_fpr": ("threshold", "expected_fpr"),
+        "fpr": ("threshold", "fpr"),
+        "decided_error": ("threshold", "decided_error"),
+        "threshold_rule": ("provenance", "threshold_rule"),
+        "weight_late_cut": ("members", "late_cut"),
+        "members": ("provenance", "members"),
+    }
+    old, new = ({"a": dict.fromkeys(places, value)} for value in (0.1, 0.2))
+    assert {(c.section, c.figure) for c in changes(old, new)} == set(places.values())
+
+
 def test_keys_of_pairs_are_told_with_their_recipe() -> None:
     """The longest recipe's name that begins a key is its recipe's: net_b is no figure b of net."""
     old: dict[str, Metrics] = {"net": {}, "net_b": {}, "cross": {"net_b_on_wild_auc": 0.6, "net_on_wild_auc": 0.7}}
@@ -233,6 +251,18 @@ def test_figures_from_before_the_details_are_read_too(repo: Repo) -> None:
     repo.write(0.9)
     assert read_revision("HEAD", METRICS)["one"]["auc"] == 0.6
     assert "+0.300" in run().output
+
+
+def test_the_protocol_of_each_recipe_is_compared_too(repo: Repo) -> None:
+    """metrics/protocol has a file for each recipe, whose figures no other file has."""
+    figures: Metrics = {"method": "clustered", "harder_by": 0.06, "harder_by_low": 0.03, "harder_by_high": 0.09}
+    write_json(repo.project / "metrics" / "protocol" / "one.json", figures)
+    repo.commit(0.6)
+    assert run().output == "no figure differs between HEAD and workspace\n"
+    write_json(repo.project / "metrics" / "protocol" / "one.json", figures | {"harder_by": 0.01})
+    assert [line.split() for line in run().output.splitlines()[1:2]] == [
+        ["one", "protocol", "harder_by", "0.060", "[0.030,", "0.090]", "0.010", "[0.030,", "0.090]", "-0.050", "beyond"]
+    ]
 
 
 def test_what_cannot_be_read_is_said_in_one_line(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
