@@ -51,6 +51,12 @@ def of_rows(statistic: Statistic, rows: Array) -> Statistic:
     return lambda weights: statistic(weights[:, rows])
 
 
+def mean_auc_of(labels: Array, scores: Array) -> Statistic:
+    """The mean of the AUCs of (L, N) scores; the AUC itself of (N,)."""
+    statistics = [auc_of(labels, one) for one in np.atleast_2d(scores)]
+    return lambda weights: np.asarray(np.mean([statistic(weights) for statistic in statistics], axis=0))
+
+
 def mean_of(values: Array) -> Statistic:
     """The weighted mean of (N,) values, such as the hits of an accuracy."""
     values = np.asarray(values, dtype=np.float64)

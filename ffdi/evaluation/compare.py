@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ffdi.bootstrap import Array, Bootstrap, auc_of, interval_around, resample
+from ffdi.bootstrap import Array, Bootstrap, interval_around, mean_auc_of, resample
 from ffdi.errors import InputError
 from ffdi.intake.tables import read_table
-from ffdi.metrics import Metrics, auc, explain_nulls
+from ffdi.metrics import Metrics, explain_nulls
 
 NO_DIFFERENCE = "no difference shown"
-COLUMNS = ["a", "b", "difference", "low", "high", "p", "p_corrected", "verdict"]
+COLUMNS = ["a", "b", "figure", "difference", "low", "high", "p", "p_corrected", "verdict"]
+AUC, ROBUST_AUC = "auc", "robust_auc"  # the figures that recipes are compared by
+Scores = Mapping[str, Array]  # by recipe: (N,), or (L, N) at the levels of a sweep
 
 
 def read_scores(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> tuple[Array, Array, dict[str, Array]]:
@@ -23,41 +26,64 @@ def read_scores(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> tup
 
     Raises InputError when a recipe was not evaluated on exactly these images.
     """
-    test = folds[folds["role"] == "test"]
     scores: dict[str, Array] = {}
     labels: Array = np.empty(0)
     for name in recipes:
-        file = plots / name / "test" / "scores.csv"
-        table = read_table(file, ("image_id", "label", "score")).set_index("image_id")
-        if set(table.index) != set(test["image_id"]):
-            raise InputError(f"{file}: is not of the test images of folds.csv: run evaluate@{name} again")
-        rows = table.loc[test["image_id"]]
+        rows = _test_scores(plots, name, folds)
         scores[name], labels = rows["score"].to_numpy(np.float64), rows["label"].to_numpy(np.int64)
-    groups: Array = test["group"].to_numpy(str)
+    groups: Array = folds.loc[folds["role"] == "test", "group"].to_numpy(str)
     return labels, groups, scores
 
 
+def read_sweeps(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> list[dict[str, Array]]:
+    """The scores (L, N) at the levels of robustness.csv: those of recipes with the same levels together, in any order of
+    the levels. Recipes without a sweep are left out. Raises as read_scores."""
+    together: dict[tuple[str, ...], dict[str, Array]] = {}
+    for name in recipes:
+        file = plots / name / "test" / "robustness.csv"
+        levels = tuple(sorted(pd.read_csv(file, dtype=str)["level"])) if file.exists() else ()  # it may have no rows
+        if levels:
+            rows = _test_scores(plots, name, folds, levels)
+            together.setdefault(levels, {})[name] = rows[list(levels)].to_numpy(np.float64).T
+    return list(together.values())
+
+
+def _test_scores(plots: Path, name: str, folds: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """scores.csv of a recipe, in the order of the test images of folds.csv."""
+    file, test = plots / name / "test" / "scores.csv", folds[folds["role"] == "test"]
+    table = read_table(file, ("image_id", "label", "score", *columns)).set_index("image_id")
+    if set(table.index) != set(test["image_id"]):
+        raise InputError(f"{file}: is not of the test images of folds.csv: run evaluate@{name} again")
+    rows: pd.DataFrame = table.loc[test["image_id"]]
+    return rows
+
+
 def compare(
-    labels: Array, groups: Array, scores: Mapping[str, Array], *, bootstrap: Bootstrap, level: float = 0.05
+    labels: Array,
+    groups: Array,
+    scores: Scores,
+    *,
+    bootstrap: Bootstrap,
+    sweeps: Sequence[Scores] = (),
+    level: float = 0.05,
 ) -> pd.DataFrame:
-    """A row (COLUMNS) for every two recipes of `scores`, each (N,) P(fake) of the same images in the same order.
+    """A row (COLUMNS) for every two recipes of `scores`, each (N,) P(fake) of the same images in the same order, and for
+    every two of each of the `sweeps`, of which it is the mean AUC over the levels that is compared.
 
     `difference` is AUC of a minus AUC of b, `low` and `high` its 95 % interval: a paired bootstrap over groups, in which
     both get the same draws. `p` is the two-sided p-value of Student's t: the difference over its bootstrap standard
     error, with one degree of freedom less than there are groups, because few groups are little evidence even if they
-    agree. `p_corrected` is corrected for the number of pairs (Holm, Scand. J. Statist. 1979), and the verdict names the
-    better recipe when it is below `level`. NaN when a class is missing, or when there is one group.
+    agree. `p_corrected` is corrected for the number of pairs of a figure (Holm, Scand. J. Statist. 1979), and the verdict
+    names the better recipe when it is below `level`. NaN when a class is missing, or when there is one group.
     """
-    pairs = list(itertools.combinations(scores, 2))
-    statistics = {name: auc_of(labels, of_recipe) for name, of_recipe in scores.items()}
-    drawn = resample(groups, statistics, bootstrap=bootstrap)
-    count, rows = len(np.unique(groups)), []
-    for a, b in pairs:
-        draws, difference = drawn[a] - drawn[b], auc(labels, scores[a]) - auc(labels, scores[b])
-        interval = interval_around(difference, draws, within=(-1.0, 1.0))
-        rows.append([a, b, difference, *interval, _p_value(difference, draws, count)])
-    table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS[:6])
-    table["p_corrected"] = holm(table["p"].to_numpy(np.float64))
+    rows = _differences(labels, groups, scores, AUC, bootstrap)
+    for sweep in sweeps:
+        rows += _differences(labels, groups, sweep, ROBUST_AUC, bootstrap)
+    table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS[:7])
+    table["p_corrected"] = 0.0
+    for figure in (AUC, ROBUST_AUC):
+        own = table["figure"] == figure
+        table.loc[own, "p_corrected"] = holm(table.loc[own, "p"].to_numpy(np.float64))
     better = np.where(table["difference"] > 0, table["a"], table["b"])
     significant = table["p_corrected"] < level
     table["verdict"] = [
@@ -65,6 +91,20 @@ def compare(
         for name, is_significant in zip(better, significant, strict=True)
     ]
     return table
+
+
+def _differences(labels: Array, groups: Array, scores: Scores, figure: str, bootstrap: Bootstrap) -> list[list[Any]]:
+    """COLUMNS up to `p` of every two recipes."""
+    statistics = {name: mean_auc_of(labels, of_recipe) for name, of_recipe in scores.items()}
+    drawn = resample(groups, statistics, bootstrap=bootstrap)
+    every_row_once = np.ones((1, len(labels)))
+    aucs = {name: float(statistic(every_row_once)[0]) for name, statistic in statistics.items()}
+    count, rows = len(np.unique(groups)), []
+    for a, b in itertools.combinations(scores, 2):
+        draws, difference = drawn[a] - drawn[b], aucs[a] - aucs[b]
+        interval = interval_around(difference, draws, within=(-1.0, 1.0))
+        rows.append([a, b, figure, difference, *interval, _p_value(difference, draws, count)])
+    return rows
 
 
 def _p_value(difference: float, draws: Array, groups: int) -> float:
@@ -95,15 +135,17 @@ def comparison_lines(table: pd.DataFrame) -> list[str]:
         if verdict != NO_DIFFERENCE:
             verdict += f", p {pair['p_corrected']:.3f} corrected"
         interval = f"[{pair['low']:+.3f}, {pair['high']:+.3f}]"
-        lines.append(f"{pair['a']}, {pair['b']}: AUC {pair['difference']:+.3f} {interval}: {verdict}")
+        what = "AUC" if pair["figure"] == AUC else "mean AUC over the levels"
+        lines.append(f"{pair['a']}, {pair['b']}: {what} {pair['difference']:+.3f} {interval}: {verdict}")
     return lines
 
 
 def comparison_metrics(table: pd.DataFrame) -> Metrics:
-    """metrics/details/summary.json: for each pair `A_minus_B_auc` with its interval, `_p_corrected` and `_verdict`."""
-    out: Metrics = {"pairs": len(table)}
+    """metrics/details/summary.json: for each pair `A_minus_B_auc`, and `A_minus_B_robust_auc` where both were swept over the
+    same levels, with its interval, `_p_corrected` and `_verdict`."""
+    out: Metrics = {"pairs": int((table["figure"] == AUC).sum())}
     for row in table.to_dict("records"):
-        key = f"{row['a']}_minus_{row['b']}_auc"
+        key = f"{row['a']}_minus_{row['b']}_{row['figure']}"
         figures = {key: row["difference"], f"{key}_low": row["low"], f"{key}_high": row["high"]}
         out |= explain_nulls(
             figures | {f"{key}_p_corrected": row["p_corrected"]}, "one class, or one group, in the test set"

@@ -56,7 +56,7 @@ def test_the_difference_and_p_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_recipe_does_not_differ_from_itself() -> None:
     labels, groups, scores = scored(x=1.0)
     (row,) = compare(labels, groups, scores | {"y": scores["x"]}, bootstrap=Bootstrap(200)).to_dict("records")
-    assert [row[name] for name in COLUMNS] == ["x", "y", 0, 0, 0, 1, 1, NO_DIFFERENCE]
+    assert [row[name] for name in COLUMNS] == ["x", "y", "auc", 0, 0, 0, 1, 1, NO_DIFFERENCE]
 
 
 def test_the_better_one_is_named_in_either_order() -> None:
@@ -129,7 +129,7 @@ def test_one_group_shows_no_difference(tmp_path: Path) -> None:
 
 
 def test_the_metrics_are_the_tables_figures() -> None:
-    table = pd.DataFrame([["x", "y", 0.25, 0.125, 0.5, 0.01, 0.02, "x is better"]], columns=COLUMNS)
+    table = pd.DataFrame([["x", "y", "auc", 0.25, 0.125, 0.5, 0.01, 0.02, "x is better"]], columns=COLUMNS)
     assert comparison_metrics(table) == {
         "pairs": 1,
         "x_minus_y_auc": 0.25,
