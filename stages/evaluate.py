@@ -42,10 +42,10 @@ def main(
     rows, shards = join(read_images(images_file), read_folds(folds_file)), features or Path(f"data/features/{backbone}")
     model = model or Path(f"data/models/{name}")
     inputs = EvaluationInputs.load(model, shards, rows, params.evaluate.attributes)
-    if name in robustness.recipes:
-        source = image_source(params.data, root)
-        folder = perturbed or Path(f"data/robustness/{backbone}")
-        inputs = inputs.with_perturbed(PerturbationSweep(robustness.names, folder, source, params.extract), stage)
+    levels = robustness.names if name in robustness.recipes else ()
+    if levels or inputs.bundle.tta:
+        folder, source = perturbed or Path(f"data/robustness/{backbone}"), image_source(params.data, root)
+        inputs = inputs.with_perturbed(PerturbationSweep(levels, folder, source, params.extract), stage)
     with stopwatch(f"evaluate-{name}", timings) as seconds:
         evaluation = evaluate_recipe(
             inputs, bootstrap=params.bootstrap, memory_gb=params.train.memory_gb, device=device

@@ -2,28 +2,25 @@
 
 from pathlib import Path
 
-from ffdi.params.paths import weights_file
+from ffdi.params.paths import image_source, weights_file
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
 from ffdi.stagekit.curves import Curves
-from ffdi.stagekit.options import FOLDS, IMAGES, PARAMS, TIMINGS, WEIGHTS, name, path
+from ffdi.stagekit.options import FOLDS, IMAGES, PARAMS, ROOT, TIMINGS, WEIGHTS, name, path
 from ffdi.stagekit.stopwatch import stopwatch
 
 
 @stage_command(
-    PARAMS,
-    name("--recipe"),
-    IMAGES,
-    FOLDS,
+    *(PARAMS, ROOT, name("--recipe"), IMAGES, FOLDS),
     path("--features", help="[default: data/features/BACKBONE]"),
     WEIGHTS,
     path("--out", help="[default: data/models/RECIPE]"),
-    path("--plots"),
-    TIMINGS,
+    *(path("--plots"), TIMINGS),
 )
 def main(
     params_file: Path,
+    root: Path | None,
     name: str,
     images_file: Path,
     folds_file: Path,
@@ -37,11 +34,13 @@ def main(
     params = read_params(params_file)
     recipe, report = params.recipe(name), console(f"train {name}")
     from ffdi.features.devices import device_line, set_up_torch
+    from ffdi.features.perturbed import PerturbationSweep
     from ffdi.intake.tables import join, read_folds, read_images
     from ffdi.tails.train_recipe import TrainingInputs, train_recipe
 
     device = set_up_torch(params.train.device)
     report.say(device_line(params.train.device))
+    source, cache = image_source(params.data, root), Path(f"data/tta/{recipe.backbone}")
     inputs = TrainingInputs(
         params.data.name,
         join(read_images(images_file), read_folds(folds_file)),
@@ -49,6 +48,7 @@ def main(
         features or Path(f"data/features/{recipe.backbone}"),
         weights or weights_file(recipe.backbone),
         params.data.synthesise,
+        PerturbationSweep(recipe.tta, cache, source, params.extract),
     )
     out = out or Path(f"data/models/{name}")
     with stopwatch(f"train-{name}", timings), Curves(f"train {name}", inputs.epochs(recipe), plots) as curves:

@@ -19,8 +19,8 @@ from ffdi.tails.bundle import Bundle
 def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
     """Parameters and FLOPs (two for a multiplication with an addition) of prefix and of one tail, and bytes of a feature.
 
-    `flops_per_image` is the cost to score one image: the prefix once, and the tail of every fold. `bytes_per_image` is that
-    of one view, uncompressed; `views_per_image` is the number of views that are stored of each training image.
+    `flops_per_image` is the cost to score one image: the prefix once, and the tail of every fold; each view
+    of `tta` costs as much again. `bytes_per_image` is that of one view, uncompressed; `views_per_image` is the number of views that are stored of each training image.
     """
     size, tail = bundle.backbone.pixels.size, next(iter(bundle.tails.values()))
     pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8, device="meta")
@@ -33,7 +33,7 @@ def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
         "parameters_tail": _parameters(tail),
         "flops_prefix": before,
         "flops_tail": after,
-        "flops_per_image": before + len(bundle.tails) * after,
+        "flops_per_image": (before + len(bundle.tails) * after) * (1 + len(bundle.tta)),
         "bytes_per_image": spec.row_bytes,
         "views_per_image": bundle.backbone.views.count + 1,
     }

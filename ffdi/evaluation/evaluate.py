@@ -29,7 +29,7 @@ from ffdi.evaluation.robust_figures import (
 from ffdi.evaluation.robustness import perturbed_features
 from ffdi.evaluation.score_tables import score_tables
 from ffdi.features.levels import parse_level, seen_in_training
-from ffdi.features.perturbed import VIEW, PerturbationSweep
+from ffdi.features.perturbed import VIEW, PerturbationSweep, views_of
 from ffdi.features.store import FeatureStore
 from ffdi.intake.tables import write_table
 from ffdi.metrics import Metrics, auc, evaluate_scores, explain_nulls
@@ -44,8 +44,8 @@ class EvaluationInputs:
     """What is evaluated, and on what.
 
     `images` is images.csv joined with folds.csv, `features` are those that the recipe was trained on. `perturbed` has the
-    features of the test images by level of perturbation, `oof` is the bundle's oof.csv. `attributes` names those that split
-    the test set (see by_attribute).
+    features of the test images by level of perturbation, and at the bundle's `tta` of each; `levels` are those that are
+    judged. `oof` is the bundle's oof.csv. `attributes` names those that split the test set (see by_attribute).
     """
 
     bundle: Bundle
@@ -53,6 +53,7 @@ class EvaluationInputs:
     images: pd.DataFrame
     oof: pd.DataFrame | None = None
     perturbed: Mapping[str, FeatureStore] = field(default_factory=dict)
+    levels: Sequence[str] = ()
     attributes: Sequence[str] | None = None
 
     @classmethod
@@ -64,8 +65,8 @@ class EvaluationInputs:
 
     def with_perturbed(self, sweep: PerturbationSweep, console: Console = Console()) -> EvaluationInputs:
         """The same with the features of a sweep, which are computed where they are missing."""
-        test = test_rows(self.images)
-        return replace(self, perturbed=perturbed_features(self.bundle, self.features.spec, test, sweep, console))
+        found = perturbed_features(self.bundle, self.features.spec, test_rows(self.images), sweep, console)
+        return replace(self, perturbed=found, levels=sweep.levels)
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,17 @@ def score_test_images(
     def load(features: FeatureStore, view: int) -> FeatureTable:
         return load_table(features, ids, labels, views=view, memory_gb=memory_gb, device=device)
 
+    def views(level: str = "") -> list[FeatureTable]:
+        """What the bundle sees beside the clean images, or beside those of a level."""
+        return [load(inputs.perturbed[chain], VIEW) for chain in views_of(level, bundle.tta)]
+
     before = state_hash(bundle)
-    table, started = load(inputs.features, 0), time.perf_counter()
-    by_fold = bundle.fold_scores(table, device)
+    tables, started = [load(inputs.features, 0), *views()], time.perf_counter()
+    by_fold = bundle.fold_scores(tables[0], device, *tables[1:])
     seconds = time.perf_counter() - started
-    by_level = {level: bundle.fold_scores(load(features, VIEW), device) for level, features in inputs.perturbed.items()}
+    by_level = {
+        level: bundle.fold_scores(load(inputs.perturbed[level], VIEW), device, *views(level)) for level in inputs.levels
+    }
     if state_hash(bundle) != before:
         raise FfdiError("evaluation changed the model: a defect of ffdi")
     return PartScores(by_fold, by_level, seconds)

@@ -67,7 +67,7 @@ class Decoder:
     """
 
     def __init__(self, backbone: Backbone, *, max_pixels: int, accepted: bool = False, device: str = "cuda") -> None:
-        self._pixels, self._max_pixels, self._accepted, self._device = backbone.pixels, max_pixels, accepted, device
+        self._pixels, self.max_pixels, self._accepted, self._device = backbone.pixels, max_pixels, accepted, device
         self._fast = backbone.decoder == "nvjpeg"
         self.decoded, self.not_plain = 0, 0
         self.refused: dict[str, str] = {}  # name of the JPEG -> the message of nvJPEG
@@ -128,14 +128,14 @@ class Decoder:
             return error
 
     def _by_pillow(self, data: bytes) -> Image.Image:
-        return self._pixels.square(open_image(data, max_pixels=self._max_pixels, accepted=self._accepted))
+        return self._pixels.square(open_image(data, max_pixels=self.max_pixels, accepted=self._accepted))
 
     def _plain_pixels(self, data: bytes) -> int | None:
         """The pixels of a complete JPEG in sRGB's YCbCr that needs no rotation; None for all other bytes."""
         try:
             with open_header(data) as header:
                 pixels = header.width * header.height
-                plain = header.format == "JPEG" and header.mode == "RGB" and pixels <= self._max_pixels
+                plain = header.format == "JPEG" and header.mode == "RGB" and pixels <= self.max_pixels
                 plain = plain and header.info.get("adobe_transform") != 0  # 0 means that it is not YCbCr
                 plain = plain and not self._pixels.resize.is_strip(*header.size, self._pixels.size)
                 plain = plain and orientation(header) == 1 and is_srgb(header.info.get("icc_profile"), "RGB")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
 from ffdi.console import Console, Say
 from ffdi.features.backbone import Views
+from ffdi.features.decoders import Decoded, Decoder, Read
 from ffdi.features.extract import extract_features
 from ffdi.features.extractor import Extractor
+from ffdi.features.image_views import degraded
 from ffdi.features.levels import parse_level
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
-from ffdi.features.views import Operation, as_written, render
-from ffdi.intake.decoding.images import ImageSource
+from ffdi.features.views import Operation, acts_on_file, as_written, render
+from ffdi.intake.decoding.images import RGB, ImageSource, UnreadableImage, to_array
 
 VIEW = 1  # the number of the perturbed view: view 0 is the clean one in every shard
 SEED = 0  # of what is random in it
@@ -69,9 +75,44 @@ def perturbed_extractor(extractor: Extractor, level: str) -> Extractor:
     )
 
 
-def perturbed_image(image: Image.Image, image_id: str, level: str) -> Image.Image:
-    """The square RGB image as the extractor of `level` sees it."""
-    return render(image, image_id=image_id, view=VIEW, policy=level_operations(level), seed=SEED)
+@dataclass
+class ImageBytes:
+    """Reads an image once, and keeps its bytes: what is random in a view of it depends on them alone."""
+
+    name: str
+    read: Read
+    data: bytes | None = None
+
+    def __call__(self) -> bytes:
+        if self.data is None:
+            data = self.read()
+            assert isinstance(data, bytes)
+            self.data = data
+        return self.data
+
+    def views(self, clean: Image.Image, decoder: Decoder, levels: Sequence[str]) -> RGB:
+        """(V, S, S, 3): the `clean` view, decoded by `decoder`, then those that the extractors of `levels` see."""
+        return np.stack([to_array(clean), *(self._view(clean, decoder, level_operations(level)) for level in levels)])
+
+    def _view(self, clean: Image.Image, decoder: Decoder, policy: tuple[Operation, ...]) -> RGB:
+        draw: dict[str, Any] = {
+            "image_id": hashlib.sha256(self()).hexdigest(),
+            "view": VIEW,
+            "policy": policy,
+            "seed": SEED,
+        }
+        square: Decoded = clean
+        if acts_on_file(policy):
+            reads = partial(degraded, self, max_pixels=decoder.max_pixels, **draw)
+            (square,) = decoder([(self.name, reads)])
+        if isinstance(square, UnreadableImage):
+            raise square
+        return to_array(render(square, **draw))
+
+
+def views_of(level: str, tta: Sequence[str]) -> list[str]:
+    """The chains at which a model with `tta` sees an image beside `level`; the clean image for an empty one."""
+    return [f"{level}+{view}" if level else view for view in tta]
 
 
 def level_operations(level: str) -> tuple[Operation, ...]:

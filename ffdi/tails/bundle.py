@@ -34,8 +34,8 @@ from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.model import ModelScores
 from ffdi.tails.policy import Policy
 from ffdi.tails.recipe import Head
-from ffdi.tails.train import predict_logits
 from ffdi.tails.trainable import copy_sharing
+from ffdi.tails.tta import mean_logits
 
 FORMAT_VERSION = 4
 BATCH = 64
@@ -85,20 +85,34 @@ class Bundle:
         (by_fold,) = by_part
         return ModelScores.of_folds(by_fold)
 
-    def fold_scores(self, table: FeatureTable, device: torch.device) -> dict[int, Scores]:
-        """Calibrated P(fake) of view 0 of every image, by each fold's tail."""
+    @property
+    def tta(self) -> tuple[str, ...]:
+        """The levels at which every image is seen beside its clean view."""
+        return tuple(self.record.get("recipe", {}).get("tta", ()))
+
+    def fold_scores(self, table: FeatureTable, device: torch.device, *views: FeatureTable) -> dict[int, Scores]:
+        """Calibrated P(fake) of every image, by each fold's tail, of the mean logit over its views.
+
+        Those are view 0 of `table`, and of `views` the same images at each level of `tta`: FfdiError when there are more
+        or fewer.
+        """
+        if len(views) != len(self.tta):
+            raise FfdiError(
+                f"the model sees images at {len(self.tta)} levels beside their clean view, not {len(views)}"
+            )
+        seen = (table, *views)
         try:
             with network_code(self.backbone.place):
                 return {
-                    fold: sigmoid(predict_logits(tail.to(device), table, BATCH, device) / self.temperature)
+                    fold: sigmoid(mean_logits(tail.to(device), seen, BATCH, device) / self.temperature)
                     for fold, tail in self.tails.items()
                 }
         except torch.OutOfMemoryError as error:
             raise FfdiError(f"out of memory on {device} with {BATCH} images: set train.device to cpu") from error
 
-    def scores(self, table: FeatureTable, device: torch.device) -> Scores:
+    def scores(self, table: FeatureTable, device: torch.device, *views: FeatureTable) -> Scores:
         """Calibrated P(fake), the mean over the folds."""
-        return self.joined([self.fold_scores(table, device)]).mean
+        return self.joined([self.fold_scores(table, device, *views)]).mean
 
     def extractor(self, spec: FeatureSpec | None = None) -> Extractor:
         """The extractor of the bundle's prefix.

@@ -20,10 +20,11 @@ from ffdi.features.decoders import Decoder, Read
 from ffdi.features.devices import device_line
 from ffdi.features.feature_spec import Features, FeatureSpec
 from ffdi.features.image_views import read_ingested
+from ffdi.features.perturbed import ImageBytes
 from ffdi.features.quantised import as_stored
 from ffdi.features.runtimes import Runtime
 from ffdi.features.shards import refuse_nonfinite
-from ffdi.intake.decoding.images import RGB, ImageSource, UnreadableImage, read_bytes, to_array
+from ffdi.intake.decoding.images import RGB, ImageSource, UnreadableImage, read_bytes
 from ffdi.parallel import bounded_map
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import BATCH, Bundle
@@ -107,10 +108,10 @@ def score_images(
 
 
 def same_features(part: Bundle) -> str:
-    """Two bundles with the same text read the same features of an image's clean view."""
+    """Two bundles with the same text read the same features of an image, at the same views."""
     spec = part.extractor().spec
     policy = {key: value for key, value in spec.policy.items() if key not in ("views", "view_seed")}
-    return replace(spec, policy=policy).fingerprint
+    return " ".join([replace(spec, policy=policy).fingerprint, *part.tta])
 
 
 def _features_of(
@@ -124,22 +125,29 @@ def _features_of(
     runtime, spec = extractor.open(console), extractor.spec
 
     def features(block: Sequence[tuple[str, Read]]) -> list[Features | str]:
-        decoded = list(decoder(block))
-        names = [name for (name, _), image in zip(block, decoded) if not isinstance(image, UnreadableImage)]
-        pixels = [str(image) if isinstance(image, UnreadableImage) else to_array(image) for image in decoded]
+        files = [ImageBytes(name, read) for name, read in block]
+        decoded = list(decoder((file.name, file) for file in files))
+        names = [file.name for file, image in zip(files, decoded) if not isinstance(image, UnreadableImage)]
+        pixels = [
+            str(image) if isinstance(image, UnreadableImage) else file.views(image, decoder, part.tta)
+            for image, file in zip(decoded, files)
+        ]
         return _of_readable(lambda arrays: _features(runtime, spec, names, np.stack(arrays)), pixels)
 
-    size = max(runtime.batch, 8)
+    views = 1 + len(part.tta)
+    size = max(1, max(runtime.batch, 8) // views)
     blocks = (images[start : start + size] for start in range(0, len(images), size))
-    block_bytes = size * (spec.row_bytes + 3 * spec.image_size**2)
+    block_bytes = size * views * (spec.row_bytes + 3 * spec.image_size**2)
     return chain.from_iterable(bounded_map(features, blocks, workers=None, item_bytes=block_bytes))
 
 
 def _features(runtime: Runtime, spec: FeatureSpec, names: Sequence[str], pixels: RGB) -> Features:
-    """(N, S, S, 3) -> (N, C, H, W) as shards would give them back. ShardError names the images of infinite features."""
-    features = kept_features(runtime.run(pixels), spec)
-    refuse_nonfinite(features, [(name, 0) for name in names])
-    return as_stored(features, spec.dtype)
+    """(N, V, S, S, 3) -> (N, V, C, H, W) as shards would give them back. ShardError names images of infinite features."""
+    count, views = pixels.shape[:2]
+    features = kept_features(runtime.run(pixels.reshape(-1, *pixels.shape[2:])), spec)
+    refuse_nonfinite(features, [(name, view) for name in names for view in range(views)])
+    stored = as_stored(features, spec.dtype)
+    return stored.reshape(count, views, *stored.shape[1:])
 
 
 def _by_reader(found: Mapping[str, Features | str]) -> Mapping[str, Features] | str:
@@ -149,8 +157,12 @@ def _by_reader(found: Mapping[str, Features | str]) -> Mapping[str, Features] | 
 
 
 def _score_features(model: Model, device: torch.device, images: Sequence[Mapping[str, Features]]) -> list[ImageScore]:
-    tables = {key: FeatureTable.of_features(np.stack([image[key] for image in images])) for key in images[0]}
-    scores = model.joined([part.fold_scores(tables[same_features(part)], device) for part in model.parts])
+    tables = {key: _tables(np.stack([image[key] for image in images])) for key in images[0]}
+    by_part = []
+    for part in model.parts:
+        clean, *views = tables[same_features(part)]
+        by_part.append(part.fold_scores(clean, device, *views))
+    scores = model.joined(by_part)
     if not np.isfinite(scores.mean).all():
         raise FfdiError(f"{int((~np.isfinite(scores.mean)).sum())} of {len(images)} scores are not finite")
     of_image = zip(*(of_fold.tolist() for of_fold in scores.by_fold.values()), strict=True)
@@ -158,6 +170,11 @@ def _score_features(model: Model, device: torch.device, images: Sequence[Mapping
         ImageScore(mean, dict(zip(scores.by_fold, values)))
         for mean, values in zip(scores.mean.tolist(), of_image, strict=True)
     ]
+
+
+def _tables(features: Features) -> list[FeatureTable]:
+    """A table of each view of (N, V, ...) features."""
+    return [FeatureTable.of_features(features[:, view]) for view in range(features.shape[1])]
 
 
 def _of_readable(

@@ -20,6 +20,7 @@ from ffdi.bounds import (
     Rule,
 )
 from ffdi.errors import ParamsError
+from ffdi.features.levels import parse_level
 from ffdi.features.stored_settings import stored_settings, with_tuples
 from ffdi.tails.augment_operations import resolve_augment
 from ffdi.tails.optimisation import ExtraLosses, Mix, Optimizer, Schedule
@@ -43,6 +44,11 @@ def _check_trainable(trainable: Trainable) -> None:
         case {"last": int(count), **rest} if count >= 1 and not rest:
             return
     raise ParamsError("choose all, head, norms, {last: N} with N of 1 or more, or a list of patterns of names")
+
+
+def _check_tta(levels: tuple[str, ...]) -> None:
+    if len({parse_level(level).name for level in levels}) < len(levels):
+        raise ParamsError("a view is named twice")
 
 
 @dataclass(frozen=True)
@@ -229,6 +235,10 @@ class Recipe:
     """`{error: 0.05}`: between two thresholds the verdict is `undecided`, so that at most so many of the others are wrong;
     `null`: every image gets a verdict."""
 
+    tta: Annotated[tuple[str, ...], LATER, Rule(_check_tta)] = ()
+    """Test-time augmentation: levels, such as `hflip` or `crop-0.9`, at which every image is seen beside its clean view;
+    a tail's logit is the mean over all: see [training.md](training.md)."""
+
     @property
     def policy(self) -> PolicySettings:
         """How a score becomes a verdict."""
@@ -249,6 +259,7 @@ class Recipe:
             "class_weights",
             "threshold",
             "abstain",
+            "tta",
             *(("seed",) if self.head.kind == "probe" else ()),
         )
         if self.head.is_fitted and (idle := sorted(set(written) - set(keys))):

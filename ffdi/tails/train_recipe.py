@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,10 @@ from ffdi.console import Console
 from ffdi.errors import FfdiError, network_code
 from ffdi.features.backbone import Backbone
 from ffdi.features.devices import describe_cuda, repeating
+from ffdi.features.extractor import Extractor, PrefixFile
+from ffdi.features.feature_spec import FeatureSpec, read_provenance
 from ffdi.features.keep import channels_of
+from ffdi.features.perturbed import VIEW, PerturbationSweep, extract_perturbed
 from ffdi.features.self_blending import with_synthesised
 from ffdi.features.stated_preprocessing import resolve_preprocessing
 from ffdi.features.store import FeatureStore
@@ -37,6 +40,7 @@ from ffdi.tails.recipe import Recipe
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train import OnEpoch, cross_validate, ignore_epoch
 from ffdi.tails.trained_recipe import RESAMPLES, OutOfFold, TrainedRecipe
+from ffdi.tails.tta import averaged_over_views
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class TrainingInputs:
 
     `images` is images.csv joined with folds.csv, `features` the folder of the backbone's shards, `weights` the file of
     its network. `synthesise` is the number of self-blended fakes that the shards have for each real training image.
+    `views` says where the images are, and where their features at the levels of the recipe's `tta` are kept.
     """
 
     data_name: str
@@ -53,6 +58,7 @@ class TrainingInputs:
     features: Path
     weights: Path
     synthesise: int = 0
+    views: PerturbationSweep | None = None
 
     @cached_property
     def training_rows(self) -> pd.DataFrame:
@@ -103,7 +109,9 @@ def train_recipe(
             key = checkpoint.training_key(_key_entries(recipe, settings, rows, store.spec.fingerprint, device))
             checkpoints = Checkpoints(out, key)
         options: dict[str, Any] = {"on_epoch": on_epoch, "checkpoints": checkpoints, "console": console}
+        views = _views(recipe, inputs, settings, store.spec, device, console)
         fits = cross_validate(factory.fresh, images, recipe, device=device, **options)
+        fits = averaged_over_views(fits, factory.fresh(0), images, views, recipe.batch_size, device)
         trained = TrainedRecipe(
             recipe,
             backbone,
@@ -142,6 +150,31 @@ def _load(
             )
     options: dict[str, Any] = {"memory_gb": settings.memory_gb, "device": device, "console": console}
     return load_table(store, ids, list(rows["label"]), views=views, **options)
+
+
+def _views(
+    recipe: Recipe,
+    inputs: TrainingInputs,
+    settings: TrainSettings,
+    spec: FeatureSpec,
+    device: torch.device,
+    console: Console,
+) -> list[FeatureTable]:
+    """The features of all images that validate at each level of `tta`; they are computed where they are missing."""
+    if not recipe.tta:
+        return []
+    if inputs.views is None:
+        raise FfdiError(f"recipe {recipe.name}: tta: the images are not given")
+    backbone = resolve_preprocessing(inputs.backbone, inputs.weights)
+    provenance = read_provenance(inputs.weights, backbone.network, backbone.network_args)
+    extractor = Extractor(backbone, spec, provenance, PrefixFile(backbone, inputs.weights))
+    sweep, rows = replace(inputs.views, levels=recipe.tta), inputs.training_rows
+    real = rows[rows["source"] == ""]
+    stores = extract_perturbed(extractor, real.reset_index(), sweep, console)
+    options: dict[str, Any] = {"memory_gb": settings.memory_gb, "device": device, "console": console}
+    return [
+        load_table(stores[level], list(real.index), list(real["label"]), views=VIEW, **options) for level in recipe.tta
+    ]
 
 
 def _frozen(tail: Tail, fits: Mapping[int, Fit]) -> dict[str, Tensor]:

@@ -133,7 +133,9 @@ def test_a_perturbed_image_depends_on_its_own_bytes_alone(sweep: Sweep, tmp_path
 
 def judged(sweep: Sweep, trained: Trained, levels: Sequence[str], rows: pd.DataFrame | None = None) -> Evaluation:
     images = sweep.tiny.rows if rows is None else rows
-    inputs = EvaluationInputs(sweep.bundle, FeatureStore(trained.features), images, perturbed=sweep.run(levels))
+    inputs = EvaluationInputs(
+        sweep.bundle, FeatureStore(trained.features), images, perturbed=sweep.run(levels), levels=levels
+    )
     return evaluate_recipe(inputs, bootstrap=Bootstrap(200), memory_gb=1, device=torch.device("cpu"))
 
 

@@ -128,6 +128,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "lr_decay": 1.0,
         "pairing": "none",
         "abstain": None,
+        "tta": (),
     },
     "ThresholdRule": {"rule": "youden", "at": 0.01},
     "Abstain": {"error": 0.05},

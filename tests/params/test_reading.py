@@ -93,6 +93,8 @@ def test_a_bare_exponent_is_a_number_as_it_is_for_dvc(tmp_path: Path) -> None:
         ("recipes.mobilenet_v2.trainable", {"last": 0}, r"trainable: choose all, head, norms, \{last: N\}"),
         ("recipes.mobilenet_v2.trainable", {"first": 1}, r"trainable: choose all, head, norms, \{last: N\}"),
         ("recipes.mobilenet_v2.trainable", [], r"trainable: choose .* or a list of patterns"),
+        ("recipes.mobilenet_v2.tta", ["jpeg-0"], r"tta: .*strength of jpeg is a whole number"),
+        ("recipes.mobilenet_v2.tta", ["crop-0.9", "crop-0.9"], r"tta: a view is named twice"),
         ("recipes.mobilenet_v2.lr_decay", 1.5, r"lr_decay: .*less than or equal to 1"),
         ("recipes.mobilenet_v2.head.drop_path", 1.0, r"drop_path: .*less than 1"),
         ("data.synthesise", -1, r"data.synthesise: .*0 \(is -1\)"),
