@@ -23,22 +23,22 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from figures import DIGITS, MOST_FLOOR, Figures, Metrics, may_move
+from figures import MOST_FLOOR, Figures, Metrics
+from samples import ELSEWHERE, Sample, Samples
 
 from ffdi.evaluation.below_chance import keys_below
+from ffdi.features.levels import parse_level
 from ffdi.metrics import FPR_POINTS, class_metrics, roc_points
 
-ELSEWHERE = 2  # times as far as a test score may one on other or worse images move, whose movement is not known
 RANK = 0.01
 P_VALUE = 0.02
 LEVEL = 0.05  # of the comparison's verdicts
 NO_MATTER = 0.1
+WEIGHT = 0.1  # of a member of an ensemble
 COUNTED = tuple(class_metrics(1, 1, 1, 1))  # accuracy, balanced_accuracy, precision, ...
 
 
@@ -77,36 +77,13 @@ def _marked(metrics: Metrics) -> bool:
     return metrics.get("below_chance") == len(found) and metrics.get("below_chance_at", "") == ", ".join(found)
 
 
-@dataclass(frozen=True)
-class Sample:
-    """The images that a figure is of: labels (N,), scores (N,), and how far a score may have moved.
-
-    `ranked`: labels and scores of those that an AUC compares, which are more where all of the own are of one class.
-    """
-
-    labels: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float64]
-    reach: float
-    ranked: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
-
-    def swaps(self) -> float:
-        """The share of pairs of a real and a fake that can change places, two pairs at the least."""
-        labels, scores = self.ranked
-        fakes, reals = scores[labels == 1], np.sort(scores[labels == 0])
-        if not len(fakes) or not len(reals):
-            return 0.0
-        first = np.searchsorted(reals, fakes - 2 * self.reach, side="left")
-        last = np.searchsorted(reals, fakes + 2 * self.reach, side="right")
-        return float(max((last - first).sum(), 2) / (len(fakes) * len(reals)))
-
-
 class FigureRule:
     """What each figure of one file may have been, as its scores now are."""
 
     def __init__(
         self, name: str, recorded: Mapping[str, Metrics], made: Figures, digests: Mapping[str, pd.DataFrame]
     ) -> None:
-        self.name, self.recorded, self.made, self.digests = name, recorded, made, digests
+        self.name, self.recorded, self.made, self.samples = name, recorded, made, Samples(name, made, digests)
         self.old, self.new = recorded[name], made.metrics[name]
 
     def bounds(self, key: str) -> tuple[float, float]:
@@ -124,7 +101,7 @@ class FigureRule:
             return min(value - slack, NO_MATTER), 1.0 if value > NO_MATTER else value + slack
         if key == "threshold":
             return self._thresholds()
-        sample = self._sample(key)
+        sample = self.samples.of(key)
         if (figure := self._counted(key)) and sample is not None:
             found = [f for f in self._possible(key, sample, figure) if f is not None]
             return (min(found), max(found)) if found else (value, value)
@@ -133,17 +110,30 @@ class FigureRule:
 
     def may_be_null(self, key: str) -> bool:
         """Whether images near the threshold decide that a ratio is one of none."""
-        sample = self._sample(key)
+        sample = self.samples.of(key)
         return key in COUNTED and sample is not None and None in self._possible(key, sample, key)
 
     def may_turn(self, key: str) -> bool:
-        """Whether a verdict, or the hash of random weights, may be another one."""
+        """Whether a verdict, the name of what is worst, or the hash of random weights may be another one."""
         if key == "weights_sha256":
             return not (self.old["pretrained"] or self.new["pretrained"])
+        if key in ("held_out_worst", "worst_level"):
+            return self._is_about_the_lowest(key)
         p = f"{key.removesuffix('_verdict')}_p_corrected"
         return key.endswith("_verdict") and all(
             isinstance(m.get(p), float) and abs(m[p] - LEVEL) <= P_VALUE + 0.1 * LEVEL for m in (self.old, self.new)
         )
+
+    def _is_about_the_lowest(self, key: str) -> bool:
+        """Whether what was the worst then has an AUC that could be the lowest now."""
+        named = str(self.old[key])
+        of_it, lowest = f"held_out_{named}_auc", "held_out_worst_auc"
+        if key == "worst_level":
+            of_it, lowest = f"robustness_{parse_level(named).key}_auc", "worst_auc"
+        mine, least = self.new.get(of_it), self.new.get(lowest)
+        if not (isinstance(mine, float) and isinstance(least, float)):
+            return False
+        return mine - least <= 2 * self._slack(lowest, self.samples.of(lowest))
 
     @staticmethod
     def _counted(key: str) -> str:
@@ -154,9 +144,12 @@ class FigureRule:
         if self.name == "ladder":  # it keeps no scores: its models are trained and judged within it
             return 2 * RANK
         if self.name == "summary":
-            compared = re.fullmatch(r"(.+)_minus_(.+)_auc", key)
-            own = [self._of_recipe(name) for name in compared.groups()] if compared else []
+            compared = re.fullmatch(r"(.+)_minus_(.+?)(_robust)?_auc", key)
+            of = self.samples.perturbed if compared and compared[3] else self.samples.of_recipe
+            own = [of(name) for name in compared.groups()[:2]] if compared else []
             return sum(max(RANK, sample.swaps()) for sample in own if sample is not None)
+        if key.startswith(("weight_", "stack_bias")):
+            return WEIGHT
         if key == "temperature":
             return 0.1 * float(self.new[key])
         if sample is not None and key == "brier":
@@ -181,73 +174,6 @@ class FigureRule:
         share = max(float(near[sample.labels == label].mean()) for label in (0, 1))
         return max(RANK, share)
 
-    @cached_property
-    def _test_images(self) -> Sample | None:
-        """All test images of the file's own recipe: asked for by each of its figures."""
-        return self._of_recipe(self.name)
-
-    def _of_recipe(self, name: str) -> Sample | None:
-        """All test images of a recipe, and how far the scores of the recorded ones have moved."""
-        table = self.made.scores.get(name)
-        if table is None:
-            return None
-        return _sample(table, "score", self._reach(name))
-
-    def _reach(self, name: str, column: str = "score") -> float:
-        """How far a recipe's scores have moved at most; where it is not recorded, how far they may."""
-        recorded, table = self.digests.get(name), self.made.scores[name]
-        if recorded is None or column not in recorded:
-            return ELSEWHERE * may_move(table["score"])[0]
-        both = recorded.merge(table, on="image_id", suffixes=("", "_now"))
-        return float((both[column] - both[f"{column}_now"]).abs().max()) + DIGITS
-
-    def _sample(self, key: str) -> Sample | None:
-        """The images of a figure, where their scores are there."""
-        if self.name == "cross":
-            pair = re.split("_(?:auc|accuracy)", key)[0]
-            away, recipe = self.made.away.get(pair), pair.partition("_on_")[0]
-            return None if away is None else _sample(away, "score", ELSEWHERE * self._reach(recipe))
-        whole = self._test_images
-        if whole is None:
-            return None
-        table = self.made.scores[self.name]
-        if validated := re.match(r"val_auc|fold_(\d+)_val_auc", key):
-            oof = self.made.oof.get(self.name)
-            if oof is not None and "fold" in oof and (fold := validated[1]):
-                oof = oof[oof["fold"] == int(fold)]
-            return None if oof is None else _sample(oof, "score", ELSEWHERE * whole.reach)
-        for column in table.columns[3:]:
-            if column.startswith("fold_"):
-                prefix, reach = column, self._reach(self.name, column)
-            else:
-                prefix, reach = f"robustness_{re.sub('[-.]', '_', column)}", ELSEWHERE * whole.reach
-            if key.startswith(f"{prefix}_"):
-                return _sample(table, column, reach)
-        if key.startswith("robustness_"):
-            return None
-        return self._with_attribute(key, whole) if key.startswith("attr_") else whole
-
-    def _with_attribute(self, key: str, whole: Sample) -> Sample | None:
-        for column, value, own in self._values:
-            if re.match(rf"{re.escape(column)}[_=]{re.escape(value)}_(auc|accuracy)", key):
-                labels = whole.labels[own]
-                compared = own if len(np.unique(labels)) > 1 else own | (whole.labels != labels[0])
-                ranked = (whole.labels[compared], whole.scores[compared])
-                return Sample(labels, whole.scores[own], whole.reach, ranked)
-        return None
-
-    @cached_property
-    def _values(self) -> list[tuple[str, str, npt.NDArray[np.bool_]]]:
-        """Each attribute and value, of one attribute the longest first, with which test images have it."""
-        if self.made.images is None:
-            return []
-        images = self.made.scores[self.name][["image_id"]].merge(self.made.images, on="image_id", how="left")
-        return [
-            (column, value, (images[column] == value).to_numpy())
-            for column in images.columns[1:]
-            for value in sorted(set(images[column]), key=len, reverse=True)
-        ]
-
     def _possible(self, key: str, sample: Sample, figure: str) -> list[float | None]:
         """The figure with every near image on the one side of the threshold and on the other."""
         recipe = key.partition("_on_")[0] if self.name == "cross" else self.name
@@ -268,7 +194,7 @@ class FigureRule:
     def _thresholds(self) -> tuple[float, float]:
         """The recorded threshold itself where it is as good as the one now, else no farther than a score has moved."""
         old, new = float(self.old["threshold"]), float(self.new["threshold"])
-        reach = self._reach(self.name) if self.name in self.made.scores else MOST_FLOOR
+        reach = self.samples.reach(self.name) if self.name in self.made.scores else MOST_FLOOR
         oof = self.made.oof.get(self.name)
         if oof is not None:
             labels, scores = oof["label"].to_numpy(), oof["score"].to_numpy()
@@ -283,8 +209,3 @@ def _youden(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64], thre
     """What the threshold is chosen by: the true-positive less the false-positive rate."""
     called = scores >= threshold
     return float(called[labels == 1].mean() - called[labels == 0].mean())
-
-
-def _sample(table: pd.DataFrame, column: str, reach: float) -> Sample:
-    labels, scores = table["label"].to_numpy(), table[column].to_numpy(np.float64)
-    return Sample(labels, scores, reach, (labels, scores))

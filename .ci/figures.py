@@ -53,10 +53,16 @@ def read_figures(metrics: Path, *, plots: Path, models: Path, cross: Path, image
     return Figures(
         found,
         tables({name: plots / name / "test/scores.csv" for name in recipes}),
-        tables({name: models / name / "oof.csv" for name in recipes}),
+        tables({name: oof_file(models, name) for name in recipes}),
         tables({f.stem.removesuffix("-scores").replace("-on-", "_on_"): f for f in cross.glob("*-scores.csv")}),
         attributes,
     )
+
+
+def oof_file(models: Path, name: str) -> Path:
+    """Where the out-of-fold scores of a recipe are, or of an ensemble, whose folder lies beside that of the recipes."""
+    ensemble = models.parent / "ensembles" / name / "oof.csv"
+    return ensemble if ensemble.exists() else models / name / "oof.csv"
 
 
 def digest(scores: pd.DataFrame) -> pd.DataFrame:

@@ -147,3 +147,43 @@ def test_a_p_value_that_shows_nothing_may_be_any_other_such() -> None:
 def test_random_weights_are_made_of_sums(pretrained: bool, lines: int) -> None:
     old, new = ({"weights_sha256": sha256, "pretrained": pretrained} for sha256 in ("a", "b"))
     assert len(figure_differences({"one": old}, Figures({"one": new}))) == lines
+
+
+def test_levels_and_held_out_values_are_ranked_by_their_own_images(made: Figures) -> None:
+    """At blur-2 no pair is close: the least that is let pass is two of four. At blur-2@file all four are."""
+    scores = made.scores["one"].assign(**{"blur-2": [0.1, 0.2, 0.8, 0.9], "blur-2@file": [0.499, 0.5, 0.501, 0.502]})
+    made.scores["one"] = scores  # type: ignore[index]
+    oof = pd.DataFrame({"fold": [0] * 4 + [1] * 4, "label": [0, 0, 1, 1] * 2, "score": [0.1, 0.2, 0.8, 0.9] * 2})
+    made.oof["one"] = oof  # type: ignore[index]
+    keys = ("robustness_blur_2_auc", "robustness_blur_2_at_file_auc", "robust_auc", "held_out_gan_auc")
+    made.metrics["one"].update(dict.fromkeys(keys, 1.0))  # type: ignore[attr-defined]
+    assert differs(made, **dict.fromkeys(keys, 0.5)) == []
+    moved = differs(made, **dict.fromkeys(keys, 0.45))
+    assert [line.split(": ")[1] for line in moved] == ["held_out_gan_auc", "robustness_blur_2_auc"]
+
+
+def test_the_name_of_the_worst_may_be_that_of_another_about_as_low(made: Figures) -> None:
+    figures = {"held_out_a_auc": 0.6, "held_out_b_auc": 0.605, "held_out_c_auc": 0.9, "held_out_worst_auc": 0.6}
+    made.metrics["one"].update(figures | {"held_out_worst": "a"})  # type: ignore[attr-defined]
+    large = pd.DataFrame({"label": [0] * 50 + [1] * 50, "score": [n / 100 for n in range(100)], "fold": 0})
+    made.oof["one"] = large  # type: ignore[index]
+    assert differs(made, held_out_worst="b") == []
+    assert differs(made, held_out_worst="c") == ["one: held_out_worst: recorded 'c', now 'a'"]
+
+
+def test_weights_of_members_move_a_little(made: Figures) -> None:
+    made.metrics["one"]["weight_a"] = 0.7  # type: ignore[index]
+    assert differs(made, weight_a=0.65) == []
+    assert differs(made, weight_a=0.55) == ["one: weight_a: recorded 0.55, now 0.7; may be 0.6 to 0.8"]
+
+
+def test_robust_differences_are_ranked_by_perturbed_images() -> None:
+    """Far pairs of 100 by 100 images pass by a hundredth for each recipe; close ones at the only level by more."""
+    scores = pd.DataFrame({"image_id": [f"{i:03}" for i in range(200)], "label": [0] * 100 + [1] * 100})
+    scores["score"] = scores["label"] * 0.5 + 0.25
+    scores["jpeg-50"] = 0.5
+    tables = {"a": scores, "b": scores}
+    keys = ("a_minus_b_auc", "a_minus_b_robust_auc")
+    made = Figures({"summary": dict.fromkeys(keys, 0.1)}, tables)
+    found = figure_differences({"summary": dict.fromkeys(keys, 0.3)}, made, tables)
+    assert [line.split(": ")[1] for line in found] == ["a_minus_b_auc"]

@@ -175,8 +175,15 @@ UNITS = {
     "brightness": "brightness: factor",
     "crop": "crop: share of the area",
     "webp": "WebP quality",
+    "double_jpeg": "JPEG twice: quality",
     "contrast": "contrast: factor",
+    "gamma": "gamma: exponent",
+    "tint": "tint: share",
+    "sharpen": "sharpening: share",
+    "shift": "colour shift: pixels",
+    "screenshot": "screenshot: share of the side",
     "mix": "mix: strength, 1 to 5",
+    "hflip": "mirrored",
 }
 
 
