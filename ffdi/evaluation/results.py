@@ -138,11 +138,14 @@ def _read_pairs(file: Path) -> pd.DataFrame:
 
 
 def _pixels(bundle: Path) -> str:
-    """What the network of a bundle sees of an image, in words; empty where there is no bundle."""
+    """What the network of a bundle sees of an image, in words; empty where there is no bundle of one network."""
     try:
-        return Backbone.from_dict(json.loads(bundle.read_text(encoding="utf-8"))["backbone"]).pixels.words
+        record = json.loads(bundle.read_text(encoding="utf-8"))
+        words = Backbone.from_dict(record["backbone"]).pixels.words
+        views = record["recipe"].get("tta", ())
     except (OSError, ValueError, KeyError, TypeError):
         return ""
+    return f"{words}; the mean with {', '.join(views)}" if views else words
 
 
 def _is_of_an_old_model(m: Metrics, recipes: Mapping[str, str], models: Path | None) -> bool:

@@ -27,8 +27,8 @@ _NOUNS: dict[Any, str] = {
 
 def table() -> str:
     """The table in Markdown: a row for each section and each key."""
-    rows = (" | ".join((f"| `{key}`", default, values, f"{meaning} |")) for key, default, values, meaning in _rows())
-    return HEADER + "".join(f"{row}\n" for row in rows)
+    rows = ([f"`{key}`", default, values, meaning] for key, default, values, meaning in _rows())
+    return HEADER + "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |\n" for row in rows)
 
 
 def document(text: str) -> str:

@@ -153,6 +153,11 @@ def test_the_page_says_what_each_network_sees(metrics: Path, tiny: Tiny, trained
     assert results.pixels == {"good": "64 x 64 pixels (squash, bilinear), mean 0.5, std 0.5"}
     page = render_page(results, tiny.rows, ImageSource(tiny.root), findings=None)
     assert page.count(f'<td class="text">{results.pixels["good"]}</td>') == 1
+    bundle = models / "good" / "bundle.json"
+    record = json.loads(bundle.read_text())
+    write_json(bundle, record | {"recipe": record["recipe"] | {"tta": ["hflip", "crop-0.9"]}})
+    seen = read_results(metrics, {"good": "tiny"}, metrics.parent / "data", models).pixels["good"]
+    assert seen.endswith("std 0.5; the mean with hflip, crop-0.9")
 
 
 def test_text_from_data_is_escaped(tmp_path: Path, trained: Trained) -> None:

@@ -1,5 +1,6 @@
 """docs/params.md: its table is generated from the declarations."""
 
+import re
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -18,6 +19,12 @@ from ffdi.tails.recipe import Recipe
 def test_the_table_is_that_of_the_declarations() -> None:
     text = (HERE / DOCUMENT).read_text(encoding="utf-8")
     assert document(text) == text, "run python -m ffdi.params.document"
+
+
+def test_every_row_has_four_cells() -> None:
+    """A | in a pattern would begin another one."""
+    assert {len(re.split(r"(?<!\\)\|", row)) for row in table().splitlines()} == {6}
+    assert r"easy\|mid" in table()
 
 
 @pytest.mark.parametrize(
