@@ -10,6 +10,8 @@ from nothing else follows what may differ here:
   so close that they can change places when each moves as far as the scores did.
 - The threshold: to one that is as good on the out-of-fold scores, but for those that near to either.
 - What is counted at a threshold (accuracy, recall, ...): by the images that near to it.
+- The ends of an abstain band, what is expected of a policy, and what the band decides: by BAND, for another band may be
+  about as wide.
 - The ends of an interval: by a multiple of its middle, for a draw may hold a group several times.
 - A p-value: by P_VALUE and a tenth of itself; a verdict may turn where its p-value is that near to the level. Above
   NO_MATTER it says no more than that no difference is shown.
@@ -39,6 +41,11 @@ P_VALUE = 0.02
 LEVEL = 0.05  # of the comparison's verdicts
 NO_MATTER = 0.1
 WEIGHT = 0.1  # of a member of an ensemble
+BAND = 0.05  # of the images, or of the scores
+OF_A_POLICY = (
+    *("abstain_low", "abstain_high", "coverage", "undecided", "decided_error"),
+    *("expected_fpr", "expected_coverage", "expected_error"),
+)
 COUNTED = tuple(class_metrics(1, 1, 1, 1))  # accuracy, balanced_accuracy, precision, ...
 
 
@@ -89,6 +96,9 @@ class FigureRule:
     def bounds(self, key: str) -> tuple[float, float]:
         """The least and the largest value that the recorded figure may have."""
         value = self.new[key]
+        if key in OF_A_POLICY:
+            slack = BAND * (self.new["n_test"] if key == "undecided" else 1)
+            return value - slack, value + slack
         if ends := re.fullmatch(r"(.+)_(low|high)", key):
             middle = self.new.get(ends[1])
             if not isinstance(middle, float):
@@ -200,12 +210,19 @@ class FigureRule:
             labels, scores = oof["label"].to_numpy(), oof["score"].to_numpy()
             near = np.minimum(np.abs(scores - old), np.abs(scores - new)) <= ELSEWHERE * reach
             uncertain = sum(float(near[labels == label].mean()) for label in (0, 1))
-            if _youden(labels, scores, new) - _youden(labels, scores, old) <= uncertain:
+            good = {"youden": _youden, "accuracy": _accuracy}.get(str(self.new.get("threshold_rule", "youden")))
+            if good and good(labels, scores, new) - good(labels, scores, old) <= uncertain:
                 return min(old, new - reach), max(old, new + reach)
         return new - reach, new + reach
 
 
 def _youden(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64], threshold: float) -> float:
-    """What the threshold is chosen by: the true-positive less the false-positive rate."""
+    """What rule youden chooses the threshold by: the true-positive less the false-positive rate."""
     called = scores >= threshold
     return float(called[labels == 1].mean() - called[labels == 0].mean())
+
+
+def _accuracy(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64], threshold: float) -> float:
+    """What rule accuracy chooses by."""
+    return float(((scores >= threshold) == labels).mean())
+

@@ -123,6 +123,30 @@ def accuracy_interval(labels: Array, predicted: Array, groups: Array, *, bootstr
     return interval_around(float(np.mean(hits)), drawn["accuracy"])
 
 
+def rate_interval(
+    events: Array, groups: Array, *, bootstrap: Bootstrap, rate: float | None = None, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the rate of (N,) 0/1 events, which may be as rare as never; (nan, nan) when there are fewer than two groups.
+
+    It is Jeffreys' interval of a binomial rate (Brown, Cai, DasGupta 2001) of as many independent images as have the
+    variance that resampling of groups gives (Korn and Graubard 1998); an event that never or always happens tells nothing
+    of that variance, and each group counts as one image. `rate` is another estimate of the rate than the mean.
+    """
+    from scipy.stats import beta, t
+
+    events, count = np.asarray(events, dtype=np.float64), len(np.unique(groups))
+    if count < 2:
+        return float("nan"), float("nan")
+    seen = float(events.mean())
+    rate = seen if rate is None else rate
+    trials, variance = float(count), np.nanvar(resample(groups, {"": mean_of(events)}, bootstrap=bootstrap)[""])
+    if 0 < seen < 1 and variance > 0:
+        few = t.ppf((1 + level) / 2, len(events) - 1) / t.ppf((1 + level) / 2, count - 1)
+        trials = float(np.clip(seen * (1 - seen) / variance * few**2, 1, len(events)))
+    low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], rate * trials + 0.5, (1 - rate) * trials + 0.5)
+    return (0.0 if rate == 0 else float(low)), (1.0 if rate == 1 else float(high))
+
+
 def seeds_interval(values: Array, *, level: float = 0.95) -> tuple[float, float]:
     """Interval of the mean of (S,) values, one per seed, by Student's t with S - 1 degrees of freedom."""
     from scipy.stats import t

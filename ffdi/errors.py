@@ -37,6 +37,10 @@ class BundleError(FfdiError):
     """A trained recipe whose files are missing or changed."""
 
 
+class PolicyError(FfdiError):
+    """A threshold or an abstain band that the scores at hand cannot give."""
+
+
 class LockedError(FfdiError):
     """Another process is writing to the same output folder."""
 

@@ -32,7 +32,7 @@ def confusion(labels: Array, predicted: Array) -> tuple[int, int, int, int]:
 
 
 def class_metrics(tp: int, fn: int, fp: int, tn: int) -> Metrics:
-    """Accuracy, balanced accuracy, and precision, recall and F1 of each class, from a confusion with fake positive.
+    """Accuracy, balanced accuracy, false-positive rate, and precision, recall and F1 of each class, from a confusion with fake positive.
 
     A ratio whose denominator is 0 is None.
     """
@@ -53,6 +53,7 @@ def class_metrics(tp: int, fn: int, fp: int, tn: int) -> Metrics:
         "f1": f1(tp, fn, fp),
         "precision_real": ratio(tn, tn + fn),
         "recall_real": recall_real,
+        "fpr": ratio(fp, fp + tn),
         "f1_real": f1(tn, fp, fn),
     }
 

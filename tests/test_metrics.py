@@ -99,6 +99,7 @@ def test_published_confusion_with_its_polarity_turned() -> None:
         "f1": 0.64,
         "precision_real": 0.682,
         "recall_real": 0.77,
+        "fpr": 0.23,
         "f1_real": 0.723,
     }
 

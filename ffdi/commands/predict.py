@@ -19,11 +19,14 @@ from ffdi.stagekit.console import say
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @scoring_options
 def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
-    """Print path,score,verdict for IMAGES, files or folders, as CSV; score is the calibrated P(fake).
+    """Print path,score,verdict for IMAGES, files or folders, as CSV; score is the calibrated P(fake). The verdict is `real`,
+    `fake`, or `undecided` with a model that abstains.
 
     An unreadable image gets an empty score and the reason, and makes the exit code 1, as a folder without any image does.
     What a folder has beside images is counted on stderr.
     """
+    import numpy as np
+
     from ffdi.intake.listing.walk import passed_over, walk
     from ffdi.intake.tables import CsvLines
 
@@ -48,14 +51,14 @@ def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
     table = csv.writer(CsvLines(sys.stdout), lineterminator=CsvLines.END)
     shown = printable if sys.stdout.isatty() else str
     table.writerow(["path", "score", "verdict"])
-    unreadable = 0
+    unreadable, verdicts = 0, bundle.policy.verdicts
     for file, score in scores:
         name = shown(str(file))
         if isinstance(score, str):
             unreadable += 1
             table.writerow([name, "", score])
         else:
-            table.writerow([name, f"{score:.6f}", "fake" if score >= bundle.threshold else "real"])
+            table.writerow([name, f"{score:.6f}", verdicts(np.array([score]))[0]])
     if unreadable:
         empty.insert(0, f"{unreadable} of {len(files)} images cannot be read")
     if empty:

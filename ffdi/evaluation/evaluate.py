@@ -19,6 +19,7 @@ from ffdi.evaluation import below_chance
 from ffdi.evaluation.attributes import attribute_metrics, by_attribute
 from ffdi.evaluation.cost import cost
 from ffdi.evaluation.headline import of_recipe, one_line, write_metrics
+from ffdi.evaluation.policy_metrics import policy_metrics
 from ffdi.evaluation.robust_figures import (
     AUC_COLUMNS,
     LEVEL_COLUMNS,
@@ -233,6 +234,7 @@ def evaluate_model_scores(
     """
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
     metrics = evaluate_scores(labels, scores.mean, groups, threshold=model.threshold, bootstrap=bootstrap)
+    metrics |= policy_metrics(model.policy, labels, scores.mean, groups, bootstrap=bootstrap)
     rows = [[fold, *_auc_and_accuracy(model, test, alone, bootstrap)] for fold, alone in scores.by_fold.items()]
     folds = pd.DataFrame(rows, columns=["fold", *AUC_COLUMNS])
     for row in folds.to_dict("records"):

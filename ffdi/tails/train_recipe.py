@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.checkpoint import Checkpoints, Fit
 from ffdi.tails.folds import FoldedTable, first_folds
 from ffdi.tails.heads import Tail, TailFactory
+from ffdi.tails.policy import named_policy, refuse_unresolved
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train import OnEpoch, cross_validate, ignore_epoch
@@ -102,6 +104,7 @@ def train_recipe(
         provenance["deterministic"] = False
     with ExitStack() as stack:
         stack.enter_context(network_code(backbone.place))
+        stack.enter_context(named_policy(f"recipes.{recipe.name}"))
         stack.enter_context(repeating(repeats))
         checkpoints = None
         if out:
@@ -109,16 +112,18 @@ def train_recipe(
             key = checkpoint.training_key(_key_entries(recipe, settings, rows, store.spec.fingerprint, device))
             checkpoints = Checkpoints(out, key)
         options: dict[str, Any] = {"on_epoch": on_epoch, "checkpoints": checkpoints, "console": console}
+        refuse_unresolved(*_validated(images, recipe), recipe.policy)
         views = _views(recipe, inputs, settings, store.spec, device, console)
         fits = cross_validate(factory.fresh, images, recipe, device=device, **options)
         fits = averaged_over_views(fits, factory.fresh(0), images, views, recipe.batch_size, device)
+        out_of_fold = OutOfFold.of(fits, images, recipe.policy, Bootstrap(RESAMPLES, recipe.seed))
         trained = TrainedRecipe(
             recipe,
             backbone,
             store.spec,
             network,
             fits,
-            OutOfFold.of(fits, images, recipe.policy, Bootstrap(RESAMPLES, recipe.seed)),
+            out_of_fold,
             seen=real.reset_index()[["image_id", "phash"]],
             prior=float(real["label"].mean()),
             provenance={**store.index.provenance, **provenance},
@@ -177,6 +182,13 @@ def _views(
     ]
 
 
+def _validated(images: FoldedTable, recipe: Recipe) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """(N,) labels and groups of the images that will validate a tail."""
+    parts = [images.split(fold).validation for fold in first_folds(images.numbers, recipe.folds)]
+    ids = [image_id for table in parts for image_id in table.image_ids]
+    return torch.cat([table.labels for table in parts]).numpy(), images.groups_of(ids)
+
+
 def _frozen(tail: Tail, fits: Mapping[int, Fit]) -> dict[str, Tensor]:
     """The tensors of a tail that no fold has changed."""
     trained = next(iter(fits.values())).state
@@ -188,8 +200,9 @@ def _key_entries(
 ) -> Mapping[str, Any]:
     """Everything that decides the bytes of a training, beside the code and what training_key adds itself."""
     also_out = [column for column in ("also_out",) if column in rows]
+    untrained = {"threshold", "abstain"}  # a refused policy is mended without another training
     entries: dict[str, Any] = {
-        "recipe": recipe.to_dict(),
+        "recipe": {key: value for key, value in recipe.to_dict().items() if key not in untrained},
         "train": asdict(settings),
         "features": fingerprint,
         "images": rows[["label", "fold", "source", *also_out]].reset_index().to_dict("list"),

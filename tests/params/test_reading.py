@@ -156,6 +156,13 @@ def test_what_is_wrong_is_said_on_one_line(tmp_path: Path, key: str, value: Any,
         ({"head": {"kind": "probe", "c_range": [0.0, 1.0]}}, "head.c_range"),
         ({"head": {"kind": "knn", "neighbours": 0}}, "head.neighbours"),
         ({"head": {"kind": "knn", "temperature": 0.0}}, "head.temperature"),
+        (
+            {"threshold": {"at": 0.05}},
+            "recipes.new.threshold: at has no effect on rule youden: leave it out, or set rule: fpr",
+        ),
+        ({"threshold": {"rule": "fpr", "at": 0.0}}, "recipes.new.threshold.at: .*greater than 0"),
+        ({"threshold": {"rule": "eer"}}, "recipes.new.threshold.rule: .*'youden', 'accuracy' or 'fpr'"),
+        ({"abstain": {"error": 0.5}}, "recipes.new.abstain.error: .*less than 0.5"),
         ({"head": {"kind": "linear", "norm": "batch"}}, "head.norm.*'none', 'l2', 'layer' or 'standardise'"),
     ],
 )
