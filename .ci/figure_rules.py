@@ -27,10 +27,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from figures import MOST_FLOOR, Figures, Metrics
 from samples import ELSEWHERE, Sample, Samples
+from threshold_rules import goodness
 
 from ffdi.evaluation.below_chance import keys_below
 from ffdi.features.levels import parse_level
@@ -210,19 +210,8 @@ class FigureRule:
             labels, scores = oof["label"].to_numpy(), oof["score"].to_numpy()
             near = np.minimum(np.abs(scores - old), np.abs(scores - new)) <= ELSEWHERE * reach
             uncertain = sum(float(near[labels == label].mean()) for label in (0, 1))
-            good = {"youden": _youden, "accuracy": _accuracy}.get(str(self.new.get("threshold_rule", "youden")))
-            if good and good(labels, scores, new) - good(labels, scores, old) <= uncertain:
+            rule = str(self.new.get("threshold_rule", "youden"))
+            lost = goodness(rule, labels, scores, new) - goodness(rule, labels, scores, old)
+            if rule != "fpr" and lost <= uncertain:  # one real's score sets that of rule fpr
                 return min(old, new - reach), max(old, new + reach)
         return new - reach, new + reach
-
-
-def _youden(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64], threshold: float) -> float:
-    """What rule youden chooses the threshold by: the true-positive less the false-positive rate."""
-    called = scores >= threshold
-    return float(called[labels == 1].mean() - called[labels == 0].mean())
-
-
-def _accuracy(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64], threshold: float) -> float:
-    """What rule accuracy chooses by."""
-    return float(((scores >= threshold) == labels).mean())
-

@@ -63,6 +63,17 @@ def test_the_threshold_may_be_another_one_that_is_as_good(made: Figures) -> None
     assert differs(made, threshold=0.45) == []  # between the same two out-of-fold scores
     (worse,) = differs(made, threshold=0.3)
     assert worse.startswith("one: threshold: recorded 0.3, now 0.5; may be 0.49")
+    made.metrics["one"]["threshold_rule"] = "accuracy"
+    assert differs(made, threshold=0.45) == [] and differs(made, threshold=0.3)
+    made.metrics["one"]["threshold_rule"] = "fpr"  # one real's score sets it
+    assert differs(made, threshold=0.45) and differs(made, threshold=0.501) == []
+
+
+def test_a_band_may_be_another_one_that_is_about_as_wide(made: Figures) -> None:
+    made.metrics["one"] |= {"abstain_low": 0.4, "coverage": 0.5, "undecided": 2, "expected_fpr": 0.1, "fpr": 0.0}
+    assert differs(made, abstain_low=0.44, coverage=0.46, expected_fpr=0.14, fpr=0.5) == []
+    for changed in ({"abstain_low": 0.3}, {"coverage": 0.4}, {"expected_fpr": 0.2}, {"undecided": 3}, {"fpr": 1.0}):
+        assert differs(made, **changed), changed
 
 
 def test_ranks_differ_by_pairs_that_are_close(made: Figures) -> None:
