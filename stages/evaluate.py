@@ -35,21 +35,21 @@ def main(
     from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe
     from ffdi.features.devices import device_line, set_up_torch
     from ffdi.features.perturbed import PerturbationSweep
+    from ffdi.intake.splitting.leave_one_out import with_held_values
     from ffdi.intake.tables import join, read_folds, read_images
 
     stage, device = console(f"evaluate {name}"), set_up_torch(params.train.device)
     stage.say(device_line(params.train.device))
-    rows, shards = join(read_images(images_file), read_folds(folds_file)), features or Path(f"data/features/{backbone}")
-    model = model or Path(f"data/models/{name}")
+    rows = join(with_held_values(read_images(images_file), params.split), read_folds(folds_file))
+    model, shards = model or Path(f"data/models/{name}"), features or Path(f"data/features/{backbone}")
     inputs = EvaluationInputs.load(model, shards, rows, params.evaluate.attributes)
     levels = robustness.names if name in robustness.recipes else ()
     if levels or inputs.bundle.tta:
         folder, source = perturbed or Path(f"data/robustness/{backbone}"), image_source(params.data, root)
         inputs = inputs.with_perturbed(PerturbationSweep(levels, folder, source, params.extract), stage)
+    memory_gb, bootstrap = params.train.memory_gb, params.bootstrap
     with stopwatch(f"evaluate-{name}", timings) as seconds:
-        evaluation = evaluate_recipe(
-            inputs, bootstrap=params.bootstrap, memory_gb=params.train.memory_gb, device=device
-        )
+        evaluation = evaluate_recipe(inputs, bootstrap=bootstrap, memory_gb=memory_gb, device=device)
         seconds.update(evaluation.timing)
     evaluation.write(out or Path(f"metrics/{name}.json"), details, plots)
     for line in evaluation.lines():

@@ -19,6 +19,7 @@ from ffdi.evaluation import below_chance
 from ffdi.evaluation.attributes import attribute_metrics, by_attribute
 from ffdi.evaluation.cost import cost
 from ffdi.evaluation.headline import of_recipe, one_line, write_metrics
+from ffdi.evaluation.held_out import held_out_figures, held_out_line
 from ffdi.evaluation.policy_metrics import policy_metrics
 from ffdi.evaluation.robust_figures import (
     AUC_COLUMNS,
@@ -82,8 +83,9 @@ class Evaluation:
     timing: Mapping[str, float] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """A warning for each kind of AUC below chance, then AUC and accuracy."""
-        return [*(f"WARNING: {line}" for line in below_chance.explain(self.metrics)), one_line(self.metrics)]
+        """A warning for each kind of AUC below chance, then AUC and accuracy, and those of what was held out."""
+        warnings = [f"WARNING: {line}" for line in below_chance.explain(self.metrics)]
+        return [*warnings, one_line(self.metrics), *held_out_line(self.metrics)]
 
     def write(self, out: Path, details: Path | None = None, plots: Path | None = None) -> None:
         """Write the headline to `out`, all metrics to `details` (see write_metrics) and the tables to the folder `plots`."""
@@ -177,10 +179,15 @@ def judge(scored: ScoredTestSet, costs: Metrics, *, bootstrap: Bootstrap) -> Eva
     intervals = robustness_metrics(sweep) | robust_aucs(test, by_level, sweep, bootstrap)
     if scored.oof is not None:
         intervals |= validation_aucs(scored.oof, scored.images, bootstrap=bootstrap)
-    metrics = clean.metrics | explain_nulls(intervals, "one class, or one group") | costs
+    held = held_out_figures(scored.oof, scored.images, scores.by_fold, bootstrap=bootstrap)
+    metrics = clean.metrics | explain_nulls(intervals | held.metrics, "one class, or one group") | costs
     table = clean.plots["scores"].join(pd.DataFrame(by_level, index=list(test["image_id"])), on="image_id")
     timing = {"tails": sum(part.seconds for part in parts), "images": len(test)}
-    return Evaluation(below_chance.mark(metrics), {**clean.plots, "scores": table, "robustness": sweep}, timing)
+    return Evaluation(
+        below_chance.mark(metrics),
+        {**clean.plots, "scores": table, "robustness": sweep, "held_out": held.table},
+        timing,
+    )
 
 
 def _robustness_table(

@@ -8,7 +8,14 @@ from pathlib import Path
 from ffdi.files import write_json
 from ffdi.metrics import Metrics
 
-RESERVED_NAMES = ("audit", "cross", "ladder", "plots", "summary")  # of metrics/: no recipe may have such a name
+RESERVED_NAMES = (
+    "audit",
+    "cross",
+    "ladder",
+    "plots",
+    "protocol",
+    "summary",
+)  # of metrics/: no recipe may have such a name
 OF_RECIPE = (
     *("auc", "auc_low", "auc_high", "accuracy", "balanced_accuracy", "ap", "tpr_at_fpr_1e_2"),
     *("eer", "ece", "threshold", "val_auc_mean", "val_auc_std", "n_test", "pretrained"),
@@ -17,8 +24,9 @@ OF_AUDIT = ("leaks", "warnings", "worst_probe", "worst_probe_auc")
 
 
 def of_recipe(metrics: Metrics) -> Metrics:
-    """metrics/RECIPE.json, of the metrics of evaluate."""
-    return _selected(metrics, OF_RECIPE)
+    """metrics/RECIPE.json, of the metrics of evaluate; with the figures of held-out values where there are any."""
+    held = [key for key in metrics if key.startswith("held_out") and not key.endswith(("_reason", "_reals", "_fakes"))]
+    return _selected(metrics, (*OF_RECIPE, *held))
 
 
 def of_audit(metrics: Metrics) -> Metrics:
@@ -40,6 +48,11 @@ def rung_count(metrics: Metrics) -> int:
 def of_pairs(metrics: Metrics) -> Metrics:
     """metrics/cross.json and metrics/summary.json: the AUC, or the difference of two, of each pair."""
     return _selected(metrics, (key for key in metrics if key.endswith("_auc")))
+
+
+def of_protocol(metrics: Metrics) -> Metrics:
+    """metrics/protocol/RECIPE.json: all but the reasons of nulls."""
+    return _selected(metrics, (key for key in metrics if not key.endswith("_reason")))
 
 
 def _selected(metrics: Metrics, keys: Iterable[str]) -> Metrics:

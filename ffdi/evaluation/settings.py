@@ -66,6 +66,14 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class ProtocolSettings:
+    """A recipe that is trained on random folds too, to say how much harder those of `split.method` are."""
+
+    backbone: str
+    """The backbone of that recipe, which dvc.yaml cannot look up."""
+
+
+@dataclass(frozen=True)
 class LadderSettings:
     """The leak ladder: see [training.md](training.md)."""
 

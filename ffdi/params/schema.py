@@ -10,7 +10,7 @@ from ffdi.bounds import NonNegative
 from ffdi.demo.settings import DemoSettings
 from ffdi.errors import ParamsError
 from ffdi.evaluation.headline import RESERVED_NAMES
-from ffdi.evaluation.settings import EvaluateSettings, LadderSettings
+from ffdi.evaluation.settings import EvaluateSettings, LadderSettings, ProtocolSettings
 from ffdi.features.backbone import Backbone
 from ffdi.features.settings import ExtractSettings
 from ffdi.intake.settings import AuditSettings, DataSettings, SplitSettings
@@ -55,6 +55,10 @@ class Params:
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     """How recipes are evaluated: see [evaluation.md](evaluation.md)."""
 
+    protocol: dict[str, ProtocolSettings] = field(default_factory=dict)
+    """The recipes for which the folds of `split.method` are compared with random ones: see
+    [evaluation.md](evaluation.md)."""
+
     ladder: LadderSettings = field(default_factory=LadderSettings)
     """The leak ladder: see [training.md](training.md)."""
 
@@ -94,6 +98,7 @@ class Params:
                 raise ParamsError(f"{place}: {name!r} is not one of {', '.join(known) or 'none'}")
         for backbone in self.backbones.values():
             backbone.check()
+        self._check_protocol()
         ladder = self.ladder
         if (head := self.recipes[ladder.recipe].head).is_fitted:
             raise ParamsError(
@@ -103,12 +108,23 @@ class Params:
         if ladder.backbone != (needed := self.recipes[ladder.recipe].backbone):
             raise ParamsError(f"ladder.backbone: is {ladder.backbone!r}, recipe {ladder.recipe} has {needed!r}")
 
+    def _check_protocol(self) -> None:
+        for name, protocol in self.protocol.items():
+            if self.split.method in ("stratified", "hash"):
+                raise ParamsError(
+                    f"protocol.{name} has no effect with split.method {self.split.method}, whose folds are random: leave it "
+                    "out, or choose leave_one_out or clustered"
+                )
+            if protocol.backbone != (needed := self.recipes[name].backbone):
+                raise ParamsError(f"protocol.{name}.backbone: is {protocol.backbone!r}, recipe {name} has {needed!r}")
+
     def _references(self) -> list[tuple[str, str, dict[str, Any]]]:
         """(place, name, the entries that it may name) of every name that refers to an entry."""
         return [
             *((f"recipes.{name}.backbone", recipe.backbone, self.backbones) for name, recipe in self.recipes.items()),
             ("split.embedding", self.split.embedding, self.backbones),
             ("ladder.recipe", self.ladder.recipe, self.recipes),
+            *(("protocol", name, self.recipes) for name in self.protocol),
             *(("evaluate.robustness.recipes", name, self.recipes) for name in self.evaluate.robustness.recipes),
             *(
                 (f"evaluate.cross.{key}.recipes", name, self.recipes)

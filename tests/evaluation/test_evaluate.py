@@ -20,6 +20,7 @@ from ffdi.bootstrap import Bootstrap
 from ffdi.errors import FfdiError, InputError, ShardError
 from ffdi.evaluation.attributes import COLUMNS as ATTRIBUTES
 from ffdi.evaluation.evaluate import Evaluation, EvaluationInputs, evaluate_recipe, state_hash
+from ffdi.evaluation.held_out import COLUMNS as HELD_OUT
 from ffdi.features.store import FeatureStore
 from ffdi.files import write_json
 from ffdi.metrics import auc, evaluate_scores
@@ -223,7 +224,8 @@ def test_the_plots_have_their_columns(result: Evaluation, tiny: Tiny) -> None:
         "pr": ["recall", "precision"],
         "folds": ["fold", "auc", "auc_low", "auc_high", "accuracy"],
         "attributes": ATTRIBUTES,
-        "robustness": ["level", "kind", "strength", "auc", "auc_low", "auc_high", "accuracy"],
+        "held_out": HELD_OUT,
+        "robustness": ["level", "kind", "strength", "at", "seen", "auc", "auc_low", "auc_high", "accuracy"],
     }
     count = int((tiny.rows["role"] == "test").sum())
     assert len(result.plots["confusion"]) == len(result.plots["scores"]) == count

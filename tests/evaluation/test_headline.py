@@ -69,7 +69,7 @@ def test_every_metrics_file_of_the_pipeline_has_its_details() -> None:
             assert {details: {"cache": False}} in stage["outs"] and options == {"cache": False}, file
             assert f"--out {file} --details {details}" in " ".join(stage["cmd"].split())
             found += 1
-    assert found == 5
+    assert found == 6
 
 
 @pytest.fixture(scope="module")

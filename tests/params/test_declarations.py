@@ -106,7 +106,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "Optimizer": {"name": "adam", "weight_decay": 0.0, "momentum": None, "decayed": "all"},
     "Schedule": {"name": "none", "size": 1, "gamma": 0.1, "warmup": 0},
-    "Params": {"seed": 0},
+    "Params": {"seed": 0, "protocol": {}},
     "Mix": {"mixup": 0.0, "cutmix": 0.0},
     "ExtraLosses": {"alignment": 0.0, "uniformity": 0.0},
     "Recipe": {

@@ -39,7 +39,10 @@ PIPELINE = YAML_FILE.load(COMMITTED.with_name("dvc.yaml"))["stages"]
 BODIES = [stage.get("do", stage) for stage in PIPELINE.values()]
 TRACKED = sorted({key for body in BODIES for key in body.get("params", ()) if "$" not in key})
 # DVC itself looks these up in params.yaml when it reads dvc.yaml, and says which it does not find before it runs anything
-LOOKED_UP = sorted(set(re.findall(r"\$\{(?!key|item)([\w.]+)\}", COMMITTED.with_name("dvc.yaml").read_text())))
+OPTIONAL = {key for variables in YAML_FILE.load(COMMITTED.with_name("dvc.yaml"))["vars"] for key in variables}
+LOOKED_UP = sorted(
+    set(re.findall(r"\$\{(?!key|item)([\w.]+)\}", COMMITTED.with_name("dvc.yaml").read_text())) - OPTIONAL
+)
 REQUIRED = ("backbones", "data", "data.root", "recipes")
 
 
@@ -82,6 +85,22 @@ def test_a_key_that_dvc_would_miss_is_refused_with_the_line_to_add(
 def test_a_key_without_default_is_required(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ParamsError, match=rf"{re.escape(key)}: Field required"):
         read_params(pipeline_params(tmp_path, without(YAML_FILE.load(COMMITTED), key), monkeypatch))
+
+
+def test_sections_that_dvc_takes_as_empty_need_not_stand_in_the_file(tmp_path: Path) -> None:
+    """And where they stand, dvc.yaml does not empty them."""
+    from dvc.repo import Repo
+
+    for name in (".dvc/config", "dvc.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(COMMITTED.parent / name, tmp_path / name)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    tree = {key: value for key, value in YAML_FILE.load(COMMITTED).items() if key not in OPTIONAL}
+    for section, found in (({}, []), ({"protocol": {"late_cut": {"backbone": "late_cut"}}}, ["protocol@late_cut"])):
+        with open(tmp_path / "params.yaml", "w") as file:
+            YAML_FILE.dump(tree | section, file)
+        with Repo(str(tmp_path)) as repo:
+            assert [s.addressing.split(":")[-1] for s in repo.index.stages if ":protocol" in s.addressing] == found
 
 
 @pytest.mark.parametrize("key", LOOKED_UP)
