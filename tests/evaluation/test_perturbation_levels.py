@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from conftest import picture
 from PIL import Image, ImageFilter
 
 from ffdi.errors import ParamsError
+from ffdi.evaluation.settings import Robustness
 from ffdi.features.levels import parse_level
 from ffdi.features.perturbed import VIEW
 from ffdi.features.views import render
@@ -102,3 +103,48 @@ def test_a_crop_has_its_area(level: str, area: float) -> None:
         assert (rows[:, 60] - rows[:, 4]).mean() / 56 == pytest.approx(4 * area**0.5, abs=0.05)
         starts.add(int(rows[0, 0]))
     assert len(starts) > 1  # where it lies is drawn from the image
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "at", "key"),
+    [
+        ("jpeg-50", "jpeg-50", "file", "jpeg_50"),
+        ("jpeg-50@file", "jpeg-50", "file", "jpeg_50"),
+        ("jpeg-50@square", "jpeg-50@square", "square", "jpeg_50_at_square"),
+        ({"level": "blur-2.5", "at": "file"}, "blur-2.5@file", "file", "blur_2_5_at_file"),
+        ({"level": "webp-50", "at": "file"}, "webp-50", "file", "webp_50"),
+        ("double_jpeg-50", "double_jpeg-50", "file", "double_jpeg_50"),
+        ("mix-3", "mix-3", "file", "mix_3"),
+        ("hflip", "hflip", "square", "hflip"),
+        ("noise-10@square", "noise-10", "square", "noise_10"),
+    ],
+)
+def test_a_level_names_its_place_where_that_is_not_the_default(written: Any, name: str, at: str, key: str) -> None:
+    level = parse_level(written)
+    assert (level.name, level.at, level.key) == (name, at, key)
+    assert [operation.get("at", "square") for operation in level.operations] == [at]
+    assert parse_level(level.name) == level  # what caches, tables and metrics are named by
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("jpeg-50@disk", "behind @ stands file or square"),
+        ("jpeg-50@", "behind @ stands file or square"),
+        ("hflip-2", "is no KIND-STRENGTH"),
+        ("mix-6", "the strength of mix is a whole number 1 to 5"),
+        ({"level": "jpeg-50"}, "is neither KIND-STRENGTH nor"),
+        ({"level": "jpeg-50@file", "at": "file"}, "names its place twice"),
+    ],
+)
+def test_a_place_that_is_none_is_refused(written: Any, says: str) -> None:
+    with pytest.raises(ParamsError, match=says):
+        parse_level(written)
+
+
+def test_one_level_in_two_spellings_is_refused() -> None:
+    settings = Robustness(levels=("mix-3", {"level": "blur-2", "at": "file"}))
+    assert settings.names == ("mix-3", "blur-2@file")
+    (rule,) = get_type_hints(Robustness, include_extras=True)["levels"].__metadata__
+    with pytest.raises(ParamsError, match="level jpeg-50 stands here twice"):
+        rule.check(("jpeg-50", "mix-1", "jpeg-50@file"))

@@ -173,6 +173,21 @@ def test_the_figures_of_each_level(sweep: Sweep, trained: Trained, tmp_path: Pat
     write_json(tmp_path / "m.json", metrics)
 
 
+def test_a_level_of_the_training_is_no_unseen_one(sweep: Sweep, trained: Trained) -> None:
+    """The recipe that was trained with JPEGs: its figure on unseen levels leaves jpeg-30 out, and both mixes' parts say so."""
+    plain = judged(sweep, trained, ["jpeg-30", "blur-2", "mix-2"])
+    assert plain.metrics["robust_unseen_levels"] == plain.metrics["robust_levels"] - 1  # `seeds` changes the contrast
+    policy = [{"name": "jpeg", "p": 0.5}]
+    record = dict(sweep.bundle.record)
+    sweep.bundle = replace(sweep.bundle, record=record | {"backbone": record["backbone"] | {"view_policy": policy}})
+    metrics = judged(sweep, trained, ["jpeg-30", "blur-2", "mix-2"]).metrics
+    seen = {level: metrics[f"robustness_{level}_seen"] for level in ("jpeg_30", "blur_2", "mix_2")}
+    assert seen == {"jpeg_30": True, "blur_2": False, "mix_2": True}
+    assert metrics["robust_unseen_auc"] == metrics["robustness_blur_2_auc"]
+    aucs = [metrics[f"robustness_{level}_auc"] for level in seen]
+    assert metrics["robust_auc"] == pytest.approx(np.mean(aucs)) and metrics["worst_auc"] == min(aucs)
+
+
 def test_one_class_gives_nulls_with_reasons(sweep: Sweep, trained: Trained, tmp_path: Path) -> None:
     rows = sweep.tiny.rows[(sweep.tiny.rows["role"] == "train") | (sweep.tiny.rows["label"] == 1)]
     metrics = judged(sweep, trained, ["jpeg-30"], rows).metrics
