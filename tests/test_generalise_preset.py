@@ -16,6 +16,7 @@ def test_every_protocol_is_in_use() -> None:
     assert (PARAMS.split.method, PARAMS.split.by) == ("leave_one_out", "attr_forgery")
     late_cut = PARAMS.recipe("late_cut")
     assert late_cut.tta == ("hflip",) and late_cut.threshold.rule == "fpr" and isinstance(late_cut.abstain, Abstain)
+    assert {name: asked.backbone for name, asked in PARAMS.protocol.items()} == {"late_cut": late_cut.backbone}
     assert {"late_cut", "hardened"} <= set(PARAMS.evaluate.robustness.recipes)
 
 
