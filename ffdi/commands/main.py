@@ -8,6 +8,7 @@ from ffdi.commands.cuts import cuts
 from ffdi.commands.diff import diff
 from ffdi.commands.evaluate import evaluate
 from ffdi.commands.predict import predict
+from ffdi.commands.recalibrate import recalibrate
 from ffdi.commands.shards import shards
 from ffdi.commands.submit import submit
 from ffdi.stagekit.command import InUtf8
@@ -23,5 +24,5 @@ def main() -> None:
     """Judge images with a trained recipe, and look into networks and cached features."""
 
 
-for command in (predict, submit, evaluate, diff, cuts, shards):
+for command in (predict, submit, evaluate, recalibrate, diff, cuts, shards):
     main.add_command(command)

@@ -1,0 +1,90 @@
+"""ffdi recalibrate: temperature and threshold of a model for another domain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ffdi.commands.scoring import scoring_options
+from ffdi.errors import InputError
+from ffdi.stagekit.command import OneLineErrors
+from ffdi.stagekit.console import console, say
+
+
+@click.command(cls=OneLineErrors)
+@click.option("--labels", required=True, type=click.Path(path_type=Path), help="a csv with path, label and maybe group")
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="the folder that its paths start from")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="the new model")
+@click.option(
+    "--rule", type=click.Choice(["youden", "accuracy", "fpr"]), help="of the threshold  [default: the model's]"
+)
+@click.option(
+    "--at",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="the rate of rule fpr  [default: the model's]",
+)
+@click.option(
+    "--phash-bits", default=6, show_default=True, type=click.IntRange(0, 32), help="how unlike near-duplicates may be"
+)
+@click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(min=100), help="resamples")
+@click.option("--seed", default=0, show_default=True, help="of the folds and the resampling")
+@scoring_options
+def recalibrate(
+    labels: Path,
+    root: Path,
+    out: Path,
+    rule: Any,
+    at: float | None,
+    phash_bits: int,
+    bootstrap: int,
+    seed: int,
+    model: Path,
+    max_pixels: int,
+) -> None:
+    """Fit temperature and threshold of a model on a few labelled images (20 to 200) of another domain.
+
+    Says by cross-validation what that changes, and whether the images were enough. The new model has its parent's weights,
+    byte for byte, and names its parent. Images that the model was trained on are named and left out.
+    """
+    from dataclasses import replace
+
+    from ffdi.bootstrap import Bootstrap
+    from ffdi.evaluation.recalibrated_model import (
+        FewImages,
+        policy_settings_of,
+        recalibrate_model,
+        refuse_other_folder,
+        write_recalibrated,
+    )
+    from ffdi.features.devices import set_up_torch
+    from ffdi.intake.decoding.images import ImageSource
+    from ffdi.tails.bundle import load_bundle
+
+    if not root.is_dir():
+        raise InputError(f"{root}: is no folder")
+    refuse_other_folder(out, model)
+    loaded, report = load_bundle(model), console("recalibrate")
+    settings = policy_settings_of(loaded)
+    threshold = replace(settings.threshold, rule=rule or settings.threshold.rule, at=at or settings.threshold.at)
+    if at and threshold.rule != "fpr":
+        raise InputError(f"--at has no effect on rule {threshold.rule}: leave it out, or set --rule fpr")
+    few = FewImages.read(labels, ImageSource(root, max_pixels), loaded, phash_bits=phash_bits, console=report)
+    for path in few.seen["path"]:
+        say(f"{str(path)!r}: left out: the model was trained on it or on a near-duplicate")
+    found = recalibrate_model(
+        loaded,
+        few,
+        replace(settings, threshold=threshold),
+        bootstrap=Bootstrap(bootstrap, seed),
+        device=set_up_torch(),
+        console=report,
+    )
+    for line in found.lines():
+        say(line)
+    write_recalibrated(model, loaded, few, found, out)
+    say(
+        f"{out}: temperature {loaded.temperature:.3f} -> {found.temperature:.3f}, "
+        f"threshold {loaded.threshold:.3f} -> {found.policy.threshold:.3f}"
+    )
