@@ -139,14 +139,18 @@ def best_threshold(labels: Array, scores: Array) -> float:
 def fit_temperature(labels: Array, logits: Array) -> float:
     """The temperature T that minimises the log loss of sigmoid(logit / T) (Guo et al., ICML 2017); 0.05 <= T <= 20.
 
-    `logits` (N,) is log P(fake) - log P(real); call with out-of-fold logits only.
+    `logits` (N,) is log P(fake) - log P(real); call with out-of-fold logits only. Of (N, K) logits of K models, the log
+    loss is that of the mean of their probabilities.
     """
     from scipy.optimize import minimize_scalar
 
     sign = np.where(np.asarray(labels) == 1, 1.0, -1.0)
 
     def loss(log_t: float) -> float:
-        return float(np.logaddexp(0.0, -sign * logits / np.exp(log_t)).mean())
+        if logits.ndim == 1:
+            return float(np.logaddexp(0.0, -sign * logits / np.exp(log_t)).mean())
+        log_p = -np.logaddexp(0.0, -sign[:, None] * logits / np.exp(log_t))
+        return float(np.log(logits.shape[1]) - np.logaddexp.reduce(log_p, axis=1).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
 

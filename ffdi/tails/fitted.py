@@ -15,7 +15,7 @@ from ffdi.errors import FfdiError
 from ffdi.metrics import auc
 from ffdi.tails.checkpoint import Epoch, Fit, Scores, margin
 from ffdi.tails.class_weights import class_weights
-from ffdi.tails.folds import FoldedTable, first_folds
+from ffdi.tails.folds import FoldedTable
 from ffdi.tails.heads import Tail
 from ffdi.tails.knn import KnnHead
 from ffdi.tails.norms import Standardise
@@ -90,7 +90,7 @@ def fit_at_once(
     """
     pooled = _Pooled.of(images, recipe.views, fresh_tail(0), device)
     fit = _fit_probes if recipe.head.kind == "probe" else _fit_neighbours
-    fits = fit(pooled, recipe, first_folds(images.numbers, recipe.folds), lambda: fresh_tail(0).cpu().eval())
+    fits = fit(pooled, recipe, images.wanted(recipe.folds), lambda: fresh_tail(0).cpu().eval())
     for fitted in fits.values():
         for epoch in fitted.history:
             on_epoch(epoch)

@@ -30,13 +30,15 @@ class FoldedTable:
 
     `folds` (N,) int64 is the fold of every image of `table`. `validates` (N,) bool is false for images that validate
     no tail: synthesised fakes. `barred` (N,) int64 is a second fold whose tail an image does not train, since that fold
-    holds out its value; -1 for none. A barred image validates no tail.
+    holds out its value; -1 for none. A barred image validates no tail. `only` is the one fold that a training is to
+    have, whatever the recipe says; None for those of the recipe.
     """
 
     table: FeatureTable
     folds: Tensor
     validates: Tensor
     barred: Tensor
+    only: int | None = None
 
     @classmethod
     def of(
@@ -83,6 +85,23 @@ class FoldedTable:
     def trains(self, fold: int) -> Tensor:
         """(N,) bool: the images that train the tail of `fold`."""
         return (self.folds != fold) & (self.barred != fold)
+
+    def wanted(self, limit: Literal["all"] | int) -> list[int]:
+        """The folds that a recipe with `folds: limit` trains."""
+        return first_folds(self.numbers, limit) if self.only is None else [self.only]
+
+    def without(self, first: int, second: int) -> FoldedTable:
+        """The same images, of which two folds are one, the only one that is to be trained: its tail trains on neither.
+
+        Its number is that of no fold and of no other pair, so that its seed and its checkpoint are its own.
+        """
+        count = max(self.numbers) + 1
+        number = count * (1 + first) + second
+
+        def renamed(folds: Tensor) -> Tensor:
+            return torch.where((folds == first) | (folds == second), number, folds)
+
+        return FoldedTable(self.table, renamed(self.folds), self.validates, renamed(self.barred), number)
 
     def _where(self, chosen: Tensor) -> FeatureTable:
         return self.table.of(torch.nonzero(chosen).flatten())

@@ -239,6 +239,11 @@ class Recipe:
     """Test-time augmentation: levels, such as `hflip` or `crop-0.9`, at which every image is seen beside its clean view;
     a tail's logit is the mean over all: see [training.md](training.md)."""
 
+    calibration: Annotated[Literal["folds", "pair", "nested"], LATER] = "folds"
+    """How temperature and threshold are fitted for the mean of all tails: `folds`, on the out-of-fold scores of one tail
+    each; `pair`, with one tail more, which says how alike two tails are; `nested`, with a tail more for each two folds:
+    see [training.md](training.md)."""
+
     @property
     def policy(self) -> PolicySettings:
         """How a score becomes a verdict."""
@@ -251,17 +256,8 @@ class Recipe:
 
     def check_written(self, written: Collection[str]) -> None:
         """Raise ParamsError for a key that the file has and that has no effect beside the head or other keys."""
-        keys = (
-            "backbone",
-            "head",
-            "folds",
-            "views",
-            "class_weights",
-            "threshold",
-            "abstain",
-            "tta",
-            *(("seed",) if self.head.kind == "probe" else ()),
-        )
+        keys = ["backbone", "head", "folds", "views", "class_weights", "threshold", "abstain", "tta", "calibration"]
+        keys += ["seed"] if self.head.kind == "probe" else []
         if self.head.is_fitted and (idle := sorted(set(written) - set(keys))):
             raise ParamsError(
                 f"{idle[0]} has no effect on head {self.head.kind}, which is fitted at once: leave it out (it reads "

@@ -25,7 +25,7 @@ from ffdi.tails.checkpoint import Checkpoints, Epoch, Fit, Running, Scores, marg
 from ffdi.tails.class_weights import class_weights
 from ffdi.tails.failures import batches_for_batchnorm, refuse_divergence
 from ffdi.tails.fitted import fit_at_once
-from ffdi.tails.folds import FoldedTable, Split, first_folds
+from ffdi.tails.folds import FoldedTable, Split
 from ffdi.tails.heads import Tail
 from ffdi.tails.losses import extra_losses
 from ffdi.tails.modes import judging
@@ -192,7 +192,7 @@ def cross_validate(
     if recipe.head.is_fitted:
         return fit_at_once(fresh_tail, images, recipe, device=device, on_epoch=on_epoch)
     fits = {}
-    for fold in first_folds(images.numbers, recipe.folds):
+    for fold in images.wanted(recipe.folds):
         split, report = images.split(fold), _once(on_epoch)
 
         def attempt(split: Split = split, report: OnEpoch = report) -> Fit | None:

@@ -34,6 +34,7 @@ from ffdi.files import human_bytes, sole_writer
 from ffdi.intake.tables import second_folds
 from ffdi.tails import checkpoint
 from ffdi.tails.batches import FeatureTable, load_table
+from ffdi.tails.calibration import pairs_of, train_pairs
 from ffdi.tails.checkpoint import Checkpoints, Fit
 from ffdi.tails.folds import FoldedTable, first_folds
 from ffdi.tails.heads import Tail, TailFactory
@@ -111,12 +112,19 @@ def train_recipe(
             stack.enter_context(sole_writer(out))
             key = checkpoint.training_key(_key_entries(recipe, settings, rows, store.spec.fingerprint, device))
             checkpoints = Checkpoints(out, key)
-        options: dict[str, Any] = {"on_epoch": on_epoch, "checkpoints": checkpoints, "console": console}
+        options: dict[str, Any] = {"checkpoints": checkpoints, "console": console}
         refuse_unresolved(*_validated(images, recipe), recipe.policy)
         views = _views(recipe, inputs, settings, store.spec, device, console)
-        fits = cross_validate(factory.fresh, images, recipe, device=device, **options)
-        fits = averaged_over_views(fits, factory.fresh(0), images, views, recipe.batch_size, device)
-        out_of_fold = OutOfFold.of(fits, images, recipe.policy, Bootstrap(RESAMPLES, recipe.seed))
+
+        def train(images: FoldedTable, told: OnEpoch = ignore_epoch) -> dict[int, Fit]:
+            fits = cross_validate(factory.fresh, images, recipe, device=device, on_epoch=told, **options)
+            return averaged_over_views(fits, factory.fresh(0), images, views, recipe.batch_size, device)
+
+        fits, kind = train(images, on_epoch), recipe.calibration
+        if more := pairs_of(kind, list(fits), images.numbers):
+            console.say(f"calibration: {len(more)} tails more, each without two folds")
+        pairs = train_pairs(more, images, train)
+        out_of_fold = OutOfFold.of(fits, images, recipe.policy, Bootstrap(RESAMPLES, recipe.seed), kind, pairs)
         trained = TrainedRecipe(
             recipe,
             backbone,

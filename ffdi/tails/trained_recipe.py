@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -17,8 +18,9 @@ from ffdi.features.extractor import frozen_prefix
 from ffdi.features.feature_spec import FeatureSpec
 from ffdi.files import replacing, sha256_file, write_json
 from ffdi.intake.tables import write_table
-from ffdi.metrics import auc, fit_temperature
+from ffdi.metrics import auc
 from ffdi.tails.bundle import FORMAT_VERSION, record_hash, sigmoid
+from ffdi.tails.calibration import Calibration, Kind, Logits, calibrate
 from ffdi.tails.checkpoint import Fit
 from ffdi.tails.folds import FoldedTable
 from ffdi.tails.policy import Policy, fit_policy
@@ -32,12 +34,13 @@ RESAMPLES = 2000  # of the groups, for the intervals of a policy
 class OutOfFold:
     """Every validated image, scored by the tail that did not train on it, and what is calibrated on these scores alone.
 
-    `scores` is oof.csv: image_id, fold, label, logit, score (the calibrated P(fake)).
+    `scores` is oof.csv: image_id, fold, label, logit of the one tail, score (the calibrated P(fake): of that tail, or with
+    `calibration: nested` the mean of the K - 1 tails more).
     """
 
     scores: pd.DataFrame
     policy: Policy
-    temperature: float
+    calibration: Calibration
 
     @classmethod
     def of(
@@ -46,20 +49,27 @@ class OutOfFold:
         images: FoldedTable,
         settings: PolicySettings = PolicySettings(),
         bootstrap: Bootstrap = Bootstrap(RESAMPLES),
+        kind: Kind = "folds",
+        pairs: Logits = MappingProxyType({}),
     ) -> OutOfFold:
-        """The validation logits of all fits, joined and calibrated."""
+        """The validation logits of all fits, joined and calibrated as the recipe's `calibration` says."""
         parts = []
         for fold, fitted in fits.items():
             table = images.split(fold).validation
             columns = {"image_id": table.image_ids, "fold": fold, "label": table.labels, "logit": fitted.logits}
             parts.append(pd.DataFrame(columns))
         scores = pd.concat(parts).sort_values("image_id", kind="stable").reset_index(drop=True)
-        labels, logits = scores["label"].to_numpy(), scores["logit"].to_numpy()
-        temperature = fit_temperature(labels, logits)
-        scores["score"] = sigmoid(logits / temperature)
+        calibration = calibrate(kind, scores, pairs)
+        alone = sigmoid(scores["logit"].to_numpy() / calibration.temperature)
+        scores["score"] = calibration.scores if kind == "nested" and pairs else alone
         groups = images.groups_of(scores["image_id"])
-        policy = fit_policy(labels, scores["score"].to_numpy(), groups, settings, bootstrap)
-        return cls(scores, policy, temperature)
+        policy = fit_policy(scores["label"].to_numpy(), calibration.scores, groups, settings, bootstrap)
+        return cls(scores, policy, calibration)
+
+    @property
+    def temperature(self) -> float:
+        """What every tail's logit is divided by."""
+        return self.calibration.temperature
 
     def auc_of_fold(self, fold: int) -> float:
         """The validation AUC of one fold's tail."""
@@ -141,6 +151,7 @@ class TrainedRecipe:
             "provenance": dict(self.provenance),
             **self.out_of_fold.policy.record,
             "temperature": self.out_of_fold.temperature,
+            **({"calibration": dict(calibrated)} if (calibrated := self.out_of_fold.calibration.facts) else {}),
             "prior": self.prior,
             "val_auc": {str(fold): self.out_of_fold.auc_of_fold(fold) for fold in self.fits},
             "best_epoch": {str(fold): fitted.best_epoch for fold, fitted in self.fits.items()},

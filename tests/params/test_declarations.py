@@ -129,6 +129,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "pairing": "none",
         "abstain": None,
         "tta": (),
+        "calibration": "folds",
     },
     "ThresholdRule": {"rule": "youden", "at": 0.01},
     "Abstain": {"error": 0.05},
