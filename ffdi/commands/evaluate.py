@@ -51,14 +51,14 @@ def evaluate(
     from ffdi.files import replacing, write_json
     from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import join, read_folds, read_images
-    from ffdi.tails.bundle import load_bundle
+    from ffdi.tails.ensemble import load_model
 
     if not root.is_dir():
         raise InputError(f"{root}: is no folder")
     images = read_images(images_file)
     if folds_file:
         images = test_rows(join(images, read_folds(folds_file)))
-    bundle, name = load_bundle(model), name or root.resolve().name
+    bundle, name = load_model(model), name or root.resolve().name
     out = out or Path("metrics/cross") / f"{model.resolve().name}-on-{name}.json"
     with replacing(out) as temporary:  # opened first: a folder that cannot be written to is reported before any scoring
         evaluation = evaluate_on_other_data(

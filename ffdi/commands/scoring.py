@@ -11,7 +11,7 @@ import click
 from ffdi.stagekit.console import console
 
 if TYPE_CHECKING:
-    from ffdi.tails.bundle import Bundle
+    from ffdi.tails.model import Model
 
 
 def scoring_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -23,12 +23,12 @@ def scoring_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def score_with_model(
     model: Path, files: Sequence[Path], max_pixels: int
-) -> tuple[Bundle, Iterator[tuple[Path, float | str]]]:
-    """The bundle, and (file, P(fake) or the reason why it cannot be read) in the order of `files`."""
+) -> tuple[Model, Iterator[tuple[Path, float | str]]]:
+    """The model, and (file, P(fake) or the reason why it cannot be read) in the order of `files`."""
     from ffdi.features.devices import set_up_torch
-    from ffdi.tails.bundle import load_bundle
+    from ffdi.tails.ensemble import load_model
     from ffdi.tails.predict import predict_files
 
-    bundle = load_bundle(model)
+    bundle = load_model(model)
     report = console(click.get_current_context().info_name or "ffdi")
     return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_torch(), console=report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -36,6 +37,27 @@ def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
         "flops_per_image": (before + len(bundle.tails) * after) * (1 + len(bundle.tta)),
         "bytes_per_image": spec.row_bytes,
         "views_per_image": bundle.backbone.views.count + 1,
+    }
+
+
+def cost_of_parts(parts: Sequence[tuple[Bundle, FeatureSpec]]) -> Metrics:
+    """The cost of bundles that are used together, each with the spec of its features; a prefix whose features several of
+    them read counts once. `parameters_tail` and `flops_tail` are of one tail of each."""
+    costs = [cost(bundle, spec) for bundle, spec in parts]
+    distinct = {spec.fingerprint: of_part for (_, spec), of_part in zip(parts, costs, strict=True)}.values()
+
+    def total(key: str, of: Iterable[Metrics]) -> int:
+        return sum(int(metrics[key] or 0) for metrics in of)
+
+    tails = total("flops_per_image", costs) - total("flops_prefix", costs)
+    return {
+        "parameters_prefix": total("parameters_prefix", distinct),
+        "parameters_tail": total("parameters_tail", costs),
+        "flops_prefix": (before := total("flops_prefix", distinct)),
+        "flops_tail": total("flops_tail", costs),
+        "flops_per_image": before + tails,
+        "bytes_per_image": total("bytes_per_image", distinct),
+        "views_per_image": max(int(metrics["views_per_image"] or 0) for metrics in costs),
     }
 
 

@@ -24,7 +24,7 @@ class Robustness:
     """The sweep over perturbed test images."""
 
     recipes: tuple[str, ...] = ()
-    """The recipes that are evaluated at each level."""
+    """The recipes and ensembles that are evaluated at each level."""
 
     levels: Annotated[tuple[str | dict[str, Any], ...], Rule(_parse_levels)] = ()
     """Perturbations with their strengths: `mix-3`, `jpeg-50`, `webp-50`, `double_jpeg-50`, `resize-0.5`,

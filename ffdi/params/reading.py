@@ -80,12 +80,12 @@ def _validator() -> TypeAdapter[Params]:
 def _as_json(value: Any, *place: str) -> Any:
     """A value of YAML as the validator takes it; ParamsError for what JSON has not.
 
-    The entries of `backbones` and `recipes` get their names, the names of classes may be numbers, and an empty list is
+    The entries of `backbones`, `recipes` and `ensembles` get their names, the names of classes may be numbers, and an empty list is
     no sweep over robustness.
     """
     if isinstance(value, dict):
         section = {_key(key, place): _as_json(inner, *place, str(key)) for key, inner in value.items()}
-        if len(place) == 2 and place[0] in ("backbones", "recipes"):
+        if len(place) == 2 and place[0] in ("backbones", "recipes", "ensembles"):
             if "name" in section:
                 raise ParamsError(_unknown_key((*place, "name")))
             section["name"] = place[1]

@@ -14,6 +14,7 @@ from ffdi.evaluation.settings import EvaluateSettings, LadderSettings, ProtocolS
 from ffdi.features.backbone import Backbone
 from ffdi.features.settings import ExtractSettings
 from ffdi.intake.settings import AuditSettings, DataSettings, SplitSettings
+from ffdi.tails.ensemble_settings import EnsembleSettings
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.settings import TrainSettings
 
@@ -45,6 +46,9 @@ class Params:
 
     recipes: dict[str, Recipe]
     """The ways to train a tail, each with a name: see [training.md](training.md)."""
+
+    ensembles: dict[str, EnsembleSettings] = field(default_factory=dict)
+    """Recipes whose scores are joined, each ensemble with a name that no recipe has: see [training.md](training.md)."""
 
     train: TrainSettings = field(default_factory=TrainSettings)
     """Where tails are trained, the same for every recipe."""
@@ -80,22 +84,38 @@ class Params:
         recipe: Recipe = _pick("recipe", name, self.recipes)
         return recipe
 
+    def ensemble(self, name: str) -> EnsembleSettings:
+        """The ensemble `name`; ParamsError lists the valid names."""
+        ensemble: EnsembleSettings = _pick("ensemble", name, self.ensembles)
+        return ensemble
+
     def check_names(self) -> None:
         """Raise ParamsError for a name that is not allowed, or that refers to nothing."""
         for kind, names in (
             ("backbone", self.backbones),
             ("recipe", self.recipes),
+            ("ensemble", self.ensembles),
             ("evaluate.cross", self.evaluate.cross),
         ):
             for name in names:
                 if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
                     raise ParamsError(f"{kind} {name!r}: a name has letters, digits, _ and - only")
-        for name in self.recipes:
+        for name in (*self.recipes, *self.ensembles):
             if name in RESERVED_NAMES:
-                raise ParamsError(f"recipe {name!r}: {', '.join(RESERVED_NAMES)} are no recipe names")
+                kind = "recipe" if name in self.recipes else "ensemble"
+                raise ParamsError(f"{kind} {name!r}: {', '.join(RESERVED_NAMES)} are no {kind} names")
         for place, name, known in self._references():
             if name not in known:
                 raise ParamsError(f"{place}: {name!r} is not one of {', '.join(known) or 'none'}")
+        for name, ensemble in self.ensembles.items():
+            if name in self.recipes:
+                raise ParamsError(
+                    f"ensemble {name!r}: is the name of a recipe, too: both would write metrics/{name}.json"
+                )
+            single = next((recipe for recipe in ensemble.recipes if self.recipes[recipe].folds == 1), None)
+            if ensemble.weights == "fitted" and single:
+                reason = f"fitted needs two folds or more, and recipe {single} trains one"
+                raise ParamsError(f"ensembles.{name}.weights: {reason}: set weights: equal")
         for backbone in self.backbones.values():
             backbone.check()
         self._check_protocol()
@@ -125,7 +145,15 @@ class Params:
             ("split.embedding", self.split.embedding, self.backbones),
             ("ladder.recipe", self.ladder.recipe, self.recipes),
             *(("protocol", name, self.recipes) for name in self.protocol),
-            *(("evaluate.robustness.recipes", name, self.recipes) for name in self.evaluate.robustness.recipes),
+            *(
+                (f"ensembles.{key}.recipes", name, self.recipes)
+                for key, ensemble in self.ensembles.items()
+                for name in ensemble.recipes
+            ),
+            *(
+                ("evaluate.robustness.recipes", name, self.recipes | self.ensembles)
+                for name in self.evaluate.robustness.recipes
+            ),
             *(
                 (f"evaluate.cross.{key}.recipes", name, self.recipes)
                 for key, data in self.evaluate.cross.items()

@@ -23,6 +23,11 @@ def name(flag: str) -> Option:
     return click.option(flag, "name", required=True)
 
 
+def flag(name: str, help: str) -> Option:
+    """A switch that is off unless it is given."""
+    return click.option(name, is_flag=True, help=help)
+
+
 PARAMS = path("--params", "params_file", "params.yaml")
 ROOT = path("--root", help="the folder or archive of images  [default: data.root of params]")
 IMAGES = path("--images", "images_file", "data/images.csv")

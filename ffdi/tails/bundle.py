@@ -157,19 +157,40 @@ def record_hash(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json({k: v for k, v in record.items() if k != "facts_sha256"})).hexdigest()
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Read a bundle; BundleError when a file is missing, changed, or of another format."""
+def read_record(folder: Path) -> dict[str, Any]:
+    """bundle.json of a recipe or an ensemble, not checked yet; BundleError when it is missing or holds no mapping."""
     try:
         record = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(f"{folder / 'bundle.json'}: missing: run the train stage first") from None
     except ValueError as error:
         raise BundleError(f"{folder / 'bundle.json'}: not JSON ({error})") from error
-    version = record.get("format_version") if isinstance(record, dict) else None
-    if version != FORMAT_VERSION:
-        raise BundleError(f"{folder}: bundle format {version}, this ffdi reads {FORMAT_VERSION}")
+    return record if isinstance(record, dict) else {}
+
+
+def refuse_changed(folder: Path, record: Mapping[str, Any], version: int) -> None:
+    """BundleError when bundle.json is of another format than `version`, or was edited."""
+    if (found := record.get("format_version")) != version:
+        raise BundleError(f"{folder}: bundle format {found}, this ffdi reads {version}")
     if record.get("facts_sha256") != record_hash(record):
         raise BundleError(f"{folder / 'bundle.json'}: was changed: its hash of its own entries differs")
+
+
+def refuse_changed_files(folder: Path, record: Mapping[str, Any]) -> None:
+    """BundleError when a file that bundle.json names is missing or has another sha256."""
+    for name, digest in record["sha256"].items():
+        if not (folder / name).exists():
+            raise BundleError(f"{folder / name}: missing")
+        if sha256_file(folder / name) != digest:
+            raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read the bundle of a recipe; BundleError when a file is missing, changed, or of another format."""
+    record = read_record(folder)
+    if record.get("kind", "recipe") != "recipe":
+        raise BundleError(f"{folder}: is an {record['kind']}, and a recipe's bundle is needed here")
+    refuse_changed(folder, record, FORMAT_VERSION)
     try:
         return _assembled(folder, record)
     except (KeyError, TypeError, AttributeError, RuntimeError, NetworkError) as error:
@@ -178,11 +199,7 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
-    for name, digest in record["sha256"].items():
-        if not (folder / name).exists():
-            raise BundleError(f"{folder / name}: missing")
-        if sha256_file(folder / name) != digest:
-            raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
+    refuse_changed_files(folder, record)
     backbone = Backbone.from_dict(record["backbone"])
     head = Head.from_dict(record["head"])
     network = headless_network(backbone.network, backbone.network_args)

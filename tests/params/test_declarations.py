@@ -106,7 +106,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "Optimizer": {"name": "adam", "weight_decay": 0.0, "momentum": None, "decayed": "all"},
     "Schedule": {"name": "none", "size": 1, "gamma": 0.1, "warmup": 0},
-    "Params": {"seed": 0, "protocol": {}},
+    "Params": {"seed": 0, "ensembles": {}, "protocol": {}},
     "Mix": {"mixup": 0.0, "cutmix": 0.0},
     "ExtraLosses": {"alignment": 0.0, "uniformity": 0.0},
     "Recipe": {
@@ -133,6 +133,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "ThresholdRule": {"rule": "youden", "at": 0.01},
     "Abstain": {"error": 0.05},
+    "EnsembleSettings": {"weights": "equal", "abstain": None},
     "TrainSettings": {"memory_gb": 8.0, "device": "auto", "deterministic": True},
     "ExtractSettings": {"engine": "local", "workers": "auto", "shard_rows": 4096, "compression": "none"},
     "EvaluateSettings": {"bootstrap": 2000, "attributes": None, "cross": {}},

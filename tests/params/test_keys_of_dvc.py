@@ -87,35 +87,46 @@ def test_a_key_without_default_is_required(key: str, tmp_path: Path, monkeypatch
         read_params(pipeline_params(tmp_path, without(YAML_FILE.load(COMMITTED), key), monkeypatch))
 
 
-def test_sections_that_dvc_takes_as_empty_need_not_stand_in_the_file(tmp_path: Path) -> None:
-    """And where they stand, dvc.yaml does not empty them."""
+def stages_of(folder: Path, tree: dict[str, Any]) -> set[str]:
+    """The names of the stages that DVC finds for a params file."""
     from dvc.repo import Repo
 
     for name in (".dvc/config", "dvc.yaml"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(COMMITTED.parent / name, tmp_path / name)
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    tree = {key: value for key, value in YAML_FILE.load(COMMITTED).items() if key not in OPTIONAL}
-    for section, found in (({}, []), ({"protocol": {"late_cut": {"backbone": "late_cut"}}}, ["protocol@late_cut"])):
-        with open(tmp_path / "params.yaml", "w") as file:
-            YAML_FILE.dump(tree | section, file)
-        with Repo(str(tmp_path)) as repo:
-            assert [s.addressing.split(":")[-1] for s in repo.index.stages if ":protocol" in s.addressing] == found
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(COMMITTED.parent / name, folder / name)
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    with open(folder / "params.yaml", "w") as file:
+        YAML_FILE.dump(tree, file)
+    with Repo(str(folder)) as repo:
+        return {stage.name for stage in repo.index.stages}
+
+
+@pytest.mark.parametrize(
+    ("section", "stages"),
+    [
+        ({}, set()),
+        ({"ensembles": {}, "protocol": {}}, set()),
+        ({"protocol": {"late_cut": {"backbone": "late_cut"}}}, {"protocol@late_cut"}),
+        ({"ensembles": {"two": {"recipes": ["efficientnet_lite0", "late_cut"]}}}, {"fuse@two"}),
+    ],
+)
+def test_sections_that_dvc_takes_as_empty_need_not_stand_in_the_file(
+    section: dict[str, Any], stages: set[str], tmp_path: Path
+) -> None:
+    """Nor do stages depend on their keys; and where they stand, dvc.yaml does not empty them."""
+    tree = {key: value for key, value in YAML_FILE.load(COMMITTED).items() if key not in OPTIONAL} | section
+    found = stages_of(tmp_path, tree)
+    assert {name for name in found if name.split("@")[0] in ("fuse", "protocol")} == stages
+    assert {"compare", "report", "train@late_cut"} <= found
+    assert not {key for key in TRACKED if key.split(".")[0] in OPTIONAL}
 
 
 @pytest.mark.parametrize("key", LOOKED_UP)
 def test_a_key_that_dvc_looks_up_is_named_before_anything_runs(key: str, tmp_path: Path) -> None:
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
 
-    for name in (".dvc/config", "dvc.yaml"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(COMMITTED.parent / name, tmp_path / name)
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    with open(tmp_path / "params.yaml", "w") as file:
-        YAML_FILE.dump(without(YAML_FILE.load(COMMITTED), key), file)
-    with pytest.raises(DvcException) as caught, Repo(str(tmp_path)) as repo:
-        len(repo.index.stages)
+    with pytest.raises(DvcException) as caught:
+        stages_of(tmp_path, without(YAML_FILE.load(COMMITTED), key))
     assert f"Could not find '{key}'" in str(caught.value)
     assert key in (COMMITTED.parent / "docs" / "params.md").read_text()
 

@@ -200,7 +200,7 @@ def test_the_presets_are_read(preset: Path) -> None:
 
 @pytest.mark.parametrize("name", RESERVED_NAMES)
 def test_names_that_metrics_files_have_are_no_recipes(tmp_path: Path, name: str) -> None:
-    assert set(RESERVED_NAMES) == {"audit", "cross", "ladder", "plots", "summary"}
+    assert set(RESERVED_NAMES) == {"audit", "cross", "ladder", "plots", "protocol", "summary"}
     with pytest.raises(ParamsError, match=f"recipe '{name}'"):
         read_params(changed(tmp_path, **{f"recipes.{name}": {"backbone": "mobilenet_v2"}}))
 

@@ -1,0 +1,60 @@
+"""Join trained recipes to an ensemble, by their out-of-fold scores alone, and score the test set once with it."""
+
+from pathlib import Path
+
+from ffdi.params.paths import image_source
+from ffdi.params.reading import read_params
+from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import console
+from ffdi.stagekit.options import DETAILS, FOLDS, IMAGES, PARAMS, ROOT, TIMINGS, flag, name, path
+from ffdi.stagekit.stopwatch import stopwatch
+
+
+@stage_command(
+    *(PARAMS, ROOT, name("--ensemble"), IMAGES, FOLDS),
+    *(path("--models", default="data/models"), path("--features", default="data/features")),
+    *(path("--perturbed", default="data/robustness"), path("--out", help="[default: data/ensembles/ENSEMBLE]")),
+    flag("--standalone", help="copy the members into --out"),
+    *(path("--metrics-out", help="[default: metrics/ENSEMBLE.json]"), DETAILS, path("--plots"), TIMINGS),
+)
+def main(
+    params_file: Path,
+    root: Path | None,
+    name: str,
+    images_file: Path,
+    folds_file: Path,
+    models: Path,
+    features: Path,
+    perturbed: Path,
+    out: Path | None,
+    standalone: bool,
+    metrics_out: Path | None,
+    details: Path | None,
+    plots: Path | None,
+    timings: Path,
+) -> None:
+    """Join trained recipes to an ensemble and score the test set once with it."""
+    params, stage, out = read_params(params_file), console(f"fuse {name}"), out or Path(f"data/ensembles/{name}")
+    robustness, bootstrap, memory = params.evaluate.robustness, params.bootstrap, params.train.memory_gb
+    from ffdi.evaluation.evaluate_ensemble import EnsembleInputs, evaluate_ensemble
+    from ffdi.features.devices import set_up_torch
+    from ffdi.intake.tables import join, read_folds, read_images
+    from ffdi.tails.fuse import fuse_recipes
+
+    device, rows = set_up_torch(params.train.device), join(read_images(images_file), read_folds(folds_file))
+    fused = fuse_recipes(params.ensemble(name), models, rows)
+    fused.save(out, standalone=standalone)
+    inputs = EnsembleInputs.load(out, features, rows, params.evaluate.attributes)
+    levels = robustness.names if name in robustness.recipes else ()
+    if levels or inputs.tta:
+        inputs = inputs.with_perturbed(levels, perturbed, image_source(params.data, root), params.extract, stage)
+    with stopwatch(f"evaluate-{name}", timings) as seconds:
+        evaluation = evaluate_ensemble(inputs, bootstrap=bootstrap, memory_gb=memory, device=device)
+        seconds.update(evaluation.timing)
+    evaluation.write(metrics_out or Path(f"metrics/{name}.json"), details, plots)
+    for line in (fused.summary, *evaluation.lines()):
+        stage.say(line)
+
+
+if __name__ == "__main__":
+    main()

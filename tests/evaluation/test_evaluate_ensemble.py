@@ -1,0 +1,98 @@
+"""The stage `fuse`: an ensemble is judged on the test set like a recipe, from cached features alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from conftest import Tiny, Trained
+from two_recipes import CPU, both, save_two_recipes
+
+from ffdi.bootstrap import Bootstrap
+from ffdi.evaluation.cost import cost, cost_of_parts
+from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe
+from ffdi.evaluation.evaluate_ensemble import EnsembleInputs, evaluate_ensemble
+from ffdi.evaluation.headline import OF_RECIPE, of_recipe
+from ffdi.features import extract
+from ffdi.features.store import FeatureStore
+from ffdi.tails.bundle import load_bundle
+from ffdi.tails.fuse import fuse_recipes
+
+
+@pytest.fixture(scope="module")
+def project(tiny: Tiny, trained: Trained, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """models/a, models/b, features/tiny and ensembles/both."""
+    folder = tmp_path_factory.mktemp("fused")
+    save_two_recipes(folder / "models", tiny, trained, weights)
+    (folder / "features").mkdir()
+    (folder / "features" / "tiny").symlink_to(trained.features)
+    fuse_recipes(both(), folder / "models", tiny.rows).save(folder / "ensembles" / "both")
+    return folder
+
+
+def judged(project: Path, tiny: Tiny) -> Any:
+    inputs = EnsembleInputs.load(project / "ensembles" / "both", project / "features", tiny.rows)
+    return evaluate_ensemble(inputs, bootstrap=Bootstrap(200), memory_gb=1, device=CPU)
+
+
+def test_it_has_every_figure_and_table_of_a_recipe(project: Path, tiny: Tiny, trained: Trained) -> None:
+    evaluation = judged(project, tiny)
+    inputs = EvaluationInputs.load(project / "models" / "a", trained.features, tiny.rows)
+    alone = evaluate_recipe(inputs, bootstrap=Bootstrap(200), memory_gb=1, device=CPU)
+    assert set(evaluation.metrics) == set(alone.metrics) | {"members", "stacking", "weight_a", "weight_b", "stack_bias"}
+    assert {name: list(table.columns) for name, table in evaluation.plots.items()} == {
+        name: list(table.columns) for name, table in alone.plots.items()
+    }
+    assert set(of_recipe(evaluation.metrics)) == set(OF_RECIPE)
+    assert evaluation.metrics["members"] == "a, b" and evaluation.metrics["weight_a"] == 0.5
+    record = json.loads((project / "ensembles" / "both" / "bundle.json").read_text())
+    assert evaluation.metrics["val_auc_mean"] == pytest.approx(np.mean(list(record["val_auc"].values())))
+
+
+def test_nothing_is_extracted_and_the_scores_are_those_of_predict(
+    project: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ffdi.commands.main import main
+
+    monkeypatch.setattr(extract, "extract_features", lambda *a, **k: pytest.fail("extracted again"))
+    scores = judged(project, tiny).plots["scores"].set_index("image_id")["score"]
+    test = tiny.rows.set_index("image_id").loc[scores.index]
+    files = [str(tiny.root / path) for path in test["path"]]
+    done = CliRunner().invoke(main, ["predict", "--model", str(project / "ensembles" / "both"), *files])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()[1:]
+    assert [float(line.split(",")[1]) for line in lines] == pytest.approx(scores.tolist(), abs=1e-5)
+
+
+def test_a_prefix_that_members_share_is_paid_once(project: Path, trained: Trained) -> None:
+    spec = FeatureStore(trained.features).spec
+    a, b = (load_bundle(project / "models" / name) for name in "ab")
+    one, two = cost(a, spec), cost_of_parts([(a, spec), (b, spec)])
+    assert cost_of_parts([(a, spec)]) == one
+    assert (two["flops_prefix"], two["bytes_per_image"]) == (one["flops_prefix"], one["bytes_per_image"])
+    assert two["flops_per_image"] == int(str(one["flops_prefix"])) + 2 * 3 * int(str(one["flops_tail"]))
+
+
+def test_other_data_and_submission_take_an_ensemble(project: Path, tiny: Tiny, tmp_path: Path) -> None:
+    from ffdi.commands.main import main
+
+    model, out = str(project / "ensembles" / "both"), tmp_path / "m.json"
+    files = ["--images", str(tiny.images_file), "--folds", str(tiny.folds_file), "--root", str(tiny.root)]
+    options = ["--phash-bits", "0", "--bootstrap", "100", "--out", str(out)]
+    done = CliRunner().invoke(main, ["evaluate", "--model", model, *files, *options])
+    assert done.exit_code == 0, done.output
+    metrics = json.loads(out.read_text())
+    assert metrics["recipe"] == "both" and metrics["members"] == "a, b"
+    assert metrics["n_test"] + metrics["n_seen"] == (tiny.rows["role"] == "test").sum()
+    listed, submission = tmp_path / "list.csv", tmp_path / "s.csv"
+    pd.DataFrame({"img_name": tiny.rows["path"].head(4)}).to_csv(listed, index=False)
+    done = CliRunner().invoke(
+        main, ["submit", "--model", model, "--list", str(listed), "--root", str(tiny.root), "--out", str(submission)]
+    )
+    assert done.exit_code == 0, done.output
+    assert len(pd.read_csv(submission)) == 4
