@@ -18,7 +18,7 @@ Value = float | int | str | bool | None
 
 PROVENANCE = (
     *("network", "cut", "weights", "weights_sha256", "trained_on", "synthesised", "folds", "n_groups"),
-    *("threshold_rule", "members", "stacking"),
+    *("threshold_rule", "threshold_at", "members", "stacking"),
 )
 _SECTIONS = {  # of a recipe's keys, by how they begin
     "fold_": "folds",
@@ -26,8 +26,8 @@ _SECTIONS = {  # of a recipe's keys, by how they begin
     "robustness_": "robustness",
     **dict.fromkeys(("robust_", "worst_"), "robustness"),
     **dict.fromkeys(("held_out_", "held_out="), "held out"),
-    **dict.fromkeys(("fpr", "expected_fpr", "coverage", "decided_", "abstain_", "undecided"), "threshold"),
-    "weight_": "members",
+    **dict.fromkeys(("fpr", "expected_", "coverage", "decided_", "abstain_", "undecided"), "threshold"),
+    **dict.fromkeys(("weight_", "stack_"), "members"),
     **dict.fromkeys(("parameters_", "flops_", "bytes_", "views_"), "cost"),
 }
 _SHORTENED = ("attr_", "robustness_", "held_out_", "held_out=", "weight_")  # the section says it

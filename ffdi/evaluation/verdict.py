@@ -72,7 +72,9 @@ def _few_groups(results: Results) -> list[str]:
 
 
 def _unlike_validation(results: Results) -> list[str]:
-    """A mean AUC of the validation folds that lies outside the test AUC's interval."""
+    """A mean AUC of the validation folds that lies outside the test AUC's interval, where folds are like the test set."""
+    if "held_out_worst" in results.best:
+        return []
     validation, spread, low, high = (results.best[k] for k in ("val_auc_mean", "val_auc_std", "auc_low", "auc_high"))
     if not (isinstance(validation, float) and isinstance(low, float) and isinstance(high, float)):
         return []
@@ -249,10 +251,11 @@ def _undecided(results: Results) -> list[str]:
     asked = best.get("abstain_error")
     if not (isinstance(coverage, float) and isinstance(error, float)):
         return []
-    line = f"It leaves {_percent(1 - coverage)} of the test images undecided, and is wrong on {_percent(error)} of the others"
+    share = f"It leaves {_percent(1 - coverage)} of the test images undecided, and" if coverage < 1 else "It"
+    line = f"{share} is wrong on {_percent(error)} of the {'others' if coverage < 1 else 'test images'}"
     if isinstance(asked, float) and isinstance(low, float) and low > asked:
-        line += f": more than the {_percent(asked)} that its band was set for"
-    return [f"{line}."]
+        return [f"{line}: more than the {_percent(asked)} that its band was set for."]
+    return [f"{line}."] if coverage < 1 else []
 
 
 def _percent(share: float) -> str:

@@ -32,6 +32,7 @@ def test_a_value_that_does_not_carry_over(metrics: Path) -> None:
     )
     worse = said(metrics, held_out_worst_auc_low=0.51, auc=0.9)
     assert "training did not have it is worth less: AUC 0.725 on average, 0.550 without swap+blend." in worse
+    assert "On the folds its AUC is" not in worse
     assert "swap+blend" not in said(metrics, held_out_worst_auc_low=0.51, auc=0.58)
 
 
@@ -64,6 +65,8 @@ def test_a_band_whose_error_does_not_hold(metrics: Path) -> None:
         "leaves 29.0 % of the test images undecided, and is wrong on 9.1 % of the others: more than the 5.0 %" in found
     )
     assert "on 9.1 % of the others." in said(metrics, decided_error_low=0.03)
+    assert "It is wrong on 9.1 % of the test images: more than the 5.0 %" in said(metrics, coverage=1.0)
+    assert "is wrong on" not in said(metrics, coverage=1.0, decided_error_low=0.03)  # no band was needed
 
 
 def test_unseen_fakes_below_chance_do_not_turn_the_labels() -> None:
