@@ -41,6 +41,12 @@ def test_views_and_cuts_are_those_of_the_table() -> None:
     }
 
 
+def test_the_mean_logits_of_the_table_are_ensembles() -> None:
+    members = {name: (one.weights, one.recipes) for name, one in PARAMS.ensembles.items()}
+    assert members["two"] == ("equal", ("mobilenet_v2", "efficientnet_lite0"))
+    assert members["three"] == ("equal", (*members["two"][1], "transformer"))
+
+
 def test_difficulty_is_read_from_ciplabs_names(tmp_path: Path) -> None:
     for name in ("real/real_00001.jpg", "fake/easy_100_1111.jpg", "fake/mid_4_0001.jpg", "fake/hard_9_0110.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

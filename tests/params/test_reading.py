@@ -195,7 +195,7 @@ def test_robustness_may_be_none(none: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda file: file.stem)
 def test_the_presets_are_read(preset: Path) -> None:
     params = read_params(preset)
-    assert set(params.evaluate.robustness.recipes) <= set(params.recipes)
+    assert set(params.evaluate.robustness.recipes) <= {*params.recipes, *params.ensembles}
 
 
 @pytest.mark.parametrize("name", RESERVED_NAMES)
