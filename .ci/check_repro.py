@@ -94,8 +94,8 @@ def changed_hashes(committed: Path, made: Path) -> list[str]:
 
 def readme_with_figures(checkout: Path) -> str:
     """README.md with the results table and the verdict of the checkout's metrics."""
-    recipes = dict.fromkeys(read_params(checkout / "params.yaml").recipes, "")
-    results = read_results(checkout / "metrics", recipes)
+    params = read_params(checkout / "params.yaml")
+    results = read_results(checkout / "metrics", dict.fromkeys([*params.recipes, *params.ensembles], ""))
     said = "\n".join(textwrap.wrap(verdict(results), 110))
     text = (checkout / "README.md").read_text(encoding="utf-8")
     for name, figures in (

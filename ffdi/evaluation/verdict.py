@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ffdi.evaluation.below_chance import TURNED, explain, keys_below
 from ffdi.evaluation.compare import NO_DIFFERENCE
+from ffdi.evaluation.page_data import members_of
 from ffdi.evaluation.results import Results
 from ffdi.intake.auditing.shortcuts import FACTS, shortcuts
 
@@ -23,14 +24,17 @@ def verdict(results: Results) -> str:
         audit = "the audit found no leak of copies, and without groups it could find no other"
     if best["auc"] is None:
         return f"{name} has no test AUC ({best['auc_reason']}); {audit}."
-    kind = "an ImageNet-pretrained" if best["pretrained"] else "a random"
+    kind = "on an ImageNet-pretrained prefix" if best["pretrained"] else "on a random prefix"
+    if members := members_of(best):
+        kind = f"which joins {', '.join(members[:-1])} and {members[-1]}"
+        kind += " on ImageNet-pretrained prefixes" if best["pretrained"] else ", not all of them on pretrained prefixes"
     interval = "no interval"
     if best["auc_low"] is not None:
         interval = f"95 % interval {best['auc_low']:.3f} to {best['auc_high']:.3f}"
     if "auc" in keys_below(best):
         interval += f": {TURNED}: labels are most likely turned round"
     return (
-        f"{name}, on {kind} prefix, tells fake from real at a test AUC of {best['auc']:.3f} "
+        f"{name}, {kind}, tells fake from real at a test AUC of {best['auc']:.3f} "
         f"({interval}, {best['n_test']} images in {best['n_groups']} groups); {audit}."
     )
 

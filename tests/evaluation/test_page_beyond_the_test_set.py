@@ -21,7 +21,7 @@ from results_on_disk import page_of, results_of, write_results
 
 from ffdi.evaluation.attributes import COLUMNS, MOST_VALUES
 from ffdi.evaluation.page_data import attribute_tables, held_out
-from ffdi.evaluation.verdict import caveats
+from ffdi.evaluation.verdict import caveats, verdict
 from ffdi.intake.tables import write_table
 
 
@@ -94,6 +94,8 @@ def test_an_ensemble_leads_the_board_and_names_its_members(metrics: Path, tiny: 
     add_ensemble(metrics, "both", {"good": 0.75, "plain": 0.25}, like="good")
     page = page_of(metrics, tiny, ["good", "plain", "both"])
     assert results_of(metrics, ["good", "plain", "both"]).best_name == "both"
+    joined = "both, which joins good and plain on ImageNet-pretrained prefixes, tells fake from real"
+    assert verdict(results_of(metrics, ["good", "plain", "both"])).startswith(joined)
     board = words(section(page, "recipes"))
     assert "both fitted good 0.750" in board and "plain 0.250" in board
 
