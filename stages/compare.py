@@ -1,4 +1,4 @@
-"""Compare every two recipes on the same test images."""
+"""Compare every two recipes or ensembles on the same test images."""
 
 from pathlib import Path
 
@@ -13,15 +13,15 @@ from ffdi.stagekit.options import DETAILS, FOLDS, PARAMS, path
     path("--table", default="data/comparisons.csv"),
 )
 def main(params_file: Path, folds_file: Path, plots: Path, out: Path, details: Path | None, table: Path) -> None:
-    """Compare every two recipes on the same test images."""
+    """Compare every two recipes or ensembles on the same test images."""
     params = read_params(params_file)
     from ffdi.evaluation.compare import compare, comparison_lines, comparison_metrics, read_scores, read_sweeps
     from ffdi.evaluation.headline import of_pairs, write_metrics
     from ffdi.intake.tables import read_folds, write_table
 
-    recipes, folds = list(params.recipes), read_folds(folds_file)
-    labels, groups, scores = read_scores(plots, recipes, folds)
-    sweeps = read_sweeps(plots, recipes, folds)
+    names, folds = [*params.recipes, *params.ensembles], read_folds(folds_file)
+    labels, groups, scores = read_scores(plots, names, folds)
+    sweeps = read_sweeps(plots, names, folds)
     pairs = compare(labels, groups, scores, sweeps=sweeps, bootstrap=params.bootstrap)
     write_table(table, pairs)
     write_metrics(comparison_metrics(pairs), out, details, headline=of_pairs)

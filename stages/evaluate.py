@@ -43,7 +43,7 @@ def main(
     rows = join(with_held_values(read_images(images_file), params.split), read_folds(folds_file))
     model, shards = model or Path(f"data/models/{name}"), features or Path(f"data/features/{backbone}")
     inputs = EvaluationInputs.load(model, shards, rows, params.evaluate.attributes)
-    levels = robustness.names if name in robustness.recipes else ()
+    levels = robustness.levels_of(name)
     if levels or inputs.bundle.tta:
         folder, source = perturbed or Path(f"data/robustness/{backbone}"), image_source(params.data, root)
         inputs = inputs.with_perturbed(PerturbationSweep(levels, folder, source, params.extract), stage)

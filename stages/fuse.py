@@ -11,11 +11,10 @@ from ffdi.stagekit.stopwatch import stopwatch
 
 
 @stage_command(
-    *(PARAMS, ROOT, name("--ensemble"), IMAGES, FOLDS),
-    *(path("--models", default="data/models"), path("--features", default="data/features")),
-    *(path("--perturbed", default="data/robustness"), path("--out", help="[default: data/ensembles/ENSEMBLE]")),
-    flag("--standalone", help="copy the members into --out"),
-    *(path("--metrics-out", help="[default: metrics/ENSEMBLE.json]"), DETAILS, path("--plots"), TIMINGS),
+    *(PARAMS, ROOT, name("--ensemble"), IMAGES, FOLDS, path("--models", default="data/models")),
+    *(path("--features", default="data/features"), path("--perturbed", default="data/robustness")),
+    *(path("--out", help="[default: data/ensembles/NAME]"), flag("--standalone", help="copy the members into --out")),
+    *(path("--metrics-out", help="[default: metrics/NAME.json]"), DETAILS, path("--plots"), TIMINGS),
 )
 def main(
     params_file: Path,
@@ -35,17 +34,18 @@ def main(
 ) -> None:
     """Join trained recipes to an ensemble and score the test set once with it."""
     params, stage, out = read_params(params_file), console(f"fuse {name}"), out or Path(f"data/ensembles/{name}")
-    robustness, bootstrap, memory = params.evaluate.robustness, params.bootstrap, params.train.memory_gb
     from ffdi.evaluation.evaluate_ensemble import EnsembleInputs, evaluate_ensemble
     from ffdi.features.devices import set_up_torch
+    from ffdi.intake.splitting.leave_one_out import with_held_values
     from ffdi.intake.tables import join, read_folds, read_images
     from ffdi.tails.fuse import fuse_recipes
 
-    device, rows = set_up_torch(params.train.device), join(read_images(images_file), read_folds(folds_file))
+    levels, device = params.evaluate.robustness.levels_of(name), set_up_torch(params.train.device)
+    bootstrap, memory = params.bootstrap, params.train.memory_gb
+    rows = join(with_held_values(read_images(images_file), params.split), read_folds(folds_file))
     fused = fuse_recipes(params.ensemble(name), models, rows)
     fused.save(out, standalone=standalone)
     inputs = EnsembleInputs.load(out, features, rows, params.evaluate.attributes)
-    levels = robustness.names if name in robustness.recipes else ()
     if levels or inputs.tta:
         inputs = inputs.with_perturbed(levels, perturbed, image_source(params.data, root), params.extract, stage)
     with stopwatch(f"evaluate-{name}", timings) as seconds:

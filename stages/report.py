@@ -39,13 +39,14 @@ def main(
     results = write_report(
         out,
         PipelineFolders(metrics, data, models, features),
-        {name: recipe.backbone for name, recipe in params.recipes.items()},
+        {**{name: recipe.backbone for name, recipe in params.recipes.items()}, **dict.fromkeys(params.ensembles, "")},
         join(read_images(images_file), read_folds(folds_file)),
         image_source(params.data, root),
         params_text=params_file.read_text(encoding="utf-8"),
         unchecked={c: f"audit.{key} is off" for c, key in switches.items() if not getattr(params.audit, key)},
     )
-    unused = [*unused_folders(models, params.recipes), *unused_folders(features, params.backbones)]
+    written = ((models, params.recipes), (features, params.backbones), (data / "ensembles", params.ensembles))
+    unused = [folder for place, names in written for folder in unused_folders(place, names)]
     for file in (*results.leftover_files(metrics), *unused):
         say(f"report: {file} is of no recipe of params, or of a model that is gone: left out; delete it")
     say(f"report: {verdict(results)}")

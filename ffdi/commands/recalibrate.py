@@ -60,12 +60,12 @@ def recalibrate(
     )
     from ffdi.features.devices import set_up_torch
     from ffdi.intake.decoding.images import ImageSource
-    from ffdi.tails.bundle import load_bundle
+    from ffdi.tails.ensemble import load_model
 
     if not root.is_dir():
         raise InputError(f"{root}: is no folder")
     refuse_other_folder(out, model)
-    loaded, report = load_bundle(model), console("recalibrate")
+    loaded, report = load_model(model), console("recalibrate")
     settings = policy_settings_of(loaded)
     threshold = replace(settings.threshold, rule=rule or settings.threshold.rule, at=at or settings.threshold.at)
     if at and threshold.rule != "fpr":

@@ -96,3 +96,13 @@ def members_of(metrics: Metrics) -> list[str]:
     """The recipes that an ensemble joins; empty for a recipe."""
     written = metrics.get("members")
     return written.split(", ") if isinstance(written, str) else []
+
+
+def heaviest_member(metrics: Metrics) -> str:
+    """The member of an ensemble that weighs most, the first of equals; empty for a recipe."""
+
+    def weight(name: str) -> float:
+        value = metrics.get(f"weight_{name}")
+        return value if isinstance(value, float) else 0.0
+
+    return max(members_of(metrics), key=weight, default="")

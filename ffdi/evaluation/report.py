@@ -19,6 +19,7 @@ from ffdi.evaluation.headline import rung_count
 from ffdi.evaluation.page_data import (
     attribute_tables,
     ensembles,
+    heaviest_member,
     held_out,
     policies,
     protocols,
@@ -60,11 +61,12 @@ def write_report(
 ) -> Results:
     """Write index.html, results.md and verdict.txt to `out`, and times.md to the folder of timings.
 
-    `recipes` maps each recipe to its backbone, `rows` is images.csv joined with folds.csv. The rest as render_page.
+    `recipes` maps each recipe to its backbone, and each ensemble to nothing; `rows` is images.csv joined with folds.csv.
+    The rest as render_page. The heat maps are those of the best recipe, or of the heaviest member of the best ensemble.
     """
     results = read_results(folders.metrics, recipes, folders.data, folders.models)
-    best = results.best_name
-    heat = heat_maps(folders.models / best, folders.features / recipes[best], most_wrong_images(results, rows))
+    seen_by = heaviest_member(results.best) or results.best_name
+    heat = heat_maps(folders.models / seen_by, folders.features / recipes[seen_by], most_wrong_images(results, rows))
     findings = folders.data / "audit_findings.csv"
     page = render_page(
         results, rows, source, findings=findings, heat=heat, params_text=params_text, unchecked=unchecked

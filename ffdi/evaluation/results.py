@@ -96,7 +96,7 @@ def read_results(
 ) -> Results:
     """Read metrics/details, cross/*.json of `metrics` and `data`, and comparisons.csv and timings of `data` if present.
 
-    `recipes` maps each recipe to its backbone. Metrics of recipes that are no longer in params, and evaluations of a
+    `recipes` maps each recipe to its backbone, and each ensemble to nothing. Metrics of recipes that are no longer in params, and evaluations of a
     bundle that `models` no longer has, are listed in `leftovers` and otherwise left out. Raises InputError when the
     metrics of a recipe, the audit or the ladder are missing.
     """
@@ -110,7 +110,7 @@ def read_results(
     details, known = metrics / "details", {*recipes, *RESERVED_NAMES}
     files = [file for folder in (metrics, data) for file in sorted((folder / "cross").glob("*.json"))]
     evaluations = {file: _read_cross(file) for file in files}
-    old = [file for file, m in evaluations.items() if _is_of_an_old_model(m, recipes, models)]
+    old = [file for file, m in evaluations.items() if _is_of_an_old_model(m, recipes, data, models)]
     pair = ("recipe", "trained_on", "tested_on")
     cross = list({tuple(m[key] for key in pair): m for file, m in evaluations.items() if file not in old}.values())
     compared = {file.stem: file for file in sorted((metrics / "protocol").glob("*.json"))}
@@ -148,10 +148,13 @@ def _pixels(bundle: Path) -> str:
     return f"{words}; the mean with {', '.join(views)}" if views else words
 
 
-def _is_of_an_old_model(m: Metrics, recipes: Mapping[str, str], models: Path | None) -> bool:
-    """Whether `models` now has another bundle of that name. A bundle trained on other data is from another project."""
-    file = models / str(m["recipe"]) / "bundle.json" if models else Path()
-    if m["recipe"] not in recipes or not file.is_file():
+def _is_of_an_old_model(m: Metrics, recipes: Mapping[str, str], data: Path, models: Path | None) -> bool:
+    """Whether `models`, or the ensembles of `data`, now have another bundle of that name. A bundle trained on other data
+    is from another project."""
+    name = str(m["recipe"])
+    folder = models if recipes.get(name) else data / "ensembles"
+    file = folder / name / "bundle.json" if models and folder else Path()
+    if name not in recipes or not file.is_file():
         return False
     now = _json(file)
     here: Any = now.get("provenance") or {}

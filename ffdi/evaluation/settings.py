@@ -37,6 +37,10 @@ class Robustness:
         """The names of the levels."""
         return tuple(parse_level(level).name for level in self.levels)
 
+    def levels_of(self, recipe: str) -> tuple[str, ...]:
+        """The names of the levels at which a recipe or an ensemble is evaluated."""
+        return self.names if recipe in self.recipes else ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class OtherDataSettings(DataSettings):

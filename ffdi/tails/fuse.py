@@ -26,7 +26,7 @@ from ffdi.tails.bundle import Bundle, load_bundle, read_oof, record_hash, sigmoi
 from ffdi.tails.checkpoint import Scores
 from ffdi.tails.ensemble import ENSEMBLE_VERSION, KIND, joined_names
 from ffdi.tails.ensemble_settings import EnsembleSettings
-from ffdi.tails.policy import Policy, fit_policy
+from ffdi.tails.policy import Policy, fit_policy, named_policy
 from ffdi.tails.stacking import NestedStack, logit, nested_stack
 from ffdi.tails.trained_recipe import RESAMPLES
 
@@ -125,7 +125,8 @@ def fuse_recipes(settings: EnsembleSettings, models: Path, rows: pd.DataFrame) -
         logits = np.stack([logit(scores) for scores in scores_of], axis=1)
         nested = nested_stack(labels, logits, folds, settings.weights)
         temperature = fit_temperature(labels, nested.logits)
-        scores = sigmoid(nested.logits / temperature)
+    scores = sigmoid(nested.logits / temperature)
+    with named_policy(f"ensembles.{settings.name}"):
         policy = fit_policy(labels, scores, known["group"].to_numpy(str), settings.policy, Bootstrap(RESAMPLES))
     oof = known[["image_id", "fold", "label"]].assign(logit=nested.logits, score=scores)
     return FusedRecipes(settings, models, members, nested, oof, policy, temperature)

@@ -37,7 +37,7 @@ def without(tree: dict[str, Any], key: str) -> dict[str, Any]:
 YAML_FILE = YAML(typ="safe", pure=True)
 PIPELINE = YAML_FILE.load(COMMITTED.with_name("dvc.yaml"))["stages"]
 BODIES = [stage.get("do", stage) for stage in PIPELINE.values()]
-TRACKED = sorted({key for body in BODIES for key in body.get("params", ()) if "$" not in key})
+TRACKED = sorted({key for body in BODIES for key in body.get("params", ()) if isinstance(key, str) and "$" not in key})
 # DVC itself looks these up in params.yaml when it reads dvc.yaml, and says which it does not find before it runs anything
 OPTIONAL = {key for variables in YAML_FILE.load(COMMITTED.with_name("dvc.yaml"))["vars"] for key in variables}
 LOOKED_UP = sorted(
