@@ -193,9 +193,7 @@ def judge(scored: ScoredTestSet, costs: Metrics, *, bootstrap: Bootstrap) -> Eva
 def _robustness_table(
     model: Model, test: pd.DataFrame, by_level: Mapping[str, Scores], bootstrap: Bootstrap
 ) -> pd.DataFrame:
-    """An ensemble has seen what any of its parts has."""
-    trained = [operation for part in model.parts for operation in operations_in_training(part.record)]
-    rows = []
+    trained, rows = operations_in_training(part.record for part in model.parts), []
     for name, scores in by_level.items():
         level = parse_level(name)
         seen = "+".join(seen_in_training(level, trained))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,15 @@ LEVEL_COLUMNS = ["level", "kind", "strength", "at", "seen"]
 ALL_SEEN = "the recipe has seen a part of every level in training"
 
 
-def operations_in_training(record: Mapping[str, Any]) -> tuple[Operation, ...]:
-    """The operations of the views and of `augment` that a recipe was trained with; `record` is its bundle.json."""
+def operations_in_training(records: Iterable[Mapping[str, Any]]) -> tuple[Operation, ...]:
+    """The operations of the views and of `augment` that recipes were trained with, of the bundle.json of each.
+
+    An ensemble has seen what any of its members has.
+    """
+    return tuple(operation for record in records for operation in _of_recipe(record))
+
+
+def _of_recipe(record: Mapping[str, Any]) -> tuple[Operation, ...]:
     backbone, recipe = record["backbone"], record["recipe"]
     clean_alone = Head.from_dict(record["head"]).is_fitted and recipe["views"] == "sample"
     views = backbone["view_policy"] if backbone["view_count"] and not clean_alone else ()

@@ -38,7 +38,7 @@ def record(policy: Any = (), count: int = 1, **recipe: Any) -> dict[str, Any]:
 
 
 def seen(level: str, *args: Any, **recipe: Any) -> tuple[str, ...]:
-    return seen_in_training(parse_level(level), operations_in_training(record(*args, **recipe)))
+    return seen_in_training(parse_level(level), operations_in_training([record(*args, **recipe)]))
 
 
 @pytest.mark.parametrize("kind", LEVELS)
@@ -70,6 +70,15 @@ def test_what_does_the_same_under_another_name_is_seen() -> None:
     assert seen("tint-20", ("jitter",)) == () and seen("tint-20", ({"jitter": {"hue": 0.1}},)) == ("tint",)
     assert seen("brightness-2", (), augment=({"jitter": {"contrast": 0.5}},)) == ()  # `augment` has no other default
     assert seen("hflip", "light") == ("hflip",) and seen("hflip", ("noise",)) == ()
+
+
+def test_an_ensemble_has_seen_what_any_of_its_members_has() -> None:
+    trained = operations_in_training([record("light"), record((), augment=("webp",)), record(("blur",))])
+    assert [seen_in_training(parse_level(level), trained) for level in ("webp-50", "blur-2", "noise-5")] == [
+        ("webp",),
+        ("blur",),
+        (),
+    ]
 
 
 def test_a_fitted_head_sees_the_views_that_it_takes() -> None:
