@@ -31,7 +31,7 @@ from ffdi.features.image_views import ViewReader, locate_images
 from ffdi.features.quantised import as_stored
 from ffdi.features.weights import load_network
 from ffdi.intake.decoding.images import ImageSource
-from ffdi.intake.tables import join, read_folds, read_images
+from ffdi.intake.tables import join, read_folds, read_images, second_folds
 from ffdi.metrics import auc
 from ffdi.parallel import cpu_count
 from ffdi.params.paths import unpacked_root
@@ -119,7 +119,10 @@ def main() -> None:
             return FeatureTable.of_rows(features, plan, list(own["image_id"]), list(own["label"]))
 
         train, test = rows[rows["role"] == "train"], rows[rows["role"] == "test"]
-        known, unseen = FoldedTable.of(table(train), list(train["fold"])), table(test)
+        known, unseen = (
+            FoldedTable.of(table(train), list(train["fold"]), barred=second_folds(train).tolist()),
+            table(test),
+        )
         results[name] = []
         for seed in console(f"lossy {name}").progress(range(chosen.seeds), chosen.seeds, unit="seeds"):
             seeded = replace(recipe, seed=seed, folds=1)

@@ -37,8 +37,11 @@ def scored_on_random_folds(
     device: torch.device,
     console: Console = Console(),
 ) -> pd.DataFrame:
-    """The out-of-fold scores (see oof.csv) of a recipe that is trained on all random folds, in memory."""
-    whole = replace(recipe, folds="all", threshold=ThresholdRule(), abstain=None)  # scores alone are compared
+    """The out-of-fold scores (see oof.csv) of a recipe that is trained on all random folds, in memory.
+
+    Logits alone are compared, so nothing is calibrated beyond the default.
+    """
+    whole = replace(recipe, folds="all", threshold=ThresholdRule(), abstain=None, calibration="folds")
     drawn = replace(inputs, images=with_random_folds(inputs.images, seed))
     return train_recipe(whole, drawn, settings, device=device, console=console).out_of_fold.scores
 

@@ -26,7 +26,7 @@ def images() -> pd.DataFrame:
             rows += [("train", fold, name, -1, 0, ""), ("train", fold, name, -1, 1, value)]
             rows += [("train", fold, name, (fold + 1) % 3, 1, FOLDS[(fold + 1) % 3].split("+")[0])] * (n < 10)
     rows += [("test", -1, "", -1, 1, value) for value in ("gan", "swap", "blend", "paint", "new") for _ in range(8)]
-    rows += [("test", -1, "", -1, 0, "")] * 30
+    rows += [("test", -1, "", -1, 0, "")] * 29 + [("test", -1, "", -1, 0, "camera")]
     made = pd.DataFrame(rows, columns=["role", "fold", "held_out", "also_out", "label", "held_value"])
     return made.assign(image_id=[f"i{n:03d}" for n in range(len(made))], group=[f"g{n // 2}" for n in range(len(made))])
 

@@ -15,7 +15,8 @@ RNG = np.random.default_rng(0)
 GROUP = np.repeat([f"g{i:02d}" for i in range(60)], 4)
 PLACE = np.repeat(np.arange(60) % 3, 4)  # three places where groups were photographed
 LABEL = np.arange(240) % 2
-FEATURES = RNG.normal(size=(240, 8)) + 6 * np.eye(8)[PLACE] + 20 * np.eye(8)[7] * LABEL[:, None]
+FEATURES = RNG.normal(size=(240, 12)) + 6 * np.eye(12)[PLACE]
+FEATURES[:, 4:] += 20 * LABEL[:, None]  # classes are easier to tell apart than places
 
 
 def test_folds_are_the_clusters_of_the_groups_and_not_the_classes() -> None:
@@ -30,7 +31,7 @@ def test_folds_are_the_clusters_of_the_groups_and_not_the_classes() -> None:
 def test_each_fold_has_half_of_an_equal_share_of_each_class() -> None:
     lone = np.array([f"i{i:03d}" for i in range(240)])
     odd = (
-        FEATURES + 50 * np.eye(8)[6] * (LABEL * (PLACE == 0))[:, None]
+        FEATURES + 50 * np.eye(12)[3] * (LABEL * (PLACE == 0))[:, None]
     )  # the fakes of one place are a cluster of their own
     folds = cluster_folds(odd, LABEL, lone, folds=4, seed=0)
     counts = np.array([[((folds == f) & (c == LABEL)).sum() for c in (0, 1)] for f in range(4)])
