@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as reference
+from PIL import Image
 from torch import Tensor
 
 from ffdi.errors import ParamsError
+from ffdi.features.degradations import DEGRADATIONS
 from ffdi.tails.augment import augmentation, mixing, shift_hue
 from ffdi.tails.augment_operations import OPTIONS, resolve_augment
 
@@ -56,6 +59,29 @@ def test_each_sample_has_parameters_of_its_own(name: str) -> None:
     options: dict[str, Any] = {"jitter": {"brightness": 0.9}, "jpeg": {"quality": (5, 95)}}.get(name, {})
     out = augment({name: options | ({} if "flip" in name else {"p": 1.0})})(images(32))
     assert len({tuple(image.flatten().tolist()) for image in out}) >= (2 if "flip" in name else 8)
+
+
+@pytest.mark.parametrize("name", ["webp", "contrast", "gamma", "downscale"])
+def test_a_degradation_is_that_of_the_views(name: str) -> None:
+    ends = dict.fromkeys(("low", "high"), 40 if name == "webp" else 0.5)
+    colours = images(3) // torch.tensor([1, 2, 4], dtype=torch.uint8).view(3, 1, 1)  # no channel is like another
+    out = augment({name: ends | {"p": 1.0}})(colours.clone())
+    picture = Image.fromarray(colours[0].permute(1, 2, 0).numpy())
+    due = torch.from_numpy(np.array(DEGRADATIONS[name](picture, np.random.default_rng(0), **ends))).permute(2, 0, 1)
+    assert all(torch.equal(image, due) for image in out) and not torch.equal(due, colours[0])
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({"mix": {"strength": 0}}, "augment operation mix: each strength is a whole number 1 to 5"),
+        ({"webp": {"at": "file"}}, "option 'at' is not one of high, low, p"),
+        ({"downscale": {"kernel": "area"}}, "kernel 'area' is not one of nearest"),
+    ],
+)
+def test_a_degradation_out_of_bounds_is_refused(entry: dict[str, Any], says: str) -> None:
+    with pytest.raises(ParamsError, match=says):
+        resolve_augment([entry])
 
 
 @pytest.mark.parametrize("name", OPTIONS)
