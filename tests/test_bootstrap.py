@@ -18,6 +18,7 @@ from ffdi.bootstrap import (
     auc_of,
     interval_around,
     mean_of,
+    rate_interval,
     resample,
     seeds_interval,
 )
@@ -168,3 +169,23 @@ def test_blocks_change_neither_the_number_of_draws_nor_their_values(
     assert drawn["one"].shape == (23,) and len(set(drawn["one"])) > 10
     # Both see the same draws: equal statistics are equal draw by draw.
     assert drawn["one"].tolist() == drawn["other"].tolist() == due["one"].tolist()
+
+
+def test_images_of_a_group_that_are_alike_count_as_one() -> None:
+    """40 groups of which 4 are called fake: ten images each, all alike, tell as much as one."""
+    events, groups = np.arange(40) % 10 == 0, np.arange(40)
+    alone = rate_interval(events, groups, bootstrap=Bootstrap(4000))
+    alike = rate_interval(np.repeat(events, 10), np.repeat(groups, 10), bootstrap=Bootstrap(4000))
+    independent = rate_interval(np.repeat(events, 10), np.arange(400), bootstrap=Bootstrap(4000))
+    assert alike == pytest.approx(alone, abs=0.03)
+    assert alike[1] - alike[0] > 2.5 * (independent[1] - independent[0])
+    assert independent == pytest.approx((0.074, 0.132), abs=0.005)  # Jeffreys: 40 of 400
+
+
+def test_a_rate_that_was_never_seen_may_be_above_0() -> None:
+    """Nothing is known of how alike the images of a group are: 20 groups tell as much as 20 images."""
+    never = np.zeros(200)
+    low, high = rate_interval(never, np.arange(200) // 10, bootstrap=Bootstrap(100))
+    assert low == 0 and high == pytest.approx(0.117, abs=0.001)  # Jeffreys: 0 of 20
+    assert rate_interval(1 - never, np.arange(200) // 10, bootstrap=Bootstrap(100)) == pytest.approx((1 - high, 1.0))
+    assert np.isnan(rate_interval(never, never, bootstrap=Bootstrap(100))).all()

@@ -18,6 +18,7 @@ from ffdi.tails.checkpoint import Scores
 from ffdi.tails.model import Model, ModelScores
 from ffdi.tails.policy import Policy, fit_policy
 from ffdi.tails.policy_settings import PolicySettings
+from ffdi.tails.stacking import logit
 
 FEWEST_IMAGES, FEWEST_GROUPS = 20, 5  # the groups of each class
 MOST_FOLDS = 5
@@ -71,9 +72,9 @@ class Recalibration:
 def scores_at(model: Model, scores: ModelScores) -> At:
     """The scores that a model gave, at any other temperature: of a recipe's tails each, of an ensemble's joint logit."""
     if isinstance(model, Bundle):
-        logits = model.temperature * np.stack([_logit(of_fold) for of_fold in scores.by_fold.values()])
+        logits = model.temperature * np.stack([logit(of_fold) for of_fold in scores.by_fold.values()])
         return lambda temperature: np.asarray(sigmoid(logits / temperature).mean(axis=0))
-    joint = model.temperature * _logit(scores.mean)
+    joint = model.temperature * logit(scores.mean)
     return lambda temperature: sigmoid(joint / temperature)
 
 
@@ -171,8 +172,3 @@ def _calibration_error_of(labels: Array, scores: Scores, bins: int = 10) -> Stat
     place = np.minimum((scores * bins).astype(int), bins - 1)
     surplus = (scores - labels)[:, None] * (place[:, None] == np.arange(bins))
     return lambda weights: np.asarray(np.abs(weights @ surplus).sum(axis=1) / weights.sum(axis=1))
-
-
-def _logit(scores: Scores) -> Scores:
-    inside = np.clip(scores, _NEAR_0, 1 - _NEAR_0)
-    return np.asarray(np.log(inside) - np.log1p(-inside))

@@ -116,10 +116,13 @@ def fuse_recipes(settings: EnsembleSettings, models: Path, rows: pd.DataFrame) -
     """Join the recipes that `settings` names, whose bundles lie in `models`.
 
     `rows` is images.csv joined with folds.csv; test images play no part. Raises InputError when the recipes were not
-    trained on these folds, or not on the same.
+    trained on these folds, or not on the same, or when one was recalibrated.
     """
     members = {name: load_bundle(models / name) for name in settings.recipes}
     with placed(f"ensembles.{settings.name}"):
+        for name, member in members.items():
+            if "recalibrated" in member.record:
+                raise InputError(f"{name} was recalibrated, and its out-of-fold scores were not: name its parent")
         known, scores_of = _common_scores({name: read_oof(models / name) for name in members}, rows)
         labels, folds = known["label"].to_numpy(), known["fold"].to_numpy()
         logits = np.stack([logit(scores) for scores in scores_of], axis=1)

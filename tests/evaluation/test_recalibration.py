@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 from conftest import Tiny, Trained, picture
 
-from ffdi.bootstrap import Bootstrap
+from ffdi.bootstrap import Bootstrap, interval_around, mean_of, resample
 from ffdi.commands.main import main
 from ffdi.errors import InputError
 from ffdi.evaluation.recalibration import At, Recalibration, cross_validated, recalibrate, refuse_too_few
@@ -95,6 +95,10 @@ def test_the_figures_are_those_of_the_scores() -> None:
     assert figures["accuracy_after"] == pytest.approx(((scores >= thresholds) == labels).mean())
     due = -np.log(np.where(labels == 1, at(1.0), 1 - at(1.0))).mean()
     assert figures["log_loss_before"] == pytest.approx(due)
+    losses = [-np.log(np.where(labels == 1, one, 1 - one)) for one in (at(1.0), scores)]
+    drawn = resample(groups, {"": mean_of(losses[0] - losses[1])}, bootstrap=FEW)[""]
+    ends = interval_around(float(figures["log_loss_gain"] or 0), drawn, within=(-9, 9))
+    assert ends == pytest.approx([figures["log_loss_gain_low"], figures["log_loss_gain_high"]])
     for key in ("log_loss", "ece", "accuracy"):
         low, gain, high = (float(figures[f"{key}_gain{end}"] or 0) for end in ("_low", "", "_high"))
         assert low <= gain <= high
