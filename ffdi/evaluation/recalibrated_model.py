@@ -91,7 +91,7 @@ def _is_recalibrated(folder: Path) -> bool:
 
 def write_recalibrated(folder: Path, model: Model, few: FewImages, found: Recalibration, out: Path) -> None:
     """Write `model`, read from `folder`, as `found` says; bundle.json names its parent, and seen.csv the few images too."""
-    record = {key: value for key, value in model.record.items() if key not in ("facts_sha256", "policy")}
+    record = {key: value for key, value in model.record.items() if key not in ("facts_sha256", "policy", "calibration")}
     with replacing_folder(out) as temporary:
         for name in record["sha256"]:
             shutil.copyfile(folder / name, temporary / name)
