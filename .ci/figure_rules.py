@@ -160,7 +160,7 @@ class FigureRule:
             return sum(max(RANK, sample.swaps()) for sample in own if sample is not None)
         if key.startswith(("weight_", "stack_bias")):
             return WEIGHT
-        if key in ("temperature", "calibration_correlation", "calibration_contraction"):
+        if key in ("temperature", "calibration_agreement", "calibration_contraction"):
             return 0.1 * float(self.new[key])
         if sample is not None and key == "brier":
             return 2 * sample.reach

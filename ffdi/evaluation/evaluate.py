@@ -260,9 +260,7 @@ def _of_model(model: Model) -> Metrics:
         metrics["val_auc_std_reason"] = "one fold has no spread"
     if calibrated := model.record.get("calibration"):
         metrics["calibration"] = str(calibrated["kind"])
-        metrics |= {
-            f"calibration_{key}": calibrated[key] for key in ("correlation", "contraction") if key in calibrated
-        }
+        metrics |= {f"calibration_{key}": calibrated[key] for key in ("agreement", "contraction") if key in calibrated}
     return metrics | {
         "temperature": model.temperature,
         "folds": len(aucs),

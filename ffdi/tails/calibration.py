@@ -67,9 +67,9 @@ def calibrate(kind: Kind, scores: pd.DataFrame, pairs: Logits) -> Calibration:
     facts: dict[str, Any] = {}
     tails = logits[:, None]
     if pairs and kind == "pair":
-        rho, count = correlation(scores, pairs), scores["fold"].nunique()
+        rho, count = agreement(scores, pairs), scores["fold"].nunique()
         tails = like_the_mean(labels, logits, rho, count)
-        facts = {"kind": kind, "correlation": rho, "contraction": contraction(rho, count), "tails": count}
+        facts = {"kind": kind, "agreement": rho, "contraction": contraction(rho, count), "tails": count}
     elif pairs:
         tails = _nested(scores, pairs)
         facts = {"kind": kind, "tails": tails.shape[1]}
@@ -82,19 +82,19 @@ def mean_of_tails(tails: Array, temperature: float) -> Array:
     return np.asarray((0.5 * (1 + np.tanh(0.5 * tails / temperature))).mean(axis=1))
 
 
-def correlation(scores: pd.DataFrame, pairs: Logits) -> float:
-    """How alike two tails' logits are of images that neither trained on: the correlation within fold and class, 0 to 1."""
-    products = np.zeros(3)
+def agreement(scores: pd.DataFrame, pairs: Logits) -> float:
+    """How alike two tails' logits are of images that neither trained on, 0 to 1: their intraclass correlation (Shrout and
+    Fleiss, 1979) within a class, in which a tail's own offset and scale count as disagreement, for a mean evens them out.
+
+    It is 1 - E (a - b)^2 / (2 s^2) of the logits a and b of one image, and of s^2, their variance within a class.
+    """
+    apart = []
     for pair, other in pairs.items():
         rows = scores[scores["fold"].isin(pair)]
-        both = rows.assign(other=rows["image_id"].map(other))
-        for fold in pair:
-            of_fold = both[both["fold"] == fold]
-            own = of_fold[["logit", "other"]] - of_fold.groupby("label")[["logit", "other"]].transform("mean")
-            own = own / own.std(ddof=0).clip(lower=1e-12)  # each tail has its own scale
-            products += [(own["logit"] * own["other"]).sum(), (own["logit"] ** 2).sum(), (own["other"] ** 2).sum()]
-    cross, first, second = products
-    return float(np.clip(cross / max(np.sqrt(first * second), 1e-12), 0, 1))
+        apart.append(np.square(rows["logit"].to_numpy() - rows["image_id"].map(other).to_numpy()))
+    within = scores["logit"] - scores.groupby("label")["logit"].transform("mean")
+    variance = max(float(np.square(within).mean()), 1e-12)
+    return float(np.clip(1 - np.concatenate(apart).mean() / (2 * variance), 0, 1))
 
 
 def contraction(rho: float, count: int) -> float:
@@ -103,7 +103,7 @@ def contraction(rho: float, count: int) -> float:
 
 
 def like_the_mean(labels: Array, logits: Array, rho: float, count: int) -> Array:
-    """(N, K) logits of `count` tails, whose mean is as spread within a class as that of tails with the correlation `rho`.
+    """(N, K) logits of `count` tails, whose mean is as spread within a class as that of tails with the agreement `rho`.
 
     (N,) `logits` of one tail each move towards their class's mean by the factor of `contraction`. The tails lie about
     them as independent normal draws lie about their own mean: the mean of the logits alone would not do, since a score is

@@ -21,9 +21,9 @@ from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.calibration import (
     Kind,
     Logits,
+    agreement,
     calibrate,
     contraction,
-    correlation,
     like_the_mean,
     mean_of_tails,
     pairs_of,
@@ -78,11 +78,17 @@ def realised(planted: Planted, kind: Kind, rate: float = 0.05) -> tuple[float, f
 
 
 @pytest.mark.parametrize("rho", [0.1, 0.4, 0.9])
-def test_the_correlation_of_two_tails_is_found(rho: float) -> None:
+def test_the_agreement_of_two_tails_is_found(rho: float) -> None:
     planted = Planted(rho=rho)
-    assert correlation(planted.scores, planted.pairs("pair")) == pytest.approx(rho, abs=0.03)
-    shifted = planted.scores.assign(logit=lambda s: np.where(s["fold"] == 1, 5 + 3 * s["logit"], s["logit"]))
-    assert correlation(shifted, planted.pairs("pair")) == pytest.approx(rho, abs=0.03)  # each tail has its scale
+    assert agreement(planted.scores, planted.pairs("pair")) == pytest.approx(rho, abs=0.03)
+
+
+def test_an_offset_of_its_own_is_disagreement() -> None:
+    """A mean evens it out, so it counts: between tails 1 apart, 1 - (2 (1 - rho) 2.25 + 1) / (2 s^2)."""
+    planted = Planted()
+    alone = agreement(planted.scores, planted.pairs("pair"))
+    moved = {pair: logits + 1 for pair, logits in planted.pairs("pair").items()}
+    assert agreement(planted.scores, moved) == pytest.approx(alone - 1 / (2 * 1.5**2), abs=0.02)
 
 
 def test_the_rate_that_is_realised_by_the_mean_is_the_one_asked_for() -> None:
@@ -197,7 +203,7 @@ def test_a_killed_tail_more_continues_and_test_rows_play_no_part(
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
     bundle, plain = load_bundle(tmp_path / "whole"), cross_trained(tmp_path, inputs, settings)
     facts = bundle.record["calibration"]
-    assert facts["kind"] == "pair" and facts["tails"] == 3 and 0 < facts["correlation"] <= 1
+    assert facts["kind"] == "pair" and facts["tails"] == 3 and 0 < facts["agreement"] <= 1
     assert {f: bundle.record["sha256"][f] for f in plain.record["sha256"] if f.startswith("fold")} == {
         f: digest for f, digest in plain.record["sha256"].items() if f.startswith("fold")
     }
