@@ -79,7 +79,7 @@ def fit_policy(labels: Array, scores: Array, groups: Array, settings: PolicySett
     facts: dict[str, Any] = {"rule": rule.rule, **({"threshold_at": rule.at} if rule.rule == "fpr" else {})}
     facts |= _expected_fpr(points, place, groups, rule, bootstrap)
     if settings.abstain is None:
-        return Policy(threshold, facts=facts)
+        return Policy(threshold, facts=_without_nan(facts))
     band = widest_band(once[0][0], once[1][0], place, settings.abstain.error)
     if band is None:
         raise PolicyError(
@@ -89,7 +89,7 @@ def fit_policy(labels: Array, scores: Array, groups: Array, settings: PolicySett
     low, high = (threshold if at == place else points.threshold(at) for at in (band.low, band.high))
     facts |= {"abstain_error": settings.abstain.error, "abstain_low": low, "abstain_high": high}
     facts |= _expected_of_band(points, band, groups, settings, bootstrap)
-    return Policy(threshold, low, high, facts)
+    return Policy(threshold, low, high, _without_nan(facts))
 
 
 @contextmanager
@@ -174,6 +174,11 @@ def _expected_of_band(
         "expected_error_low": low,
         "expected_error_high": high,
     }
+
+
+def _without_nan(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN: an end of an interval over a single group is None."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in facts.items()}
 
 
 def _mean_of_draws(groups: Array, statistic: Statistic, bootstrap: Bootstrap) -> float:

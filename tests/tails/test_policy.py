@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from typing import Any
 
@@ -175,3 +176,12 @@ def test_the_default_is_the_threshold_of_the_highest_balanced_accuracy() -> None
     assert fit_policy(labels, scores, groups, PolicySettings(), Bootstrap(100)) == Policy(
         best_threshold(labels, scores)
     )
+
+
+def test_a_single_group_has_no_intervals() -> None:
+    """And bundle.json, which takes no NaN, has nulls."""
+    labels, scores, _ = planted(1)
+    settings = PolicySettings(ThresholdRule("accuracy"), Abstain(0.1))
+    facts = fit_policy(labels, scores, np.zeros(len(labels)), settings, Bootstrap(100)).facts
+    assert facts["expected_fpr_low"] is None and facts["expected_error_high"] is None and 0 < facts["expected_fpr"] < 1
+    json.dumps(facts, allow_nan=False)
