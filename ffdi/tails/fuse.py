@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ffdi.bootstrap import Bootstrap
+from ffdi.bootstrap import Array, Bootstrap
 from ffdi.errors import InputError, placed
 from ffdi.features.stored_settings import stored_settings
 from ffdi.files import replacing_folder, sha256_file, write_json
@@ -127,12 +127,27 @@ def fuse_recipes(settings: EnsembleSettings, models: Path, rows: pd.DataFrame) -
         labels, folds = known["label"].to_numpy(), known["fold"].to_numpy()
         logits = np.stack([logit(scores) for scores in scores_of], axis=1)
         nested = nested_stack(labels, logits, folds, settings.weights)
-        temperature = fit_temperature(labels, nested.logits)
-    scores = sigmoid(nested.logits / temperature)
+        means = nested.out_of_fold(_like_means(labels, logits, list(members.values())), folds)
+        temperature = fit_temperature(labels, means)
     with named_policy(f"ensembles.{settings.name}"):
-        policy = fit_policy(labels, scores, known["group"].to_numpy(str), settings.policy, Bootstrap(RESAMPLES))
+        groups = known["group"].to_numpy(str)
+        policy = fit_policy(labels, sigmoid(means / temperature), groups, settings.policy, Bootstrap(RESAMPLES))
+    scores = sigmoid(nested.logits / temperature)
     oof = known[["image_id", "fold", "label"]].assign(logit=nested.logits, score=scores)
     return FusedRecipes(settings, models, members, nested, oof, policy, temperature)
+
+
+def _like_means(labels: Array, logits: Array, members: Sequence[Bundle]) -> Array:
+    """(N, M) logits as spread as those of new images, which are means over tails, where a member was calibrated for that
+    by `calibration: pair`: within a class they move towards its mean. They are made with the labels' help, so they are
+    for the temperature and the threshold alone.
+    """
+    factors = [member.record.get("calibration", {}).get("contraction", 1.0) for member in members]
+    out = logits.copy()
+    for label in np.unique(labels):
+        of_class = logits[labels == label]
+        out[labels == label] = of_class.mean(axis=0) + np.array(factors) * (of_class - of_class.mean(axis=0))
+    return out
 
 
 def _common_scores(oof: Mapping[str, pd.DataFrame], rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Scores]]:

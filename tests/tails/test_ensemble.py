@@ -75,6 +75,20 @@ def test_temperature_threshold_and_aucs_are_those_of_nested_scores(models: Path,
     np.testing.assert_allclose(oof["score"], sigmoid(oof["logit"].to_numpy() / ensemble.temperature))
 
 
+def test_a_member_calibrated_for_the_mean_of_its_tails_stays_so(models: Path, tiny: Tiny, tmp_path: Path) -> None:
+    """Threshold and temperature are those of logits as spread as means are; the weights and oof.csv are not moved."""
+    shutil.copytree(models, tmp_path / "models")
+    for name in "ab":
+        facts = {"kind": "pair", "contraction": 0.5}
+        edit_record(tmp_path / "models" / name, lambda record, facts=facts: record.update(calibration=facts))  # type: ignore[misc]
+    plain, paired = (fuse_recipes(both(), folder, tiny.rows) for folder in (models, tmp_path / "models"))
+    labels, logits = plain.oof["label"].to_numpy(), plain.oof["logit"].to_numpy()
+    assert np.array_equal(paired.oof["logit"], logits) and paired.nested.final == plain.nested.final
+    centre = np.where(labels == 1, logits[labels == 1].mean(), logits[labels == 0].mean())
+    assert paired.temperature == pytest.approx(fit_temperature(labels, (centre + logits) / 2))
+    np.testing.assert_allclose(paired.oof["score"], sigmoid(logits / paired.temperature))
+
+
 def test_labels_of_test_rows_play_no_part(models: Path, tiny: Tiny, tmp_path: Path) -> None:
     turned = tiny.rows.assign(label=tiny.rows["label"].where(tiny.rows["role"] == "train", 1 - tiny.rows["label"]))
     for name, rows in (("one", tiny.rows), ("other", turned)):
