@@ -273,6 +273,8 @@ class Recipe:
             fixed = f"has no effect on head {self.head.kind}, which reads the features themselves"
         elif self.trainable == "head":
             fixed = "has no effect with `trainable: head`: nothing before the head trains"
+        if self.calibration != "folds" and self.folds == 1:
+            yield "calibration: has no effect with `folds: 1`, whose one tail is the mean: leave it out, or write folds"
         if self.optimizer.decayed == "weights" and not self.optimizer.weight_decay:
             yield "optimizer.decayed: has no effect without optimizer.weight_decay"
         if fixed and self.trainable not in ("all", "head"):

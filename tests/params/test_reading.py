@@ -239,6 +239,7 @@ def test_files_that_are_no_params(tmp_path: Path, content: bytes | None, says: s
     ("recipe", "says"),
     [
         ({"optimizer": {"decayed": "weights"}}, "optimizer.decayed: has no effect without optimizer.weight_decay"),
+        ({"folds": 1, "calibration": "pair"}, "calibration: has no effect with `folds: 1`"),
         ({"trainable": "head", "lr_decay": 0.5}, "lr_decay: has no effect with `trainable: head`"),
         ({"trainable": "head", "loss": {"alignment": 0.1}}, "loss: has no effect with `trainable: head`"),
         ({"head": {"kind": "attentive"}, "trainable": "norms"}, "trainable: has no effect on head attentive"),
