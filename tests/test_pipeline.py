@@ -36,6 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, warm_environment: dict[str
     params["split"] |= {"folds": 2, "embedding": "tiny"}
     params["backbones"] = {"tiny": backbone}
     params["recipes"] = {"one": recipe | {"backbone": "tiny"}, "two": recipe | {"backbone": "tiny", "lr": 1e-3}}
+    params["ensembles"] = {}
     params["evaluate"] = {
         "bootstrap": 100,
         "robustness": {"recipes": ["one"], "levels": ["jpeg-50"]},
@@ -138,6 +139,20 @@ def test_a_removed_recipe_leaves_the_report(project: Project) -> None:
         pytest.skip("this DVC cannot remove a key with -S")
     page = (project.folder / "data" / "report" / "index.html").read_text()
     assert "Left out" in page
+
+
+def test_an_ensemble_more_is_fused_and_compared_and_nothing_else_runs(project: Project) -> None:
+    project.run("git", "checkout", "-f", "HEAD")
+    project.run("dvc", "checkout", "-f")
+    yaml = YAML(typ="safe", pure=True)
+    params = yaml.load((project.folder / "params.yaml").read_text())
+    params["ensembles"] = {"both": {"recipes": ["one", "two"], "weights": "fitted"}}
+    with open(project.folder / "params.yaml", "w") as file:
+        yaml.dump(params, file)
+    assert stages_run(project.run("dvc", "repro")) == {"fuse@both", "compare", "report"}
+    assert tuple(project.metrics("both", "metrics")) == OF_RECIPE
+    assert set(project.metrics("summary", "metrics")) >= {"one_minus_both_auc", "two_minus_both_auc"}
+    assert "| both |" in (project.folder / "data" / "report" / "results.md").read_text()
 
 
 def test_other_folds_compute_only_what_is_missing(project: Project) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import Tiny, Trained
+from results_on_disk import write_results
 from two_recipes import CPU, both, save_two_recipes
 
 from ffdi.bootstrap import Bootstrap
@@ -18,8 +20,11 @@ from ffdi.evaluation.cost import cost, cost_of_parts
 from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe
 from ffdi.evaluation.evaluate_ensemble import EnsembleInputs, evaluate_ensemble
 from ffdi.evaluation.headline import OF_RECIPE, of_recipe
+from ffdi.evaluation.page_data import heaviest_member
+from ffdi.evaluation.results import read_results
 from ffdi.features import extract
 from ffdi.features.store import FeatureStore
+from ffdi.files import write_json
 from ffdi.tails.bundle import load_bundle
 from ffdi.tails.fuse import fuse_recipes
 
@@ -96,3 +101,26 @@ def test_other_data_and_submission_take_an_ensemble(project: Path, tiny: Tiny, t
     )
     assert done.exit_code == 0, done.output
     assert len(pd.read_csv(submission)) == 4
+
+
+@pytest.mark.parametrize(("weights", "due"), [((0.2, 0.9), "b"), ((0.5, 0.5), "a")])
+def test_the_heat_maps_are_those_of_the_heaviest_member(weights: tuple[float, float], due: str) -> None:
+    assert heaviest_member({"members": "a, b", "weight_a": weights[0], "weight_b": weights[1]}) == due
+    assert heaviest_member({"auc": 0.5}) == ""
+
+
+def test_figures_of_an_ensemble_that_was_fused_again_are_left_out(
+    project: Path, tiny: Tiny, trained: Trained, tmp_path: Path
+) -> None:
+    """Those in metrics/cross, which name the bundle that they are of."""
+    metrics, data = write_results(tmp_path, tiny, trained, {"a": True}), tmp_path / "data"
+    shutil.copytree(project / "ensembles", data / "ensembles")
+    record = json.loads((data / "ensembles" / "both" / "bundle.json").read_text())
+    shutil.copy(metrics / "details" / "a.json", metrics / "details" / "both.json")
+    shutil.copytree(metrics / "plots" / "a" / "test", metrics / "plots" / "both" / "test")
+    home = {"recipe": "both", "trained_on": record["provenance"]["data"], "tested_on": "other"}
+    figures = home | dict.fromkeys(("auc", "auc_low", "auc_high", "accuracy", "n_test", "n_groups"), 1)
+    for name, sha256 in (("now", record["facts_sha256"]), ("before", "0" * 64)):
+        write_json(metrics / "cross" / f"{name}.json", figures | {"model_sha256": sha256})
+    results = read_results(metrics, {"a": "tiny", "both": ""}, data, project / "models")
+    assert results.leftovers == ["cross/before"] and len(results.cross) == 1
