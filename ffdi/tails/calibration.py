@@ -83,18 +83,19 @@ def mean_of_tails(tails: Array, temperature: float) -> Array:
 
 
 def agreement(scores: pd.DataFrame, pairs: Logits) -> float:
-    """How alike two tails' logits are of images that neither trained on, 0 to 1: their intraclass correlation (Shrout and
-    Fleiss, 1979) within a class, in which a tail's own offset and scale count as disagreement, for a mean evens them out.
+    """How alike two tails' logits are of images that neither trained on, 0 to 1: their concordance correlation (Lin,
+    Biometrics 1989) within a class. A tail's own offset and scale count as disagreement, for a mean evens them out.
 
-    It is 1 - E (a - b)^2 / (2 s^2) of the logits a and b of one image, and of s^2, their variance within a class.
+    It is 2 cov(a, b) / (var a + var b + d^2) of the logits a and b of one image, and d, the gap of their means.
     """
-    apart = []
-    for pair, other in pairs.items():
-        rows = scores[scores["fold"].isin(pair)]
-        apart.append(np.square(rows["logit"].to_numpy() - rows["image_id"].map(other).to_numpy()))
-    within = scores["logit"] - scores.groupby("label")["logit"].transform("mean")
-    variance = max(float(np.square(within).mean()), 1e-12)
-    return float(np.clip(1 - np.concatenate(apart).mean() / (2 * variance), 0, 1))
+    both = pd.concat(
+        rows.assign(other=rows["image_id"].map(other))[["label", "logit", "other"]]
+        for rows, other in ((scores[scores["fold"].isin(pair)], other) for pair, other in pairs.items())
+    )
+    means = both.groupby("label")[["logit", "other"]].transform("mean")
+    own, other, gap = both["logit"] - means["logit"], both["other"] - means["other"], means["logit"] - means["other"]
+    apart = (own**2 + other**2 + gap**2).mean()
+    return float(np.clip(2 * (own * other).mean() / max(apart, 1e-12), 0, 1))
 
 
 def contraction(rho: float, count: int) -> float:

@@ -84,11 +84,10 @@ def test_the_agreement_of_two_tails_is_found(rho: float) -> None:
 
 
 def test_an_offset_of_its_own_is_disagreement() -> None:
-    """A mean evens it out, so it counts: between tails 1 apart, 1 - (2 (1 - rho) 2.25 + 1) / (2 s^2)."""
+    """A mean evens it out, so it counts: 2 cov / (var + var + d^2), with variances of 2.25 and a gap of 1."""
     planted = Planted()
-    alone = agreement(planted.scores, planted.pairs("pair"))
     moved = {pair: logits + 1 for pair, logits in planted.pairs("pair").items()}
-    assert agreement(planted.scores, moved) == pytest.approx(alone - 1 / (2 * 1.5**2), abs=0.02)
+    assert agreement(planted.scores, moved) == pytest.approx(2 * RHO * 2.25 / (2 * 2.25 + 1), abs=0.02)
 
 
 def test_the_rate_that_is_realised_by_the_mean_is_the_one_asked_for() -> None:
