@@ -111,8 +111,10 @@ def test_images_that_are_handled_so_that_the_verdict_turns(
         return {fold: 1 - of_fold for fold, of_fold in scores.items()} if calls[-1] else scores
 
     monkeypatch.setattr(Bundle, "fold_scores", turned_later)
-    metrics = judged(trained, tiny.rows, perturbed={"jpeg-30": FeatureStore(trained.features)})
-    assert metrics["below_chance_at"] == "robustness_jpeg_30_auc"
+    metrics = judged(trained, tiny.rows, perturbed={"jpeg-30": FeatureStore(trained.features)}, levels=["jpeg-30"])
+    assert metrics["below_chance_at"] == "robustness_jpeg_30_auc, robust_auc, worst_auc, robust_unseen_auc"
+    (said,) = explain(metrics)
+    assert said.startswith("robustness_jpeg_30: AUC") and said.endswith("get the opposite verdict")
 
 
 def test_a_fold_with_turned_labels(trained: Trained, tiny: Tiny, knows: pd.Series) -> None:
