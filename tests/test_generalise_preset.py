@@ -19,7 +19,8 @@ PARAMS = read_params(PRESET)
 def test_every_protocol_is_in_use() -> None:
     assert (PARAMS.split.method, PARAMS.split.by) == ("leave_one_out", "attr_forgery")
     late_cut = PARAMS.recipe("late_cut")
-    assert late_cut.tta == ("hflip",) and late_cut.threshold.rule == "fpr" and isinstance(late_cut.abstain, Abstain)
+    assert (late_cut.tta, late_cut.calibration) == (("hflip",), "pair")
+    assert late_cut.threshold.rule == "fpr" and isinstance(late_cut.abstain, Abstain)
     (stack,) = PARAMS.ensembles.values()
     assert (stack.weights, set(stack.recipes)) == ("fitted", set(PARAMS.recipes))
     assert {name: asked.backbone for name, asked in PARAMS.protocol.items()} == {"late_cut": late_cut.backbone}
