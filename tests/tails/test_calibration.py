@@ -14,7 +14,8 @@ import torch
 from conftest import Tiny, Trained, tiny_recipe
 from small_training import CPU, FOLDS, IMAGES, PLAIN, TABLE, contents, cross_validated, tiny_inputs
 
-from ffdi.bootstrap import Array
+from ffdi.bootstrap import Array, Bootstrap
+from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe
 from ffdi.metrics import expected_calibration_error, fit_temperature
 from ffdi.tails import train
 from ffdi.tails.bundle import Bundle, load_bundle
@@ -203,6 +204,11 @@ def test_a_killed_tail_more_continues_and_test_rows_play_no_part(
     bundle, plain = load_bundle(tmp_path / "whole"), cross_trained(tmp_path, inputs, settings)
     facts = bundle.record["calibration"]
     assert facts["kind"] == "pair" and facts["tails"] == 3 and 0 < facts["agreement"] <= 1
+    evaluated = EvaluationInputs.load(tmp_path / "whole", trained.features, tiny.rows)
+    metrics = evaluate_recipe(evaluated, bootstrap=Bootstrap(100), memory_gb=1, device=CPU).metrics
+    assert [metrics[f"calibration{key}"] for key in ("", "_agreement", "_contraction")] == [
+        facts[key] for key in ("kind", "agreement", "contraction")
+    ]
     assert {f: bundle.record["sha256"][f] for f in plain.record["sha256"] if f.startswith("fold")} == {
         f: digest for f, digest in plain.record["sha256"].items() if f.startswith("fold")
     }
