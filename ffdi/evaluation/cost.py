@@ -15,6 +15,7 @@ from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.recording import on_meta
 from ffdi.metrics import Metrics
 from ffdi.tails.bundle import Bundle
+from ffdi.tails.predict import same_features, without_views
 
 
 def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
@@ -41,22 +42,31 @@ def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
 
 
 def cost_of_parts(parts: Sequence[tuple[Bundle, FeatureSpec]]) -> Metrics:
-    """The cost of bundles that are used together, each with the spec of its features; a prefix whose features several of
-    them read counts once. `parameters_tail` and `flops_tail` are of one tail of each."""
+    """The cost of bundles that are used together, each with the spec of its features.
+
+    As `ffdi predict` runs them: bundles with one prefix and one `tta` share each pass of the prefix. `parameters_prefix` and
+    `flops_prefix` count a prefix once, `bytes_per_image` cached features once. `parameters_tail` and `flops_tail` are of
+    one tail of each bundle.
+    """
     costs = [cost(bundle, spec) for bundle, spec in parts]
-    distinct = {spec.fingerprint: of_part for (_, spec), of_part in zip(parts, costs, strict=True)}.values()
 
     def total(key: str, of: Iterable[Metrics]) -> int:
         return sum(int(metrics[key] or 0) for metrics in of)
 
-    tails = total("flops_per_image", costs) - total("flops_prefix", costs)
+    def once(keys: Iterable[str]) -> list[Metrics]:
+        return list(dict(zip(keys, costs, strict=True)).values())
+
+    prefixes = once(without_views(spec) for _, spec in parts)
+    passes = [{"flops": (1 + len(bundle.tta)) * int(of["flops_prefix"] or 0)} for (bundle, _), of in zip(parts, costs)]
+    shared = dict(zip((same_features(*part) for part in parts), passes, strict=True)).values()
+    tails = total("flops_per_image", costs) - total("flops", passes)
     return {
-        "parameters_prefix": total("parameters_prefix", distinct),
+        "parameters_prefix": total("parameters_prefix", prefixes),
         "parameters_tail": total("parameters_tail", costs),
-        "flops_prefix": (before := total("flops_prefix", distinct)),
+        "flops_prefix": total("flops_prefix", prefixes),
         "flops_tail": total("flops_tail", costs),
-        "flops_per_image": before + tails,
-        "bytes_per_image": total("bytes_per_image", distinct),
+        "flops_per_image": total("flops", shared) + tails,
+        "bytes_per_image": total("bytes_per_image", once(spec.fingerprint for _, spec in parts)),
         "views_per_image": max(int(metrics["views_per_image"] or 0) for metrics in costs),
     }
 

@@ -107,11 +107,18 @@ def score_images(
             console.warn(line)
 
 
-def same_features(part: Bundle) -> str:
-    """Two bundles with the same text read the same features of an image, at the same views."""
-    spec = part.extractor().spec
+def same_features(part: Bundle, spec: FeatureSpec | None = None) -> str:
+    """Two bundles with the same text read the same features of an image, at the same views.
+
+    `spec` is that of the features that were cached, by default what this machine computes.
+    """
+    return " ".join([without_views(spec or part.extractor().spec), *part.tta])
+
+
+def without_views(spec: FeatureSpec) -> str:
+    """The fingerprint of the features of clean images, whatever views were cached beside them."""
     policy = {key: value for key, value in spec.policy.items() if key not in ("views", "view_seed")}
-    return " ".join([replace(spec, policy=policy).fingerprint, *part.tta])
+    return replace(spec, policy=policy).fingerprint
 
 
 def _features_of(

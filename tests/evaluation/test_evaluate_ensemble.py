@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from ffdi.evaluation.headline import OF_RECIPE, of_recipe
 from ffdi.evaluation.page_data import heaviest_member
 from ffdi.evaluation.results import read_results
 from ffdi.features import extract
+from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.store import FeatureStore
 from ffdi.files import write_json
-from ffdi.tails.bundle import load_bundle
+from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.fuse import fuse_recipes
 
 
@@ -81,6 +83,27 @@ def test_a_prefix_that_members_share_is_paid_once(project: Path, trained: Traine
     assert cost_of_parts([(a, spec)]) == one
     assert (two["flops_prefix"], two["bytes_per_image"]) == (one["flops_prefix"], one["bytes_per_image"])
     assert two["flops_per_image"] == int(str(one["flops_prefix"])) + 2 * 3 * int(str(one["flops_tail"]))
+
+
+def test_passes_of_a_prefix_are_paid_as_predict_makes_them(project: Path, trained: Trained) -> None:
+    """Members with one `tta` share its passes; with another, or none, they have their own."""
+    spec = FeatureStore(trained.features).spec
+
+    def seeing(name: str, *tta: str) -> Bundle:
+        bundle = load_bundle(project / "models" / name)
+        return replace(bundle, record={**bundle.record, "recipe": {**bundle.record["recipe"], "tta": list(tta)}})
+
+    def flops(a: Bundle, b: Bundle, of_b: FeatureSpec = spec) -> int:
+        return int(str(cost_of_parts([(a, spec), (b, of_b)])["flops_per_image"]))
+
+    clean = cost(seeing("a"), spec)
+    prefix, tails = int(str(clean["flops_prefix"])), 3 * int(str(clean["flops_tail"]))
+    assert prefix > 0
+    assert flops(seeing("a", "hflip"), seeing("b", "hflip")) == 2 * prefix + 4 * tails
+    assert flops(seeing("a", "hflip"), seeing("b")) == 3 * prefix + 3 * tails
+    more_views = replace(spec, policy={**spec.policy, "view_seed": 7})
+    assert more_views.fingerprint != spec.fingerprint
+    assert flops(seeing("a"), seeing("b"), more_views) == prefix + 2 * tails
 
 
 def test_other_data_and_submission_take_an_ensemble(project: Path, tiny: Tiny, tmp_path: Path) -> None:
