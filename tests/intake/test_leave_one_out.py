@@ -91,6 +91,7 @@ def test_a_pool_that_is_still_too_small_takes_the_smallest_value_in() -> None:
     [
         (("gan",), {}, r"'maker' has one value to hold out .* it has gan \(36\): name another attribute"),
         (MAKERS, {"min_fakes": 400}, "two are needed; it has blend"),
+        (("gan", "swap", "gan+swap"), {}, r"'gan\+swap' of 'maker' reads as 'gan' and others held out together"),
         (MAKERS, {"by": "camera"}, "split.by: 'camera' is no attribute of images.csv; it has maker"),
     ],
 )

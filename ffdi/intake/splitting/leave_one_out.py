@@ -58,7 +58,8 @@ class HeldOut:
         """A fold for each value of the fakes among the rows `train`, in the order of their names, the pooled ones last.
 
         Values with fewer than `settings.min_fakes` fakes share one fold; where that has too few as well, the smallest of
-        the others joins it. InputError when a single fold would be left.
+        the others joins it. InputError when a single fold would be left, or when the name of a value could be that of
+        several.
         """
         found, counts = np.unique(values[train][label[train] == 1], return_counts=True)
         images = dict(zip(found.tolist(), counts.tolist(), strict=True))
@@ -74,7 +75,14 @@ class HeldOut:
                 f"{listed}: name another attribute, or lower split.min_fakes (is {settings.min_fakes})"
             )
         fold_of = {value: fold for fold, part in enumerate(parts) for value in part}
-        return cls(values, fold_of, tuple(POOLED.join(part) for part in parts))
+        names = tuple(POOLED.join(part) for part in parts)
+        if alike := [(v, name) for v in fold_of for name in names if holds_out(name, v) and name != names[fold_of[v]]]:
+            value, name = alike[0]
+            raise InputError(
+                f"split.by: {name!r} of {settings.by!r} reads as {value!r} and others held out together, whose names are "
+                f"joined by {POOLED}: give that value a name without it"
+            )
+        return cls(values, fold_of, names)
 
     @property
     def own_fold(self) -> Ints:
