@@ -32,8 +32,9 @@ def held_out_figures(
 
     `oof` has the out-of-fold scores, `images` is images.csv (of with_held_values) joined with folds.csv, `by_fold` the
     scores (N,) of its test images by the tail of each fold. A figure on the side `validation` is of the fold's own
-    validation images: the fakes of its value against its reals, which its tail has not seen. On the side `test` each
-    fold's tail is judged on the test fakes of every value against all test reals. Intervals are 95 %, by group.
+    validation images: the fakes of its value against its reals, on which its tail was not trained, though its epoch was
+    chosen by them. On the side `test` each fold's tail is judged on the test fakes of every value against all test
+    reals. Intervals are 95 %, by group.
     """
     if oof is None or "held_out" not in images:
         return HeldOutFigures({}, pd.DataFrame(columns=COLUMNS))
@@ -104,4 +105,6 @@ def held_out_line(metrics: Metrics) -> list[str]:
     if not isinstance(mean := metrics.get(f"{PREFIX}_mean_auc"), float):
         return []
     worst, name = metrics[f"{PREFIX}_worst_auc"], metrics[f"{PREFIX}_worst"]
-    return [f"held-out values: mean AUC {mean:.3f}, worst {worst:.3f} ({name}), each by the tail that never saw it"]
+    return [
+        f"held-out values: mean AUC {mean:.3f}, worst {worst:.3f} ({name}), each by a tail that was not trained on it"
+    ]

@@ -53,8 +53,9 @@ def compare_with_random_folds(
 
     `oof` and `random` are out-of-fold logits of one recipe, compared on the images of `oof`. Both AUCs are the mean over
     the folds of `oof` of the AUC of that fold's images, so that they rank the same pairs. In `random`, images of a fold
-    have scores of several tails, which ranks them slightly worse: `harder_by` is rather too low. Its interval is 95 %, a
-    paired bootstrap over the groups of `images` (images.csv joined with folds.csv). Raises InputError where `random` lacks
+    have scores of several tails, which ranks them slightly worse, and the epochs of the fold's tail were chosen by them: both
+    make `harder_by` too low. Where values are held out, tails train on fewer images: that is part of it. Its interval is
+    95 %, a paired bootstrap over the groups of `images` (images.csv joined with folds.csv). Raises InputError where `random` lacks
     an image.
     """
     known = oof.merge(random[["image_id", "logit"]], on="image_id", suffixes=("", "_random"))
