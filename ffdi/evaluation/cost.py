@@ -57,15 +57,15 @@ def cost_of_parts(parts: Sequence[tuple[Bundle, FeatureSpec]]) -> Metrics:
         return list(dict(zip(keys, costs, strict=True)).values())
 
     prefixes = once(without_views(spec) for _, spec in parts)
-    passes = [{"flops": (1 + len(bundle.tta)) * int(of["flops_prefix"] or 0)} for (bundle, _), of in zip(parts, costs)]
+    passes = [(1 + len(bundle.tta)) * int(of["flops_prefix"] or 0) for (bundle, _), of in zip(parts, costs)]
     shared = dict(zip((same_features(*part) for part in parts), passes, strict=True)).values()
-    tails = total("flops_per_image", costs) - total("flops", passes)
+    tails = total("flops_per_image", costs) - sum(passes)
     return {
         "parameters_prefix": total("parameters_prefix", prefixes),
         "parameters_tail": total("parameters_tail", costs),
         "flops_prefix": total("flops_prefix", prefixes),
         "flops_tail": total("flops_tail", costs),
-        "flops_per_image": total("flops", shared) + tails,
+        "flops_per_image": sum(shared) + tails,
         "bytes_per_image": total("bytes_per_image", once(spec.fingerprint for _, spec in parts)),
         "views_per_image": max(int(metrics["views_per_image"] or 0) for metrics in costs),
     }
