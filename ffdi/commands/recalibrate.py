@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ffdi.commands.scoring import scoring_options
-from ffdi.errors import InputError
+from ffdi.errors import InputError, PolicyError
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
 
@@ -26,6 +26,11 @@ from ffdi.stagekit.console import console, say
     help="the rate of rule fpr  [default: the model's]",
 )
 @click.option(
+    "--abstain",
+    type=click.FloatRange(0, 0.5, max_open=True),
+    help="the error outside the band of undecided scores, 0 for no band  [default: the model's]",
+)
+@click.option(
     "--phash-bits", default=6, show_default=True, type=click.IntRange(0, 32), help="how unlike near-duplicates may be"
 )
 @click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(min=100), help="resamples")
@@ -37,6 +42,7 @@ def recalibrate(
     out: Path,
     rule: Any,
     at: float | None,
+    abstain: float | None,
     phash_bits: int,
     bootstrap: int,
     seed: int,
@@ -61,6 +67,7 @@ def recalibrate(
     from ffdi.features.devices import set_up_torch
     from ffdi.intake.decoding.images import ImageSource
     from ffdi.tails.ensemble import load_model
+    from ffdi.tails.policy_settings import Abstain
 
     if not root.is_dir():
         raise InputError(f"{root}: is no folder")
@@ -73,14 +80,15 @@ def recalibrate(
     few = FewImages.read(labels, ImageSource(root, max_pixels), loaded, phash_bits=phash_bits, console=report)
     for path in few.seen["path"]:
         say(f"{str(path)!r}: left out: the model was trained on it or on a near-duplicate")
-    found = recalibrate_model(
-        loaded,
-        few,
-        replace(settings, threshold=threshold),
-        bootstrap=Bootstrap(bootstrap, seed),
-        device=set_up_torch(),
-        console=report,
-    )
+    settings = replace(settings, threshold=threshold)
+    if abstain is not None:
+        settings = replace(settings, abstain=Abstain(abstain) if abstain else None)
+    drawn, device = Bootstrap(bootstrap, seed), set_up_torch()
+    try:
+        found = recalibrate_model(loaded, few, settings, bootstrap=drawn, device=device, console=report)
+    except PolicyError as error:  # it begins with the key of params.yaml
+        told = str(error).replace("threshold.at", "--at").replace("abstain.error", "--abstain")
+        raise InputError(told) from None
     for line in found.lines():
         say(line)
     write_recalibrated(model, loaded, few, found, out)

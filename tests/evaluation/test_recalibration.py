@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from conftest import Tiny, Trained, picture
+from two_recipes import edit_record
 
 from ffdi.bootstrap import Bootstrap, interval_around, mean_of, resample
 from ffdi.commands.main import main
@@ -182,11 +184,29 @@ def test_the_new_model_predicts_with_its_own_temperature(trained: Trained, domai
     assert known.exit_code == 1 and "0 labelled images are too few" in known.stderr.splitlines()[-1]
 
 
+def test_a_band_that_the_domain_does_not_allow_can_be_left_out(trained: Trained, domain: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(trained.model, model)
+    old = load_bundle(model)
+    facts = {"rule": "youden", "abstain_error": 0.001, "abstain_low": 0.4, "abstain_high": 0.6}
+    edit_record(model, lambda record: record.update(policy=facts))
+    refused = run(model, domain, tmp_path / "new")
+    assert refused.exit_code == 1 and "--abstain: no two thresholds" in refused.stderr.splitlines()[-1]
+    assert run(model, domain, tmp_path / "new", "--abstain", "0").exit_code == 0
+    assert not load_bundle(tmp_path / "new").policy.abstains
+    assert run(trained.model, domain, tmp_path / "wide", "--abstain", "0.45").exit_code == 0
+    assert load_bundle(tmp_path / "wide").policy.facts["abstain_error"] == 0.45 and not old.policy.abstains
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (("--at", "0.2"), "--at has no effect on rule youden: leave it out, or set --rule fpr"),
-        (("--rule", "fpr"), "12 real images of 12 groups out of fold cannot resolve a false-positive rate of 0.01"),
+        (
+            ("--rule", "fpr"),
+            "--at: 12 real images of 12 groups out of fold cannot resolve a false-positive rate of 0.01",
+        ),
+        (("--abstain", "0.001"), "--abstain: no two thresholds around"),
     ],
 )
 def test_what_cannot_be_is_refused(
