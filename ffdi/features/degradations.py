@@ -7,6 +7,7 @@ Its options are the ends of the range that its strength is drawn from; with equa
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ KERNELS = {
 }
 ANY = "any"  # a kernel that is drawn, for each of two resizings
 _BLOCK = 1 << 22  # values of noise that are drawn together
+_MOST_SIDE = {"JPEG": 65_488, "WEBP": 16_368}  # pixels of a side that the formats have, in whole blocks
 _NETWORK_SIDE = 224  # a mix counts the pixels of blur and shift in so many parts of the shorter side
 Degradation = Callable[..., Image.Image]
 
@@ -153,6 +155,14 @@ def _mix(image: Image.Image, rng: Generator, strength: int = 3) -> Image.Image:
 
 
 def _encoded(image: Image.Image, file_format: str, quality: int) -> Image.Image:
+    """Compressed and decoded; in parts where a side is longer than the format has."""
+    most = _MOST_SIDE[file_format]
+    if max(image.size) > most:
+        made = Image.new("RGB", image.size)
+        for left, up in itertools.product(range(0, image.width, most), range(0, image.height, most)):
+            part = image.crop((left, up, min(left + most, image.width), min(up + most, image.height)))
+            made.paste(_encoded(part, file_format, quality), (left, up))
+        return made
     buffer = io.BytesIO()
     image.save(buffer, file_format, quality=quality)
     return open_header(buffer.getvalue()).convert("RGB")

@@ -67,6 +67,14 @@ def test_every_degradation_keeps_the_shape_and_follows_its_generator(name: str, 
     assert sum(np.array_equal(pixels, np.asarray(image)) for pixels in made[1:]) < 2
 
 
+@pytest.mark.parametrize(("name", "side"), [("webp", 16_384), ("jpeg", 65_501), ("double_jpeg", 65_501)])
+def test_a_side_that_the_format_does_not_have_is_compressed_in_parts(name: str, side: int) -> None:
+    stripes = np.zeros((8, side, 3), np.uint8)
+    stripes[:, ::64] = 200
+    made = degraded(name, Image.fromarray(stripes), low=90, high=90)
+    assert made.shape == (8, side, 3) and 0 < np.abs(made.astype(float) - stripes).mean() < 10
+
+
 def test_gamma_contrast_and_tint_by_hand() -> None:
     grey = Image.new("RGB", (8, 8), (64, 128, 192))
     assert degraded("gamma", grey, low=2, high=2)[0, 0].tolist() == [16, 64, 145]  # 255 (v / 255)^2
