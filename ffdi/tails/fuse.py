@@ -22,7 +22,7 @@ from ffdi.features.stored_settings import stored_settings
 from ffdi.files import replacing_folder, sha256_file, write_json
 from ffdi.intake.tables import write_table
 from ffdi.metrics import auc, fit_temperature
-from ffdi.tails.bundle import Bundle, load_bundle, read_oof, record_hash, sigmoid
+from ffdi.tails.bundle import Bundle, load_bundle, read_oof, read_record, record_hash, sigmoid
 from ffdi.tails.checkpoint import Scores
 from ffdi.tails.ensemble import ENSEMBLE_VERSION, KIND, joined_names
 from ffdi.tails.ensemble_settings import EnsembleSettings
@@ -53,7 +53,11 @@ class FusedRecipes:
         return f"{line}, temperature {self.temperature:.2f}"
 
     def save(self, folder: Path, *, standalone: bool = False) -> None:
-        """Write the bundle in place of the folder. The members stay where they are, or are copied whole into it."""
+        """Write the bundle in place of the folder. The members stay where they are, or are copied whole into it.
+
+        Raises InputError when the folder has anything else than an ensemble, which would be deleted.
+        """
+        _refuse_other_folder(folder)
         seen = pd.concat([member.seen for member in self.members.values()]).drop_duplicates("image_id")
         with replacing_folder(folder) as temporary:
             write_table(temporary / "oof.csv", self.oof)
@@ -103,6 +107,12 @@ class FusedRecipes:
             "pretrained": all(entry["pretrained"] for entry in of_members),
             "synthesised": max(entry["synthesised"] for entry in of_members),
         }
+
+
+def _refuse_other_folder(folder: Path) -> None:
+    empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not empty and not ((folder / "bundle.json").exists() and read_record(folder).get("kind") == KIND):
+        raise InputError(f"{folder}: exists and is no ensemble: name another folder")
 
 
 def copy_bundle(place: Path, bundle: Bundle, out: Path) -> None:

@@ -124,6 +124,20 @@ def test_a_standalone_ensemble_scores_alike_wherever_it_lies(
     assert found[0] == found[1]
 
 
+def test_nothing_but_an_ensemble_is_replaced(models: Path, tiny: Tiny, tmp_path: Path) -> None:
+    fused = fuse_recipes(both(), models, tiny.rows)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("keep")
+    (tmp_path / "file").write_text("keep")
+    for folder in (tmp_path / "mine", tmp_path / "file", models / "a", models):
+        with pytest.raises(InputError, match="is no ensemble: name another folder"):
+            fused.save(folder)
+    assert (tmp_path / "mine/notes.txt").exists() and load_bundle(models / "a")
+    (tmp_path / "empty").mkdir()
+    for _ in range(2):
+        fused.save(tmp_path / "empty")
+
+
 def test_an_edited_weight_or_table_is_refused(models: Path, tiny: Tiny, tmp_path: Path) -> None:
     fuse_recipes(both(), models, tiny.rows).save(tmp_path / "both")
     file = tmp_path / "both" / "bundle.json"
