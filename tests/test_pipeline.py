@@ -39,6 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, warm_environment: dict[str
     params["ensembles"] = {}
     params["evaluate"] = {
         "bootstrap": 100,
+        "attributes": None,
         "robustness": {"recipes": ["one"], "levels": ["jpeg-50"]},
         "cross": {"foreign": {"root": "data/foreign", "recipes": ["one"]}},
     }

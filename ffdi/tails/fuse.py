@@ -137,7 +137,7 @@ def fuse_recipes(settings: EnsembleSettings, models: Path, rows: pd.DataFrame) -
         labels, folds = known["label"].to_numpy(), known["fold"].to_numpy()
         logits = np.stack([logit(scores) for scores in scores_of], axis=1)
         nested = nested_stack(labels, logits, folds, settings.weights)
-        means = nested.out_of_fold(_like_means(labels, logits, list(members.values())), folds)
+        means = _like_means(labels, logits, nested, list(members.values()))
         temperature = fit_temperature(labels, means)
     with named_policy(f"ensembles.{settings.name}"):
         groups = known["group"].to_numpy(str)
@@ -147,16 +147,22 @@ def fuse_recipes(settings: EnsembleSettings, models: Path, rows: pd.DataFrame) -
     return FusedRecipes(settings, models, members, nested, oof, policy, temperature)
 
 
-def _like_means(labels: Array, logits: Array, members: Sequence[Bundle]) -> Array:
-    """(N, M) logits as spread as those of new images, which are means over tails, where a member was calibrated for that
-    by `calibration: pair`: within a class they move towards its mean. They are made with the labels' help, so they are
-    for the temperature and the threshold alone.
+def _like_means(labels: Array, logits: Array, nested: NestedStack, members: Sequence[Bundle]) -> Array:
+    """(N,) joined logits as spread as those of new images, whose members are means over tails, where these were calibrated
+    for that by `calibration: pair`: within a class they move towards its mean.
+
+    A mean over tails evens out what the tails of one member have alone: 1 - contraction^2 of its variance (N, M `logits`).
+    What members share stays. They are made with the labels' help, so they are for the temperature and the threshold alone.
     """
-    factors = [member.record.get("calibration", {}).get("contraction", 1.0) for member in members]
-    out = logits.copy()
-    for label in np.unique(labels):
-        of_class = logits[labels == label]
-        out[labels == label] = of_class.mean(axis=0) + np.array(factors) * (of_class - of_class.mean(axis=0))
+    factors = np.array([member.record.get("calibration", {}).get("contraction", 1.0) for member in members])
+    out = nested.logits.copy()
+    for label in np.unique(labels) if (factors != 1).any() else ():
+        here = labels == label
+        evened = (np.square(nested.final.weights) * (1 - factors**2) * logits[here].var(axis=0)).sum()
+        spread = nested.logits[here].var()
+        share = np.sqrt(max(0.0, 1 - evened / spread)) if spread > 0 else 1.0
+        mean = nested.logits[here].mean()
+        out[here] = mean + share * (nested.logits[here] - mean)
     return out
 
 

@@ -80,13 +80,6 @@ class NestedStack:
     by_fold: Mapping[int, Stack]
     logits: Array
 
-    def out_of_fold(self, logits: Array, folds: Array) -> Array:
-        """(N,) the joint logits of other (N, M) logits of the out-of-fold images, by the same weights."""
-        joined = np.empty(len(logits))
-        for fold, stack in self.by_fold.items():
-            joined[folds == fold] = stack.of(logits[folds == fold])
-        return joined
-
 
 def nested_stack(labels: Array, logits: Array, folds: Array, weighting: Weighting) -> NestedStack:
     """The stack of all images, and that of each fold on the images of the other folds.

@@ -84,8 +84,15 @@ def test_a_member_calibrated_for_the_mean_of_its_tails_stays_so(models: Path, ti
     plain, paired = (fuse_recipes(both(), folder, tiny.rows) for folder in (models, tmp_path / "models"))
     labels, logits = plain.oof["label"].to_numpy(), plain.oof["logit"].to_numpy()
     assert np.array_equal(paired.oof["logit"], logits) and paired.nested.final == plain.nested.final
-    centre = np.where(labels == 1, logits[labels == 1].mean(), logits[labels == 0].mean())
-    assert paired.temperature == pytest.approx(fit_temperature(labels, (centre + logits) / 2))
+    members = np.stack([logit(read_oof(models / name)["score"].to_numpy()) for name in "ab"])
+    expected = logits.copy()
+    for label in (0, 1):  # what a member's tails have alone has a quarter of its variance; what both share stays
+        here = labels == label
+        alone = 0.75 * np.square(0.5) * members[:, here].var(axis=1).sum()
+        centre, spread = logits[here].mean(), logits[here].var()
+        expected[here] = centre + np.sqrt((spread - alone) / spread) * (logits[here] - centre)
+    assert paired.temperature == pytest.approx(fit_temperature(labels, expected))
+    assert paired.temperature < plain.temperature
     np.testing.assert_allclose(paired.oof["score"], sigmoid(logits / paired.temperature))
 
 
