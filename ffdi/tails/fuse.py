@@ -152,7 +152,7 @@ def _like_means(labels: Array, logits: Array, nested: NestedStack, members: Sequ
     for that by `calibration: pair`: within a class they move towards its mean.
 
     A mean over tails evens out what the tails of one member have alone: 1 - contraction^2 of its variance (N, M `logits`).
-    What members share stays. They are made with the labels' help, so they are for the temperature and the threshold alone.
+    What members share stays; the joint logit is evened out no more than a member alone. They are made with the labels' help, so they are for the temperature and the threshold alone.
     """
     factors = np.array([member.record.get("calibration", {}).get("contraction", 1.0) for member in members])
     out = nested.logits.copy()
@@ -160,7 +160,7 @@ def _like_means(labels: Array, logits: Array, nested: NestedStack, members: Sequ
         here = labels == label
         evened = (np.square(nested.final.weights) * (1 - factors**2) * logits[here].var(axis=0)).sum()
         spread = nested.logits[here].var()
-        share = np.sqrt(max(0.0, 1 - evened / spread)) if spread > 0 else 1.0
+        share = np.sqrt(max(factors.min() ** 2, 1 - evened / spread)) if spread > 0 else 1.0
         mean = nested.logits[here].mean()
         out[here] = mean + share * (nested.logits[here] - mean)
     return out

@@ -75,24 +75,27 @@ def test_temperature_threshold_and_aucs_are_those_of_nested_scores(models: Path,
     np.testing.assert_allclose(oof["score"], sigmoid(oof["logit"].to_numpy() / ensemble.temperature))
 
 
-def test_a_member_calibrated_for_the_mean_of_its_tails_stays_so(models: Path, tiny: Tiny, tmp_path: Path) -> None:
-    """Threshold and temperature are those of logits as spread as means are; the weights and oof.csv are not moved."""
-    shutil.copytree(models, tmp_path / "models")
+@pytest.mark.parametrize("alike", [False, True])
+def test_a_member_calibrated_for_the_mean_of_its_tails_stays_so(
+    alike: bool, models: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    """Threshold and temperature are those of logits as spread as means are; the weights and oof.csv are not moved.
+
+    What the tails of each member have alone is half of the variance of alike members together. Opposed members, as these
+    are, would have more of it than there is; they are evened out as one of them alone.
+    """
+    for copy in ("plain", "paired"):
+        for name in "ab":
+            shutil.copytree(models / ("a" if alike else name), tmp_path / copy / name)
     for name in "ab":
         facts = {"kind": "pair", "contraction": 0.5}
-        edit_record(tmp_path / "models" / name, lambda record, facts=facts: record.update(calibration=facts))  # type: ignore[misc]
-    plain, paired = (fuse_recipes(both(), folder, tiny.rows) for folder in (models, tmp_path / "models"))
+        edit_record(tmp_path / "paired" / name, lambda record, facts=facts: record.update(calibration=facts))  # type: ignore[misc]
+    plain, paired = (fuse_recipes(both(), tmp_path / copy, tiny.rows) for copy in ("plain", "paired"))
     labels, logits = plain.oof["label"].to_numpy(), plain.oof["logit"].to_numpy()
     assert np.array_equal(paired.oof["logit"], logits) and paired.nested.final == plain.nested.final
-    members = np.stack([logit(read_oof(models / name)["score"].to_numpy()) for name in "ab"])
-    expected = logits.copy()
-    for label in (0, 1):  # what a member's tails have alone has a quarter of its variance; what both share stays
-        here = labels == label
-        alone = 0.75 * np.square(0.5) * members[:, here].var(axis=1).sum()
-        centre, spread = logits[here].mean(), logits[here].var()
-        expected[here] = centre + np.sqrt((spread - alone) / spread) * (logits[here] - centre)
-    assert paired.temperature == pytest.approx(fit_temperature(labels, expected))
-    assert paired.temperature < plain.temperature
+    centre = np.where(labels == 1, logits[labels == 1].mean(), logits[labels == 0].mean())
+    share = np.sqrt(1 - 0.75 / 2) if alike else 0.5
+    assert paired.temperature == pytest.approx(fit_temperature(labels, centre + share * (logits - centre)))
     np.testing.assert_allclose(paired.oof["score"], sigmoid(logits / paired.temperature))
 
 
