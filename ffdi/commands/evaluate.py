@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ffdi.commands.scoring import scoring_options
+from ffdi.commands.scoring import PHASH_BITS, RESAMPLES, scoring_options
 from ffdi.errors import InputError
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
@@ -20,10 +20,8 @@ from ffdi.stagekit.console import console, say
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: metrics/cross/MODEL-on-NAME.json]"
 )
-@click.option(
-    "--phash-bits", default=6, show_default=True, type=click.IntRange(0, 32), help="how unlike near-duplicates may be"
-)
-@click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(min=100), help="resamples")
+@PHASH_BITS
+@RESAMPLES
 @click.option("--seed", default=0, show_default=True, help="of the resampling")
 @scoring_options
 def evaluate(

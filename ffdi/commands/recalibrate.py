@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ffdi.commands.scoring import scoring_options
+from ffdi.commands.scoring import PHASH_BITS, RESAMPLES, scoring_options
 from ffdi.errors import InputError, PolicyError
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
@@ -30,10 +30,8 @@ from ffdi.stagekit.console import console, say
     type=click.FloatRange(0, 0.5, max_open=True),
     help="the error outside the band of undecided scores, 0 for no band  [default: the model's]",
 )
-@click.option(
-    "--phash-bits", default=6, show_default=True, type=click.IntRange(0, 32), help="how unlike near-duplicates may be"
-)
-@click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(min=100), help="resamples")
+@PHASH_BITS
+@RESAMPLES
 @click.option("--seed", default=0, show_default=True, help="of the folds and the resampling")
 @scoring_options
 def recalibrate(

@@ -1,4 +1,4 @@
-"""What the commands that score images share: the options --model and --max-pixels, and the scoring itself."""
+"""What the commands that score images share: options, and the scoring itself."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from ffdi.stagekit.console import console
 
 if TYPE_CHECKING:
     from ffdi.tails.model import Model
+
+
+PHASH_BITS = click.option(
+    "--phash-bits", default=6, show_default=True, type=click.IntRange(0, 32), help="how unlike near-duplicates may be"
+)
+RESAMPLES = click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(min=100), help="resamples")
 
 
 def scoring_options(command: Callable[..., None]) -> Callable[..., None]:
