@@ -1,0 +1,1 @@
+"""The detector outside the laboratory: predictions, explanations, exports, the app."""

@@ -1,0 +1,1 @@
+"""`ffdi app`: a page on loopback that judges images."""
