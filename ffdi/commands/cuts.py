@@ -21,7 +21,11 @@ _LISTING = ("cut", "shape", "keep: all", "mean", "cls", "FLOPs before")
 _PROBES = ("cut", "keep", "width", "FLOPs before", "AUC", "95 % interval")
 
 
-@click.command(cls=OneLineErrors)
+@click.command(
+    cls=OneLineErrors,
+    short_help="where a network can be cut, and what each cut stores",
+    epilog="ffdi cuts timm:vit_tiny_patch16_224\nffdi cuts --probe data/folds.csv --backbone NAME",
+)
 @click.argument("networks", nargs=-1)
 @click.option(
     "--image-size", type=click.IntRange(min=1), help="[default: that of the backbone or of its arguments, or 224]"

@@ -9,7 +9,11 @@ import click
 from ffdi.stagekit.command import OneLineErrors
 
 
-@click.command(cls=OneLineErrors)
+@click.command(
+    cls=OneLineErrors,
+    short_help="which figures changed, and whether beyond their interval",
+    epilog="ffdi diff\nffdi diff main experiment",
+)
 @click.argument("revisions", nargs=-1, metavar="[REV [REV]]")
 @click.option("--all", "whole", is_flag=True, help="every change, however long, at full width")
 @click.option("--md", "markdown", is_flag=True, help="a table in Markdown")

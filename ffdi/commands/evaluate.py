@@ -12,7 +12,11 @@ from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
 
 
-@click.command(cls=OneLineErrors)
+@click.command(
+    cls=OneLineErrors,
+    short_help="a model on another data set",
+    epilog="ffdi evaluate --model data/models/NAME --images other/images.csv --root other/",
+)
 @click.option("--images", "images_file", required=True, type=click.Path(path_type=Path), help="an images.csv")
 @click.option("--folds", "folds_file", type=click.Path(path_type=Path), help="its folds.csv: judge its test rows alone")
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="the folder that its paths start from")

@@ -11,18 +11,37 @@ from ffdi.commands.predict import predict
 from ffdi.commands.recalibrate import recalibrate
 from ffdi.commands.shards import shards
 from ffdi.commands.submit import submit
-from ffdi.stagekit.command import InUtf8
+from ffdi.stagekit.command import CommandGroup, examples
+
+GROUPS: dict[str, tuple[click.Command, ...]] = {
+    "Judge images": (predict, submit),
+    "Judge a model": (evaluate, recalibrate, diff),
+    "Look inside": (cuts, shards),
+}
 
 
-class _Commands(InUtf8, click.Group):
-    """The `ffdi` command."""
+class _Commands(CommandGroup):
+    """The `ffdi` command, whose help lists its commands by what they are for, each with its first example."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(len(name) for name in self.commands)
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                for command in commands:
+                    lines = command.get_short_help_str(limit=120), examples(command)[0]
+                    for name, line in zip((command.name or "", ""), lines, strict=True):
+                        formatter.write(f"  {name:{width}}  {line}\n")
 
 
 @click.group(cls=_Commands)
 @click.version_option(package_name="ffdi")
 def main() -> None:
-    """Judge images with a trained recipe, and look into networks and cached features."""
+    """Judge images with a trained recipe, and look into networks and cached features.
+
+    A model is a folder: data/models/NAME of a recipe, or data/ensembles/NAME. `ffdi COMMAND --help` has all options.
+    """
 
 
-for command in (predict, submit, evaluate, recalibrate, diff, cuts, shards):
-    main.add_command(command)
+for grouped in GROUPS.values():
+    for command in grouped:
+        main.add_command(command)

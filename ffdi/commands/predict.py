@@ -15,7 +15,11 @@ from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import say
 
 
-@click.command(cls=OneLineErrors)
+@click.command(
+    cls=OneLineErrors,
+    short_help="P(fake) and a verdict for images and folders",
+    epilog="ffdi predict --model data/models/NAME photo.jpg folder/",
+)
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @scoring_options
 def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:

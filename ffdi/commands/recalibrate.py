@@ -13,7 +13,11 @@ from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
 
 
-@click.command(cls=OneLineErrors)
+@click.command(
+    cls=OneLineErrors,
+    short_help="a threshold for another domain, from 20 to 200 labels",
+    epilog="ffdi recalibrate --model data/models/NAME --labels few.csv --root few/ --out data/recalibrated",
+)
 @click.option("--labels", required=True, type=click.Path(path_type=Path), help="a csv with path, label and maybe group")
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="the folder that its paths start from")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="the new model")

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import click
 
-from ffdi.stagekit.command import OneLineErrors
+from ffdi.stagekit.command import CommandGroup, OneLineErrors
 
 
-@click.group()
+@click.group(
+    cls=CommandGroup,
+    short_help="what a folder of cached features holds",
+    epilog="ffdi shards ls data/features/NAME\nffdi shards verify data/features/NAME",
+)
 def shards() -> None:
     """Look into a folder of cached features."""
 
 
-@shards.command(cls=OneLineErrors)
+@shards.command(cls=OneLineErrors, epilog="ffdi shards ls data/features/NAME")
 @click.argument("folder", type=click.Path(path_type=Path))
 def ls(folder: Path) -> None:
     """Print what the shards of FOLDER hold."""
@@ -36,7 +40,7 @@ def ls(folder: Path) -> None:
         click.echo(f"{entry['name']}  {entry['rows']} rows  {size}  sha256 {entry['sha256']}")
 
 
-@shards.command(cls=OneLineErrors)
+@shards.command(cls=OneLineErrors, epilog="ffdi shards export data/features/NAME npz/")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 def export(folder: Path, out: Path) -> None:
@@ -47,7 +51,7 @@ def export(folder: Path, out: Path) -> None:
         click.echo(file)
 
 
-@shards.command(cls=OneLineErrors)
+@shards.command(cls=OneLineErrors, epilog="ffdi shards verify data/features/NAME")
 @click.argument("folder", type=click.Path(path_type=Path))
 def verify(folder: Path) -> None:
     """Check every shard of FOLDER against its schema and the index's hashes."""

@@ -11,7 +11,11 @@ from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
 
 
-@click.command(cls=OneLineErrors)
+@click.command(
+    cls=OneLineErrors,
+    short_help="a row for every image of a competition's list",
+    epilog="ffdi submit --model data/models/NAME --list testset.txt --root testset/ --out submission.csv",
+)
 @click.option(
     "--list", "list_file", required=True, type=click.Path(path_type=Path), help="a csv with img_name, or names"
 )

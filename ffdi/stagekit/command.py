@@ -25,6 +25,21 @@ class InUtf8(click.Command):
             os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
         return super().__call__(*args, **kwargs)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A command's epilog is its examples, a line each; a line is not broken, so that it can be copied."""
+        if self.epilog:
+            with formatter.section("Examples" if "\n" in self.epilog else "Example"):
+                formatter.write("".join(f"{' ' * formatter.current_indent}{line}\n" for line in examples(self)))
+
+
+def examples(command: click.Command) -> list[str]:
+    """The command lines that a command gives as examples, the simplest first."""
+    return [line.strip() for line in (command.epilog or "").strip().splitlines()]
+
+
+class CommandGroup(InUtf8, click.Group):
+    """A command that has commands."""
+
 
 class OneLineErrors(InUtf8):
     """A command that prints a FfdiError as one line on stderr and exits with 1. click's own usage errors exit with 2."""
