@@ -36,10 +36,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ImageScore:
-    """The calibrated P(fake) of one image: the model's, and by the tails of each fold alone."""
+    """The calibrated P(fake) of one image: the model's, and by the tails of each fold alone.
+
+    `distance` is how far its features lie from the nearest image of the training, in units of the limit beyond which an
+    image is `unlike` those of the training; both are None of a model without an index of its training.
+    """
 
     mean: float
     by_fold: dict[int, float]
+    unlike: bool | None = None
+    distance: float | None = None
 
 
 def predict_files(
