@@ -16,7 +16,7 @@ HERE = Path(__file__).parents[1]
 # What a stage imports is a dependency of it. What cannot change an output is named here, with the reason, and nowhere else;
 # what these modules import for themselves counts only where the stage's other code imports it too.
 CANNOT_CHANGE_AN_OUTPUT = {
-    "ffdi/__init__.py": "says what the library is",
+    "ffdi/__init__.py": "the public interface, whose names load their modules when they are asked for; no stage asks",
     "ffdi/bounds.py": "which values a params file may hold; DVC tracks the values themselves",
     "ffdi/console.py": "lines and progress for the reader",
     "ffdi/errors.py": "what is said of a run that writes nothing",
@@ -168,7 +168,7 @@ def test_what_is_exempt_is_there_is_imported_and_has_a_reason() -> None:
 
 def test_packages_hold_no_code() -> None:
     """So that importing one adds nothing, and no stage needs it for a dependency."""
-    for file in (HERE / "ffdi").rglob("__init__.py"):
+    for file in set((HERE / "ffdi").rglob("__init__.py")) - {HERE / "ffdi/__init__.py"}:
         tree = ast.parse(file.read_text(encoding="utf-8"))
         assert [type(node) for node in tree.body] == [ast.Expr] and ast.get_docstring(tree), file
 
