@@ -12,8 +12,8 @@ import torch
 from conftest import Tiny, Trained, tiny_backbone, tiny_recipe
 
 from ffdi.files import write_json
-from ffdi.tails.bundle import record_hash
 from ffdi.tails.ensemble_settings import EnsembleSettings
+from ffdi.tails.record import record_hash
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train_recipe import TrainingInputs, train_recipe
 

@@ -23,10 +23,10 @@ from ffdi.intake.ingest import ingest
 from ffdi.intake.listing.layouts import read_layout
 from ffdi.intake.settings import DataSettings
 from ffdi.intake.tables import write_table
-from ffdi.tails.bundle import record_hash
 from ffdi.tails.model import Model
 from ffdi.tails.policy_settings import Abstain, PolicySettings, ThresholdRule
 from ffdi.tails.predict import score_files
+from ffdi.tails.record import record_hash
 
 
 @dataclass(frozen=True)

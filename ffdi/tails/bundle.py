@@ -6,8 +6,6 @@ scores = bundle.scores(features)        # (N, C, H, W) -> (N,) P(fake)
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,7 +23,6 @@ from ffdi.features.extractor import Extractor, as_computed, frozen_prefix, local
 from ffdi.features.feature_spec import FeatureSpec, Provenance
 from ffdi.features.keep import TokenGrid
 from ffdi.features.networks import FrozenPrefix, headless_network
-from ffdi.files import canonical_json, sha256_file
 from ffdi.intake.tables import read_table
 from ffdi.metrics import Metrics
 from ffdi.tails.batches import FeatureTable
@@ -34,10 +31,10 @@ from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.model import ModelScores
 from ffdi.tails.policy import Policy
 from ffdi.tails.recipe import Head
+from ffdi.tails.record import read_record, refuse_changed, refuse_changed_files
 from ffdi.tails.trainable import copy_sharing
 from ffdi.tails.tta import mean_logits
 
-FORMAT_VERSION = 4
 BATCH = 64
 
 
@@ -152,45 +149,12 @@ class Bundle:
             )
 
 
-def record_hash(record: Mapping[str, Any]) -> str:
-    """sha256 of the other entries of bundle.json. Without it an edited threshold would go unnoticed."""
-    return hashlib.sha256(canonical_json({k: v for k, v in record.items() if k != "facts_sha256"})).hexdigest()
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """bundle.json of a recipe or an ensemble, not checked yet; BundleError when it is missing or holds no mapping."""
-    try:
-        record = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{folder / 'bundle.json'}: missing: run the train stage first") from None
-    except ValueError as error:
-        raise BundleError(f"{folder / 'bundle.json'}: not JSON ({error})") from error
-    return record if isinstance(record, dict) else {}
-
-
-def refuse_changed(folder: Path, record: Mapping[str, Any], version: int) -> None:
-    """BundleError when bundle.json is of another format than `version`, or was edited."""
-    if (found := record.get("format_version")) != version:
-        raise BundleError(f"{folder}: bundle format {found}, this ffdi reads {version}")
-    if record.get("facts_sha256") != record_hash(record):
-        raise BundleError(f"{folder / 'bundle.json'}: was changed: its hash of its own entries differs")
-
-
-def refuse_changed_files(folder: Path, record: Mapping[str, Any]) -> None:
-    """BundleError when a file that bundle.json names is missing or has another sha256."""
-    for name, digest in record["sha256"].items():
-        if not (folder / name).exists():
-            raise BundleError(f"{folder / name}: missing")
-        if sha256_file(folder / name) != digest:
-            raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
-
-
 def load_bundle(folder: Path) -> Bundle:
     """Read the bundle of a recipe; BundleError when a file is missing, changed, or of another format."""
     record = read_record(folder)
     if record.get("kind", "recipe") != "recipe":
         raise BundleError(f"{folder}: is an {record['kind']}, and a recipe's bundle is needed here")
-    refuse_changed(folder, record, FORMAT_VERSION)
+    refuse_changed(folder, record)
     try:
         return _assembled(folder, record)
     except (KeyError, TypeError, AttributeError, RuntimeError, NetworkError) as error:

@@ -16,14 +16,12 @@ import pandas as pd
 from ffdi.errors import BundleError, one_line
 from ffdi.intake.tables import read_table
 from ffdi.metrics import Metrics
-from ffdi.tails.bundle import Bundle, load_bundle, read_record, refuse_changed, refuse_changed_files, sigmoid
+from ffdi.tails.bundle import Bundle, load_bundle, sigmoid
 from ffdi.tails.checkpoint import Scores
 from ffdi.tails.model import Model, ModelScores
 from ffdi.tails.policy import Policy
+from ffdi.tails.record import is_ensemble, read_record, refuse_changed, refuse_changed_files
 from ffdi.tails.stacking import Stack, logit
-
-KIND = "ensemble"
-ENSEMBLE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -85,9 +83,9 @@ def load_model(folder: Path) -> Model:
     """Read the bundle of a recipe or of an ensemble; BundleError when a file or a member is missing, changed, or of another
     format."""
     record = read_record(folder)
-    if record.get("kind") != KIND:
+    if not is_ensemble(record):
         return load_bundle(folder)
-    refuse_changed(folder, record, ENSEMBLE_VERSION)
+    refuse_changed(folder, record)
     try:
         return _ensemble_of(folder, record)
     except (KeyError, TypeError, AttributeError) as error:

@@ -22,11 +22,12 @@ from ffdi.features.stored_settings import stored_settings
 from ffdi.files import replacing_folder, sha256_file, write_json
 from ffdi.intake.tables import write_table
 from ffdi.metrics import auc, fit_temperature
-from ffdi.tails.bundle import Bundle, load_bundle, read_oof, read_record, record_hash, sigmoid
+from ffdi.tails.bundle import Bundle, load_bundle, read_oof, sigmoid
 from ffdi.tails.checkpoint import Scores
-from ffdi.tails.ensemble import ENSEMBLE_VERSION, KIND, joined_names
+from ffdi.tails.ensemble import joined_names
 from ffdi.tails.ensemble_settings import EnsembleSettings
 from ffdi.tails.policy import Policy, fit_policy, named_policy
+from ffdi.tails.record import ENSEMBLE_VERSION, KIND, is_ensemble, read_record, record_hash
 from ffdi.tails.stacking import NestedStack, logit, nested_stack
 from ffdi.tails.trained_recipe import RESAMPLES
 
@@ -111,7 +112,7 @@ class FusedRecipes:
 
 def _refuse_other_folder(folder: Path) -> None:
     empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not empty and not ((folder / "bundle.json").exists() and read_record(folder).get("kind") == KIND):
+    if not empty and not ((folder / "bundle.json").exists() and is_ensemble(read_record(folder))):
         raise InputError(f"{folder}: exists and is no ensemble: name another folder")
 
 

@@ -19,13 +19,14 @@ from ffdi.features.feature_spec import FeatureSpec
 from ffdi.files import replacing, sha256_file, write_json
 from ffdi.intake.tables import write_table
 from ffdi.metrics import auc
-from ffdi.tails.bundle import FORMAT_VERSION, record_hash, sigmoid
+from ffdi.tails.bundle import sigmoid
 from ffdi.tails.calibration import Calibration, Kind, Logits, calibrate
 from ffdi.tails.checkpoint import Fit
 from ffdi.tails.folds import FoldedTable
 from ffdi.tails.policy import Policy, fit_policy
 from ffdi.tails.policy_settings import PolicySettings
 from ffdi.tails.recipe import Recipe
+from ffdi.tails.record import FORMAT_VERSION, record_hash
 
 RESAMPLES = 2000  # of the groups, for the intervals of a policy
 

@@ -19,11 +19,11 @@ from conftest import Tiny, Trained, picture
 from ffdi.commands.main import main
 from ffdi.features.store import FeatureStore
 from ffdi.intake.ingest import DISK_FAULT
-from ffdi.tails import bundle as bundle_module
 from ffdi.tails import predict as predict_module
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.predict import predict_files
+from ffdi.tails.record import record_hash
 
 ALL_BUT_ONE = ("--max-rejected", "1")  # submit has a row for each image that cannot be read, where one can
 
@@ -65,7 +65,7 @@ def model(trained: Trained, tmp_path: Path) -> Path:
     """The trained bundle, with a prior that no one would guess."""
     folder = Path(shutil.copytree(trained.model, tmp_path / "model"))
     facts = json.loads((folder / "bundle.json").read_text()) | {"prior": 0.3125}
-    facts["facts_sha256"] = bundle_module.record_hash(facts)
+    facts["facts_sha256"] = record_hash(facts)
     (folder / "bundle.json").write_text(json.dumps(facts))
     return folder
 

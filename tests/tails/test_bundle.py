@@ -23,13 +23,13 @@ from ffdi.errors import BundleError, ShardError
 from ffdi.features.extractor import load_extractor
 from ffdi.features.store import FeatureStore
 from ffdi.metrics import best_threshold, fit_temperature
-from ffdi.tails import bundle as bundle_module
 from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.bundle import load_bundle, sigmoid
 from ffdi.tails.checkpoint import Fit
 from ffdi.tails.feature_source import InMemory
 from ffdi.tails.folds import FoldedTable
 from ffdi.tails.model import ModelScores
+from ffdi.tails.record import record_hash
 from ffdi.tails.trained_recipe import OutOfFold
 
 CPU = torch.device("cpu")
@@ -240,7 +240,7 @@ def test_a_bundle_json_that_does_not_fit_is_refused(
     file = copied / "bundle.json"
     facts = change(json.loads(file.read_text()))
     if isinstance(facts, dict):
-        facts["facts_sha256"] = bundle_module.record_hash(facts)
+        facts["facts_sha256"] = record_hash(facts)
     file.write_text(json.dumps(facts))
     with pytest.raises(BundleError, match=says) as error:
         load_bundle(copied)

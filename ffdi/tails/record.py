@@ -1,0 +1,55 @@
+"""bundle.json of a recipe or an ensemble: read and checked without its weights, and so without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ffdi.errors import BundleError
+from ffdi.files import canonical_json, sha256_file
+
+FORMAT_VERSION = 4  # of a recipe's
+ENSEMBLE_VERSION = 1
+KIND = "ensemble"
+
+
+def record_hash(record: Mapping[str, Any]) -> str:
+    """sha256 of the other entries of bundle.json. Without it an edited threshold would go unnoticed."""
+    return hashlib.sha256(canonical_json({k: v for k, v in record.items() if k != "facts_sha256"})).hexdigest()
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """bundle.json of a recipe or an ensemble, not checked yet; BundleError when it is missing or holds no mapping."""
+    try:
+        record = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{folder / 'bundle.json'}: missing: run the train stage first") from None
+    except ValueError as error:
+        raise BundleError(f"{folder / 'bundle.json'}: not JSON ({error})") from error
+    return record if isinstance(record, dict) else {}
+
+
+def is_ensemble(record: Mapping[str, Any]) -> bool:
+    """Whether a bundle.json is of an ensemble."""
+    return record.get("kind") == KIND
+
+
+def refuse_changed(folder: Path, record: Mapping[str, Any]) -> None:
+    """BundleError when bundle.json is of another format than this ffdi writes, or was edited."""
+    version = ENSEMBLE_VERSION if is_ensemble(record) else FORMAT_VERSION
+    if (found := record.get("format_version")) != version:
+        raise BundleError(f"{folder}: bundle format {found}, this ffdi reads {version}")
+    if record.get("facts_sha256") != record_hash(record):
+        raise BundleError(f"{folder / 'bundle.json'}: was changed: its hash of its own entries differs")
+
+
+def refuse_changed_files(folder: Path, record: Mapping[str, Any]) -> None:
+    """BundleError when a file that bundle.json names is missing or has another sha256."""
+    for name, digest in record["sha256"].items():
+        if not (folder / name).exists():
+            raise BundleError(f"{folder / name}: missing")
+        if sha256_file(folder / name) != digest:
+            raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
