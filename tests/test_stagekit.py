@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pytest
 from click.testing import CliRunner
 
 from ffdi.errors import InputError
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
-from ffdi.stagekit.stopwatch import stopwatch
+from ffdi.stagekit.stopwatch import stage_seconds_file, stopwatch
 
 
 @stage_command(click.option("--wrong", is_flag=True))
@@ -28,6 +29,16 @@ def test_a_bad_input_is_one_line_and_exit_1() -> None:
     result = CliRunner().invoke(stage, ["--wrong"])
     assert result.exit_code == 1
     assert result.stderr.splitlines() == ["stage: images.csv: row 3: label 'x' is neither 0 nor 1"]
+
+
+def test_a_stage_that_dvc_runs_leaves_its_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(stage)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("DVC_STAGE", "train@x")
+    assert CliRunner().invoke(stage, ["--wrong"]).exit_code == 1 and not list(tmp_path.iterdir())
+    assert CliRunner().invoke(stage).exit_code == 0
+    assert 0 <= json.loads(stage_seconds_file("train@x").read_text())["seconds"] < 60
 
 
 def test_wrong_usage_is_exit_2() -> None:

@@ -6,6 +6,7 @@ import click
 
 from ffdi.commands.cuts import cuts
 from ffdi.commands.diff import diff
+from ffdi.commands.doctor import doctor
 from ffdi.commands.evaluate import evaluate
 from ffdi.commands.predict import predict
 from ffdi.commands.recalibrate import recalibrate
@@ -16,7 +17,7 @@ from ffdi.stagekit.command import CommandGroup, examples
 GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Judge images": (predict, submit),
     "Judge a model": (evaluate, recalibrate, diff),
-    "Look inside": (cuts, shards),
+    "Look inside": (cuts, shards, doctor),
 }
 
 

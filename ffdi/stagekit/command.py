@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,12 +53,26 @@ class OneLineErrors(InUtf8):
             sys.exit(1)
 
 
+class StageCommand(OneLineErrors):
+    """The command of a stage. When DVC runs it, it leaves its seconds for `ffdi doctor`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        started = time.perf_counter()
+        result = super().invoke(ctx)
+        if (stage := os.environ.get("DVC_STAGE")) and "/" not in stage:
+            from ffdi.files import write_json
+            from ffdi.stagekit.stopwatch import stage_seconds_file
+
+            write_json(stage_seconds_file(stage), {"seconds": round(time.perf_counter() - started, 4)})
+        return result
+
+
 def stage_command(*options: Callable[[Any], Any]) -> Callable[[Callable[..., None]], click.Command]:
     """Make a function the command line of a stage, with these options (see options.py) in this order."""
 
     def make(function: Callable[..., None]) -> click.Command:
         for option in reversed(options):
             function = option(function)
-        return click.command(cls=OneLineErrors)(function)
+        return click.command(cls=StageCommand)(function)
 
     return make

@@ -23,3 +23,8 @@ def stopwatch(name: str, folder: Path) -> Iterator[dict[str, float]]:
     seconds = {"seconds": time.perf_counter() - started} | more
     if seconds.get("computed") != 0 or not (folder / f"{name}.json").exists():
         write_json(folder / f"{name}.json", {key: round(value, 4) for key, value in seconds.items()})
+
+
+def stage_seconds_file(stage: str) -> Path:
+    """Where a stage that DVC runs leaves the seconds of its last run, such as `train@NAME`, start-up included."""
+    return Path("data/timings/stages") / f"{stage}.json"
