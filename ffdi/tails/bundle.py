@@ -34,6 +34,7 @@ from ffdi.tails.recipe import Head
 from ffdi.tails.record import read_record, refuse_changed, refuse_changed_files
 from ffdi.tails.trainable import copy_sharing
 from ffdi.tails.tta import mean_logits
+from ffdi.tails.unlike import TrainingIndex, pooled_features
 
 BATCH = 64
 
@@ -50,7 +51,7 @@ class Bundle:
 
     `tails` are by fold. `prior` is the share of fakes among the images of the training, validation included: the score of
     an image that cannot be read. `seen` has image_id and phash of each of those images: the recipe is never evaluated on
-    them. `record` is bundle.json.
+    them. `record` is bundle.json. `index` tells which images are unlike those; None of a bundle from before it.
     """
 
     backbone: Backbone
@@ -61,6 +62,7 @@ class Bundle:
     prior: float
     seen: pd.DataFrame
     record: Mapping[str, Any]
+    index: TrainingIndex | None = None
 
     @property
     def threshold(self) -> float:
@@ -110,6 +112,14 @@ class Bundle:
     def scores(self, table: FeatureTable, device: torch.device, *views: FeatureTable) -> Scores:
         """Calibrated P(fake), the mean over the folds."""
         return self.joined([self.fold_scores(table, device, *views)]).mean
+
+    def distances(self, table: FeatureTable, device: torch.device) -> Scores | None:
+        """(N,) how far the clean view of every image lies from the training, see TrainingIndex; None without an index."""
+        if self.index is None:
+            return None
+        with network_code(self.backbone.place):
+            tail = None if self.backbone.has_prefix else next(iter(self.tails.values()))
+            return self.index.distances(pooled_features(table, device, tail))
 
     def extractor(self, spec: FeatureSpec | None = None) -> Extractor:
         """The extractor of the bundle's prefix.
@@ -180,8 +190,10 @@ def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
         frozen = frozen_prefix(network, backbone)
         frozen.load_state_dict(_state(folder / "prefix.safetensors"))
     seen = read_table(folder / "seen.csv", ("image_id", "phash"))
-    policy = Policy.of_record(record)
-    return Bundle(backbone, frozen, tails, policy, record["temperature"], record["prior"], seen, record)
+    policy, index = Policy.of_record(record), None
+    if "unlike" in record:
+        index = TrainingIndex.of_tensors(_state(folder / "index.safetensors"), record["unlike"])
+    return Bundle(backbone, frozen, tails, policy, record["temperature"], record["prior"], seen, record, index)
 
 
 def read_oof(folder: Path) -> pd.DataFrame:

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ModelScores:
     """Calibrated P(fake) of N images: `mean` (N,) is the model's score, `by_fold` has (N,) by the tails of each fold
-    alone."""
+    alone. `distance` (N,) is how far they lie from the training, see TrainingIndex; None where it is not known."""
 
     mean: Scores
     by_fold: Mapping[int, Scores]
+    distance: Scores | None = None
 
     @classmethod
     def of_folds(cls, by_fold: Mapping[int, Scores]) -> ModelScores:

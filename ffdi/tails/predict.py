@@ -29,6 +29,7 @@ from ffdi.parallel import bounded_map
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import BATCH, Bundle
 from ffdi.tails.model import Model, ModelScores
+from ffdi.tails.unlike import farthest
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -78,7 +79,9 @@ def score_files(
         found.append(score)
     folds = found[0].by_fold if found else {}
     by_fold = {fold: np.array([score.by_fold[fold] for score in found]) for fold in folds}
-    return ModelScores(np.array([score.mean for score in found]), by_fold)
+    distances = [score.distance for score in found if score.distance is not None]
+    distance = np.array(distances) if len(distances) == len(found) > 0 else None
+    return ModelScores(np.array([score.mean for score in found]), by_fold, distance)
 
 
 def say_devices(model: Model, console: Console) -> None:
@@ -171,17 +174,20 @@ def _by_reader(found: Mapping[str, Features | str]) -> Mapping[str, Features] | 
 
 def _score_features(model: Model, device: torch.device, images: Sequence[Mapping[str, Features]]) -> list[ImageScore]:
     tables = {key: _tables(np.stack([image[key] for image in images])) for key in images[0]}
-    by_part = []
+    by_part, apart = [], []
     for part in model.parts:
         clean, *views = tables[same_features(part)]
         by_part.append(part.fold_scores(clean, device, *views))
+        apart.append(part.distances(clean, device))
     scores = model.joined(by_part)
     if not np.isfinite(scores.mean).all():
         raise FfdiError(f"{int((~np.isfinite(scores.mean)).sum())} of {len(images)} scores are not finite")
     of_image = zip(*(of_fold.tolist() for of_fold in scores.by_fold.values()), strict=True)
+    distance = farthest(apart)
+    distances = [None] * len(images) if distance is None else distance.tolist()
     return [
-        ImageScore(mean, dict(zip(scores.by_fold, values)))
-        for mean, values in zip(scores.mean.tolist(), of_image, strict=True)
+        ImageScore(mean, dict(zip(scores.by_fold, values)), None if far is None else far > 1, far)
+        for mean, values, far in zip(scores.mean.tolist(), of_image, distances, strict=True)
     ]
 
 

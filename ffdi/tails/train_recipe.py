@@ -42,8 +42,10 @@ from ffdi.tails.policy import named_policy, refuse_unresolved
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train import OnEpoch, cross_validate, ignore_epoch
+from ffdi.tails.trainable import load_trained
 from ffdi.tails.trained_recipe import RESAMPLES, OutOfFold, TrainedRecipe
 from ffdi.tails.tta import averaged_over_views
+from ffdi.tails.unlike import TrainingIndex
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def train_recipe(
             prior=float(real["label"].mean()),
             provenance={**store.index.provenance, **provenance},
             frozen={} if recipe.trainable == "all" else _frozen(factory.fresh(0), fits),
+            index=_index(images, None if backbone.has_prefix else factory.fresh(0), fits, device),
         )
         if out:
             trained.save(out)
@@ -201,6 +204,17 @@ def _frozen(tail: Tail, fits: Mapping[int, Fit]) -> dict[str, Tensor]:
     """The tensors of a tail that no fold has changed."""
     trained = next(iter(fits.values())).state
     return {name: value.clone() for name, value in tail.state_dict().items() if name not in trained}
+
+
+def _index(
+    images: FoldedTable, tail: Tail | None, fits: Mapping[int, Fit], device: torch.device
+) -> TrainingIndex | None:
+    """The index of the features, or with a fresh `tail` (`cut: input`) of what the body of the first fold's tail makes of
+    the images."""
+    fold, fitted = next(iter(fits.items()))
+    if tail is not None:
+        load_trained(tail, fitted.state)
+    return TrainingIndex.of(images, device, tail, fold)
 
 
 def _key_entries(

@@ -27,6 +27,7 @@ from ffdi.tails.policy import Policy, fit_policy
 from ffdi.tails.policy_settings import PolicySettings
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.record import FORMAT_VERSION, record_hash
+from ffdi.tails.unlike import TrainingIndex
 
 RESAMPLES = 2000  # of the groups, for the intervals of a policy
 
@@ -85,7 +86,7 @@ class TrainedRecipe:
     `network` has the backbone's weights and no classifier, and `spec` describes the features that the tails were trained
     on. `seen` has image_id and phash of every image of the training, synthesised fakes excepted; `prior` is the share of
     fakes among them. `provenance` goes into every metrics file. `frozen` has the tensors that no fold changed, by their
-    names in every tail's state.
+    names in every tail's state. `index` tells what is unlike the training; None when nothing could be told.
     """
 
     recipe: Recipe
@@ -98,6 +99,7 @@ class TrainedRecipe:
     prior: float
     provenance: Mapping[str, Any]
     frozen: Mapping[str, Tensor] = field(default_factory=dict)
+    index: TrainingIndex | None = None
 
     @property
     def summary(self) -> str:
@@ -133,6 +135,8 @@ class TrainedRecipe:
         states: dict[str, Mapping[str, Tensor]] = {f"fold-{fold}": fitted.state for fold, fitted in self.fits.items()}
         if self.frozen:
             states["body"] = self.frozen
+        if self.index:
+            states["index"] = self.index.tensors
         if self.backbone.has_prefix:
             states["prefix"] = frozen_prefix(self.network, self.backbone).state_dict()
         return states
@@ -157,4 +161,5 @@ class TrainedRecipe:
             "val_auc": {str(fold): self.out_of_fold.auc_of_fold(fold) for fold in self.fits},
             "best_epoch": {str(fold): fitted.best_epoch for fold, fitted in self.fits.items()},
             **({"choice": choices} if choices else {}),
+            **({"unlike": self.index.facts} if self.index else {}),
         }

@@ -55,6 +55,7 @@ def test_a_bundle_has_these_files_and_no_pickle(trained: Trained) -> None:
         "fold-0.safetensors",
         "fold-1.safetensors",
         "fold-2.safetensors",
+        "index.safetensors",
         "oof.csv",
         "prefix.safetensors",
         "seen.csv",
