@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Planned:
+class NextStage:
     """A stage that the next run computes, or one that only follows such stages: it runs where what it reads changes.
 
     `seconds` and `bytes` are those of its last run; None where there was none.
@@ -33,13 +33,13 @@ class Planned:
     bytes: int | None
 
 
-def planned_stages(folder: Path = Path()) -> list[Planned]:
+def planned_stages(folder: Path = Path()) -> list[NextStage]:
     """What the next run computes, in an order in which it could; DvcException when DVC cannot read the pipeline."""
     import networkx
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    planned: list[Planned] = []
+    planned: list[NextStage] = []
     with Repo(str(folder)) as repo:
         graph, running = repo.index.graph, set()
         for stage in reversed(list(networkx.topological_sort(graph))):  # its edges lead to what a stage depends on
@@ -47,7 +47,7 @@ def planned_stages(folder: Path = Path()) -> list[Planned]:
             if changed or any(before in running for before in graph.successors(stage)):
                 running.add(stage)
                 name = str(stage.addressing).rpartition(":")[2]
-                planned.append(Planned(name, not changed, _seconds(name), _bytes(stage, _copies(repo))))
+                planned.append(NextStage(name, not changed, _seconds(name), _bytes(stage, _copies(repo))))
     return planned
 
 

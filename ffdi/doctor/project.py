@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ffdi.doctor.diagnosis import Diagnosis, State, one_of
 from ffdi.doctor.locks import lock_diagnoses
-from ffdi.doctor.next_run import Planned, planned_stages
+from ffdi.doctor.next_run import NextStage, planned_stages
 from ffdi.doctor.weights import weights_diagnoses
 from ffdi.errors import one_line
 from ffdi.files import human_bytes
@@ -72,7 +72,7 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _time(planned: list[Planned]) -> Diagnosis:
+def _time(planned: list[NextStage]) -> Diagnosis:
     """How long these stages took the last time."""
     known = [stage.seconds for stage in planned if stage.seconds is not None]
     unknown = [stage.name for stage in planned if stage.seconds is None]
@@ -90,7 +90,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _disk(planned: list[Planned]) -> Diagnosis:
+def _disk(planned: list[NextStage]) -> Diagnosis:
     """What is free, against what these stages wrote the last time."""
     free = shutil.disk_usage(Path()).free
     needed = sum(stage.bytes or 0 for stage in planned)

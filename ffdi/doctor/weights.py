@@ -16,7 +16,6 @@ from ffdi.params.paths import resolve_path, weights_file
 from ffdi.params.schema import Params
 
 SECTION = "backbones"
-OFFLINE = "weights: package:efficientnet-lite0 for timm:tf_efficientnet_lite0, file:PATH, random"
 
 
 def weights_diagnoses(params: Params) -> Iterator[Diagnosis]:
@@ -54,12 +53,14 @@ def _weights(backbone: Backbone) -> Diagnosis:
 
 def _of_hub(backbone: Backbone) -> Diagnosis:
     """Of weights that torchvision or timm downloads: whether they have done so before."""
+    from ffdi.features.weight_sources import OFFLINE
+
     source = backbone.weights
     fetched = _torchvision_file(backbone) if source.startswith("torchvision:") else _timm_file(backbone)
     if fetched:
         return Diagnosis(SECTION, backbone.name, "ok", f"{source} was downloaded before: {fetched}")
     offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0") and source.startswith("timm:")
-    remedy = f"needs the network once: dvc repro weights@{backbone.name}; offline: {OFFLINE}"
+    remedy = f"needs the network once: dvc repro weights@{backbone.name}; {OFFLINE}"
     found = f"{source} is not here" + (", and HF_HUB_OFFLINE is set" if offline else ": dvc repro downloads it")
     return Diagnosis(SECTION, backbone.name, "missing" if offline else "note", found, remedy)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from ffdi.doctor.next_run import Planned, planned_stages
+from ffdi.doctor.next_run import NextStage, planned_stages
 from ffdi.doctor.project import next_run_diagnoses
 from ffdi.files import write_json
 from ffdi.stagekit.stopwatch import stage_seconds_file
@@ -61,7 +61,10 @@ def test_what_changed_runs_and_what_reads_its_outputs_follows(project: Path) -> 
     with Repo(".") as other, other.lock:  # a `dvc repro` at work: nothing waits for it
         planned = planned_stages()
         told = diagnoses()
-    assert planned == [Planned("ingest", False, 2.0, 10), Planned("train@x", True, 600.0, 5)]  # ingest's is cached, too
+    assert planned == [
+        NextStage("ingest", False, 2.0, 10),
+        NextStage("train@x", True, 600.0, 5),
+    ]  # ingest's is cached, too
     assert told["next run"] == "dvc repro runs ingest; then, where their results change, train@x"
     assert told["time"] == "about 10 min, as they took the last time"
     assert sorted(file.name for file in (project / ".dvc/tmp").iterdir()) == before
