@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ffdi.commands.app import app
 from ffdi.commands.cuts import cuts
 from ffdi.commands.diff import diff
 from ffdi.commands.doctor import doctor
@@ -15,7 +16,7 @@ from ffdi.commands.submit import submit
 from ffdi.stagekit.command import CommandGroup, examples
 
 GROUPS: dict[str, tuple[click.Command, ...]] = {
-    "Judge images": (predict, submit),
+    "Judge images": (predict, submit, app),
     "Judge a model": (evaluate, recalibrate, diff),
     "Look inside": (cuts, shards, doctor),
 }

@@ -1,1 +1,1 @@
-"""`ffdi app`: a page on loopback that judges images."""
+"""The page for uploads: a small server on this machine, a process that judges, and the page itself."""

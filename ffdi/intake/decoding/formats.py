@@ -65,6 +65,10 @@ class UnreadableImage(InputError):
     """A file that is not a whole image of an allowed size; the message is the reason, without the path."""
 
 
+class TooManyPixels(UnreadableImage):
+    """A picture that is larger than allowed, and was not decoded."""
+
+
 def format_of(data: bytes) -> str:
     """The format of these bytes: one of FORMATS, the name of a format that is not read, or "" for an unknown one."""
     if data[4:8] == b"ftyp":

@@ -40,7 +40,7 @@ from PIL import (
 
 from ffdi.errors import InputError
 from ffdi.intake.decoding.colour import to_srgb
-from ffdi.intake.decoding.formats import FORMATS, NOT_PILLOWS, format_of, jxl_size
+from ffdi.intake.decoding.formats import FORMATS, NOT_PILLOWS, TooManyPixels, format_of, jxl_size
 from ffdi.intake.decoding.formats import UnreadableImage as UnreadableImage
 from ffdi.intake.decoding.jpegs import jpegs_of_tiff, refuse_many_scans, refuse_unfinished
 from ffdi.intake.decoding.pngs import has_wide_transparent_colour, refuse_wrong_checksums, without_side_data
@@ -131,6 +131,8 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
         return Image.open(io.BytesIO(data), formats=[name])
     except UnidentifiedImageError:
         raise UnreadableImage(f"damaged, or of a kind that is not read: {name}") from None
+    except Image.DecompressionBombError:  # Pillow's own limit, whatever max_pixels is
+        raise TooManyPixels(f"more than the {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels that Pillow opens") from None
     except Exception as error:  # decoders raise almost anything on damaged bytes, struct.error among it
         raise _damaged(error) from error
 
@@ -175,7 +177,7 @@ def _decoded(data: bytes, max_pixels: int, accepted: bool) -> Image.Image:
 def _refuse_large(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise UnreadableImage(f"{width}x{height} is more than data.max_pixels = {max_pixels}")
+        raise TooManyPixels(f"{width}x{height} is more than data.max_pixels = {max_pixels}")
 
 
 def _damaged(error: Exception) -> UnreadableImage:

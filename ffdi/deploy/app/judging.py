@@ -1,0 +1,100 @@
+"""A file's bytes -> what the page shows: verdict, score and its scale, heat map, warning, and what the verdict cannot tell."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ffdi.deploy.detector import Judgement, load
+from ffdi.deploy.pictures import Picture
+from ffdi.features.devices import set_up_torch
+from ffdi.intake.decoding.formats import TooManyPixels, format_of, jxl_size
+from ffdi.intake.decoding.images import UnreadableImage, open_header, open_image
+from ffdi.tails.policy import Policy
+
+SHOWN = 448  # pixels of the side of what is shown
+MEANING = {
+    "fake": "The score is high because of traces like those of the fakes in the training; it is no proof, and it does not "
+    "tell who made the picture, how or why.",
+    "real": "No trace was found of the kinds of fakes in the training; a fake of another kind can score just as low, so this "
+    "does not prove that the picture is genuine.",
+    "undecided": "In this band the model is wrong too often to be asked: treat the picture as if it had not been judged.",
+}
+UNLIKE = (
+    "Unlike the training data: the picture lies farther from every picture of the training than nearly all of those lie from "
+    "each other, so nobody has checked what a score of it is worth."
+)
+RANDOM = (
+    "The frozen part of its network has random weights: it shows how the app works, and its verdicts are worth little."
+)
+
+
+class Judge:
+    """A model that answers for files. BundleError where the model cannot be read."""
+
+    def __init__(self, model: Path, max_pixels: int) -> None:
+        set_up_torch()
+        self._detector = load(model, max_pixels=max_pixels)
+        parts = self._detector.model.parts
+        pretrained = all(part.record["provenance"]["pretrained"] for part in parts)
+        said = self._detector.model.description
+        self.facts: Mapping[str, Any] = {
+            "name": self._detector.name,
+            "description": f"{said['network']} cut at {said['cut']}",
+            "warning": "" if pretrained else RANDOM,
+        }
+
+    def __call__(self, data: bytes) -> tuple[int, dict[str, Any]]:
+        """(HTTP status, what the page is told) of a file."""
+        if _is_larger(data, self._detector.max_pixels):
+            return 413, {
+                "error": f"This picture has more than {self._detector.max_pixels / 1e6:g} megapixels, the most that is judged here."
+            }
+        picture = Picture("upload", lambda: data)
+        (judged,) = self._detector.judgements([picture])
+        if judged.score is None:
+            return 422, {"error": f"This is no picture that can be read ({judged.reason})."}
+        return 200, self._told(judged) | self._shown(data)
+
+    def _told(self, judged: Judgement) -> dict[str, Any]:
+        policy: Policy = self._detector.model.policy
+        return {
+            "score": judged.score,
+            "verdict": judged.verdict,
+            "threshold": policy.threshold,
+            "low": policy.threshold if policy.low is None else policy.low,
+            "high": policy.threshold if policy.high is None else policy.high,
+            "spread": judged.spread,
+            "tails": len(self._detector.model.parts[0].tails),
+            "unlike": judged.unlike,
+            "meaning": MEANING[str(judged.verdict)],
+            "warning": UNLIKE if judged.unlike else "",
+        }
+
+    def _shown(self, data: bytes) -> dict[str, Any]:
+        pixels = replace(self._detector.model.parts[0].backbone.pixels, size=SHOWN)
+        picture = pixels.square(open_image(data, max_pixels=self._detector.max_pixels))
+        return {"picture": _data_uri(picture), "heat": None, "method": ""}
+
+
+def _is_larger(data: bytes, max_pixels: int) -> bool:
+    """Whether the header tells of more pixels; a file that tells of none is not larger, but unreadable."""
+    try:
+        width, height = jxl_size(data) if format_of(data) == "JXL" else open_header(data).size
+    except TooManyPixels:
+        return True
+    except UnreadableImage:
+        return False
+    return width * height > max_pixels
+
+
+def _data_uri(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
