@@ -1,0 +1,59 @@
+"""The head of a model card that hubs read: licence, data sets, pipeline tag, and the figures as a model-index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ffdi.deploy.card_facts import CardFacts
+from ffdi.deploy.card_text import yaml
+from ffdi.metrics import Metrics
+
+TASK = "image-classification"
+# of metrics/details, as hubs name them and as people do
+_INDEXED = {
+    "auc": ("roc_auc", "AUC"),
+    "accuracy": ("accuracy", "Accuracy"),
+    "ap": ("average_precision", "Average precision"),
+    "brier": ("brier_score", "Brier score"),
+}
+
+
+def head(facts: CardFacts) -> str:
+    """The YAML between the two lines of dashes, those included."""
+    networks = [str(part["backbone"]["network"]).partition(":")[2] for part in facts.parts.values()]
+    entries: dict[str, Any] = {"license": facts.licence} if facts.licence else {}
+    entries |= {
+        "library_name": "ffdi",
+        "pipeline_tag": TASK,
+        "tags": list(dict.fromkeys(["deepfake-detection", "ffdi", *networks])),
+        "datasets": [facts.data],
+    }
+    results = [
+        *([_result(facts.metrics, facts.data, "test")] if facts.metrics else []),
+        *(_result(metrics, str(metrics["tested_on"]), "all") for metrics in facts.other_data()),
+    ]
+    results = [result for result in results if result["metrics"]]
+    if results:
+        named = {metric["type"]: None for result in results for metric in result["metrics"]}
+        entries |= {"metrics": list(named), "model-index": [{"name": facts.name, "results": results}]}
+    return f"---\n{yaml(entries)}---\n"
+
+
+def _result(metrics: Metrics, data: str, split: str) -> dict[str, Any]:
+    """An entry of the model-index; figures that are undefined are left out."""
+    return {
+        "task": {"type": TASK, "name": "Real or fake"},
+        "dataset": {"type": data, "name": data, "split": split},
+        "metrics": [
+            {"type": kind, "name": name + _interval(metrics, key), "value": round(value, 4)}
+            for key, (kind, name) in _INDEXED.items()
+            if isinstance(value := metrics.get(key), float)
+        ],
+    }
+
+
+def _interval(metrics: Metrics, key: str) -> str:
+    low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
+    if not (isinstance(low, float) and isinstance(high, float)):
+        return ""
+    return f" (95 % interval {low:.3f} to {high:.3f})"
