@@ -75,7 +75,7 @@ def attribute_metrics(test: pd.DataFrame, table: pd.DataFrame, names: Sequence[s
         values = test[f"attr_{attribute}"]
         count = int(values[values != ""].nunique())
         if count > MOST_VALUES:
-            reason = f"{count} values in the test set: more than {MOST_VALUES} are split only where evaluate.attributes names them"
+            reason = f"{count} values: more than {MOST_VALUES} are split only on the recipe's own test set, by evaluate.attributes"
             put(attribute, None, {"": None, "_reason": reason})
     return out
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ffdi.bootstrap import Array, Bootstrap, auc_of, interval_around, of_rows, resample
+from ffdi.errors import InputError
 from ffdi.intake.splitting.leave_one_out import VALUE, holds_out
 from ffdi.metrics import Metrics, auc
 from ffdi.tails.checkpoint import Scores
@@ -34,7 +35,7 @@ def held_out_figures(
     scores (N,) of its test images by the tail of each fold. A figure on the side `validation` is of the fold's own
     validation images: the fakes of its value against its reals, on which its tail was not trained, though its epoch was
     chosen by them. On the side `test` each fold's tail is judged on the test fakes of every value against all test
-    reals. Intervals are 95 %, by group.
+    reals. Intervals are 95 %, by group. Raises InputError when the scores are of other folds.
     """
     if oof is None or "held_out" not in images:
         return HeldOutFigures({}, pd.DataFrame(columns=COLUMNS))
@@ -42,6 +43,8 @@ def held_out_figures(
     names = dict(zip(train["fold"].tolist(), train["held_out"].tolist(), strict=True))
     known = oof.merge(images[["image_id", "group"]], on="image_id")
     labels, scores, folds = (known[column].to_numpy() for column in ("label", "score", "fold"))
+    if unknown := set(folds.tolist()) - set(names):
+        raise InputError(f"the out-of-fold scores are of fold {min(unknown)}, which folds.csv has not: run train again")
     rows_of = {names[fold]: np.flatnonzero(folds == fold) for fold in sorted(set(folds.tolist()))}
     statistics = {name: of_rows(auc_of(labels[rows], scores[rows]), rows) for name, rows in rows_of.items()}
     drawn = resample(known["group"].to_numpy(str), statistics, bootstrap=bootstrap)

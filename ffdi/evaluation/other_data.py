@@ -78,6 +78,8 @@ def evaluate_on_other_data(
     scores = score_files(model, unseen, data.source, device=device, console=console)
     evaluation = evaluate_model_scores(model, unseen, scores, bootstrap=bootstrap)
     recipe = str(model.record["recipe"]["name"])
+    if parent := model.record.get("parent"):  # or its figures would be taken for its parent's
+        recipe = f"{parent['name']}, recalibrated"
     about: Metrics = {"recipe": recipe, "tested_on": data.name, "n_seen": int(seen.sum())}
     about["model_sha256"] = str(model.record["facts_sha256"])
     return OtherDataEvaluation(below_chance.mark(about | evaluation.metrics), evaluation.plots["scores"], images[seen])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ffdi.bootstrap import Array, Bootstrap, Statistic, interval_around, mean_of, resample
-from ffdi.errors import InputError
+from ffdi.errors import InputError, placed
 from ffdi.metrics import Metrics, expected_calibration_error
 from ffdi.tails.bundle import Bundle, sigmoid
 from ffdi.tails.checkpoint import Scores
@@ -133,7 +133,8 @@ def cross_validated(
         at_best = at(best_temperature(at, labels, chosen))
         scores[held] = at_best[held]
         few = replace(bootstrap, resamples=1)  # what is expected of these thresholds is not asked
-        thresholds[held] = fit_policy(labels[train], at_best[train], groups[train], threshold_alone, few).threshold
+        with placed(f"in cross-validation, with {len(train)} of the {len(labels)} images"):
+            thresholds[held] = fit_policy(labels[train], at_best[train], groups[train], threshold_alone, few).threshold
     return scores, thresholds
 
 

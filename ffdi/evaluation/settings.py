@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -32,6 +33,12 @@ class Robustness:
     `tint-20`, `shift-2`, `hflip`. What is behind `@`, or `{level: blur-2, at: file}`, says where it acts: `blur-2@file`
     on the decoded original, `jpeg-50@square` on the square of the network."""
 
+    def check_written(self, written: Collection[str]) -> None:
+        """ParamsError when one of the two is named without the other: it would have no effect."""
+        for key, other in (("recipes", "levels"), ("levels", "recipes")):
+            if key in written and getattr(self, key) and not getattr(self, other):
+                raise ParamsError(f"{key} has no effect without {other}: name some, or leave it out")
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the levels."""
@@ -60,7 +67,8 @@ class EvaluateSettings:
     """The number of resamples of the 95 % intervals."""
 
     attributes: tuple[str, ...] | None = None
-    """The attributes by which the test set is split, each of them whole; by default every one of at most 12 values."""
+    """The attributes by which the test set is split, each of them whole; `[]`: by none; by default by every one of at
+    most 12 values."""
 
     robustness: Robustness = Robustness()
     """The sweep over perturbed test images; `[]` is no sweep: see [evaluation.md](evaluation.md)."""

@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 
 from ffdi.bounds import Rule, section_of
 from ffdi.errors import FfdiError, ParamsError
+from ffdi.evaluation.settings import Robustness
 from ffdi.intake.settings import DataSettings, SplitSettings
 from ffdi.params.schema import Params
 from ffdi.tails.policy_settings import ThresholdRule
@@ -144,7 +145,7 @@ def _broken_rules(settings: Any, raw: Any, *place: str) -> Iterator[str]:
                 except FfdiError as error:
                     yield f"{'.'.join((*place, key))}: {error} (is {raw[key]!r})"
         yield from _broken_rules(getattr(settings, key), raw[key], *place, key)
-    if isinstance(settings, DataSettings | SplitSettings | Head | Recipe | ThresholdRule):
+    if isinstance(settings, DataSettings | SplitSettings | Head | Recipe | ThresholdRule | Robustness):
         try:
             settings.check_written(raw)
         except ParamsError as error:

@@ -85,7 +85,7 @@ def test_many_values_are_not_split() -> None:
     assert MOST_VALUES == 12 and set(table["attribute"]) == {"some"} and len(table) == 12
     assert metrics["attr_many"] is None
     assert metrics["attr_many_reason"] == (
-        "13 values in the test set: more than 12 are split only where evaluate.attributes names them"
+        "13 values: more than 12 are split only on the recipe's own test set, by evaluate.attributes"
     )
     assert "attr_some" not in metrics
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from ffdi.bootstrap import Bootstrap
+from ffdi.errors import InputError
 from ffdi.evaluation import below_chance
 from ffdi.evaluation.headline import OF_RECIPE, of_recipe
 from ffdi.evaluation.held_out import COLUMNS, held_out_figures, held_out_line
@@ -102,3 +103,10 @@ def test_a_value_that_is_turned_round_is_below_chance() -> None:
     oof = scored(rows)
     m = held_out_figures(oof.assign(score=1 - oof["score"]), rows, {}, bootstrap=BOOTSTRAP).metrics
     assert "held_out_gan_auc" in below_chance.keys_below(m)
+
+
+def test_scores_of_other_folds_are_refused() -> None:
+    rows = images()
+    old = scored(rows).replace({"fold": {2: 5}})
+    with pytest.raises(InputError, match=r"out-of-fold scores are of fold 5, which folds.csv has not: run train again"):
+        held_out_figures(old, rows, {}, bootstrap=BOOTSTRAP)

@@ -213,6 +213,14 @@ def test_the_command_writes_the_same_metrics_twice(
     assert out == "metrics/cross/model-on-away.json"
 
 
+def test_a_recalibrated_model_goes_by_a_name_of_its_own(trained: Trained, away: Path) -> None:
+    model = load_bundle(trained.model)
+    again = replace(model, record={**model.record, "parent": {"name": "tiny"}})
+    data = OtherData("away", ImageSource(away, 50_000_000), images_of(away))
+    options: dict[str, Any] = {"phash_bits": 0, "bootstrap": Bootstrap(100), "device": torch.device("cpu")}
+    assert evaluate_on_other_data(again, data, **options).metrics["recipe"] == "tiny, recalibrated"
+
+
 def test_the_command_judges_the_test_rows_of_folds_under_a_name(
     trained: Trained, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,13 +18,13 @@ from two_recipes import edit_record
 
 from ffdi.bootstrap import Bootstrap, interval_around, mean_of, resample
 from ffdi.commands.main import main
-from ffdi.errors import InputError
+from ffdi.errors import InputError, PolicyError
 from ffdi.evaluation.recalibration import At, Recalibration, cross_validated, recalibrate, refuse_too_few
 from ffdi.intake.tables import read_table
 from ffdi.metrics import expected_calibration_error
 from ffdi.tails.bundle import load_bundle, sigmoid
 from ffdi.tails.policy import Policy
-from ffdi.tails.policy_settings import PolicySettings
+from ffdi.tails.policy_settings import PolicySettings, ThresholdRule
 
 Array = npt.NDArray[Any]
 FEW = Bootstrap(200)
@@ -104,6 +104,15 @@ def test_the_figures_are_those_of_the_scores() -> None:
     for key in ("log_loss", "ece", "accuracy"):
         low, gain, high = (float(figures[f"{key}_gain{end}"] or 0) for end in ("_low", "", "_high"))
         assert low <= gain <= high
+
+
+def test_a_rate_that_cross_validation_cannot_resolve_says_so() -> None:
+    labels = np.repeat([0, 1], 20)
+    at, settings = (lambda _: np.linspace(0.1, 0.9, 40)), PolicySettings(ThresholdRule("fpr", 0.055))
+    with pytest.raises(
+        PolicyError, match=r"in cross-validation, with 32 of the 40 images: threshold.at: 16 real images"
+    ):
+        cross_validated(at, labels, np.arange(40).astype(str), settings, Bootstrap(100))
 
 
 def test_too_few_images_or_one_class_are_refused() -> None:

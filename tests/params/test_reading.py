@@ -192,6 +192,12 @@ def test_robustness_may_be_none(none: Any, tmp_path: Path) -> None:
     assert (robustness.recipes, robustness.levels) == ((), ())
 
 
+@pytest.mark.parametrize(("key", "value"), [("recipes", ["late_cut"]), ("levels", ["jpeg-50"])])
+def test_half_a_sweep_has_no_effect(key: str, value: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=rf"evaluate.robustness: {key} has no effect without"):
+        read_params(changed(tmp_path, **{"evaluate.robustness": {key: value}}))
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda file: file.stem)
 def test_the_presets_are_read(preset: Path) -> None:
     params = read_params(preset)
