@@ -6,7 +6,8 @@ table = detector.predict(["photo.jpg", "other.png"])        # path, score, verdi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,11 @@ import numpy as np
 
 from ffdi.console import Console
 from ffdi.deploy.pictures import Picture, picture_of_pixels, pictures_of
+from ffdi.features.decoders import Read
 from ffdi.features.devices import set_up_device
 from ffdi.intake.decoding.images import RGB, ImageSource
 from ffdi.tails.ensemble import load_model
-from ffdi.tails.predict import ImageScore, say_devices, score_images
+from ffdi.tails.predict import ImageScore, device_lines, score_by_models
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,8 +74,8 @@ class Detector:
 
     def judgements(self, pictures: Iterable[Picture], console: Console = Console()) -> Iterator[Judgement]:
         """What the model says of each picture, in order."""
-        for picture, score in self.scores(pictures, console):
-            yield self.judgement(picture.name, score)
+        for (judgement,) in judgements_by([self], pictures, console):
+            yield judgement
 
     def judgement(self, name: str, score: ImageScore | str) -> Judgement:
         """The row of a score, or of the reason why there is none."""
@@ -86,13 +88,40 @@ class Detector:
 
     def scores(
         self, pictures: Iterable[Picture], console: Console = Console()
-    ) -> Iterator[tuple[Picture, ImageScore | str]]:
-        """(picture, its score or the reason why it cannot be read), in order, while later pictures are read."""
-        device, pictures = set_up_device(), list(pictures)
-        say_devices(self.model, console)
-        images = [(picture.name, picture.read) for picture in pictures]
-        scores = score_images(self.model, images, max_pixels=self.max_pixels, device=device, console=console)
-        yield from zip(pictures, scores, strict=True)
+    ) -> Iterator[tuple[str, ImageScore | str]]:
+        """(name of the picture, its score or the reason why it cannot be read), in order, while later pictures are read."""
+        for name, scores in _scores_by([self], pictures, console):
+            yield name, scores if isinstance(scores, str) else scores[0]
+
+
+def judgements_by(
+    detectors: Sequence[Detector], pictures: Iterable[Picture], console: Console = Console()
+) -> Iterator[tuple[Judgement, ...]]:
+    """What each detector says of each picture, in order; those that read the same features share them.
+
+    The first detector's `max_pixels` holds for all.
+    """
+    for name, scores in _scores_by(detectors, pictures, console):
+        of_each: Sequence[ImageScore | str] = [scores] * len(detectors) if isinstance(scores, str) else scores
+        yield tuple(detector.judgement(name, score) for detector, score in zip(detectors, of_each, strict=True))
+
+
+def _scores_by(
+    detectors: Sequence[Detector], pictures: Iterable[Picture], console: Console
+) -> Iterator[tuple[str, tuple[ImageScore, ...] | str]]:
+    """Only names wait for their scores: the pictures themselves may be large arrays."""
+    device, models, names = set_up_device(), [detector.model for detector in detectors], deque[str]()
+    for line in dict.fromkeys(line for model in models for line in device_lines(model)):
+        console.say(line)
+
+    def images() -> Iterator[tuple[str, Read]]:
+        for picture in pictures:
+            names.append(picture.name)
+            yield picture.name, picture.read
+
+    limit = detectors[0].max_pixels
+    for scores in score_by_models(models, images(), max_pixels=limit, device=device, console=console):
+        yield names.popleft(), scores
 
 
 def load(model: str | Path, *, max_pixels: int = ImageSource.max_pixels) -> Detector:

@@ -35,6 +35,11 @@ def pictures_of(path: Path) -> Sequence[Picture]:
     return [Picture(str(path), partial(read_bytes, path.parent, path.name))]
 
 
+def pictures_in(data: bytes, name: str) -> Sequence[Picture]:
+    """Those of a file that is in memory, such as an upload."""
+    return [Picture(name, lambda: data)]
+
+
 def picture_of_pixels(pixels: RGB | Image.Image, name: str) -> Picture:
     """The picture of an array, uint8 (H, W, 3) in RGB, or of a PIL image; it is scored as a lossless file of it would be.
 

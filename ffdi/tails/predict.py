@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import TypeVar
 
@@ -85,32 +85,55 @@ def score_files(
 
 
 def say_devices(model: Model, console: Console) -> None:
-    """Say what computes each prefix, each line once; without a prefix, what computes the tails."""
-    for line in dict.fromkeys(part.extractor().device_line if part.prefix else device_line() for part in model.parts):
+    """Say what computes a model."""
+    for line in device_lines(model):
         console.say(line)
+
+
+def device_lines(model: Model) -> list[str]:
+    """What computes each prefix, each line once; without a prefix, what computes the tails."""
+    lines = (part.extractor().device_line if part.backbone.has_prefix else device_line() for part in model.parts)
+    return list(dict.fromkeys(lines))
 
 
 def score_images(
     model: Model,
-    images: Sequence[tuple[str, Read]],
+    images: Iterable[tuple[str, Read]],
     *,
     max_pixels: int,
     accepted: bool = False,
     device: torch.device,
     console: Console = Console(),
 ) -> Iterator[ImageScore | str]:
-    """The score of each (name, function that reads its bytes), in order, or the reason why it cannot be read.
+    """The score of each (name, function that reads its bytes), in order, or the reason why it cannot be read; as
+    score_by_models of one model."""
+    found = score_by_models([model], images, max_pixels=max_pixels, accepted=accepted, device=device, console=console)
+    for scores in found:
+        yield scores if isinstance(scores, str) else scores[0]
 
-    `accepted`: the images were read once before, see Decoder. Parts of the model that read the same features share them:
-    their prefix runs once. The console gets warnings of images that nvJPEG left to Pillow. FfdiError when a feature or a
-    score is not finite.
+
+def score_by_models(
+    models: Sequence[Model],
+    images: Iterable[tuple[str, Read]],
+    *,
+    max_pixels: int,
+    accepted: bool = False,
+    device: torch.device,
+    console: Console = Console(),
+) -> Iterator[tuple[ImageScore, ...] | str]:
+    """The score by each model of each (name, function that reads its bytes), in order, or the reason why it cannot be read.
+
+    `images` may be a generator without end: a bounded number of them is read ahead. `accepted`: they were read once
+    before, see Decoder. Parts of the models that read the same features share them: their prefix runs once. The console
+    gets warnings of images that nvJPEG left to Pillow. FfdiError when a feature or a score is not finite.
     """
-    readers = {same_features(part): part for part in model.parts}
+    readers = {same_features(part): part for model in models for part in model.parts}
     decoders = {key: Decoder(part.backbone, max_pixels=max_pixels, accepted=accepted) for key, part in readers.items()}
-    streams = [_features_of(part, images, decoders[key], console) for key, part in readers.items()]
+    copies = zip(readers.items(), tee(images, len(readers)), strict=True)
+    streams = [_features_of(part, copy, decoders[key], console) for (key, part), copy in copies]
     of_image = (_by_reader(dict(zip(readers, found, strict=True))) for found in zip(*streams, strict=True))
     while batch := list(islice(of_image, BATCH)):
-        yield from _of_readable(partial(_score_features, model, device), batch)
+        yield from _of_readable(partial(_score_features, models, device), batch)
     for decoder in decoders.values():
         if line := decoder.fallbacks():
             console.warn(line)
@@ -131,7 +154,7 @@ def without_views(spec: FeatureSpec) -> str:
 
 
 def _features_of(
-    part: Bundle, images: Sequence[tuple[str, Read]], decoder: Decoder, console: Console
+    part: Bundle, images: Iterator[tuple[str, Read]], decoder: Decoder, console: Console
 ) -> Iterator[Features | str]:
     """The features of each image, in order, or the reason why it cannot be read.
 
@@ -152,7 +175,7 @@ def _features_of(
 
     views = 1 + len(part.tta)
     size = max(1, max(runtime.batch, 8) // views)
-    blocks = (images[start : start + size] for start in range(0, len(images), size))
+    blocks = iter(lambda: list(islice(images, size)), [])
     block_bytes = size * views * (spec.row_bytes + 3 * spec.image_size**2)
     return chain.from_iterable(bounded_map(features, blocks, workers=None, item_bytes=block_bytes))
 
@@ -172,8 +195,15 @@ def _by_reader(found: Mapping[str, Features | str]) -> Mapping[str, Features] | 
     return reason or {key: item for key, item in found.items() if not isinstance(item, str)}
 
 
-def _score_features(model: Model, device: torch.device, images: Sequence[Mapping[str, Features]]) -> list[ImageScore]:
+def _score_features(
+    models: Sequence[Model], device: torch.device, images: Sequence[Mapping[str, Features]]
+) -> list[tuple[ImageScore, ...]]:
     tables = {key: _tables(np.stack([image[key] for image in images])) for key in images[0]}
+    return list(zip(*(_scores_of(model, tables, device) for model in models), strict=True))
+
+
+def _scores_of(model: Model, tables: Mapping[str, list[FeatureTable]], device: torch.device) -> list[ImageScore]:
+    """The scores by one model; `tables` has the views of the images, by what reads them."""
     by_part, apart = [], []
     for part in model.parts:
         clean, *views = tables[same_features(part)]
@@ -181,10 +211,10 @@ def _score_features(model: Model, device: torch.device, images: Sequence[Mapping
         apart.append(part.distances(clean, device))
     scores = model.joined(by_part)
     if not np.isfinite(scores.mean).all():
-        raise FfdiError(f"{int((~np.isfinite(scores.mean)).sum())} of {len(images)} scores are not finite")
+        raise FfdiError(f"{int((~np.isfinite(scores.mean)).sum())} of {len(scores.mean)} scores are not finite")
     of_image = zip(*(of_fold.tolist() for of_fold in scores.by_fold.values()), strict=True)
     distance = farthest(apart)
-    distances = [None] * len(images) if distance is None else distance.tolist()
+    distances = [None] * len(scores.mean) if distance is None else distance.tolist()
     return [
         ImageScore(mean, dict(zip(scores.by_fold, values)), None if far is None else far > 1, far)
         for mean, values, far in zip(scores.mean.tolist(), of_image, distances, strict=True)

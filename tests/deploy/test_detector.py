@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,11 @@ from conftest import Tiny, Trained, picture
 from PIL import Image
 
 import ffdi
+from ffdi.deploy.detector import judgements_by
+from ffdi.deploy.pictures import Picture, pictures_of
 from ffdi.errors import InputError
+from ffdi.tails import predict as predict_module
+from ffdi.tails.policy import Policy
 from ffdi.tails.predict import predict_files
 
 
@@ -81,3 +87,31 @@ assert callable(ffdi.load) and ffdi.load.__module__ == ffdi.Detector.__module__ 
 assert not hasattr(ffdi, "other")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_models_share_what_they_read_and_a_generator_is_not_held(
+    trained: Trained, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pass of the prefix for two models of one backbone, and pictures are taken as they are needed."""
+    runs: list[int] = []
+    computed = predict_module._features
+    monkeypatch.setattr(predict_module, "_features", lambda *given: runs.append(len(given[2])) or computed(*given))
+    files, taken = [tiny.root / path for path in tiny.rows["path"]] * 6, []
+
+    def pictures() -> Iterator[Picture]:
+        for file in files:
+            taken.append(file)
+            yield from pictures_of(file)
+
+    detector = ffdi.load(trained.model)
+    strict = replace(detector, model=replace(detector.model, policy=Policy(1.0)))
+    rows = judgements_by([detector, strict], pictures())
+    first = next(rows)
+    assert 64 < len(taken) < 200 < len(files)
+    judged = [first, *rows]
+    assert sum(runs) == len(files) == len(judged)
+    assert [a.score for a, _ in judged] == [b.score for _, b in judged]
+    assert {b.verdict for _, b in judged} == {"real"} != {a.verdict for a, _ in judged}
+    assert [row.reason for row in next(judgements_by([detector, strict], pictures_of(tiny.root / "none.jpg")))] == [
+        "cannot be read: No such file or directory"
+    ] * 2
