@@ -12,7 +12,7 @@ from ffdi.metrics import Metrics
 _SHOWN = {
     **{"auc": "AUC", "accuracy": "accuracy at the threshold", "fpr": "reals that are called fake"},
     **{"recall": "fakes that are found", "tpr_at_fpr_1e_2": "fakes found at 1 % false alarms"},
-    **{"ece": "calibration error (ECE)", "brier": "Brier score"},
+    "ece": "calibration error (ECE)",
 }
 _FEW = "an interval over so few is itself uncertain, and rather too narrow."
 

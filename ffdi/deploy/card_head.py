@@ -14,7 +14,6 @@ _INDEXED = {
     "auc": ("roc_auc", "AUC"),
     "accuracy": ("accuracy", "Accuracy"),
     "ap": ("average_precision", "Average precision"),
-    "brier": ("brier_score", "Brier score"),
 }
 
 
