@@ -33,14 +33,18 @@ def grad_cam(
         inputs = features.float().clone().requires_grad_(True)
         logits = tail.cpu().eval()(inputs)  # the tail may still be on a GPU
         (gradient,) = torch.autograd.grad((sign * (logits[:, 1] - logits[:, 0])).sum(), inputs)
-        weights = _places(gradient, tokens).mean(dim=(2, 3), keepdim=True)
-        heat = (weights * _places(inputs.detach(), tokens)).sum(dim=1).clamp(min=0)
-        maps.append(heat / heat.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12))
+        maps.append(class_activation(places_of(gradient, tokens), places_of(inputs.detach(), tokens)))
     found = np.asarray(torch.stack(maps).mean(dim=0).double().numpy())
     return _on_whole_grid(found, spec) if spec else found
 
 
-def _places(features: Tensor, tokens: TokenGrid | None) -> Tensor:
+def class_activation(gradient: Tensor, maps: Tensor) -> Tensor:
+    """(N, H, W) in [0, 1] of maps (N, C, H, W) and the gradient there: Grad-CAM, each divided by its largest value."""
+    heat = (gradient.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).clamp(min=0)
+    return heat / heat.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+
+
+def places_of(features: Tensor, tokens: TokenGrid | None) -> Tensor:
     """(N, C, H, W) of maps, which are that already, or of tokens (N, L, C)."""
     if features.ndim == 4 or tokens is None:
         return features

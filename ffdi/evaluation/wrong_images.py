@@ -9,14 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from PIL import Image
 
 from ffdi.errors import FfdiError
 from ffdi.evaluation.explain import grad_cam
+from ffdi.evaluation.heated import HeatMap, heated
 from ffdi.evaluation.results import Results
 from ffdi.features.preprocessing import Preprocessing
 from ffdi.features.store import FeatureStore
@@ -25,8 +24,6 @@ from ffdi.tails.bundle import load_bundle
 
 MOST_SHOWN = 24
 SIDE = 144  # pixels of a thumbnail
-
-HeatMap = npt.NDArray[np.float64]  # (H, W) in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -86,22 +83,10 @@ def thumbnails(worst: pd.DataFrame, source: ImageSource, heat: HeatMaps) -> list
                 "right": row["label"] == row["called"],
                 "score": row["score"],
                 "source": _data_uri(picture),
-                "heated": "" if heat_map is None else _data_uri(_heated(picture, heat_map)),
+                "heated": "" if heat_map is None else _data_uri(heated(picture, heat_map)),
             }
         )
     return out
-
-
-def _heated(picture: Image.Image, heat: HeatMap) -> Image.Image:
-    """The picture in grey, coloured where the heat map is high."""
-    from matplotlib import colormaps
-
-    enlarged = Image.fromarray(heat.astype(np.float32)).resize(picture.size, Image.Resampling.BICUBIC)
-    intensity = np.asarray(enlarged).clip(0, 1)
-    grey = np.asarray(picture.convert("L").convert("RGB"), np.float64)
-    colour = 255 * colormaps["inferno"](intensity)[..., :3]
-    share = 0.75 * intensity[..., None]
-    return Image.fromarray((grey * (1 - share) + colour * share).astype(np.uint8))
 
 
 def _data_uri(picture: Image.Image) -> str:

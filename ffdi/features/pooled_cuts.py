@@ -22,12 +22,15 @@ class PooledCuts(nn.Module):
     def __init__(self, prefix: nn.Module, cuts: Sequence[str], tokens: Sequence[TokenGrid | None], keep: Keep) -> None:
         super().__init__()
         self.prefix = prefix
-        self._cuts, self._tokens, self._keep = tuple(cuts), tuple(tokens), "mean" if keep == "all" else keep
+        self._cuts, self.tokens, self._keep = tuple(cuts), tuple(tokens), "mean" if keep == "all" else keep
 
     def forward(self, x: Tensor) -> Tensor:
         """The vectors of all cuts, joined in their order."""
-        crossing = zip(self.prefix(x), self._cuts, self._tokens, strict=True)
-        return torch.cat([self._pooled(*at) for at in crossing], dim=1)
+        return self.pool(self.prefix(x))
+
+    def pool(self, crossing: Sequence[Tensor]) -> Tensor:
+        """The same of the features at each cut."""
+        return torch.cat([self._pooled(*at) for at in zip(crossing, self._cuts, self.tokens, strict=True)], dim=1)
 
     def _pooled(self, features: Tensor, cut: str, tokens: TokenGrid | None) -> Tensor:
         keep, shape = self._keep, tuple(features.shape[1:])
