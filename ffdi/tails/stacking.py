@@ -16,6 +16,7 @@ from ffdi.errors import FfdiError
 from ffdi.tails.ensemble_settings import Weighting
 
 _SMALLEST = 1e-9  # P(fake) of a score that rounds to 0
+LARGEST_LOGIT = float(np.log1p(-_SMALLEST) - np.log(_SMALLEST))  # of any score
 
 
 def logit(scores: Array) -> Array:
