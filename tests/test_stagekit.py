@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from ffdi.stagekit.stopwatch import stage_seconds_file, stopwatch
 @stage_command(click.option("--wrong", is_flag=True))
 def stage(wrong: bool) -> None:
     """A stage."""
+    if isinstance(what := click.get_current_context().obj, BaseException):
+        raise what
     if wrong:
         raise InputError("images.csv: row 3: label 'x' is neither 0 nor 1")
 
@@ -39,6 +42,26 @@ def test_a_stage_that_dvc_runs_leaves_its_seconds(tmp_path: Path, monkeypatch: p
     assert CliRunner().invoke(stage, ["--wrong"]).exit_code == 1 and not list(tmp_path.iterdir())
     assert CliRunner().invoke(stage).exit_code == 0
     assert 0 <= json.loads(stage_seconds_file("train@x").read_text())["seconds"] < 60
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "told"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
+        (MemoryError(), 1, "stage: out of memory: lower batch_size"),
+        (OSError(errno.ENOSPC, "No space left on device", "data/x"), 1, "stage: data/x: No space left on device: free"),
+        (PermissionError(errno.EACCES, "Permission denied", "y"), 1, "stage: y: Permission denied: change"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_and_signals_are_quiet(what: Exception, code: int, told: str) -> None:
+    result = CliRunner().invoke(stage, [], obj=what)
+    assert (result.exit_code, result.stderr[: len(told) or None]) == (code, told) and result.stderr.count("\n") <= 1
+
+
+def test_a_fault_of_the_code_keeps_its_traceback() -> None:
+    result = CliRunner().invoke(stage, [], obj=FileNotFoundError(errno.ENOENT, "No such file", "z"))
+    assert isinstance(result.exception, FileNotFoundError)
 
 
 def test_wrong_usage_is_exit_2() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ffdi.commands.app import app
+from ffdi.commands.completion import completion
 from ffdi.commands.cuts import cuts
 from ffdi.commands.diff import diff
 from ffdi.commands.doctor import doctor
@@ -21,6 +22,7 @@ GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Judge a model": (evaluate, recalibrate, diff),
     "Hand it on": (export,),
     "Look inside": (cuts, shards, doctor),
+    "Set up the shell": (completion,),
 }
 
 
@@ -43,6 +45,9 @@ def main() -> None:
     """Judge images with a trained recipe, and look into networks and cached features.
 
     A model is a folder: data/models/NAME of a recipe, or data/ensembles/NAME. `ffdi COMMAND --help` has all options.
+
+    Exit codes: 0, done; 1, something is wrong, and a line says what; 2, the command is not used as it must be; 130,
+    stopped by Ctrl-C; 141, whoever read the output has gone.
     """
 
 

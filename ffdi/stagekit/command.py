@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -42,15 +44,47 @@ class CommandGroup(InUtf8, click.Group):
     """A command that has commands."""
 
 
+# What the user can do about errors of the system; another OSError is a fault of the code, and its traceback is shown.
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EACCES: "change the permissions, or name another path",
+    errno.EPERM: "change the permissions, or name another path",
+    errno.EROFS: "name a path on a disk that can be written",
+    errno.EIO: "the disk fails: copy what it has to another one",
+    errno.ESTALE: "the network disk went away: mount it again",
+    errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
+}
+
+
 class OneLineErrors(InUtf8):
-    """A command that prints a FfdiError as one line on stderr and exits with 1. click's own usage errors exit with 2."""
+    """A command that says what is wrong on one line on stderr.
+
+    It exits with 1 for a FfdiError, and where the system refuses space, access or memory; with 130 for Ctrl-C and 141 for
+    a closed pipe, as a shell counts signals, both quietly. click's own usage errors exit with 2.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a closed pipe shows here, not when Python ends
+            return result
         except FfdiError as error:
-            say(f"{ctx.info_name}: {error}")
-            sys.exit(1)
+            line = str(error)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - Python flushes it when it ends
+            sys.exit(128 + signal.SIGPIPE)
+        except MemoryError:
+            line = "out of memory: lower batch_size, extract.workers or train.memory_gb, or end other programs"
+        except OSError as error:
+            if error.errno not in _REMEDIES:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            line = f"{place}{error.strerror}: {_REMEDIES[error.errno]}"
+        say(f"{ctx.info_name}: {line}")
+        sys.exit(1)
 
 
 class StageCommand(OneLineErrors):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from conftest import HERE
 
 from ffdi.commands.main import GROUPS, main
 from ffdi.stagekit.command import examples
@@ -47,3 +53,32 @@ def test_the_help_lists_each_command_in_its_group_with_an_example() -> None:
         for command in commands:
             assert f"\n  {command.name} " in f"\n{of_group[1]}" and examples(command)[0] in of_group[1]
             assert command.short_help and len(command.short_help) <= 60, command.name
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_bash_completes_commands_options_and_choices(tmp_path: Path) -> None:
+    """A real bash reads the script and asks a real `ffdi`."""
+    program = f"#!{sys.executable}\nfrom ffdi.commands.main import main\nmain(prog_name='ffdi')\n"
+    (tmp_path / "ffdi").write_text(program)
+    (tmp_path / "ffdi").chmod(0o755)
+    asked = """eval "$(ffdi completion bash)"
+    for words in "ffdi pre" "ffdi recalibrate --la" "ffdi recalibrate --rule you" "ffdi shards ver"; do
+        COMPREPLY=(); COMP_WORDS=($words); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _ffdi_completion ffdi; echo "${COMPREPLY[@]}"
+    done"""
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(HERE)}
+    done = subprocess.run(["bash", "--norc", "-c", asked], capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines() == ["predict", "--labels", "youden", "verify"], done.stderr
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_a_script_that_asks_ffdi(shell: str) -> None:
+    done = CliRunner().invoke(main, ["completion", shell])
+    assert done.exit_code == 0 and f"_FFDI_COMPLETE={shell}_complete " in done.output
+
+
+def test_a_reader_that_goes_away_ends_a_command_quietly() -> None:
+    call = "from ffdi.commands.main import main; main(['completion', 'zsh'], prog_name='ffdi')"
+    with subprocess.Popen([sys.executable, "-c", call], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout and running.stderr
+        running.stdout.close()
+        assert running.stderr.read() == b"" and running.wait() == 141
