@@ -21,6 +21,7 @@ from ffdi.evaluation.cost import cost
 from ffdi.evaluation.headline import of_recipe, one_line, write_metrics
 from ffdi.evaluation.held_out import held_out_figures, held_out_line
 from ffdi.evaluation.policy_metrics import policy_metrics
+from ffdi.evaluation.refit_figures import refit_facts, refit_figures, refit_line
 from ffdi.evaluation.robust_figures import (
     AUC_COLUMNS,
     LEVEL_COLUMNS,
@@ -85,7 +86,7 @@ class Evaluation:
     def lines(self) -> list[str]:
         """A warning for each kind of AUC below chance, then AUC and accuracy, and those of what was held out."""
         warnings = [f"WARNING: {line}" for line in below_chance.explain(self.metrics)]
-        return [*warnings, one_line(self.metrics), *held_out_line(self.metrics)]
+        return [*warnings, one_line(self.metrics), *refit_line(self.metrics), *held_out_line(self.metrics)]
 
     def write(self, out: Path, details: Path | None = None, plots: Path | None = None) -> None:
         """Write the headline to `out`, all metrics to `details` (see write_metrics) and the tables to the folder `plots`."""
@@ -105,9 +106,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class PartScores:
-    """What each fold's tail of one bundle gave the test images, and what it gave their perturbed copies by level.
+    """What the tails of one bundle gave the test images, those of its folds too, and what those that score gave the
+    images' perturbed copies by level.
 
-    `seconds` is the time of all tails on the clean images.
+    `seconds` is the time of all tails that score on the clean images.
     """
 
     by_fold: Mapping[int, Scores]
@@ -147,6 +149,7 @@ def score_test_images(
     tables, started = [load(inputs.features, 0), *views()], time.perf_counter()
     by_fold = bundle.fold_scores(tables[0], device, *tables[1:])
     seconds = time.perf_counter() - started
+    by_fold = bundle.with_fold_scores(by_fold, tables[0], device, *tables[1:])
     by_level = {
         level: bundle.fold_scores(load(inputs.perturbed[level], VIEW), device, *views(level)) for level in inputs.levels
     }
@@ -180,6 +183,7 @@ def judge(scored: ScoredTestSet, costs: Metrics, *, bootstrap: Bootstrap) -> Eva
     if scored.oof is not None:
         intervals |= validation_aucs(scored.oof, scored.images, bootstrap=bootstrap)
     held = held_out_figures(scored.oof, scored.images, scores.by_fold, bootstrap=bootstrap)
+    intervals |= refit_figures(model, test, [part.by_fold for part in parts], bootstrap=bootstrap)
     metrics = clean.metrics | explain_nulls(intervals | held.metrics, "one class, or one group") | costs
     table = clean.plots["scores"].join(pd.DataFrame(by_level, index=list(test["image_id"])), on="image_id")
     timing = {"tails": sum(part.seconds for part in parts), "images": len(test)}
@@ -264,6 +268,7 @@ def _of_model(model: Model) -> Metrics:
     return metrics | {
         "temperature": model.temperature,
         "folds": len(aucs),
+        **refit_facts(model.parts),
         **model.description,
         "pretrained": bool(provenance["pretrained"]),
         "weights": str(provenance["weights"]),

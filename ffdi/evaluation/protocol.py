@@ -41,7 +41,7 @@ def scored_on_random_folds(
 
     Logits alone are compared, so nothing is calibrated beyond the default.
     """
-    whole = replace(recipe, folds="all", threshold=ThresholdRule(), abstain=None, calibration="folds")
+    whole = replace(recipe, folds="all", threshold=ThresholdRule(), abstain=None, calibration="folds", refit=False)
     drawn = replace(inputs, images=with_random_folds(inputs.images, seed))
     return train_recipe(whole, drawn, settings, device=device, console=console).out_of_fold.scores
 

@@ -26,7 +26,7 @@ from ffdi.intake.tables import write_table
 from ffdi.tails.model import Model
 from ffdi.tails.policy_settings import Abstain, PolicySettings, ThresholdRule
 from ffdi.tails.predict import score_files
-from ffdi.tails.record import record_hash
+from ffdi.tails.record import files_there, record_hash
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def write_recalibrated(folder: Path, model: Model, few: FewImages, found: Recali
     """Write `model`, read from `folder`, as `found` says; bundle.json names its parent, and seen.csv the few images too."""
     record = {key: value for key, value in model.record.items() if key not in ("facts_sha256", "policy", "calibration")}
     with replacing_folder(out) as temporary:
-        for name in record["sha256"]:
+        for name in files_there(folder, record):
             shutil.copyfile(folder / name, temporary / name)
         if "members" in record:
             record["members"] = _moved_members(folder, record["members"], temporary, out)

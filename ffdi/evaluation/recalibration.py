@@ -70,8 +70,9 @@ class Recalibration:
 
 
 def scores_at(model: Model, scores: ModelScores) -> At:
-    """The scores that a model gave, at any other temperature: of a recipe's tails each, of an ensemble's joint logit."""
-    if isinstance(model, Bundle):
+    """The scores that a model gave, at any other temperature: of each tail whose mean is a recipe's score, of an ensemble's
+    joint logit."""
+    if isinstance(model, Bundle) and not model.is_refit:
         logits = model.temperature * np.stack([logit(of_fold) for of_fold in scores.by_fold.values()])
         return lambda temperature: np.asarray(sigmoid(logits / temperature).mean(axis=0))
     joint = model.temperature * logit(scores.mean)

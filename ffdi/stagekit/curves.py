@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from contextlib import ExitStack
@@ -37,26 +38,31 @@ class Curves:
 
     def __call__(self, epoch: Epoch) -> None:
         """Show and log one epoch."""
-        self._history.append(epoch)
+        part, judged = f"fold {epoch.fold}", f", val AUC {epoch.val_auc:.3f}"
+        if epoch.of_refit:
+            part, judged = "refit", "" if math.isnan(epoch.val_auc) else judged
+        else:
+            self._history.append(epoch)
         bar = self._bar
         bar.update()
         now = time.perf_counter()
         left = (now - self._last) * (bar.total - bar.n)  # epochs of an interrupted run take no time
         self._last = now
         bar.write(
-            f"{self._name}: fold {epoch.fold} epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
-            f"train AUC {epoch.train_auc:.3f}, val AUC {epoch.val_auc:.3f}, {bar.format_interval(left)} left",
+            f"{self._name}: {part} epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
+            f"train AUC {epoch.train_auc:.3f}{judged}, {bar.format_interval(left)} left",
             file=sys.stderr,
         )
         if self._folder:
-            self._log(epoch, self._folder / "live")
+            self._log(epoch, part.replace(" ", "-"), self._folder / "live")
 
-    def _log(self, epoch: Epoch, folder: Path) -> None:
+    def _log(self, epoch: Epoch, part: str, folder: Path) -> None:
         if self._live is None:
             self._live = self._stack.enter_context(_open_live(folder))
         self._live.step = epoch.epoch
         for key in ("loss", "train_auc", "val_auc"):
-            self._live.log_metric(f"fold-{epoch.fold}/{key}", getattr(epoch, key))
+            if not math.isnan(value := getattr(epoch, key)) or not epoch.of_refit:
+                self._live.log_metric(f"{part}/{key}", value)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -6,9 +6,10 @@ scores = bundle.scores(features)        # (N, C, H, W) -> (N,) P(fake)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,14 @@ from ffdi.tails.checkpoint import Scores
 from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.model import ModelScores
 from ffdi.tails.policy import Policy
-from ffdi.tails.recipe import Head
-from ffdi.tails.record import read_record, refuse_changed, refuse_changed_files
+from ffdi.tails.recipe import REFIT, Head
+from ffdi.tails.record import (
+    fold_file,
+    read_record,
+    refuse_changed,
+    refuse_changed_file,
+    refuse_changed_files,
+)
 from ffdi.tails.trainable import copy_sharing
 from ffdi.tails.tta import mean_logits
 from ffdi.tails.unlike import TrainingIndex, pooled_features
@@ -46,12 +53,12 @@ def sigmoid(logits: Scores) -> Scores:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained recipe as it is used. A score is the mean over the folds of sigmoid(logit / temperature); `policy`
-    makes a verdict of it.
+    """A trained recipe as it is used. A score is the mean over `tails` of sigmoid(logit / temperature); `policy` makes a
+    verdict of it.
 
-    `tails` are by fold. `prior` is the share of fakes among the images of the training, validation included: the score of
-    an image that cannot be read. `seen` has image_id and phash of each of those images: the recipe is never evaluated on
-    them. `record` is bundle.json. `index` tells which images are unlike those; None of a bundle from before it.
+    `tails` are by fold; a refit recipe has one, REFIT, and `read_fold_tails` reads those of its folds. `prior` is the
+    share of fakes among the images of the training, validation included: the score of an image that cannot be read. `seen`
+    has image_id and phash of each of those images: the recipe is never evaluated on them. `record` is bundle.json. `index` tells which images are unlike those; None of a bundle from before it.
     """
 
     backbone: Backbone
@@ -63,6 +70,17 @@ class Bundle:
     seen: pd.DataFrame
     record: Mapping[str, Any]
     index: TrainingIndex | None = None
+    read_fold_tails: Callable[[], Mapping[int, Tail]] | None = None
+
+    @property
+    def is_refit(self) -> bool:
+        """Whether one tail, which all training images trained, scores in the place of the folds' tails."""
+        return "refit" in self.record
+
+    @cached_property
+    def fold_tails(self) -> Mapping[int, Tail]:
+        """The tail of each fold, which did not train on that fold; BundleError when a refit recipe came without them."""
+        return self.read_fold_tails() if self.read_fold_tails else self.tails
 
     @property
     def threshold(self) -> float:
@@ -80,7 +98,7 @@ class Bundle:
         return {"network": self.backbone.network, "cut": self.backbone.cut_name}
 
     def joined(self, by_part: Sequence[Mapping[int, Scores]]) -> ModelScores:
-        """Its scores of those of its only part: their mean over the folds."""
+        """Its scores of those of its only part: see ModelScores.of_folds."""
         (by_fold,) = by_part
         return ModelScores.of_folds(by_fold)
 
@@ -90,11 +108,22 @@ class Bundle:
         return tuple(self.record.get("recipe", {}).get("tta", ()))
 
     def fold_scores(self, table: FeatureTable, device: torch.device, *views: FeatureTable) -> dict[int, Scores]:
-        """Calibrated P(fake) of every image, by each fold's tail, of the mean logit over its views.
+        """Calibrated P(fake) of every image, by each tail that scores, of the mean logit over its views.
 
         Those are view 0 of `table`, and of `views` the same images at each level of `tta`: FfdiError when there are more
         or fewer.
         """
+        return self._scores_of(self.tails, table, device, views)
+
+    def with_fold_scores(
+        self, scores: Mapping[int, Scores], table: FeatureTable, device: torch.device, *views: FeatureTable
+    ) -> dict[int, Scores]:
+        """`scores` of fold_scores with those of a refit recipe's folds, which play no part in its own score."""
+        return dict(scores) | (self._scores_of(self.fold_tails, table, device, views) if self.is_refit else {})
+
+    def _scores_of(
+        self, tails: Mapping[int, Tail], table: FeatureTable, device: torch.device, views: Sequence[FeatureTable]
+    ) -> dict[int, Scores]:
         if len(views) != len(self.tta):
             raise FfdiError(
                 f"the model sees images at {len(self.tta)} levels beside their clean view, not {len(views)}"
@@ -104,13 +133,13 @@ class Bundle:
             with network_code(self.backbone.place):
                 return {
                     fold: sigmoid(mean_logits(tail.to(device), seen, BATCH, device) / self.temperature)
-                    for fold, tail in self.tails.items()
+                    for fold, tail in tails.items()
                 }
         except torch.OutOfMemoryError as error:
             raise FfdiError(f"out of memory on {device} with {BATCH} images: set train.device to cpu") from error
 
     def scores(self, table: FeatureTable, device: torch.device, *views: FeatureTable) -> Scores:
-        """Calibrated P(fake), the mean over the folds."""
+        """Calibrated P(fake): the model's score."""
         return self.joined([self.fold_scores(table, device, *views)]).mean
 
     def distances(self, table: FeatureTable, device: torch.device) -> Scores | None:
@@ -145,8 +174,10 @@ class Bundle:
         return self.prefix
 
     def modules(self) -> Iterator[nn.Module]:
-        """Every module with parameters: the tails, and the prefix if there is one."""
+        """Every module with parameters: the tails, those of the folds too, and the prefix if there is one."""
         yield from self.tails.values()
+        if self.is_refit:
+            yield from self.fold_tails.values()
         if self.prefix is not None:
             yield self.prefix
 
@@ -165,8 +196,14 @@ def load_bundle(folder: Path) -> Bundle:
     if record.get("kind", "recipe") != "recipe":
         raise BundleError(f"{folder}: is an {record['kind']}, and a recipe's bundle is needed here")
     refuse_changed(folder, record)
-    try:
+    with _fitting_its_files(folder):
         return _assembled(folder, record)
+
+
+@contextmanager
+def _fitting_its_files(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, TypeError, AttributeError, RuntimeError, NetworkError) as error:
         reason = one_line(error)[:200]
         raise BundleError(f"{folder / 'bundle.json'}: does not fit its files ({reason}): run train again") from error
@@ -178,13 +215,9 @@ def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
     head = Head.from_dict(record["head"])
     network = headless_network(backbone.network, backbone.network_args)
     factory = TailFactory(network, backbone, head, tuple(record["shape"]))
-    frozen_part = _state(folder / "body.safetensors") if "body.safetensors" in record["sha256"] else {}
-    first, tails = factory.fresh(0), {}
-    for fold in sorted(int(f) for f in record["val_auc"]):
-        own = _state(folder / f"fold-{fold}.safetensors")
-        tails[fold] = copy_sharing(first, own)  # what is frozen is in memory once
-        tails[fold].load_state_dict(frozen_part | own)
-        tails[fold].eval().requires_grad_(False)
+    is_refit, first = "refit" in record, factory.fresh(0)
+    files = {REFIT: "refit.safetensors"} if is_refit else _fold_files(record)
+    tails = _read_tails(folder, record, first, files)
     frozen = None
     if backbone.has_prefix:
         frozen = frozen_prefix(network, backbone)
@@ -193,7 +226,37 @@ def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
     policy, index = Policy.of_record(record), None
     if "unlike" in record:
         index = TrainingIndex.of_tensors(_state(folder / "index.safetensors"), record["unlike"])
-    return Bundle(backbone, frozen, tails, policy, record["temperature"], record["prior"], seen, record, index)
+    folds = partial(_read_fold_tails, folder, record, first) if is_refit else None
+    return Bundle(backbone, frozen, tails, policy, record["temperature"], record["prior"], seen, record, index, folds)
+
+
+def _fold_files(record: Mapping[str, Any]) -> dict[int, str]:
+    return {fold: fold_file(fold) for fold in sorted(int(f) for f in record["val_auc"])}
+
+
+def _read_tails(folder: Path, record: Mapping[str, Any], first: Tail, files: Mapping[int, str]) -> dict[int, Tail]:
+    """The tails in some files, like `first`, with which they have in common what no fold has changed."""
+    frozen_part = _state(folder / "body.safetensors") if "body.safetensors" in record["sha256"] else {}
+    tails = {}
+    for fold, file in files.items():
+        own = _state(folder / file)
+        tails[fold] = copy_sharing(first, own)  # what is frozen is in memory once
+        tails[fold].load_state_dict(frozen_part | own)
+        tails[fold].eval().requires_grad_(False)
+    return tails
+
+
+def _read_fold_tails(folder: Path, record: Mapping[str, Any], first: Tail) -> dict[int, Tail]:
+    files = _fold_files(record)
+    if missing := [name for name in files.values() if not (folder / name).exists()]:
+        raise BundleError(
+            f"{folder / missing[0]}: missing: scores need the refit tail alone, and what the folds say needs theirs: "
+            "take the folder that train wrote"
+        )
+    for name in files.values():
+        refuse_changed_file(folder, record, name)
+    with _fitting_its_files(folder):
+        return _read_tails(folder, record, first, files)
 
 
 def read_oof(folder: Path) -> pd.DataFrame:

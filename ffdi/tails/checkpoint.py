@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ffdi.files import canonical_json, replacing
 from ffdi.tails.average import MovingAverage
 from ffdi.tails.heads import Tail
+from ffdi.tails.recipe import REFIT
 from ffdi.tails.trainable import Trained, load_trained
 
 Scores = npt.NDArray[np.float64]
@@ -30,7 +31,8 @@ class Epoch:
     of the validation fold, `lr` the last learning rate. A head that is fitted at once has no epochs. The lines of a
     probe are the values of C that it tried, in the place of `lr`, with the means over its inner folds: loss and AUC of
     the rows held out as `loss` and `val_auc`. Nearest neighbours have one line; its loss is that of the validation fold,
-    and a training row is judged by the others.
+    and a training row is judged by the others. The tail of a refit, which nothing validates, has REFIT as its fold and
+    no line in history.csv.
     """
 
     fold: int
@@ -39,6 +41,11 @@ class Epoch:
     train_auc: float
     val_auc: float
     lr: float
+
+    @property
+    def of_refit(self) -> bool:
+        """Whether it is of the tail that all training images train."""
+        return self.fold == REFIT
 
 
 @dataclass(frozen=True)
@@ -87,9 +94,10 @@ class Running:
         return done >= epochs or stale
 
     def ended(self, epoch: Epoch, logits: Scores) -> None:
-        """Record a finished epoch, and keep its weights when its validation AUC is the highest so far."""
+        """Record a finished epoch, and keep its weights when its validation AUC is the highest so far; or when nothing
+        validates."""
         self.history += (epoch,)
-        if self.best is None or epoch.val_auc > self.history[self.best.best_epoch].val_auc:
+        if self.best is None or not len(logits) or epoch.val_auc > self.history[self.best.best_epoch].val_auc:
             state = {k: v.cpu().clone() for k, v in self.trained.state(self.judged).items()}
             self.best = Fit(state, logits, (), epoch.epoch)
 

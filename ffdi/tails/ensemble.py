@@ -64,10 +64,11 @@ class Ensemble:
         }
 
     def joined(self, by_part: Sequence[Mapping[int, Scores]]) -> ModelScores:
-        """The joint score of the members' means over their folds, and that of the tails of each fold that all have."""
-        common = [fold for fold in by_part[0] if all(fold in by_fold for by_fold in by_part)]
-        by_fold = {fold: self._score([of_part[fold] for of_part in by_part]) for fold in common}
-        return ModelScores(self._score([ModelScores.of_folds(of_part).mean for of_part in by_part]), by_fold)
+        """The joint score of the members' scores, and that of the tails of each fold that all have."""
+        parts = [ModelScores.of_folds(of_part) for of_part in by_part]
+        common = [fold for fold in parts[0].by_fold if all(fold in part.by_fold for part in parts)]
+        by_fold = {fold: self._score([part.by_fold[fold] for part in parts]) for fold in common}
+        return ModelScores(self._score([part.mean for part in parts]), by_fold)
 
     def _score(self, of_members: Sequence[Scores]) -> Scores:
         logits = np.stack([logit(scores) for scores in of_members], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -156,7 +157,8 @@ def _fit_neighbours(pooled: _Pooled, recipe: Recipe, folds: list[int], fresh: Ca
         logits = _margins(tail, pooled.features[held])
         signed = logits * (1 - 2 * held_labels)
         judged = auc(held_labels, logits)
-        epoch = Epoch(fold, 0, float(np.logaddexp(0, signed).mean()), _auc_without_itself(tail.head), judged, 0.0)
+        loss = float(np.logaddexp(0, signed).mean()) if len(logits) else math.nan
+        epoch = Epoch(fold, 0, loss, _auc_without_itself(tail.head), judged, 0.0)
         fits[fold] = Fit(_state(tail), logits, (epoch,), 0)
     return fits
 

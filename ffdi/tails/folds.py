@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -102,6 +102,13 @@ class FoldedTable:
             return torch.where((folds == first) | (folds == second), number, folds)
 
         return FoldedTable(self.table, renamed(self.folds), self.validates, renamed(self.barred), number)
+
+    def whole(self) -> FoldedTable:
+        """The same images, all of which train the one tail that is to be trained; none validates it.
+
+        Its number is that of no fold and of no pair of `without`.
+        """
+        return replace(self, only=max(self.numbers) + 1)
 
     def _where(self, chosen: Tensor) -> FeatureTable:
         return self.table.of(torch.nonzero(chosen).flatten())

@@ -27,7 +27,7 @@ from ffdi.tails.checkpoint import Scores
 from ffdi.tails.ensemble import joined_names
 from ffdi.tails.ensemble_settings import EnsembleSettings
 from ffdi.tails.policy import Policy, fit_policy, named_policy
-from ffdi.tails.record import ENSEMBLE_VERSION, KIND, is_ensemble, read_record, record_hash
+from ffdi.tails.record import ENSEMBLE_VERSION, KIND, files_there, is_ensemble, read_record, record_hash
 from ffdi.tails.stacking import NestedStack, logit, nested_stack
 from ffdi.tails.trained_recipe import RESAMPLES
 
@@ -119,7 +119,7 @@ def _refuse_other_folder(folder: Path) -> None:
 def copy_bundle(place: Path, bundle: Bundle, out: Path) -> None:
     """Copy the files of a bundle that lies at `place`, and no other."""
     out.mkdir(parents=True)
-    for name in (*bundle.record["sha256"], "bundle.json"):
+    for name in (*files_there(place, bundle.record), "bundle.json"):
         shutil.copyfile(place / name, out / name)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ffdi.metrics import Metrics
 from ffdi.tails.checkpoint import Scores
+from ffdi.tails.recipe import REFIT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ModelScores:
     """Calibrated P(fake) of N images: `mean` (N,) is the model's score, `by_fold` has (N,) by the tails of each fold
-    alone. `distance` (N,) is how far they lie from the training, see TrainingIndex; None where it is not known."""
+    alone; nothing where the folds' tails of a refit recipe did not score. `distance` (N,) is how far they lie from the
+    training, see TrainingIndex; None where it is not known."""
 
     mean: Scores
     by_fold: Mapping[int, Scores]
@@ -29,8 +31,10 @@ class ModelScores:
 
     @classmethod
     def of_folds(cls, by_fold: Mapping[int, Scores]) -> ModelScores:
-        """Those of one recipe, whose score is the mean over its folds."""
-        return cls(np.asarray(np.mean(list(by_fold.values()), axis=0)), by_fold)
+        """Those of one recipe, whose score is the mean over its folds; or that of its refit's tail (REFIT), where it has
+        one."""
+        folds = {fold: scores for fold, scores in by_fold.items() if fold != REFIT}
+        return cls(by_fold[REFIT] if REFIT in by_fold else np.asarray(np.mean(list(folds.values()), axis=0)), folds)
 
 
 class Model(Protocol):

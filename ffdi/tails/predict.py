@@ -212,12 +212,14 @@ def _scores_of(model: Model, tables: Mapping[str, list[FeatureTable]], device: t
     scores = model.joined(by_part)
     if not np.isfinite(scores.mean).all():
         raise FfdiError(f"{int((~np.isfinite(scores.mean)).sum())} of {len(scores.mean)} scores are not finite")
-    of_image = zip(*(of_fold.tolist() for of_fold in scores.by_fold.values()), strict=True)
+    by_fold = {fold: of_fold.tolist() for fold, of_fold in scores.by_fold.items()}
     distance = farthest(apart)
     distances = [None] * len(scores.mean) if distance is None else distance.tolist()
     return [
-        ImageScore(mean, dict(zip(scores.by_fold, values)), None if far is None else far > 1, far)
-        for mean, values, far in zip(scores.mean.tolist(), of_image, distances, strict=True)
+        ImageScore(
+            mean, {fold: of_fold[at] for fold, of_fold in by_fold.items()}, None if far is None else far > 1, far
+        )
+        for at, (mean, far) in enumerate(zip(scores.mean.tolist(), distances, strict=True))
     ]
 
 

@@ -203,6 +203,9 @@ def _sweeps(rows: _Rows, wanted: Sequence[int]) -> dict[int, Sweep]:
 
 def _inner_fits(rows: _Rows, wanted: Sequence[int]) -> Iterator[_Inner]:
     numbers = sorted(set(rows.folds.tolist()))
+    for fold in (fold for fold in wanted if fold not in numbers):  # a refit: all folds are inner ones
+        for other in numbers:
+            yield _Inner(rows.outside(other), {fold: rows.of_fold(other)})
     if len(numbers) > 2:
         for pair in combinations(numbers, 2):
             sides = (pair, pair[::-1])
@@ -210,7 +213,7 @@ def _inner_fits(rows: _Rows, wanted: Sequence[int]) -> Iterator[_Inner]:
             if held:
                 yield _Inner(rows.outside(*pair), held)
         return
-    for fold in wanted:
+    for fold in (fold for fold in wanted if fold in numbers):
         training = rows.outside(fold)
         for held_out in _drawn_folds(rows, np.flatnonzero(training), fold):
             yield _Inner(training & ~held_out, {fold: held_out & rows.validates})

@@ -27,6 +27,7 @@ from ffdi.tails.optimisation import ExtraLosses, Mix, Optimizer, Schedule
 from ffdi.tails.policy_settings import Abstain, PolicySettings, ThresholdRule
 
 CLASSES = 2  # the logits of a head: real, fake
+REFIT = -1  # in the place of a fold's number: the tail that all training images trained
 
 Trainable = str | dict[str, int] | tuple[str, ...]
 Norm = Literal["none", "l2", "layer", "standardise"]
@@ -129,16 +130,8 @@ class Head:
         return cls(**with_tuples(stored))
 
 
-_FIRST = (
-    "kind",
-    "hidden",
-    "dropout",
-    "depth",
-    "heads",
-    "width",
-    "drop_path",
-    "norm",
-)  # any of them has always been allowed
+# Any of these has always been allowed.
+_FIRST = ("kind", "hidden", "dropout", "depth", "heads", "width", "drop_path", "norm")
 _KEYS_OF = {
     **dict.fromkeys(("linear", "mlp", "transformer"), _FIRST),
     "attentive": ("kind", "dropout", "heads", "width", "norm"),
@@ -244,6 +237,10 @@ class Recipe:
     each; `pair`, with one tail more, which says how alike two tails are; `nested`, with a tail more for each two folds:
     see [training.md](training.md)."""
 
+    refit: Annotated[bool, LATER] = False
+    """Whether one tail more is trained on all training images, for the median best epoch of the folds; it alone scores
+    images then: see [training.md](training.md)."""
+
     @property
     def policy(self) -> PolicySettings:
         """How a score becomes a verdict."""
@@ -257,7 +254,7 @@ class Recipe:
     def check_written(self, written: Collection[str]) -> None:
         """Raise ParamsError for a key that the file has and that has no effect beside the head or other keys."""
         keys = ["backbone", "head", "folds", "views", "class_weights", "threshold", "abstain", "tta", "calibration"]
-        keys += ["seed"] if self.head.kind == "probe" else []
+        keys += ["refit"] + ["seed"] * (self.head.kind == "probe")
         if self.head.is_fitted and (idle := sorted(set(written) - set(keys))):
             raise ParamsError(
                 f"{idle[0]} has no effect on head {self.head.kind}, which is fitted at once: leave it out (it reads "
@@ -275,6 +272,8 @@ class Recipe:
             fixed = "has no effect with `trainable: head`: nothing before the head trains"
         if self.calibration != "folds" and self.folds == 1:
             yield "calibration: has no effect with `folds: 1`, whose one tail is the mean: leave it out, or write folds"
+        if self.refit and self.calibration != "folds":
+            yield "calibration: is for the mean of the folds' tails, and `refit` scores with one: leave one of them out"
         if self.optimizer.decayed == "weights" and not self.optimizer.weight_decay:
             yield "optimizer.decayed: has no effect without optimizer.weight_decay"
         if fixed and self.trainable not in ("all", "head"):

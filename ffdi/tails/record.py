@@ -47,9 +47,33 @@ def refuse_changed(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def refuse_changed_files(folder: Path, record: Mapping[str, Any]) -> None:
+    """BundleError when a file that scoring reads is missing or has another sha256 than bundle.json says."""
+    for name in record["sha256"]:
+        if name not in unread_files(record):
+            refuse_changed_file(folder, record, name)
+
+
+def refuse_changed_file(folder: Path, record: Mapping[str, Any], name: str) -> None:
     """BundleError when a file that bundle.json names is missing or has another sha256."""
-    for name, digest in record["sha256"].items():
-        if not (folder / name).exists():
-            raise BundleError(f"{folder / name}: missing")
-        if sha256_file(folder / name) != digest:
-            raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
+    if not (folder / name).exists():
+        raise BundleError(f"{folder / name}: missing")
+    if sha256_file(folder / name) != record["sha256"][name]:
+        raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
+
+
+def fold_file(fold: int | str) -> str:
+    """The file of the tail of a fold."""
+    return f"fold-{fold}.safetensors"
+
+
+def unread_files(record: Mapping[str, Any]) -> list[str]:
+    """The files that scoring does not read, and that a copy of the bundle may lack: the folds' tails of a refit recipe.
+
+    bundle.json stays as it is without them, and so do its hashes.
+    """
+    return [fold_file(fold) for fold in record["val_auc"]] if "refit" in record else []
+
+
+def files_there(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """The files that bundle.json names, without unread ones that the folder lacks."""
+    return [name for name in record["sha256"] if name not in unread_files(record) or (folder / name).exists()]

@@ -50,7 +50,8 @@ def fit(
     on_epoch: OnEpoch = ignore_epoch,
     checkpoints: Checkpoints | None = None,
 ) -> Fit:
-    """Train `tail` and keep its epoch of highest validation AUC (the earliest of equals).
+    """Train `tail` and keep its epoch of highest validation AUC (the earliest of equals); the last one where the split
+    has no validation images.
 
     Deterministic on one machine: everything random comes from (recipe.seed, split.fold). With `checkpoints`, a fit that
     was killed continues after its last complete epoch; `on_epoch` is called for the epochs before it, too.
@@ -66,10 +67,10 @@ def fit(
         while not run.is_over(recipe.epochs, recipe.patience):
             epoch = len(run.history)
             score = partial(predict_logits, run.judged, split.validation, recipe.batch_size, device)
-            with placed(f"fold {fold}, epoch {epoch}"):
+            with placed(f"fold {fold}, epoch {epoch}" if len(split.validation) else f"epoch {epoch}"):
                 with batches_for_batchnorm(recipe.batch_size):
                     loss, train_auc, lr = train_epoch(run, split.train, recipe, epoch)
-                logits = score()
+                logits = score() if len(split.validation) else np.empty(0)
                 refuse_divergence(loss, logits, run.judged, score, recipe.lr)
             now = Epoch(fold, epoch, loss, train_auc, auc(split.validation.labels.numpy(), logits), lr)
             run.ended(now, logits)

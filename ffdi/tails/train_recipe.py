@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ from ffdi.tails.folds import FoldedTable, first_folds
 from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.policy import named_policy, refuse_unresolved
 from ffdi.tails.recipe import Recipe
+from ffdi.tails.refit import of_refit, refit_tail
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train import OnEpoch, cross_validate, ignore_epoch
 from ffdi.tails.trainable import load_trained
@@ -72,8 +73,8 @@ class TrainingInputs:
         return rows[rows["role"] == "train"].set_index("image_id")
 
     def epochs(self, recipe: Recipe) -> int:
-        """The most epochs that the training takes, over all folds that it runs."""
-        return recipe.rounds * len(first_folds(self.training_rows["fold"], recipe.folds))
+        """The most epochs that the training takes, over all tails that it runs."""
+        return recipe.rounds * (len(first_folds(self.training_rows["fold"], recipe.folds)) + recipe.refit)
 
 
 def train_recipe(
@@ -118,8 +119,11 @@ def train_recipe(
         refuse_unresolved(*_validated(images, recipe), recipe.policy)
         views = _views(recipe, inputs, settings, store.spec, device, console)
 
+        def fit(images: FoldedTable, recipe: Recipe, told: OnEpoch) -> dict[int, Fit]:
+            return cross_validate(factory.fresh, images, recipe, device=device, on_epoch=told, **options)
+
         def train(images: FoldedTable, told: OnEpoch = ignore_epoch) -> dict[int, Fit]:
-            fits = cross_validate(factory.fresh, images, recipe, device=device, on_epoch=told, **options)
+            fits = fit(images, recipe, told)
             return averaged_over_views(fits, factory.fresh(0), images, views, recipe.batch_size, device)
 
         fits, kind = train(images, on_epoch), recipe.calibration
@@ -127,6 +131,7 @@ def train_recipe(
             console.say(f"calibration: {len(more)} tails more, each without two folds")
         pairs = train_pairs(more, images, train)
         out_of_fold = OutOfFold.of(fits, images, recipe.policy, Bootstrap(RESAMPLES, recipe.seed), kind, pairs)
+        refit = refit_tail(recipe, images, fits, partial(fit, told=of_refit(on_epoch))) if recipe.refit else None
         trained = TrainedRecipe(
             recipe,
             backbone,
@@ -138,7 +143,10 @@ def train_recipe(
             prior=float(real["label"].mean()),
             provenance={**store.index.provenance, **provenance},
             frozen={} if recipe.trainable == "all" else _frozen(factory.fresh(0), fits),
-            index=_index(images, None if backbone.has_prefix else factory.fresh(0), fits, device),
+            index=_index(images, None if backbone.has_prefix else factory.fresh(0), fits, device)
+            if backbone.has_prefix or not refit
+            else None,
+            refit=refit,
         )
         if out:
             trained.save(out)

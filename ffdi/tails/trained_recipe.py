@@ -27,6 +27,7 @@ from ffdi.tails.policy import Policy, fit_policy
 from ffdi.tails.policy_settings import PolicySettings
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.record import FORMAT_VERSION, record_hash
+from ffdi.tails.refit import Refit
 from ffdi.tails.unlike import TrainingIndex
 
 RESAMPLES = 2000  # of the groups, for the intervals of a policy
@@ -86,7 +87,8 @@ class TrainedRecipe:
     `network` has the backbone's weights and no classifier, and `spec` describes the features that the tails were trained
     on. `seen` has image_id and phash of every image of the training, synthesised fakes excepted; `prior` is the share of
     fakes among them. `provenance` goes into every metrics file. `frozen` has the tensors that no fold changed, by their
-    names in every tail's state. `index` tells what is unlike the training; None when nothing could be told.
+    names in every tail's state. `index` tells what is unlike the training; None when nothing could be told. `refit` is the
+    tail that scores in the place of the folds', if there is one.
     """
 
     recipe: Recipe
@@ -100,12 +102,18 @@ class TrainedRecipe:
     provenance: Mapping[str, Any]
     frozen: Mapping[str, Tensor] = field(default_factory=dict)
     index: TrainingIndex | None = None
+    refit: Refit | None = None
 
     @property
     def summary(self) -> str:
         """One line on what was trained."""
         scores = self.out_of_fold
         line = f"{len(self.fits)} folds, threshold {scores.policy.threshold:.3f}, temperature {scores.temperature:.2f}"
+        if self.refit:
+            facts = self.refit.facts
+            line += f"; refit on {facts['images']} images" + (
+                f", {facts['epochs']} epochs" if "epochs" in facts else ""
+            )
         if not self.frozen:
             return line
         own = sum(value.numel() for value in next(iter(self.fits.values())).state.values())
@@ -133,6 +141,8 @@ class TrainedRecipe:
     def _states(self) -> dict[str, Mapping[str, Tensor]]:
         """The tensors of each safetensors file, by the file's stem."""
         states: dict[str, Mapping[str, Tensor]] = {f"fold-{fold}": fitted.state for fold, fitted in self.fits.items()}
+        if self.refit:
+            states["refit"] = self.refit.state
         if self.frozen:
             states["body"] = self.frozen
         if self.index:
@@ -162,4 +172,5 @@ class TrainedRecipe:
             "best_epoch": {str(fold): fitted.best_epoch for fold, fitted in self.fits.items()},
             **({"choice": choices} if choices else {}),
             **({"unlike": self.index.facts} if self.index else {}),
+            **({"refit": dict(self.refit.facts)} if self.refit else {}),
         }

@@ -130,6 +130,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "abstain": None,
         "tta": (),
         "calibration": "folds",
+        "refit": False,
     },
     "ThresholdRule": {"rule": "youden", "at": 0.01},
     "Abstain": {"error": 0.05},
