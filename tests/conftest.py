@@ -16,6 +16,7 @@ import workers  # before the others: it takes this worker's cores
 import numpy as np
 import pandas as pd
 import pytest
+from in_browser import browser  # noqa: F401 - a fixture
 from PIL import Image
 from workers import pytest_collection_modifyitems, pytest_xdist_auto_num_workers  # noqa: F401 - hooks of pytest
 
