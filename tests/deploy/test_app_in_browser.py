@@ -142,7 +142,8 @@ def told(data: bytes) -> Answer:
     }
     told = {"meaning": "It is no proof. " * 5, "warning": "Unlike the training data: it lies far.", "unlike": True}
     method = "Grad-CAM on the features at the cut."
-    return Answer(200, json.dumps(answer | told | {"picture": shown, "heat": shown, "method": method}).encode())
+    whole = answer | told | {"picture": shown, "heat": shown, "method": method}
+    return Answer(200, json.dumps({"pictures": [whole]}).encode())
 
 
 @pytest.fixture(scope="module")

@@ -69,20 +69,24 @@ def judge(trained: Trained) -> Judge:
 
 
 def test_it_says_what_predict_says(judge: Judge, trained: Trained, tiny: Tiny) -> None:
-    from ffdi.deploy.app.judging import MEANING
+    from ffdi.deploy.app.judging import MEANING, UNLIKE
     from ffdi.deploy.detector import load
 
     files = sorted(tiny.root.glob("*.jpg"))[:4]
     table = load(trained.model).predict(files)
     for file, row in zip(files, table.to_dict("records"), strict=True):
-        status, answer = judge(file.read_bytes())
+        status, found = judge(file.read_bytes())
         assert status == 200
+        (answer,) = found["pictures"]
         assert answer["score"] == pytest.approx(row["score"], abs=1e-6)
-        assert (answer["verdict"], answer["unlike"]) == (row["verdict"], None)
+        assert (answer["verdict"], answer["unlike"]) == (row["verdict"], row["unlike"])
+        assert answer["warning"] == (UNLIKE if row["unlike"] else "")
         assert answer["spread"] == pytest.approx(row["spread"], abs=1e-6)
         assert answer["meaning"] == MEANING[answer["verdict"]]
         assert answer["low"] == answer["high"] == answer["threshold"]
-        assert answer["picture"].startswith("data:image/")
+        assert answer["picture"].startswith("data:image/jpeg;base64,")
+        assert answer["heat"].startswith("data:image/jpeg;base64,")
+        assert answer["heat"] != answer["picture"]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ async function work() {
     say(`Judging ${find(".name", card).textContent}` + (waiting.length ? `, ${waiting.length} more to go` : ""));
     const [answer, mayHelp] = await judge(file);
     if (answer.error) refuse(card, answer.error, mayHelp);
-    else tell(card, answer);
+    else tellAll(card, answer.pictures);
   }
   busy = false;
 }
@@ -72,6 +72,13 @@ function refuse(card, reason, mayHelp) {
   say(`${find(".name", card).textContent}: not judged. ${reason}`);
 }
 
+// A file may hold several pictures: each gets a card of its own.
+function tellAll(card, pictures) {
+  const more = pictures.slice(1).map(() => card.cloneNode(true));
+  card.after(...more);
+  [card, ...more].forEach((each, number) => tell(each, pictures[number]));
+}
+
 function tell(card, answer) {
   const name = find(".name", card).textContent;
   find(".state", card).hidden = true;
@@ -85,7 +92,7 @@ function tell(card, answer) {
   say(`${name}: ${answer.verdict}, score ${figure(answer.score)}.` + (answer.unlike ? " Unlike the training data." : ""));
 }
 
-function scale(card, {score, low, high, threshold, spread, tails}) {
+function scale(card, {score, low, high, threshold, spread, note}) {
   const place = (selector, from, to) => {
     const part = find(`.bar ${selector}`, card);
     part.style.left = `${100 * from}%`;
@@ -103,11 +110,11 @@ function scale(card, {score, low, high, threshold, spread, tails}) {
   const rule = banded
     ? `Real below ${figure(low)}, fake from ${figure(high)} on, undecided between; the threshold of a forced choice is ${figure(threshold)}.`
     : `Fake from ${figure(threshold)} on, real below.`;
-  const apart = spread === null ? "" : ` The scores of its ${tails} tails differ by ±\u00a0${figure(spread)} (standard deviation).`;
+  const apart = spread === null ? "" : ` The tails of single folds differ by ±\u00a0${figure(spread)} (standard deviation).`;
   const whole = find(".scale", card);
   whole.setAttribute("aria-label", `Calibrated probability of fake: ${figure(score)}, on a scale from 0, real, to 1, fake. ${rule}`);
   show(whole);
-  show(find(".limits", card), `Calibrated P(fake). ${rule}${apart}`);
+  show(find(".limits", card), `Calibrated P(fake). ${rule}${apart} ${note}`);
 }
 
 function picture(card, answer, name) {

@@ -5,20 +5,19 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from ffdi.deploy.detector import Judgement, load
-from ffdi.deploy.pictures import Picture
+from ffdi.deploy.explain import CANNOT_TELL, explain, heated
+from ffdi.deploy.pictures import Picture, pictures_in
 from ffdi.features.devices import set_up_torch
 from ffdi.intake.decoding.formats import TooManyPixels, format_of, jxl_size
-from ffdi.intake.decoding.images import UnreadableImage, open_header, open_image
+from ffdi.intake.decoding.images import UnreadableImage, open_header
 from ffdi.tails.policy import Policy
 
-SHOWN = 448  # pixels of the side of what is shown
 MEANING = {
     "fake": "The score is high because of traces like those of the fakes in the training; it is no proof, and it does not "
     "tell who made the picture, how or why.",
@@ -30,6 +29,8 @@ UNLIKE = (
     "Unlike the training data: the picture lies farther from every picture of the training than nearly all of those lie from "
     "each other, so nobody has checked what a score of it is worth."
 )
+NO_INDEX = "Whether the picture is unlike the training data is not known: the model has no index of them."
+NO_HEAT = "There is no heat map: this network keeps no places that could be shown."
 RANDOM = (
     "The frozen part of its network has random weights: it shows how the app works, and its verdicts are worth little."
 )
@@ -56,11 +57,12 @@ class Judge:
             return 413, {
                 "error": f"This picture has more than {self._detector.max_pixels / 1e6:g} megapixels, the most that is judged here."
             }
-        picture = Picture("upload", lambda: data)
-        (judged,) = self._detector.judgements([picture])
-        if judged.score is None:
-            return 422, {"error": f"This is no picture that can be read ({judged.reason})."}
-        return 200, self._told(judged) | self._shown(data)
+        pictures, told = pictures_in(data, "upload"), []
+        for picture, judged in zip(pictures, self._detector.judgements(pictures), strict=True):
+            if judged.score is None:
+                return 422, {"error": f"This is no picture that can be read ({judged.reason})."}
+            told.append(self._told(judged) | self._shown(picture, judged))
+        return 200, {"pictures": told}
 
     def _told(self, judged: Judgement) -> dict[str, Any]:
         policy: Policy = self._detector.model.policy
@@ -71,16 +73,20 @@ class Judge:
             "low": policy.threshold if policy.low is None else policy.low,
             "high": policy.threshold if policy.high is None else policy.high,
             "spread": judged.spread,
-            "tails": len(self._detector.model.parts[0].tails),
             "unlike": judged.unlike,
             "meaning": MEANING[str(judged.verdict)],
             "warning": UNLIKE if judged.unlike else "",
+            "note": NO_INDEX if judged.unlike is None else "",
         }
 
-    def _shown(self, data: bytes) -> dict[str, Any]:
-        pixels = replace(self._detector.model.parts[0].backbone.pixels, size=SHOWN)
-        picture = pixels.square(open_image(data, max_pixels=self._detector.max_pixels))
-        return {"picture": _data_uri(picture), "heat": None, "method": ""}
+    def _shown(self, picture: Picture, judged: Judgement) -> dict[str, Any]:
+        """The picture as the network sees it, and its heat map."""
+        seen = explain(self._detector, picture, judgement=judged)
+        if seen.heat is None:
+            return {"picture": _data_uri(seen.picture), "heat": None, "method": NO_HEAT}
+        method = f"Heat map: {seen.method}, for {seen.toward}" + (f", by {seen.member}." if seen.member else ".")
+        heat = _data_uri(heated(seen.picture, seen.heat))
+        return {"picture": _data_uri(seen.picture), "heat": heat, "method": f"{method} {CANNOT_TELL}"}
 
 
 def _is_larger(data: bytes, max_pixels: int) -> bool:
