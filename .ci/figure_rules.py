@@ -124,7 +124,10 @@ class FigureRule:
         return key in COUNTED and sample is not None and None in self._possible(key, sample, key)
 
     def may_turn(self, key: str) -> bool:
-        """Whether a verdict, the name of what is worst, or the hash of random weights may be another one."""
+        """Whether a verdict, the name of what is worst, a number of epochs, or the hash of random weights may be another
+        one."""
+        if key == "refit_epochs":  # other epochs of the folds may be about as good
+            return True
         if key == "weights_sha256":
             return not (self.old["pretrained"] or self.new["pretrained"])
         if key in ("held_out_worst", "worst_level"):
@@ -164,7 +167,12 @@ class FigureRule:
             return 0.1 * float(self.new[key])
         if sample is not None and key == "brier":
             return 2 * sample.reach
-        if sample is not None and key.startswith("ece"):  # an image that changes its bin leaves one and enters one
+        if key == "refit_minus_folds_auc":
+            both = [self.samples.whole, self.samples.of("folds_auc")]
+            return sum(max(RANK, of_one.swaps()) for of_one in both if of_one is not None)
+        if sample is not None and key.removeprefix("folds_").startswith(
+            "ece"
+        ):  # an image that changes its bin leaves one and enters one
             edges = np.abs(sample.scores * 10 - np.round(sample.scores * 10)) <= 10 * sample.reach
             return 2 * sample.reach + 2 * float(edges.mean())
         if sample is not None and (key == "eer" or key.removesuffix("_at_most") in FPR_POINTS):

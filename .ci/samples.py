@@ -80,6 +80,8 @@ class Samples:
             return self._validated(int(validated[1]) if validated[1] else None)
         if key.startswith("held_out"):  # a fold has the images of one value, and no figure says which fold
             return _loosest(self._validated(fold) for fold in self._folds)
+        if key.startswith("folds_"):
+            return self._mean_of_folds(table)
         if re.fullmatch(r"(robust|robust_unseen|worst)_auc", key):
             return self.perturbed(self.name)
         for column in table.columns[3:]:
@@ -90,6 +92,14 @@ class Samples:
         if key.startswith("robustness_"):
             return None
         return self._with_attribute(key, whole) if key.startswith("attr_") else whole
+
+    def _mean_of_folds(self, table: pd.DataFrame) -> Sample | None:
+        """All test images with the mean of the folds' scores, beside which those of a refit tail stand."""
+        columns = [column for column in table if column.startswith("fold_")]
+        if not columns:
+            return None
+        mean = table[["label"]].assign(folds=table[columns].mean(axis=1))
+        return _sample(mean, "folds", max(self.reach(self.name, column) for column in columns))
 
     @property
     def _folds(self) -> list[int]:

@@ -198,3 +198,13 @@ def test_robust_differences_are_ranked_by_perturbed_images() -> None:
     made = Figures({"summary": dict.fromkeys(keys, 0.1)}, tables)
     found = figure_differences({"summary": dict.fromkeys(keys, 0.3)}, made, tables)
     assert [line.split(": ")[1] for line in found] == ["a_minus_b_auc"]
+
+
+def test_the_folds_beside_a_refit_tail_move_with_their_own_scores(made: Figures) -> None:
+    """The mean of the folds parts real and fake by far; the model's own scores of b and c are close."""
+    made.scores["one"]["fold_0"] = [0.15, 0.25, 0.85, 0.95]
+    keys = {"folds_auc": 1.0, "folds_ece": 0.1, "folds_fpr": 0.0, "refit_minus_folds_auc": 0.0}
+    made.metrics["one"].update(keys | {"refit_epochs": 3})  # type: ignore[attr-defined]
+    assert differs(made, folds_auc=0.995, folds_ece=0.1 + 1e-6, refit_minus_folds_auc=-0.5, refit_epochs=4) == []
+    moved = differs(made, folds_auc=0.4, folds_ece=0.2, folds_fpr=0.5, refit_minus_folds_auc=-1.1)
+    assert [line.split(": ")[1] for line in moved] == list(keys)

@@ -22,7 +22,8 @@ def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
     """Parameters and FLOPs (two for a multiplication with an addition) of prefix and of one tail, and bytes of a feature.
 
     `flops_per_image` is the cost to score one image: the prefix once, and the tail of every fold; each view
-    of `tta` costs as much again. `bytes_per_image` is that of one view, uncompressed; `views_per_image` is the number of views that are stored of each training image.
+    of `tta` costs as much again. Where a refit tail scores in their place, `flops_per_image` is with that one tail and
+    `flops_per_image_of_folds` with theirs. `bytes_per_image` is that of one view, uncompressed; `views_per_image` is the number of views that are stored of each training image.
     """
     size, tail = bundle.backbone.pixels.size, next(iter(bundle.tails.values()))
     pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8, device="meta")
@@ -36,9 +37,14 @@ def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:
         "flops_prefix": before,
         "flops_tail": after,
         "flops_per_image": (before + len(bundle.tails) * after) * (1 + len(bundle.tta)),
+        **({"flops_per_image_of_folds": _of_folds(bundle, before, after)} if bundle.is_refit else {}),
         "bytes_per_image": spec.row_bytes,
         "views_per_image": bundle.backbone.views.count + 1,
     }
+
+
+def _of_folds(bundle: Bundle, before: int, after: int) -> int:
+    return (before + len(bundle.record["val_auc"]) * after) * (1 + len(bundle.tta))
 
 
 def cost_of_parts(parts: Sequence[tuple[Bundle, FeatureSpec]]) -> Metrics:

@@ -83,6 +83,11 @@ def policies(results: Results) -> list[Row]:
     return [{"recipe": name, **m} for name, m in results.ranked if "threshold_rule" in m]
 
 
+def refits(results: Results) -> list[Row]:
+    """The models in which a refit tail scores in the place of the folds', in the order of the leaderboard."""
+    return [{"recipe": name, **m} for name, m in results.ranked if m.get("refit")]
+
+
 def ensembles(results: Results) -> list[Row]:
     """Each ensemble with how its members are joined, and a weight for each of them."""
     return [

@@ -24,6 +24,7 @@ from ffdi.evaluation.page_data import (
     policies,
     protocols,
     records,
+    refits,
     robustness_rows,
 )
 from ffdi.evaluation.results import Results, read_results, results_table, times_table
@@ -136,6 +137,7 @@ def _of_recipes(results: Results) -> dict[str, Any]:
         "colours": {name: charts.variable(colour) for name, colour in colours.items()},
         "pairs": {name: records(rows) for name, rows in results.pairs.groupby("figure", sort=False)},
         "ensembles": ensembles(results),
+        "refits": refits(results),
         "no_difference": NO_DIFFERENCE,
         "confusions": {name: results.confusion(name) for name in results.recipes},
         "attributes": {name: attribute_tables(results, name) for name in results.recipes},

@@ -118,6 +118,9 @@ def test_figures_beyond_the_plain_test_set_have_sections_of_their_own() -> None:
         "threshold_rule": ("provenance", "threshold_rule"),
         "weight_late_cut": ("members", "late_cut"),
         "members": ("provenance", "members"),
+        "folds_auc": ("refit", "folds_auc"),
+        "refit_minus_folds_auc": ("refit", "refit_minus_folds_auc"),
+        "folds": ("provenance", "folds"),
     }
     old, new = ({"a": dict.fromkeys(places, value)} for value in (0.1, 0.2))
     assert {(c.section, c.figure) for c in changes(old, new)} == set(places.values())

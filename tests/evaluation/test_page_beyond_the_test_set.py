@@ -15,6 +15,8 @@ from beyond_the_test_set import (
     add_long_attribute,
     add_policy,
     add_protocol,
+    change,
+    with_interval,
 )
 from conftest import Tiny, Trained
 from results_on_disk import page_of, results_of, write_results
@@ -43,7 +45,12 @@ def words(html: str) -> str:
 def test_without_any_of_it_the_page_says_how_to_measure(metrics: Path, tiny: Tiny) -> None:
     page = page_of(metrics, tiny, ["good", "plain"])
     assert "split.method: leave_one_out" in section(page, "held-out")
-    assert "harder than random" not in page and "Ensembles" not in page and "On perturbed images" not in page
+    assert (
+        "harder than random" not in page
+        and "Ensembles" not in page
+        and "Refit on" not in page
+        and "On perturbed images" not in page
+    )
     assert not [line for line in caveats(results_of(metrics, ["good", "plain"])) if "Trained without" in line]
 
 
@@ -99,6 +106,25 @@ def test_an_ensemble_leads_the_board_and_names_its_members(metrics: Path, tiny: 
     assert verdict(results_of(metrics, ["good", "plain", "both"])).startswith(joined)
     board = words(section(page, "recipes"))
     assert "both fitted good 0.750" in board and "plain 0.250" in board
+
+
+def test_a_refit_tail_stands_beside_the_folds(metrics: Path, tiny: Tiny) -> None:
+    figures = with_interval("refit_minus_folds_auc", -0.012, -0.03, 0.006)
+    cost = {"flops_per_image": 2 * 10**9, "flops_per_image_of_folds": 3 * 10**9}
+    change(
+        metrics,
+        "good",
+        refit=True,
+        refit_epochs=4,
+        auc=0.9,
+        folds_auc=0.912,
+        ece=0.05,
+        folds_ece=0.08,
+        **figures,
+        **cost,
+    )
+    part = words(page_of(metrics, tiny, ["good", "plain"]))
+    assert "good 4 0.900 0.912 −0.012 −0.030 to +0.006 0.050 0.080 2 G 3 G" in part
 
 
 def test_differences_on_perturbed_images_have_a_table_of_their_own(metrics: Path, tiny: Tiny) -> None:
