@@ -2,68 +2,115 @@
 
 from __future__ import annotations
 
-import csv
 import io
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import click
 
-from ffdi.commands.scoring import score_with_model, scoring_options
+from ffdi.commands.scoring import MAX_PIXELS
 from ffdi.errors import InputError, printable
+from ffdi.files import replacing
 from ffdi.stagekit.command import OneLineErrors
-from ffdi.stagekit.console import say
+from ffdi.stagekit.console import console
+
+FORMATS = ("table", "csv", "jsonl")
 
 
 @click.command(
     cls=OneLineErrors,
     short_help="P(fake) and a verdict for images and folders",
-    epilog="ffdi predict --model data/models/NAME photo.jpg folder/",
+    epilog="""ffdi predict --model data/models/NAME photo.jpg folder/ 'more/**/*.jpg'
+    ffdi predict --model data/models/NAME --model data/ensembles/NAME - --format jsonl""",
 )
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@scoring_options
-def predict(images: tuple[Path, ...], model: Path, max_pixels: int) -> None:
-    """Print path,score,verdict for IMAGES, files or folders, as CSV; score is the calibrated P(fake). The verdict is `real`,
-    `fake`, or `undecided` with a model that abstains.
+@click.argument("images", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--model",
+    "models",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="a folder such as data/models/NAME; again for a second model, whose scores stand beside the first one's",
+)
+@click.option("--format", "kind", type=click.Choice(FORMATS), help="table on a terminal, csv elsewhere")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="a file that appears when it is whole; .jsonl is in that format",
+)
+@MAX_PIXELS
+def predict(
+    images: tuple[str, ...], models: tuple[Path, ...], kind: str | None, out: Path | None, max_pixels: int
+) -> None:
+    """Print the calibrated P(fake) and the verdict of images: `real`, `fake`, or `undecided` with a model that abstains.
 
-    An unreadable image gets an empty score and the reason, and makes the exit code 1, as a folder without any image does.
+    PATH is an image, a folder, a glob, a csv with a column `path`, relative to its folder, or - for a list on stdin: a path
+    a line, or separated by NUL. Columns: path, score, verdict, spread over the folds, unlike (the training data), reason.
+
+    An image that cannot be read has no score but a reason, and makes the exit code 1, as a folder without any image does.
     What a folder has beside images is counted on stderr.
     """
-    import numpy as np
+    from ffdi.deploy.inputs import find_inputs
 
-    from ffdi.intake.listing.walk import passed_over, walk
-    from ffdi.intake.tables import CsvLines
+    if len({model.resolve() for model in models}) < len(models):
+        raise click.UsageError("--model: one model is named twice")
+    stage = console("predict")
+    found = find_inputs(images, sys.stdin.buffer)
+    for line in found.passed_over:
+        stage.say(line)
+    if not found.files:
+        raise InputError("; ".join(found.empty) or "no image is named")
 
-    files: list[Path] = []
-    empty: list[str] = []
-    for path in images:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        tree = walk(path)
-        files += [path / image for image in tree.images]
-        over = ", ".join(passed_over(tree.skipped))
-        if not tree.images:
-            empty.append(f"{path}: no image in it" + (f"; passed over: {over}" if over else ""))
-        elif over:
-            say(f"predict: {path}: passed over: {over}")
-    if not files:
-        raise InputError("; ".join(empty))
-    bundle, scores = score_with_model(model, files, max_pixels)
-    if sys.stdout.errors == "strict" and isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for a name that is no UTF-8, or that stdout cannot spell
-    table = csv.writer(CsvLines(sys.stdout), lineterminator=CsvLines.END)
-    shown = printable if sys.stdout.isatty() else str
-    table.writerow(["path", "score", "verdict"])
-    unreadable, verdicts = 0, bundle.policy.verdicts
-    for file, score in scores:
-        name = shown(str(file))
-        if isinstance(score, str):
-            unreadable += 1
-            table.writerow([name, "", score])
+    from ffdi.deploy.detector import judgements_by, load_all
+    from ffdi.deploy.judgement import Tally
+    from ffdi.deploy.pictures import pictures_of
+    from ffdi.deploy.verdict_tables import write_aligned, write_csv, write_jsonl
+    from ffdi.features.devices import set_up_torch
+
+    detectors = load_all(models, max_pixels=max_pixels)
+    set_up_torch()
+    names, tally = [detector.name for detector in detectors], Tally(len(detectors))
+    pictures = (picture for file in found.files for picture in pictures_of(file))
+    rows = tally.counted(judgements_by(detectors, pictures, stage))
+    if not sys.stdout.isatty() and sys.stderr.isatty():
+        rows = iter(stage.progress(rows, len(found.files)))
+    kind = kind or _usual_format(out)
+    with _text(out) as text:
+        if kind == "table":
+            longest = max(len(printable(str(file))) for file in found.files)
+            write_aligned(names, rows, text, longest=longest, width=shutil.get_terminal_size().columns)
+        elif kind == "jsonl":
+            write_jsonl(names, rows, text)
         else:
-            table.writerow([name, f"{score:.6f}", verdicts(np.array([score]))[0]])
-    if unreadable:
-        empty.insert(0, f"{unreadable} of {len(files)} images cannot be read")
-    if empty:
-        raise InputError("; ".join(empty))
+            write_csv(names, rows, text, printable if text.isatty() else str)
+    for line in tally.lines(names):
+        stage.say(line)
+    if tally.unreadable:
+        found.empty.insert(0, f"{tally.unreadable} of {tally.rows} images cannot be read")
+    if found.empty:
+        raise InputError("; ".join(found.empty))
+
+
+def _usual_format(out: Path | None) -> str:
+    if out is None:
+        return "table" if sys.stdout.isatty() else "csv"
+    return "jsonl" if out.suffix == ".jsonl" else "csv"
+
+
+@contextmanager
+def _text(out: Path | None) -> Iterator[TextIO]:
+    """Where the rows go. A name that is no UTF-8, or that stdout cannot spell, is written with escapes."""
+    if out is None:
+        if sys.stdout.errors == "strict" and isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        yield sys.stdout
+        return
+    with (
+        replacing(out) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as text,
+    ):
+        yield text

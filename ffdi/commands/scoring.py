@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 PHASH_BITS = click.option(
     "--phash-bits", default=6, show_default=True, type=click.IntRange(0, 32), help="how unlike near-duplicates may be"
 )
+MAX_PIXELS = click.option(
+    "--max-pixels", default=50_000_000, show_default=True, help="above them, an image is not read"
+)
 RESAMPLES = click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(min=100), help="resamples")
 
 
 def scoring_options(command: Callable[..., None]) -> Callable[..., None]:
     """--model and --max-pixels."""
-    command = click.option("--max-pixels", default=50_000_000, show_default=True)(command)
     model = click.Path(path_type=Path)
-    return click.option("--model", required=True, type=model, help="a folder such as data/models/NAME")(command)
+    option = click.option("--model", required=True, type=model, help="a folder such as data/models/NAME")
+    return option(MAX_PIXELS(command))
 
 
 def score_with_model(

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ffdi.console import Console
+from ffdi.deploy.inputs import Inputs
+from ffdi.deploy.judgement import COLUMNS
+from ffdi.deploy.judgement import Judgement as Judgement
 from ffdi.deploy.pictures import Picture, picture_of_pixels, pictures_of
+from ffdi.errors import InputError
 from ffdi.features.decoders import Read
 from ffdi.features.devices import set_up_device
 from ffdi.intake.decoding.images import RGB, ImageSource
@@ -32,27 +36,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What a model says of one picture: the row of every table of verdicts, in this order.
-
-    `score` is the calibrated P(fake). `verdict` is `real`, `fake` or `undecided`. `spread` is the standard deviation of
-    the scores by the folds' tails; None for a model with one tail. `unlike`: whether the picture is unlike the images of
-    the training; None for a model without an index of them. Where the picture cannot be read, `reason` says why and the
-    others are None.
-    """
-
-    path: str
-    score: float | None = None
-    verdict: str | None = None
-    spread: float | None = None
-    unlike: bool | None = None
-    reason: str | None = None
-
-
-COLUMNS = tuple(field.name for field in fields(Judgement))
-
-
-@dataclass(frozen=True)
 class Detector:
     """A model that judges pictures. `name` is its folder's; pictures of more than `max_pixels` pixels are not read."""
 
@@ -63,9 +46,10 @@ class Detector:
     def predict(self, images: Scorable | Iterable[Scorable]) -> pd.DataFrame:
         """A row for each picture, in order: path, score, verdict, spread, unlike, reason; see Judgement.
 
-        An image is a path, an array, uint8 (height, width, 3) in RGB, or a PIL image; the `path` of the last two is their
-        position, from 0. Images are read as they are needed, so a generator may give more than memory holds. Raises
-        InputError for an array of another kind; a file that cannot be read is a row with its reason.
+        An image is the path of a file or of a folder of them, an array, uint8 (height, width, 3) in RGB, or a PIL image;
+        the `path` of the last two is their position, from 0. Images are read as they are needed, so a generator may give
+        more than memory holds. Raises InputError for a folder without images and for an array of another kind; a file
+        that cannot be read is a row with its reason.
         """
         import pandas as pd
 
@@ -129,14 +113,37 @@ def load(model: str | Path, *, max_pixels: int = ImageSource.max_pixels) -> Dete
 
     Raises BundleError when a file of the folder is missing or changed.
     """
-    folder = Path(model)
-    return Detector(folder.resolve().name, load_model(folder), max_pixels)
+    (detector,) = load_all([Path(model)], max_pixels=max_pixels)
+    return detector
+
+
+def load_all(folders: Sequence[Path], *, max_pixels: int = ImageSource.max_pixels) -> list[Detector]:
+    """The detectors of different folders; of folders with one name, as much of the path as tells them apart is the name."""
+    places = [folder.resolve() for folder in folders]
+    names = [place.name for place in places]
+    for length in range(2, max(len(place.parts) for place in places) + 1):
+        again = {name for name in names if names.count(name) > 1}
+        names = [
+            Path(*place.parts[-length:]).as_posix() if name in again else name
+            for name, place in zip(names, places, strict=True)
+        ]
+    models = map(load_model, folders)
+    return [Detector(name, model, max_pixels) for name, model in zip(names, models, strict=True)]
 
 
 def _pictures(images: Any) -> Iterator[Picture]:
     one = isinstance(images, str | Path) or hasattr(images, "getexif") or getattr(images, "ndim", 0) == 3
     for position, image in enumerate([images] if one else images):
         if isinstance(image, str | Path):
-            yield from pictures_of(Path(image))
+            for file in _files(Path(image)):
+                yield from pictures_of(file)
         else:
             yield picture_of_pixels(image, str(position))
+
+
+def _files(path: Path) -> list[Path]:
+    found = Inputs()
+    found.add(path)
+    if found.empty:
+        raise InputError("; ".join(found.empty))
+    return found.files
