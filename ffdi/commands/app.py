@@ -58,6 +58,8 @@ def app(
         raise FfdiError(
             f"--host {host} lets everyone in who reaches it, without a password and in the clear: add --public if you mean it"
         )
+    if public and is_loopback(host):
+        raise FfdiError(f"--public: only this machine reaches {host}: add --host ADDRESS, or leave it out")
     limits = UploadLimits(max_megabytes, max_pixels, seconds, places=places)
     with listen(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host

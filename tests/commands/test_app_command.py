@@ -29,6 +29,7 @@ def test_other_machines_come_in_by_an_option_alone() -> None:
     assert done.exit_code == 1
     assert "--host 0.0.0.0 lets everyone in" in done.stderr
     assert "add --public" in done.stderr
+    assert "--public: only this machine reaches 127.0.0.1" in run("--public").stderr
     assert "no/model/bundle.json: missing" in run("--port", "0").stderr
     assert "no/model/bundle.json: missing" in run("--port", "0", "--host", "0.0.0.0", "--public").stderr
 

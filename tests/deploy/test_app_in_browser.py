@@ -201,6 +201,23 @@ def test_keys_do_all(browser: Browser, full: str, uploads: Path) -> None:
         assert "Unlike the training data" in page.locator("#said").inner_text()
 
 
+def test_pictures_are_dropped_and_pasted_and_their_names_do_not_run(browser: Browser, full: str) -> None:
+    evil = "<img src=x onerror=window.__pwned=1>.jpg"
+    script = """(name) => {
+      const held = new DataTransfer();
+      held.items.add(new File(["x"], name));
+      dispatchEvent(new DragEvent("drop", {dataTransfer: held}));
+      dispatchEvent(new ClipboardEvent("paste", {clipboardData: held}));
+    }"""
+    with opened(browser, full, trust=True) as seen:
+        seen.page.evaluate(script, evil)
+        seen.page.wait_for_function(DONE, arg=2)
+        assert seen.page.locator(".name").all_inner_texts() == [evil, evil]
+        assert seen.page.evaluate("typeof window.__pwned") == "undefined"
+        seen.page.evaluate("dispatchEvent(new DragEvent('drop', {dataTransfer: new DataTransfer()}))")
+        assert "An address is not fetched" in seen.page.locator("#said").inner_text()
+
+
 def test_a_file_that_is_too_long_stays_here_and_an_ended_app_is_said(
     browser: Browser,
     uploads: Path,

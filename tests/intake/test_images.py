@@ -12,6 +12,7 @@ from conftest import picture
 from image_cases import decode, encode, png
 from PIL import Image, ImageDraw, ImageFile, ImageFilter, ImageOps
 
+from ffdi.intake.decoding.formats import TooManyPixels
 from ffdi.intake.decoding.images import (
     UnreadableImage,
     is_two_tone,
@@ -79,7 +80,7 @@ def test_a_bomb_is_refused_by_its_header() -> None:
     data = png(10_000, 10_000, bytes(1), depth=1, colour=0)  # 100 million pixels that are not even there
     with pytest.raises(UnreadableImage, match=r"10000x10000 is more than data\.max_pixels = 50000000"):
         open_image(data, max_pixels=50_000_000)
-    with pytest.raises(UnreadableImage):  # Pillow's own limit
+    with pytest.raises(TooManyPixels, match=r"^more than the 178956970 pixels that Pillow opens$"):
         open_image(png(60_000, 60_000, b"", depth=1, colour=0), max_pixels=10**12)
     assert decode(encode(picture(0, 20)), max_pixels=400).shape == (20, 20, 3)  # the cap itself is allowed
     with pytest.raises(UnreadableImage, match="max_pixels"):
