@@ -15,6 +15,7 @@ from nothing else follows what may differ here:
 - The ends of an interval: by a multiple of its middle, for a draw may hold a group several times.
 - A p-value: by P_VALUE and a tenth of itself; a verdict may turn where its p-value is that near to the level. Above
   NO_MATTER it says no more than that no difference is shown.
+- The share of images unlike the training: by RANK, or by UNLIKE images.
 - Counts, names, reasons: not at all; but the hash of random weights, whose BatchNorm is calibrated by sums.
 
 docs/reproducing.md says how the bounds were chosen.
@@ -41,6 +42,7 @@ P_VALUE = 0.02
 LEVEL = 0.05  # of the comparison's verdicts
 NO_MATTER = 0.1
 WEIGHT = 0.1  # of a member of an ensemble
+UNLIKE = 4  # images, of those about at the limit of what is unlike the training
 BAND = 0.05  # of the images, or of the scores
 OF_A_POLICY = (
     *("abstain_low", "abstain_high", "coverage", "undecided", "decided_error"),
@@ -161,6 +163,9 @@ class FigureRule:
             of = self.samples.perturbed if compared and compared[3] else self.samples.of_recipe
             own = [of(name) for name in compared.groups()[:2]] if compared else []
             return sum(max(RANK, sample.swaps()) for sample in own if sample is not None)
+        if re.search("unlike_share(_real|_fake)?$", key):
+            count = self.new.get(key.replace("unlike_share", "n_test")) or self.new["n_test"]  # cross has several
+            return max(RANK, UNLIKE / int(count))
         if key.startswith(("weight_", "stack_bias")):
             return WEIGHT
         if key in ("temperature", "calibration_agreement", "calibration_contraction"):

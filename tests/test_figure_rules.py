@@ -76,6 +76,12 @@ def test_a_band_may_be_another_one_that_is_about_as_wide(made: Figures) -> None:
         assert differs(made, **changed), changed
 
 
+def test_a_few_images_may_turn_unlike_the_training(made: Figures) -> None:
+    made.metrics["one"] |= {"n_test": 100, "unlike_share": 0.05, "unlike_share_real": 0.02}
+    assert differs(made, unlike_share=0.09, unlike_share_real=0.06) == []
+    assert differs(made, unlike_share=0.1)
+
+
 def test_ranks_differ_by_pairs_that_are_close(made: Figures) -> None:
     """Of four pairs b and c alone are within twice .004, and two are the least that is let pass."""
     assert differs(made, auc=0.5) == []

@@ -28,6 +28,7 @@ _SECTIONS = {  # of a recipe's keys, by how they begin
     **dict.fromkeys(("held_out_", "held_out="), "held out"),
     **dict.fromkeys(("fpr", "expected_", "coverage", "decided_", "abstain_", "undecided"), "threshold"),
     **dict.fromkeys(("refit", "folds_"), "refit"),
+    "unlike_": "unlike",
     **dict.fromkeys(("weight_", "stack_"), "members"),
     **dict.fromkeys(("parameters_", "flops_", "bytes_", "views_"), "cost"),
 }

@@ -19,7 +19,7 @@ from ffdi.evaluation import below_chance
 from ffdi.evaluation.attributes import attribute_metrics, by_attribute
 from ffdi.evaluation.cost import cost
 from ffdi.evaluation.headline import of_recipe, one_line, write_metrics
-from ffdi.evaluation.held_out import held_out_figures, held_out_line
+from ffdi.evaluation.held_out import held_out_figures, held_out_line, validation_aucs
 from ffdi.evaluation.policy_metrics import policy_metrics
 from ffdi.evaluation.refit_figures import refit_facts, refit_figures, refit_line
 from ffdi.evaluation.robust_figures import (
@@ -31,6 +31,7 @@ from ffdi.evaluation.robust_figures import (
 )
 from ffdi.evaluation.robustness import perturbed_features
 from ffdi.evaluation.score_tables import score_tables
+from ffdi.evaluation.unlike_figures import share, unlike_metrics
 from ffdi.features.levels import parse_level, seen_in_training
 from ffdi.features.perturbed import VIEW, PerturbationSweep, views_of
 from ffdi.features.store import FeatureStore
@@ -40,6 +41,7 @@ from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.bundle import Bundle, load_bundle, read_oof
 from ffdi.tails.checkpoint import Scores
 from ffdi.tails.model import Model, ModelScores
+from ffdi.tails.unlike import farthest
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,15 @@ class PartScores:
     """What the tails of one bundle gave the test images, those of its folds too, and what those that score gave the
     images' perturbed copies by level.
 
-    `seconds` is the time of all tails that score on the clean images.
+    `seconds` is the time of all tails that score on the clean images. `distance` is how far these lie from the training, and
+    `distance_by_level` how far their copies do; None of a bundle without an index.
     """
 
     by_fold: Mapping[int, Scores]
     by_level: Mapping[str, Mapping[int, Scores]]
     seconds: float
+    distance: Scores | None = None
+    distance_by_level: Mapping[str, Scores | None] = field(default_factory=dict)
 
 
 def evaluate_recipe(
@@ -150,12 +155,14 @@ def score_test_images(
     by_fold = bundle.fold_scores(tables[0], device, *tables[1:])
     seconds = time.perf_counter() - started
     by_fold = bundle.with_fold_scores(by_fold, tables[0], device, *tables[1:])
-    by_level = {
-        level: bundle.fold_scores(load(inputs.perturbed[level], VIEW), device, *views(level)) for level in inputs.levels
-    }
+    distance, by_level, apart = bundle.distances(tables[0], device), {}, {}
+    for level in inputs.levels:
+        table = load(inputs.perturbed[level], VIEW)
+        by_level[level] = bundle.fold_scores(table, device, *views(level))
+        apart[level] = bundle.distances(table, device)
     if state_hash(bundle) != before:
         raise FfdiError("evaluation changed the model: a defect of ffdi")
-    return PartScores(by_fold, by_level, seconds)
+    return PartScores(by_fold, by_level, seconds, distance, apart)
 
 
 @dataclass(frozen=True)
@@ -174,11 +181,13 @@ class ScoredTestSet:
 def judge(scored: ScoredTestSet, costs: Metrics, *, bootstrap: Bootstrap) -> Evaluation:
     """The metrics of a model on a test set that its parts have scored, with its `costs` among them."""
     model, parts, test = scored.model, scored.parts, scored.test
-    scores = model.joined([part.by_fold for part in parts])
+    joined = model.joined([part.by_fold for part in parts])
+    scores = replace(joined, distance=farthest([part.distance for part in parts]))
     levels = [level for level in parts[0].by_level if all(level in part.by_level for part in parts)]
     by_level = {level: model.joined([part.by_level[level] for part in parts]).mean for level in levels}
+    apart = {level: farthest([part.distance_by_level.get(level) for part in parts]) for level in levels}
     clean = evaluate_model_scores(model, test, scores, bootstrap=bootstrap, attributes=scored.attributes)
-    sweep = _robustness_table(model, test, by_level, bootstrap)
+    sweep = _robustness_table(model, test, by_level, bootstrap).assign(unlike_share=[*map(share, apart.values())])
     intervals = robustness_metrics(sweep) | robust_aucs(test, by_level, sweep, bootstrap)
     if scored.oof is not None:
         intervals |= validation_aucs(scored.oof, scored.images, bootstrap=bootstrap)
@@ -206,21 +215,6 @@ def _robustness_table(
     return pd.DataFrame(rows, columns=[*LEVEL_COLUMNS, *AUC_COLUMNS])
 
 
-def validation_aucs(oof: pd.DataFrame, images: pd.DataFrame, *, bootstrap: Bootstrap) -> Metrics:
-    """`fold_K_val_auc` of oof.csv's scores, with its interval over groups; NaN where undefined.
-
-    A fold whose labels are swapped against those of the other folds shows here and nowhere else.
-    """
-    known = oof.merge(images[["image_id", "group"]], on="image_id")
-    out: Metrics = {}
-    for fold, rows in known.groupby("fold"):
-        labels, scores = rows["label"].to_numpy(), rows["score"].to_numpy()
-        low, high = auc_interval(labels, scores, rows["group"].to_numpy(str), bootstrap=bootstrap)
-        key = f"fold_{fold}_val_auc"
-        out |= {key: auc(labels, scores), f"{key}_low": low, f"{key}_high": high}
-    return out
-
-
 def test_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of role test; InputError when there are none."""
     test: pd.DataFrame = rows[rows["role"] == "test"]
@@ -244,6 +238,7 @@ def evaluate_model_scores(
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
     metrics = evaluate_scores(labels, scores.mean, groups, threshold=model.threshold, bootstrap=bootstrap)
     metrics |= policy_metrics(model.policy, labels, scores.mean, groups, bootstrap=bootstrap)
+    metrics |= unlike_metrics(scores.distance, labels, groups, bootstrap=bootstrap)
     rows = [[fold, *_auc_and_accuracy(model, test, alone, bootstrap)] for fold, alone in scores.by_fold.items()]
     folds = pd.DataFrame(rows, columns=["fold", *AUC_COLUMNS])
     for row in folds.to_dict("records"):

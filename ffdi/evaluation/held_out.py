@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ffdi.bootstrap import Array, Bootstrap, auc_of, interval_around, of_rows, resample
+from ffdi.bootstrap import Array, Bootstrap, auc_interval, auc_of, interval_around, of_rows, resample
 from ffdi.errors import InputError
 from ffdi.intake.splitting.leave_one_out import VALUE, holds_out
 from ffdi.metrics import Metrics, auc
@@ -63,6 +63,21 @@ def held_out_figures(
         middle = float(over(every))
         metrics |= _auc_metrics(f"{PREFIX}_{key}", middle, interval_around(middle, over(draws, axis=0)))
     return HeldOutFigures(metrics, table)
+
+
+def validation_aucs(oof: pd.DataFrame, images: pd.DataFrame, *, bootstrap: Bootstrap) -> Metrics:
+    """`fold_K_val_auc` of oof.csv's scores, with its interval over groups; NaN where undefined.
+
+    A fold whose labels are swapped against those of the other folds shows here and nowhere else.
+    """
+    known = oof.merge(images[["image_id", "group"]], on="image_id")
+    out: Metrics = {}
+    for fold, rows in known.groupby("fold"):
+        labels, scores = rows["label"].to_numpy(), rows["score"].to_numpy()
+        low, high = auc_interval(labels, scores, rows["group"].to_numpy(str), bootstrap=bootstrap)
+        key = f"fold_{fold}_val_auc"
+        out |= {key: auc(labels, scores), f"{key}_low": low, f"{key}_high": high}
+    return out
 
 
 def _counts(labels: Array) -> tuple[int, int]:

@@ -133,6 +133,9 @@ def other_data_metrics(evaluations: Sequence[Metrics]) -> Metrics:
         for name in ("auc", "auc_low", "auc_high", "accuracy", "accuracy_low", "accuracy_high", "n_test", "n_seen"):
             key = f"{metrics['recipe']}_on_{metrics['tested_on']}_{name}"
             out |= explain_nulls({key: metrics[name]}, "one class, or one group")
+        for name in ("unlike_share", "unlike_share_low", "unlike_share_high"):
+            key = f"{metrics['recipe']}_on_{metrics['tested_on']}_{name}"
+            out |= {key + end: metrics[name + end] for end in ("", "_reason") if name + end in metrics}
     return out
 
 

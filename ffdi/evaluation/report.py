@@ -108,7 +108,13 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": _figure, "signed": _signed, "count": _count, "bytes": human_bytes}
+    environment.filters |= {
+        "figure": _figure,
+        "share": _share,
+        "signed": _signed,
+        "count": _count,
+        "bytes": human_bytes,
+    }
     counts = _counts(rows)
     return environment.get_template("report.html").render(
         **_of_recipes(results),
@@ -202,6 +208,10 @@ def _cross(results: Results) -> dict[str, Any]:
 
 def _figure(value: float | None) -> str:
     return "–" if value is None or value != value else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{100 * value:.1f} %"
 
 
 def _signed(value: float | None) -> str:

@@ -41,6 +41,8 @@ def robustness_metrics(sweep: pd.DataFrame) -> Metrics:
     for row in sweep.to_dict("records"):
         key = f"robustness_{parse_level(row['level']).key}"
         out |= {f"{key}_{column}": row[column] for column in AUC_COLUMNS} | {f"{key}_seen": bool(row["seen"])}
+        if row["unlike_share"] == row["unlike_share"]:
+            out[f"{key}_unlike_share"] = row["unlike_share"]
     return out
 
 

@@ -12,6 +12,7 @@ from ffdi.intake.auditing.shortcuts import FACTS, shortcuts
 
 FEW_GROUPS = 20  # below it a bootstrap over groups gives intervals that are too narrow
 _LARGE_FALL = 0.05  # of the AUC or accuracy on perturbed images
+_UNLIKE = 0.02  # a share of unlike test images, of which 1 % is expected
 _MISCALIBRATED = 0.05  # an ECE that is visible in use
 
 
@@ -262,12 +263,34 @@ def _undecided(results: Results) -> list[str]:
     return [f"{line}."] if coverage < 1 else []
 
 
+def _unlike_training(results: Results) -> list[str]:
+    """A test set that is not like the training: surely more than 1 % of its images lie beyond the training's limit."""
+    best = results.best
+    share, low = (best.get(key) for key in ("unlike_share", "unlike_share_low"))
+    if not (isinstance(share, float) and isinstance(low, float) and low > _UNLIKE):
+        return []
+    return [
+        f"{_percent(share)} of the test images are unlike those of the training, where 1 % would be: the test set has "
+        "images of a kind that the training lacks."
+    ]
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
 _CAVEATS: tuple[Callable[[Results], list[str]], ...] = (
     *(_no_groups, _below_chance, _dropped_images, _few_groups, _unlike_validation, _equal_recipes, _errors),
-    *(_false_alarms, _undecided, _calibration, _unresolved_rates, _held_out, _protocol, _perturbations, _seen_levels),
+    *(
+        _false_alarms,
+        _unlike_training,
+        _undecided,
+        _calibration,
+        _unresolved_rates,
+        _held_out,
+        _protocol,
+        _perturbations,
+        _seen_levels,
+    ),
     *(_shortcuts, _source_overlap, _other_data),
 )

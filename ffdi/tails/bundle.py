@@ -58,7 +58,8 @@ class Bundle:
 
     `tails` are by fold; a refit recipe has one, REFIT, and `read_fold_tails` reads those of its folds. `prior` is the
     share of fakes among the images of the training, validation included: the score of an image that cannot be read. `seen`
-    has image_id and phash of each of those images: the recipe is never evaluated on them. `record` is bundle.json. `index` tells which images are unlike those; None of a bundle from before it.
+    has image_id and phash of each of those images: the recipe is never evaluated on them. `record` is bundle.json.
+    `index` tells which images are unlike those; None of a bundle from before it.
     """
 
     backbone: Backbone

@@ -15,7 +15,8 @@ from ffdi.bootstrap import Bootstrap
 from ffdi.evaluation import evaluate as module
 from ffdi.evaluation import other_data
 from ffdi.evaluation.below_chance import explain, keys_below, mark
-from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe, validation_aucs
+from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe
+from ffdi.evaluation.held_out import validation_aucs
 from ffdi.features.store import FeatureStore
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.metrics import Metrics

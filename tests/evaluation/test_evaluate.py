@@ -63,6 +63,11 @@ KEYS = [
     "flops_per_image",
     "bytes_per_image",
     "views_per_image",
+    "unlike_share",
+    "unlike_share_low",
+    "unlike_share_high",
+    "unlike_share_real",
+    "unlike_share_fake",
 ]
 
 
@@ -225,7 +230,18 @@ def test_the_plots_have_their_columns(result: Evaluation, tiny: Tiny) -> None:
         "folds": ["fold", "auc", "auc_low", "auc_high", "accuracy"],
         "attributes": ATTRIBUTES,
         "held_out": HELD_OUT,
-        "robustness": ["level", "kind", "strength", "at", "seen", "auc", "auc_low", "auc_high", "accuracy"],
+        "robustness": [
+            "level",
+            "kind",
+            "strength",
+            "at",
+            "seen",
+            "auc",
+            "auc_low",
+            "auc_high",
+            "accuracy",
+            "unlike_share",
+        ],
     }
     count = int((tiny.rows["role"] == "test").sum())
     assert len(result.plots["confusion"]) == len(result.plots["scores"]) == count
