@@ -1,5 +1,6 @@
 """What can be wrong with a user's input. Every message is one line: place, bad value, rule."""
 
+import errno
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,25 @@ class LockedError(FfdiError):
 
 class NetworkError(FfdiError):
     """The code of a network fails on what it is given: at this cut, at this image size, in train mode."""
+
+
+# What the user can do where the system refuses; errors of other numbers are faults of the code.
+SYSTEM_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EACCES: "change the permissions, or name another path",
+    errno.EPERM: "change the permissions, or name another path",
+    errno.EROFS: "name a path on a disk that can be written",
+    errno.EIO: "the disk fails: copy what it has to another one",
+    errno.ESTALE: "the network disk went away: mount it again",
+    errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
+}
+
+
+def said(error: OSError) -> str:
+    """What the system says of a file, with what to do where that is known."""
+    reason, remedy = error.strerror or str(error), SYSTEM_REMEDIES.get(error.errno or 0)
+    return f"{reason}: {remedy}" if remedy else reason
 
 
 @contextmanager

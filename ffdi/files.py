@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ffdi.errors import FfdiError, LockedError
+from ffdi.errors import FfdiError, LockedError, said
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())  # some libraries write files that only the owner may read
         os.replace(temporary, path)
     except OSError as error:
-        raise FfdiError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise FfdiError(f"{path}: cannot be written: {said(error)}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -132,7 +132,7 @@ def locked(file: Path, *, wait: bool) -> Iterator[None]:
         file.parent.mkdir(parents=True, exist_ok=True)
         opened = open(file, "ab")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise FfdiError(f"{file}: cannot be written: {error.strerror}") from error
+        raise FfdiError(f"{file}: cannot be written: {said(error)}") from error
     with opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -128,7 +128,7 @@ def best_threshold(labels: Array, scores: Array) -> float:
     When several are equal, the one with the lowest false-alarm rate is chosen. Raises FfdiError when a class is missing.
     """
     if len(np.unique(labels)) < 2:
-        raise FfdiError("a threshold needs out-of-fold scores of both classes")
+        raise FfdiError("a threshold needs out-of-fold scores of both classes: lower split.folds, or add images")
     fpr, tpr, at = roc_points(labels, scores)
     best = int(np.argmax(tpr - fpr))
     above, below = at[best], at[min(best + 1, len(at) - 1)]
@@ -161,7 +161,9 @@ def evaluate_scores(labels: Array, scores: Array, groups: Array, *, threshold: f
 
     labels, scores, groups = np.asarray(labels), np.asarray(scores, dtype=np.float64), np.asarray(groups)
     if not np.isfinite(scores).all():
-        raise FfdiError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
+        raise FfdiError(
+            f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite: train again with a lower lr"
+        )
     predicted = (scores >= threshold).astype(int)
     reals, fakes = int((labels == 0).sum()), int((labels == 1).sum())
     both = reals > 0 and fakes > 0

@@ -150,7 +150,7 @@ def _plain_backbone(network: str, written_args: tuple[str, ...], image_size: int
     for written in written_args:
         key, equals, value = written.partition("=")
         if not equals:
-            raise click.UsageError(f"--network-arg {written}: is not KEY=VALUE")
+            raise click.UsageError(f"--network-arg {written}: is not KEY=VALUE, such as img_size=256")
         try:
             args[key] = json.loads(value)
         except ValueError:

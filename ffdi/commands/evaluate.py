@@ -56,7 +56,7 @@ def evaluate(
     from ffdi.tails.ensemble import load_model
 
     if not root.is_dir():
-        raise InputError(f"{root}: is no folder")
+        raise InputError(f"--root {root}: is no folder: name the one that the paths of {images_file} start from")
     images = read_images(images_file)
     if folds_file:
         images = test_rows(join(images, read_folds(folds_file)))

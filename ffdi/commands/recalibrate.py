@@ -72,7 +72,7 @@ def recalibrate(
     from ffdi.tails.policy_settings import Abstain
 
     if not root.is_dir():
-        raise InputError(f"{root}: is no folder")
+        raise InputError(f"--root {root}: is no folder: name the one that the paths of {labels} start from")
     refuse_other_folder(out, model)
     loaded, report = load_model(model), console("recalibrate")
     settings = policy_settings_of(loaded)

@@ -61,7 +61,9 @@ def probe_cuts(
     """
     train = rows[rows["role"] == "train"]
     if train["fold"].nunique() < 2:
-        raise InputError("folds.csv has less than two folds of training images: nothing can be scored out of fold")
+        raise InputError(
+            "folds.csv has less than two folds of training images: nothing can be scored out of fold: raise split.folds"
+        )
     backbone = resolve_preprocessing(backbone, weights)
     listed = list_cuts(headless_network(backbone.network, backbone.network_args), backbone.pixels.size)
     cuts = named_cuts(listed, at) if at else spread_cuts(listed)

@@ -290,7 +290,7 @@ def _parsed(text: str | bytes, place: str) -> Metrics:
     try:
         loaded: Metrics = json.loads(text)
     except ValueError as error:
-        raise InputError(f"{place}: not JSON ({error})") from error
+        raise InputError(f"{place}: not JSON ({error}): dvc repro, or git checkout, gives it back") from error
     if not isinstance(loaded, dict) or any(isinstance(value, dict | list) for value in loaded.values()):
         raise InputError(f"{place}: holds more than names and figures: it is not of a stage: delete it")
     return loaded

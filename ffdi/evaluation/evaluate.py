@@ -219,7 +219,7 @@ def test_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of role test; InputError when there are none."""
     test: pd.DataFrame = rows[rows["role"] == "test"]
     if test.empty:
-        raise InputError("folds.csv has no test rows: nothing to evaluate")
+        raise InputError("folds.csv has no test rows: nothing to evaluate: raise split.test_size, or name no folds")
     return test
 
 

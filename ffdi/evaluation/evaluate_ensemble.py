@@ -47,7 +47,7 @@ class EnsembleInputs:
         """
         ensemble = load_model(model)
         if not isinstance(ensemble, Ensemble):
-            raise BundleError(f"{model}: is a recipe's bundle, and no ensemble")
+            raise BundleError(f"{model}: is a recipe's bundle, and no ensemble: name a folder of data/ensembles")
         stores = {name: FeatureStore(features / name) for name in {part.backbone.name for part in ensemble.parts}}
         members = [
             EvaluationInputs(part, stores[part.backbone.name], images, attributes=attributes) for part in ensemble.parts

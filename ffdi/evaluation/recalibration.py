@@ -97,11 +97,12 @@ def recalibrate(
 def refuse_too_few(labels: Array, groups: Array) -> None:
     """InputError below 20 images, or below 5 groups of either class."""
     if len(labels) < FEWEST_IMAGES:
-        raise InputError(f"{len(labels)} labelled images are too few: it takes {FEWEST_IMAGES} or more")
+        raise InputError(f"{len(labels)} labelled images are too few: it takes {FEWEST_IMAGES} or more: label more")
     for label, name in ((0, "real"), (1, "fake")):
         if (count := len(np.unique(groups[labels == label]))) < FEWEST_GROUPS:
             raise InputError(
-                f"{count} groups with {name} images are too few: it takes {FEWEST_GROUPS} or more of each class"
+                f"{count} groups with {name} images are too few: it takes {FEWEST_GROUPS} or more of each class: "
+                "label images of more people, or give no groups"
             )
 
 

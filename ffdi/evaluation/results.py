@@ -172,7 +172,7 @@ def _json(file: Path) -> Metrics:
     try:
         loaded: Metrics = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{file}: not JSON ({error})") from error
+        raise InputError(f"{file}: not JSON ({error}): run the stage that writes it again") from error
     return loaded
 
 

@@ -118,7 +118,8 @@ class BatchedModel:
         import torch
 
         if batch == 1:
-            raise FfdiError(f"out of memory on {self._device.type} with a batch of one image")
+            cure = "end what else uses it, or set runtime: onnxruntime, which computes on the CPU"
+            raise FfdiError(f"out of memory on {self._device.type} with a batch of one image: {cure}")
         with self._halving:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()

@@ -174,7 +174,8 @@ class Decoder:
             return self._on_device(jpegs[:half]) + self._on_device(jpegs[half:])
         jpeg = jpegs[0]
         if scarce:
-            raise FfdiError(f"{jpeg.name}: out of memory on {self._device} while nvJPEG decodes it alone: {reason}")
+            what = f"out of memory on {self._device} while nvJPEG decodes it alone ({reason})"
+            raise FfdiError(f"{jpeg.name}: {what}: set decoder: pillow")
         with self._lock:
             self.refused[jpeg.name] = reason
         try:

@@ -58,7 +58,7 @@ def set_up_device(wanted: str = "auto") -> torch.device:
     import torch
 
     if wanted == "cuda" and not has_cuda():
-        raise ParamsError(f"device: cuda, but here is {device_line()}")
+        raise ParamsError(f"device: cuda, but here is {device_line()}: set it to auto; `ffdi doctor` says more")
     device = torch.device(wanted if wanted != "auto" else "cuda" if has_cuda() else "cpu")
     if device.type == "cuda":
         if os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in _REPEATABLE_CUBLAS:

@@ -104,7 +104,8 @@ def _announce(plan: Plan, extractor: Extractor, out: Path, console: Console) -> 
     out.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(out.parent).free
     if plan.bytes > free:
-        raise FfdiError(f"{out}: needs {human_bytes(plan.bytes)}, the disk has {human_bytes(free)} free")
+        room = f"needs {human_bytes(plan.bytes)}, the disk has {human_bytes(free)} free"
+        raise FfdiError(f"{out}: {room}: free some, or store less: a later cut (`ffdi cuts`), keep, fewer views")
     there = sum(len(task.rows) for task in plan.tasks) - sum(plan.derived.values())
     for folder, rows in plan.derived.items():
         console.say(f"{rows} rows derived from {folder}")

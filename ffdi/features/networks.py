@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ffdi.errors import ParamsError, one_line
 from ffdi.features.backbone import refuse_tag
 from ffdi.features.keep import TokenGrid
+from ffdi.features.recording import OTHER_SIZE
 
 NO_ARGS: Mapping[str, Any] = types.MappingProxyType({})
 # What ffdi decides itself: weights come from `weights`, images have three channels, the classifier is thrown away.
@@ -43,7 +44,7 @@ def build_network(name: str, network_args: Mapping[str, Any] = NO_ARGS) -> nn.Mo
         network = make(**network_args)
     except Exception as error:  # the network's code may raise anything
         if not network_args:
-            raise ParamsError(f"network {name!r} cannot be built: {one_line(error)}") from error
+            raise ParamsError(f"network {name!r} cannot be built: {one_line(error)}: take another network") from error
         raise ParamsError(_refused(make, name, network_args, error)) from error
     return _mended(network)
 
@@ -69,7 +70,8 @@ def without_classifier(network: nn.Module, name: str) -> nn.Module:
         try:
             network.reset_classifier(0)  # type: ignore[operator]
         except Exception as error:  # the network's code may raise anything, or not have it
-            raise ParamsError(f"network {name!r}: timm cannot remove its classifier: {one_line(error)}") from error
+            what = f"timm cannot remove its classifier ({one_line(error)})"
+            raise ParamsError(f"network {name!r}: {what}: take another network") from error
         return network
     for auxiliary in ("AuxLogits", "aux1", "aux2"):  # of Inception and GoogLeNet
         if getattr(network, auxiliary, None) is not None:
@@ -94,7 +96,7 @@ def _without_convolution(network: nn.Module, name: str) -> nn.Module:
     classifier = getattr(network, "classifier", None)
     layers = list(classifier.children()) if isinstance(classifier, nn.Sequential) else []
     if not any(isinstance(layer, nn.Conv2d) for layer in layers):
-        raise ParamsError(f"network {name!r} has no linear classifier to replace")
+        raise ParamsError(f"network {name!r} has no linear classifier to replace: take another network")
     for path, layer in enumerate(layers):
         if not isinstance(layer, nn.AdaptiveAvgPool2d):
             setattr(classifier, str(path), nn.Identity())
@@ -181,4 +183,6 @@ class FrozenPrefix(nn.Module):
         except ParamsError:
             raise
         except Exception as error:  # the network's code may raise anything, and a list has no shape
-            raise ParamsError(f"image size {image_size}: the prefix refuses it: {one_line(error)}") from error
+            raise ParamsError(
+                f"image size {image_size}: the prefix refuses it: {one_line(error)}: {OTHER_SIZE}"
+            ) from error

@@ -24,6 +24,7 @@ from ffdi.errors import ParamsError, one_line
 from ffdi.features.axes import BATCH, CHANNEL, COLUMN, ROW, AxisNames, has_pixels, name_axes, name_pixels
 
 BATCHES = (2, 3)
+OTHER_SIZE = "set another image_size, or network_args: {img_size: N}"
 
 
 @dataclass
@@ -74,7 +75,9 @@ def record(network: nn.Module, image_size: int, *, training: bool, count: bool =
             first = _record(network, image_size, BATCHES[0], counter, named=not training)
             second = _record(network, image_size, BATCHES[1])
     except Exception as error:  # the network's code may raise anything
-        raise ParamsError(f"image size {image_size}: the network refuses it: {one_line(error)}") from error
+        raise ParamsError(
+            f"image size {image_size}: the network refuses it: {one_line(error)}: {OTHER_SIZE}"
+        ) from error
     return first, second
 
 

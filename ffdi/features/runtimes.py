@@ -72,15 +72,15 @@ def runtime_name(backbone: Backbone) -> str:
     """The name of what computes a backbone's prefix on this machine, as the fingerprint has it.
 
     `auto` is torch where CUDA is, and onnxruntime elsewhere. `torch-cuda` without a suffix means channels last, as it
-    did before there was a choice. Raises ParamsError for a reduced precision, compilation, a memory format or a GPU's
-    decoder without CUDA.
+    did before there was a choice. Raises ParamsError for a setting of CUDA alone where there is none.
     """
     cuda = has_cuda()
     chosen = ("torch" if cuda else "onnxruntime") if backbone.runtime == "auto" else backbone.runtime
     if not (chosen == "torch" and cuda):
         for key, plain in _PLAIN.items():
-            if (value := getattr(backbone, key)) != plain:
-                raise ParamsError(f"{key}: {value} needs runtime torch on CUDA; here it is {chosen} on the CPU")
+            if (set_to := getattr(backbone, key)) != plain:
+                where = f"here it is {chosen} on the CPU: leave it out"
+                raise ParamsError(f"{key}: {set_to} needs runtime torch on CUDA; {where}")
         return f"{chosen}-cpu"
     layout = "" if backbone.memory_format == "channels_last" else "-contiguous"
     return f"torch-cuda{layout}{'-compiled' if backbone.compile else ''}"

@@ -66,7 +66,9 @@ def read_index(folder: Path) -> Index:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ShardError(f"{folder / INDEX}: not an index of shards ({error}): run extract again") from error
     if raw.get("fingerprint") != index.spec.fingerprint:
-        raise ShardError(f"{folder / INDEX}: fingerprint {raw.get('fingerprint')} is not that of its own spec")
+        raise ShardError(
+            f"{folder / INDEX}: fingerprint {raw.get('fingerprint')} is not that of its own spec: run extract again"
+        )
     return index
 
 

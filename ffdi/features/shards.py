@@ -237,7 +237,9 @@ class Shard:
         for key, wanted in spec.attributes().items():
             value = self._h5.attrs.get(key)
             if value is None or type(wanted)(value) != wanted:
-                raise ShardError(f"{self.file}: {key} is {value}, expected {wanted}: the shard is of other features")
+                raise ShardError(
+                    f"{self.file}: {key} is {value}, expected {wanted}: the shard is of other features: run extract again"
+                )
         count = self._dataset("view").shape[0]
         layout: dict[str, tuple[tuple[int, ...], str]] = {
             "image_id": ((count, 32), "uint8"),
@@ -249,7 +251,8 @@ class Shard:
         for name, (shape, dtype) in layout.items():
             dataset = self._dataset(name)
             if dataset.shape != shape or dataset.dtype != np.dtype(dtype):
-                raise ShardError(f"{self.file}: {name} is {dataset.dtype}{dataset.shape}, expected {dtype}{shape}")
+                found = f"{dataset.dtype}{dataset.shape}, expected {dtype}{shape}"
+                raise ShardError(f"{self.file}: {name} is {found}: run extract again")
         features = self._h5["features"]
         created = features.id.get_create_plist()
         packed = _BITSHUFFLE in [created.get_filter(n)[0] for n in range(created.get_nfilters())]
@@ -257,7 +260,7 @@ class Shard:
         _filters(self.compression)
         held = features.id.get_num_chunks() if features.chunks == (1, *spec.shape) else 0
         if held != count or (not packed and features.id.get_storage_size() < features.size * features.dtype.itemsize):
-            raise ShardError(f"{self.file}: declares {count} rows of features that it does not hold")
+            raise ShardError(f"{self.file}: declares {count} rows of features that it does not hold: run extract again")
         keys = np.empty((count, 33), np.uint8)
         keys[:, :32], keys[:, 32] = self._h5["image_id"], self._h5["view"]
         return keys.reshape(-1).view("S33")
@@ -266,8 +269,8 @@ class Shard:
         """A plain dataset in this file. External links and external storage could read any file of the machine."""
         link = self._h5.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
-            raise ShardError(f"{self.file}: {name} is missing or a link out of the file")
+            raise ShardError(f"{self.file}: {name} is missing or a link out of the file: run extract again")
         dataset = self._h5[name]
         if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-            raise ShardError(f"{self.file}: {name} is no plain dataset of this file")
+            raise ShardError(f"{self.file}: {name} is no plain dataset of this file: run extract again")
         return dataset

@@ -43,7 +43,8 @@ class FeatureStore:
         for number, entry in enumerate(self.index.shards):
             with self.shard(number) as shard:
                 if len(shard.keys) != entry["rows"]:
-                    raise ShardError(f"{shard.file}: {len(shard.keys)} rows, the index says {entry['rows']}")
+                    what = f"{len(shard.keys)} rows, the index says {entry['rows']}"
+                    raise ShardError(f"{shard.file}: {what}: run extract again")
                 keys.append(shard.keys)
         self._keys = np.concatenate(keys)
         if not np.all(self._keys[:-1] < self._keys[1:]):

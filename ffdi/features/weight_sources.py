@@ -52,7 +52,9 @@ def read_state(file: Path) -> State:
     except FileNotFoundError:
         raise WeightsError(f"{file}: no such weights file; {OFFLINE}") from None
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{file}: no safetensors file ({error}); pickled checkpoints are not read") from error
+        raise WeightsError(
+            f"{file}: no safetensors file ({error}); pickled checkpoints are not read: save its tensors with safetensors"
+        ) from error
 
 
 def other_namings(network: str, network_args: Mapping[str, Any], state: State) -> Iterator[State]:

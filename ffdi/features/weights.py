@@ -21,6 +21,8 @@ from ffdi.features.random_weights import random_state
 from ffdi.features.weight_sources import State, other_namings, published_state, read_state
 from ffdi.files import replacing, sha256_file
 
+_CORRECT = "correct network, network_args or weights"
+
 
 def fetch_weights(network: str, source: str, out: Path, *, base: Path, seed: int = 0) -> Provenance:
     """The same as fetch_backbone_weights for a network by its name and a source of its weights."""
@@ -111,9 +113,9 @@ class _Receiver:
         missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
         reshaped = [key for key in sorted(wanted.keys() & given.keys()) if wanted[key].shape != given[key].shape]
         if missing:
-            message = f"weights of another architecture: first missing key {missing[0]!r}"
+            message = f"weights of another architecture: first missing key {missing[0]!r}: {_CORRECT}"
         elif unexpected:
-            message = f"weights of another architecture: first unexpected key {unexpected[0]!r}"
+            message = f"weights of another architecture: first unexpected key {unexpected[0]!r}: {_CORRECT}"
         elif reshaped:
             key = reshaped[0]
             message = f"{key!r} has shape {tuple(given[key].shape)}, not {tuple(wanted[key].shape)}"
@@ -154,7 +156,9 @@ def _refuse_other(file: Path | None, backbone: Backbone) -> None:
     """WeightsError when a file is there and is not the one that `weights_sha256` pins."""
     pinned = backbone.weights_sha256
     if file and pinned and file.exists() and (found := sha256_file(file)) != pinned:
-        raise WeightsError(f"weights {backbone.weights}: sha256 {found}, but weights_sha256 is {pinned}")
+        raise WeightsError(
+            f"weights {backbone.weights}: sha256 {found}, but weights_sha256 is {pinned}: get that file, or correct it"
+        )
 
 
 def _write(out: Path, state: State, header: Mapping[str, Any], pinned: Backbone | None) -> None:

@@ -23,10 +23,13 @@ from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
-from ffdi.errors import FfdiError, InputError
+from ffdi.errors import FfdiError, InputError, said
 from ffdi.files import cache_folders, human_bytes, in_cache, locked, replacing_folder
 
 RATIO = 100  # an archive of images is hardly smaller than its images; a bomb is thousands of times smaller
+YOURSELF = "unpack it yourself, or pack it again with another program"
+ANEW = "get it anew"
+NO_FILE = f"is a link or a device: only files and folders are unpacked: {YOURSELF}"
 SPARE = 1_000_000  # bytes that even a tiny archive may unpack to
 DEEPEST = 100  # folders in a name
 _BLOCK = 1 << 20
@@ -52,7 +55,7 @@ def unpacked(archive: Path) -> Path:
         there = (cache / place for cache in cache_folders() if (cache / place).is_dir())
         folder = next(there, None) or in_cache(lambda cache: _unpack_once(archive, cache / place, members))
     except OSError as error:
-        raise FfdiError(f"{archive}: cannot be unpacked: {error.strerror or error}") from error
+        raise FfdiError(f"{archive}: cannot be unpacked: {said(error)}") from error
     visible = [e for e in folder.iterdir() if e.name != "__MACOSX" and not e.name.startswith(".")]
     return visible[0] if len(visible) == 1 and visible[0].is_dir() else folder
 
@@ -83,13 +86,13 @@ _Members = Callable[[Path, Path], Iterator[_Member]]  # (archive, a folder of th
 
 def _kind(archive: Path) -> _Members:
     if not archive.exists():
-        raise InputError(f"{archive}: no such folder or archive")
+        raise InputError(f"{archive}: no such folder or archive: correct data.root")
     if archive.is_file():
         if _is_tar(archive):  # check this first: a tar whose last member is a zip looks like a zip too
             return _tar_members
         if zipfile.is_zipfile(archive):
             return _zip_members
-    raise InputError(f"{archive} is neither a folder nor a zip or tar archive")
+    raise InputError(f"{archive} is neither a folder nor a zip or tar archive: unpack it yourself")
 
 
 def _unpack_once(archive: Path, folder: Path, members: _Members) -> Path:
@@ -128,24 +131,23 @@ def _write(archive: Path, member: _Member, folder: Path, limit: int) -> int:
                     raise _bomb(where)
                 file.write(block)
     except (FileExistsError, NotADirectoryError):  # on some disks also for names that differ only in case
-        raise InputError(f"{where}: another member has that name") from None
+        raise InputError(f"{where}: another member has that name: {YOURSELF}") from None
     except (OSError, UnicodeEncodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "a name that this system cannot spell"
         raise FfdiError(f"{where} cannot be unpacked to {folder.parent}: {reason}") from error
     if written != member.size:
-        raise InputError(f"{where}: damaged: {written} bytes, the archive says {member.size}")
+        raise InputError(f"{where}: damaged: {written} bytes, the archive says {member.size}: {ANEW}")
     return written
 
 
 def _parts(where: str, name: str, is_folder: bool) -> tuple[str, ...]:
     path = PureWindowsPath(name)  # it splits at / too
     if path.anchor or ".." in path.parts or "\0" in name:
-        raise InputError(f"{where} leads out: names are relative, without '..', drive or NUL")
+        raise InputError(f"{where} leads out: names are relative, without '..', drive or NUL: {YOURSELF}")
     if "\\" in name:
-        cure = "unpack it yourself, or pack it again with another program"
-        raise InputError(f"{where} has a backslash where archives have slashes, as some made on Windows do: {cure}")
+        raise InputError(f"{where} has a backslash where archives have slashes, as some made on Windows do: {YOURSELF}")
     if len(path.parts) > DEEPEST or not (path.parts or is_folder):
-        raise InputError(f"{where}: a name has 1 to {DEEPEST} parts")
+        raise InputError(f"{where}: a name has 1 to {DEEPEST} parts: {YOURSELF}")
     return path.parts
 
 
@@ -167,7 +169,7 @@ def _reading(where: str) -> Iterator[None]:
     except _TooMuch:
         raise _bomb(where) from None
     except Exception as error:
-        raise InputError(f"{where}: damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise InputError(f"{where}: damaged: {' '.join(str(error).split()) or type(error).__name__}: {ANEW}") from error
 
 
 def _read(where: str, source: IO[bytes]) -> bytes:
@@ -190,7 +192,7 @@ def _zip_members(archive: Path, folder: Path) -> Iterator[_Member]:
             if info.flag_bits & 1:
                 raise InputError(f"{where} is encrypted: unpack it yourself")
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise InputError(f"{where} is a link or a device: only files and folders are unpacked")
+                raise InputError(f"{where} {NO_FILE}")
             if info.file_size > max(RATIO * info.compress_size, SPARE):
                 raise _bomb(where)
         _check_room(archive, sum(info.file_size for info in opened.infolist()), folder)
@@ -212,14 +214,12 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[_Member]:
             opened.members.clear()  # type: ignore[attr-defined] # or a million of them would stay in memory
             after = f"{archive}: after member {info.name!r}"
             if not (info.isreg() or info.isdir()):
-                raise InputError(
-                    f"{archive}: member {info.name!r} is a link or a device: only files and folders are unpacked"
-                )
+                raise InputError(f"{archive}: member {info.name!r} {NO_FILE}")
             _check_room(archive, info.size, folder)
             yield _Member(info.name, info.isdir(), info.size, partial(_extract, opened, info))
         # tarfile takes the end of the file, or an invalid header, for the end of the archive
         if stream.last != bytes(tarfile.BLOCKSIZE):
-            raise InputError(f"{after}: damaged: neither another member nor the end mark: truncated?")
+            raise InputError(f"{after}: damaged: neither another member nor the end mark: truncated? {ANEW}")
         with _reading(after):  # read to the end: gzip, bzip2 and xz keep their checksums there
             while tail := stream.read(_BLOCK):
                 if tail.strip(b"\0"):

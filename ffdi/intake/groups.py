@@ -76,7 +76,7 @@ def add_groups(
                 out[row] = join_names([*split_names(out[row]), *named])
         if not matched:
             raise InputError(
-                f"data.group: {pattern} names no group in any of {len(rows)} paths, such as {paths[rows[0]]}"
+                f"data.group: {pattern} names no group in any of {len(rows)} paths, such as {paths[rows[0]]}: correct it"
             )
     messages = _second_sources([out[row] for row in rows], [paths[row] for row in rows])
     missed = [paths[row] for row in rows if not out[row]]
@@ -84,7 +84,7 @@ def add_groups(
         return out, messages
     line = f"data.group names no group in {len(missed)} of {len(rows)} paths, such as {', '.join(missed[:_EXAMPLES])}"
     if len(missed) > max_ungrouped * len(rows):
-        raise InputError(f"{line}: more than data.max_ungrouped = {max_ungrouped:g}")
+        raise InputError(f"{line}: more than data.max_ungrouped = {max_ungrouped:g}: correct one of them")
     return out, [*messages, line]
 
 

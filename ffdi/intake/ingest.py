@@ -152,8 +152,8 @@ def ingest(
     if len(rejected) > max_rejected * len(listed):
         first = rejected[0]
         raise InputError(
-            f"{len(rejected)} of {len(listed)} images are unreadable, more than data.max_rejected = {max_rejected:g}; "
-            f"the first is {first.path}: {first.reason}"
+            f"{len(rejected)} of {len(listed)} images are unreadable, more than data.max_rejected = {max_rejected:g}: "
+            f"mend or remove them, or raise it; the first is {first.path}: {first.reason}"
         )
     columns = pd.DataFrame(list(readable.values()), columns=list(_Description._fields), index=list(readable))
     merged, duplicates = _merge(listed.join(columns, how="inner"))

@@ -14,6 +14,7 @@ import pandas as pd
 from ffdi.errors import InputError
 from ffdi.files import replacing, sha256_file
 
+AGAIN = "correct it, or run the stage that writes it again"
 IMAGE_COLUMNS = ("image_id", "path", "label", "group", "given_split", "width", "height", "format", "phash")
 SPREADSHEETS_CHANGE = ("image_id", "phash", "cluster")  # hex digits that may look like a number: 12e5...
 FOLD_COLUMNS = ("image_id", "group", "cluster", "role", "fold")
@@ -71,9 +72,9 @@ def read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not a readable table: {' '.join(str(error).split())}") from error
     if missing := [c for c in columns if c not in table.columns]:
-        raise InputError(f"{file}: no column {missing[0]!r}; it has {', '.join(table.columns)}")
+        raise InputError(f"{file}: no column {missing[0]!r}; it has {', '.join(table.columns)}: {AGAIN}")
     if table.empty:
-        raise InputError(f"{file}: no rows")
+        raise InputError(f"{file}: no rows: {AGAIN}")
     return table
 
 
@@ -82,7 +83,9 @@ def read_images(file: Path) -> pd.DataFrame:
     table = _with_integers(file, read_table(file, IMAGE_COLUMNS), ("label", "width", "height"))
     digits = table["phash"].str.len()
     if len(wrong := table.index[digits < digits.max()]):  # a spreadsheet drops leading zeros
-        raise InputError(f"{file}: row {wrong[0] + 2}: phash {table['phash'][wrong[0]]!r} has lost digits")
+        raise InputError(
+            f"{file}: row {wrong[0] + 2}: phash {table['phash'][wrong[0]]!r} has lost digits: a spreadsheet changed it: {AGAIN}"
+        )
     return table
 
 
@@ -95,7 +98,7 @@ def read_folds(file: Path) -> pd.DataFrame:
     numbers = [column for column in ("fold", "also_out") if column in table]
     table = _with_integers(file, table.assign(**{n: table[n].replace("", "-1") for n in numbers}), numbers)
     if bad := sorted(set(table["role"]) - {"train", "test", "dropped"}):
-        raise InputError(f"{file}: role {bad[0]!r} is neither train nor test, nor dropped")
+        raise InputError(f"{file}: role {bad[0]!r} is neither train nor test, nor dropped: {AGAIN}")
     return table
 
 
@@ -107,9 +110,13 @@ def _with_integers(file: Path, table: pd.DataFrame, columns: Sequence[str]) -> p
     for column in columns:
         wrong = table.index[~table[column].str.fullmatch(r"-?\d+")]
         if len(wrong):
-            raise InputError(f"{file}: row {wrong[0] + 2}: {column} {table[column][wrong[0]]!r} is no whole number")
+            raise InputError(
+                f"{file}: row {wrong[0] + 2}: {column} {table[column][wrong[0]]!r} is no whole number: {AGAIN}"
+            )
     if len(twice := table.index[table["image_id"].duplicated()]):
-        raise InputError(f"{file}: row {twice[0] + 2}: image_id {table['image_id'][twice[0]]!r} stands there twice")
+        raise InputError(
+            f"{file}: row {twice[0] + 2}: image_id {table['image_id'][twice[0]]!r} stands there twice: {AGAIN}"
+        )
     typed: pd.DataFrame = table.astype(dict.fromkeys(columns, int))
     return typed
 

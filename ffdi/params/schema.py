@@ -103,14 +103,15 @@ class Params:
         for name in (*self.recipes, *self.ensembles):
             if name in RESERVED_NAMES:
                 kind = "recipe" if name in self.recipes else "ensemble"
-                raise ParamsError(f"{kind} {name!r}: {', '.join(RESERVED_NAMES)} are no {kind} names")
+                raise ParamsError(f"{kind} {name!r}: {', '.join(RESERVED_NAMES)} are no {kind} names: take another")
         for place, name, known in self._references():
             if name not in known:
                 raise ParamsError(f"{place}: {name!r} is not one of {', '.join(known) or 'none'}")
         for name, ensemble in self.ensembles.items():
             if name in self.recipes:
                 raise ParamsError(
-                    f"ensemble {name!r}: is the name of a recipe, too: both would write metrics/{name}.json"
+                    f"ensemble {name!r}: is the name of a recipe, too: both would write metrics/{name}.json: "
+                    "take another"
                 )
             single = next((recipe for recipe in ensemble.recipes if self.recipes[recipe].folds == 1), None)
             if ensemble.weights == "fitted" and single:
@@ -126,7 +127,9 @@ class Params:
                 "need epochs: name a recipe with another head"
             )
         if ladder.backbone != (needed := self.recipes[ladder.recipe].backbone):
-            raise ParamsError(f"ladder.backbone: is {ladder.backbone!r}, recipe {ladder.recipe} has {needed!r}")
+            raise ParamsError(
+                f"ladder.backbone: is {ladder.backbone!r}, recipe {ladder.recipe} has {needed!r}: set it to that"
+            )
 
     def _check_protocol(self) -> None:
         for name, protocol in self.protocol.items():
@@ -136,7 +139,8 @@ class Params:
                     "out, or choose leave_one_out or clustered"
                 )
             if protocol.backbone != (needed := self.recipes[name].backbone):
-                raise ParamsError(f"protocol.{name}.backbone: is {protocol.backbone!r}, recipe {name} has {needed!r}")
+                other = f"is {protocol.backbone!r}, recipe {name} has {needed!r}"
+                raise ParamsError(f"protocol.{name}.backbone: {other}: set it to that")
 
     def _references(self) -> list[tuple[str, str, dict[str, Any]]]:
         """(place, name, the entries that it may name) of every name that refers to an entry."""

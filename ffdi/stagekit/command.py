@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import click
 
-from ffdi.errors import FfdiError
+from ffdi.errors import SYSTEM_REMEDIES, FfdiError, said
 from ffdi.stagekit.console import say
 
 # Before torch loads OpenMP: threads that spin while they wait cost another busy process, or a noisy machine, several
@@ -44,19 +43,6 @@ class CommandGroup(InUtf8, click.Group):
     """A command that has commands."""
 
 
-# What the user can do about errors of the system; another OSError is a fault of the code, and its traceback is shown.
-_REMEDIES = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EACCES: "change the permissions, or name another path",
-    errno.EPERM: "change the permissions, or name another path",
-    errno.EROFS: "name a path on a disk that can be written",
-    errno.EIO: "the disk fails: copy what it has to another one",
-    errno.ESTALE: "the network disk went away: mount it again",
-    errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
-}
-
-
 class OneLineErrors(InUtf8):
     """A command that says what is wrong on one line on stderr.
 
@@ -79,10 +65,9 @@ class OneLineErrors(InUtf8):
         except MemoryError:
             line = "out of memory: lower batch_size, extract.workers or train.memory_gb, or end other programs"
         except OSError as error:
-            if error.errno not in _REMEDIES:
+            if error.errno not in SYSTEM_REMEDIES:
                 raise
-            place = f"{error.filename}: " if error.filename else ""
-            line = f"{place}{error.strerror}: {_REMEDIES[error.errno]}"
+            line = f"{error.filename}: {said(error)}" if error.filename else said(error)
         say(f"{ctx.info_name}: {line}")
         sys.exit(1)
 

@@ -73,7 +73,9 @@ def _operation(name: str, p: float, **options: Any) -> Change:
 
 def _flip(name: str, batch: Tensor) -> Tensor:
     if batch.ndim != 4:
-        raise ParamsError(f"augment {name!r}: for images and maps (C, H, W), not for {tuple(batch.shape[1:])}")
+        raise ParamsError(
+            f"augment {name!r}: for images and maps (C, H, W), not for {tuple(batch.shape[1:])}: leave it out"
+        )
     return batch.flip(-1 if name == "hflip" else -2)
 
 
@@ -95,7 +97,9 @@ def _one_by_one_on_cpu(name: str, options: Mapping[str, Any]) -> Change:
 
 def _images_alone(name: str, change: Change, batch: Tensor) -> Tensor:
     if batch.dtype != torch.uint8:
-        raise ParamsError(f"augment {name!r}: for images (cut: input), not for feature maps")
+        raise ParamsError(
+            f"augment {name!r}: for images (cut: input), not for feature maps: leave it out, or make it a view"
+        )
     return change(batch)
 
 
@@ -242,7 +246,9 @@ def mixing(mixup: float, cutmix: float) -> Callable[[Tensor, Tensor], tuple[Tens
 
     def mix(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if cutmix and features.ndim != 4:
-            raise ParamsError(f"mix.cutmix: for images and maps (C, H, W), not for {tuple(features.shape[1:])}")
+            raise ParamsError(
+                f"mix.cutmix: for images and maps (C, H, W), not for {tuple(features.shape[1:])}: leave it out"
+            )
         return choose(features.float(), labels)  # type: ignore[no-any-return]
 
     return mix

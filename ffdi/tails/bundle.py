@@ -187,7 +187,8 @@ class Bundle:
         if spec.fingerprint != self.record["fingerprint"]:
             raise ShardError(
                 f"features of {spec.network} cut at {spec.cut} (fingerprint {spec.fingerprint[:12]}) are not those of "
-                f"the model: {self.backbone.network} cut at {self.backbone.cut_name} ({self.record['fingerprint'][:12]})"
+                f"the model: {self.backbone.network} cut at {self.backbone.cut_name} ({self.record['fingerprint'][:12]}): "
+                "run extract and train again"
             )
 
 
@@ -195,7 +196,7 @@ def load_bundle(folder: Path) -> Bundle:
     """Read the bundle of a recipe; BundleError when a file is missing, changed, or of another format."""
     record = read_record(folder)
     if record.get("kind", "recipe") != "recipe":
-        raise BundleError(f"{folder}: is an {record['kind']}, and a recipe's bundle is needed here")
+        raise BundleError(f"{folder}: is an {record['kind']}, and a recipe's bundle is needed here: name a member")
     refuse_changed(folder, record)
     with _fitting_its_files(folder):
         return _assembled(folder, record)

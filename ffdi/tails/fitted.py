@@ -150,7 +150,8 @@ def _fit_neighbours(pooled: _Pooled, recipe: Recipe, folds: list[int], fresh: Ca
         labels, held_labels = all_labels[trains], all_labels[held].numpy()
         if len(labels) < recipe.head.neighbours:
             raise FfdiError(
-                f"head knn: {recipe.head.neighbours} neighbours, but fold {fold} trains on {len(labels)} rows"
+                f"head knn: {recipe.head.neighbours} neighbours, but fold {fold} trains on {len(labels)} rows: "
+                "lower head.neighbours"
             )
         assert isinstance(tail.head, KnnHead)
         tail.head.remember(tail.norm(pooled.features[trains]), labels, class_weights(recipe, labels))

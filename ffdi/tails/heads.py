@@ -213,16 +213,19 @@ class TailFactory:
     def _refuse_images(self) -> None:
         """ParamsError for a head that reads features where there are none."""
         if self.pixels:
-            raise ParamsError(f"head {self.head.kind}: takes cached features; with `cut: input` there are images alone")
+            raise ParamsError(
+                f"head {self.head.kind}: takes cached features; with `cut: input` there are images alone: cut later"
+            )
 
     def _refuse_what_attention_cannot_take(self) -> None:
         """ParamsError when the features have no places, or the width does not fit the attention heads."""
         head = self.head
         if self.pixels or len(self.shape) not in (2, 3):
             what = "images" if self.pixels else str(self.shape)
-            raise ParamsError(f"head {head.kind}: takes maps (C, H, W) or tokens (L, C), at this cut there are {what}")
+            takes = f"takes maps (C, H, W) or tokens (L, C), at this cut there are {what}"
+            raise ParamsError(f"head {head.kind}: {takes}: cut earlier, keep more, or take another head")
         if head.width % head.heads:
-            raise ParamsError(f"head {head.kind}: width {head.width} is no multiple of heads {head.heads}")
+            raise ParamsError(f"head {head.kind}: width {head.width} is no multiple of heads {head.heads}: change one")
 
     def _head_reads(self, place: str) -> tuple[int, ...]:
         """The shape of what the body makes of an image's features, after a trial of the layout that only saves time."""

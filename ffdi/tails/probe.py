@@ -227,7 +227,8 @@ def _drawn_folds(rows: _Rows, training: Ints, fold: int) -> Iterator[Mask]:
     most = min(len(np.unique(groups[labels == label])) for label in (0, 1))
     if most < 2:
         raise FfdiError(
-            f"head probe, fold {fold}: a class has {most} groups to train on, two are needed to choose the regularisation"
+            f"head probe, fold {fold}: a class has {most} groups to train on, two are needed to choose the regularisation: "
+            "lower split.folds, or add images of other groups"
         )
     drawn = StratifiedGroupKFold(min(INNER_FOLDS, most)).split(training, labels, groups)
     for _, at in drawn:
@@ -275,7 +276,9 @@ def _fit(rows: _Rows, chosen: Mask, values: Sequence[float] | Floats) -> tuple[F
 
     x, labels = rows.features[chosen], rows.labels[chosen]
     if len(np.unique(labels)) < 2:
-        raise FfdiError("head probe: the training rows of a fold, or of an inner fold, are of one class")
+        raise FfdiError(
+            "head probe: the training rows of a fold, or of an inner fold, are of one class: lower split.folds"
+        )
     mean = x.mean(axis=0, dtype=np.float64)
     x -= mean
     variance = np.einsum("nd,nd->d", x, x) / len(x)

@@ -21,14 +21,18 @@ def record_hash(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json({k: v for k, v in record.items() if k != "facts_sha256"})).hexdigest()
 
 
+ANEW = "copy the whole folder anew (dvc checkout), or train again"
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """bundle.json of a recipe or an ensemble, not checked yet; BundleError when it is missing or holds no mapping."""
     try:
         record = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BundleError(f"{folder / 'bundle.json'}: missing: run the train stage first") from None
+        what = "missing: name a folder such as data/models/NAME, which `dvc repro train@NAME` writes"
+        raise BundleError(f"{folder / 'bundle.json'}: {what}") from None
     except ValueError as error:
-        raise BundleError(f"{folder / 'bundle.json'}: not JSON ({error})") from error
+        raise BundleError(f"{folder / 'bundle.json'}: not JSON ({error}): {ANEW}") from error
     return record if isinstance(record, dict) else {}
 
 
@@ -41,9 +45,11 @@ def refuse_changed(folder: Path, record: Mapping[str, Any]) -> None:
     """BundleError when bundle.json is of another format than this ffdi writes, or was edited."""
     version = ENSEMBLE_VERSION if is_ensemble(record) else FORMAT_VERSION
     if (found := record.get("format_version")) != version:
-        raise BundleError(f"{folder}: bundle format {found}, this ffdi reads {version}")
+        raise BundleError(
+            f"{folder}: bundle format {found}, this ffdi reads {version}: use the ffdi that wrote it, or train again"
+        )
     if record.get("facts_sha256") != record_hash(record):
-        raise BundleError(f"{folder / 'bundle.json'}: was changed: its hash of its own entries differs")
+        raise BundleError(f"{folder / 'bundle.json'}: was changed: its hash of its own entries differs: {ANEW}")
 
 
 def refuse_changed_files(folder: Path, record: Mapping[str, Any]) -> None:
@@ -56,9 +62,9 @@ def refuse_changed_files(folder: Path, record: Mapping[str, Any]) -> None:
 def refuse_changed_file(folder: Path, record: Mapping[str, Any], name: str) -> None:
     """BundleError when a file that bundle.json names is missing or has another sha256."""
     if not (folder / name).exists():
-        raise BundleError(f"{folder / name}: missing")
+        raise BundleError(f"{folder / name}: missing: {ANEW}")
     if sha256_file(folder / name) != record["sha256"][name]:
-        raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed")
+        raise BundleError(f"{folder / name}: sha256 differs from bundle.json: the file was changed: {ANEW}")
 
 
 def fold_file(fold: int | str) -> str:

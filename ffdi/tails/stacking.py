@@ -54,7 +54,7 @@ def fit_stack(labels: Array, logits: Array) -> Stack:
 
     labels, (count, members) = np.asarray(labels), logits.shape
     if len(np.unique(labels)) < 2:
-        raise FfdiError("weights need out-of-fold scores of both classes")
+        raise FfdiError("weights need out-of-fold scores of both classes: take equal")
     sign, mean = np.where(labels == 1, 1.0, -1.0), 1 / members
 
     def loss(point: Array) -> tuple[float, Array]:

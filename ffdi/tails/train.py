@@ -103,7 +103,7 @@ def start(tail: Tail, recipe: Recipe, table: FeatureTable, generator: torch.Gene
     recipe trains is not in this tail, or when no images of `table` can be paired as it asks.
     """
     if recipe.precision == "tf32" and device.type != "cuda":
-        raise ParamsError(f"precision: tf32 needs CUDA; here the tail is trained on the {device.type}")
+        raise ParamsError(f"precision: tf32 needs CUDA; here the tail is trained on the {device.type}: leave it out")
     if recipe.pairing == "group":
         table.refuse_without_couples()
     tail.to(device)

@@ -234,7 +234,7 @@ def test_submit_stops_when_nothing_can_be_read(model: Path, tiny: Tiny, tmp_path
     result, out = submit(model, broken, "\n".join([*some, "last.jpg"]), tmp_path, *ALL_BUT_ONE)
     assert refused(result, out).endswith(f"the last '{broken}/last.jpg': empty file: check the disk and --root")
     result, out = submit(model, tmp_path / "none", good, tmp_path)
-    assert refused(result, out) == f"submit: {tmp_path}/none: is no folder"
+    assert refused(result, out) == f"submit: {tmp_path}/none: is no folder: name the one that the list is of"
 
 
 def test_submit_counts_its_rows(trained: Trained, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

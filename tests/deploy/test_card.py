@@ -195,7 +195,7 @@ def test_odd_arguments(folder: Path) -> None:
         text_of(folder, "My own")
     with pytest.raises(InputError, match=r"is a folder: name the file, such as .*README.md"):
         write_card(folder / "model", folder, metrics=folder / "metrics")
-    with pytest.raises(BundleError, match="missing: run the train stage first"):
+    with pytest.raises(BundleError, match="missing: name a folder such as"):
         read_facts(folder, folder / "metrics")
     (folder / "metrics" / "details" / "audit.json").write_text("{")
     with pytest.raises(InputError, match=r"audit.json: not JSON"):

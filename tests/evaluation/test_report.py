@@ -97,7 +97,7 @@ def test_heat_maps_come_from_the_cache_or_say_why_not(metrics: Path, tiny: Tiny,
     page = page_of(metrics, tiny, ["good"], heat=heat)
     assert page.count("places that support") == len(worst)
     none = heat_maps(metrics / "absent", trained.features, worst)
-    assert none.maps == {} and "run the train stage first" in none.missing_reason
+    assert none.maps == {} and "`dvc repro train@NAME` writes" in none.missing_reason
     assert "There are no heat maps: its model and features are not here" in page_of(metrics, tiny, ["good"], heat=none)
 
 

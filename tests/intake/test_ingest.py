@@ -71,7 +71,9 @@ def test_too_many_rejected_fail(tmp_path: Path) -> None:
         picture(i).save(tmp_path / f"{i}.jpg")
     listed = listing(*((f"{i}.jpg", 0) for i in range(10)))  # 9.jpg is missing: 1 of 10
     assert len(run(listed, tmp_path, max_rejected=0.1).images) == 9
-    with pytest.raises(InputError, match=r"1 of 10 images .* data.max_rejected = 0.09; the first is 9.jpg: .*No such"):
+    with pytest.raises(
+        InputError, match=r"1 of 10 images .* data.max_rejected = 0.09: .*; the first is 9.jpg: .*No such"
+    ):
         run(listed, tmp_path, max_rejected=0.09)
 
 

@@ -35,7 +35,7 @@ def read_list(file: Path, root: Path) -> tuple[list[tuple[str, Path]], tuple[str
     without a header. Raises InputError naming file, row and rule, in particular for a path that leads out of root.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: is no folder")
+        raise InputError(f"{root}: is no folder: name the one that the list is of")
     table = read_label_file(file, ("img_name",), headless=True)
     paths = inside(root, "", table, "img_name")
     listed = [(name, root / path) for name, path in zip(table.columns["img_name"], paths, strict=True)]
@@ -73,7 +73,7 @@ def read_label_file(file: Path, required: tuple[str, ...], *, headless: bool = F
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise InputError(f"{file}: row {_line_that_is_not_utf8(file)}: not UTF-8") from None
+        raise InputError(f"{file}: row {_line_that_is_not_utf8(file)}: not UTF-8: save it as UTF-8") from None
     if not lines:
         raise InputError(f"{file}: no rows")
     return LabelFile(file, dict(zip(header, columns, strict=True)), lines)
@@ -96,7 +96,7 @@ def _check_header(file: Path, header: list[str], required: tuple[str, ...], hint
         header_is = f"no column {missing[0]!r}; the header is {','.join(header)!r}"
         raise InputError(f"{file}: {header_is}{hint and f'; {hint}'}")
     if len(set(header)) < len(header):
-        raise InputError(f"{file}: a column stands twice in the header {','.join(header)!r}")
+        raise InputError(f"{file}: a column stands twice in the header {','.join(header)!r}: rename one")
 
 
 def _line_that_is_not_utf8(file: Path) -> int:

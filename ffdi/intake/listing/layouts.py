@@ -50,7 +50,7 @@ class Listing:
 def read_layout(root: Path, data: DataSettings) -> Listing:
     """The images that a data set lists, none of them opened. Raises InputError naming file, row and rule."""
     if not root.is_dir():
-        raise InputError(f"{root}: data.root is no folder")
+        raise InputError(f"{root}: data.root is no folder: name that of the images")
     classes = Classes(data.classes)
     tree, read = _read(root, data, classes)
     names = Names(root, tree)
@@ -58,7 +58,8 @@ def read_layout(root: Path, data: DataSettings) -> Listing:
     columns["path"] = paths = names.files(columns["path"])
     if not paths:
         over = ", ".join(passed_over(tree.skipped))
-        raise InputError(f"{root}: layout {data.layout} lists no image" + (f"; passed over: {over}" if over else ""))
+        told = f"lists no image: correct data.root, or take another layout{f'; passed over: {over}' if over else ''}"
+        raise InputError(f"{root}: layout {data.layout} {told}")
     absent = classes.not_in(read.meaning)
     messages = [f"data.classes: not in the data: {', '.join(absent)}"] if absent else []
     messages += check_labels(read.labelled) + names.messages()

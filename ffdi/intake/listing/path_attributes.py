@@ -23,6 +23,6 @@ def path_attributes(columns: Columns, paths: Sequence[str], patterns: Mapping[st
         found[column] = [(match["value"] or "") if match else "" for match in matches]
         if not any(found[column]):
             raise InputError(
-                f"data.attributes.{name}: {pattern} names no value in any of {len(paths)} paths, such as {paths[0]}"
+                f"data.attributes.{name}: {pattern} names no value in any of {len(paths)} paths, such as {paths[0]}: correct it"
             )
     return found

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ffdi.errors import InputError
+from ffdi.errors import InputError, said
 from ffdi.intake.decoding.formats import SUFFIXES
 
 _SYSTEM_FILES = {
@@ -125,7 +125,7 @@ class _Walk:
             try:
                 entries = _entries(self.root / path)
             except OSError as error:
-                raise InputError(f"{self.root / path}: {error.strerror}") from error
+                raise InputError(f"{self.root / path}: {said(error)}") from error
             if not entries and path:
                 self.skipped.append((f"{path}/", EMPTY))
             inner: list[tuple[str, str, bool]] = []

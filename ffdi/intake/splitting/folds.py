@@ -167,7 +167,8 @@ def _refuse_lopsided(cells: Sequence[str], group: Names, folds: int) -> None:
     share = np.unique(group, return_counts=True)[1].max(initial=0) / max(len(group), 1)
     if several(cells).any() and share > (folds + 1) / (2 * folds):
         raise InputError(
-            f"one group would hold {share:.1%} of the images in {folds} folds, and leave the others too few"
+            f"one group would hold {share:.1%} of the images in {folds} folds, and leave the others too few: lower "
+            "split.folds, or see split.two_sources"
         )
 
 
