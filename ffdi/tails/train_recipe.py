@@ -40,7 +40,7 @@ from ffdi.tails.folds import FoldedTable, first_folds
 from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.policy import named_policy, refuse_unresolved
 from ffdi.tails.recipe import Recipe
-from ffdi.tails.refit import of_refit, refit_tail
+from ffdi.tails.refit import Refit, of_refit, refit_tail
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train import OnEpoch, cross_validate, ignore_epoch
 from ffdi.tails.trainable import load_trained
@@ -143,9 +143,7 @@ def train_recipe(
             prior=float(real["label"].mean()),
             provenance={**store.index.provenance, **provenance},
             frozen={} if recipe.trainable == "all" else _frozen(factory.fresh(0), fits),
-            index=_index(images, None if backbone.has_prefix else factory.fresh(0), fits, device)
-            if backbone.has_prefix or not refit
-            else None,
+            index=_index(images, None if backbone.has_prefix else factory, fits, refit, device),
             refit=refit,
         )
         if out:
@@ -215,14 +213,23 @@ def _frozen(tail: Tail, fits: Mapping[int, Fit]) -> dict[str, Tensor]:
 
 
 def _index(
-    images: FoldedTable, tail: Tail | None, fits: Mapping[int, Fit], device: torch.device
+    images: FoldedTable,
+    factory: TailFactory | None,
+    fits: Mapping[int, Fit],
+    refit: Refit | None,
+    device: torch.device,
 ) -> TrainingIndex | None:
-    """The index of the features, or with a fresh `tail` (`cut: input`) of what the body of the first fold's tail makes of
-    the images."""
-    fold, fitted = next(iter(fits.items()))
-    if tail is not None:
-        load_trained(tail, fitted.state)
-    return TrainingIndex.of(images, device, tail, fold)
+    """The index of the features; or of what the tail that scores first makes of the images, where it is the whole network
+    (`cut: input`), made by `factory`."""
+    if factory is None:
+        return TrainingIndex.of_features(images, device)
+    (fold, fitted), tail = next(iter(fits.items())), factory.fresh(0)
+    load_trained(tail, fitted.state)
+    if refit is None:
+        return TrainingIndex.of_tail(images, device, tail, fold)
+    scoring = factory.fresh(0)
+    load_trained(scoring, dict(refit.state))
+    return TrainingIndex.of_refit(images, device, scoring, tail, fold)
 
 
 def _key_entries(

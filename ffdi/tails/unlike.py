@@ -8,7 +8,7 @@ of its own: what QUANTILE of the training images keep to, each against the image
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,34 +48,52 @@ class TrainingIndex:
     limit: float
 
     @classmethod
-    def of(
-        cls, images: FoldedTable, device: torch.device, tail: Tail | None = None, fold: int = 0
-    ) -> TrainingIndex | None:
-        """The index of images that were not synthesised, at most ROWS of them, drawn by a seed.
+    def of_features(cls, images: FoldedTable, device: torch.device) -> TrainingIndex | None:
+        """The index of the features of images that were not synthesised, at most ROWS of them, drawn by a seed.
 
-        Its limit is the QUANTILE of the distances of these images to the nearest one of another group. With the `tail` of
-        a `fold` it is of what the tail's body makes of the images that trained it; the limit is of those of the fold
-        itself, for the tail knows the others. None when there is no other group, or when all images are alike.
+        Its limit is the QUANTILE of the distances of these images to the nearest one of another group. None when there is
+        no other group, or when all images are alike.
         """
-        if tail is None:
-            indexed = judged = _drawn(images.validates)
-        else:
-            indexed = _drawn(images.validates & images.trains(fold))
-            judged = _drawn(images.scored & (images.folds == fold))
+        at = _drawn(images.validates)
+        return cls._of(images, at, at, device)
+
+    @classmethod
+    def of_tail(cls, images: FoldedTable, device: torch.device, tail: Tail, fold: int) -> TrainingIndex | None:
+        """That of what the body of a fold's tail makes of the images that trained it. Its limit is that of the images of
+        the fold: those that trained a tail lie nearer to each other than others do."""
+        trained, held = images.validates & images.trains(fold), images.scored & (images.folds == fold)
+        return cls._of(images, _drawn(trained), _drawn(held), device, tail)
+
+    @classmethod
+    def of_refit(
+        cls, images: FoldedTable, device: torch.device, refit: Tail, tail: Tail, fold: int
+    ) -> TrainingIndex | None:
+        """That of what the body of a refit tail makes of all images, none of which it left out. Its limit is that of these
+        images, times how much larger the limit of a fold's `tail` is for the fold than for what trained it."""
+        everyone, trained = _drawn(images.validates), _drawn(images.validates & images.trains(fold))
+        held, known = cls.of_tail(images, device, tail, fold), cls._of(images, trained, trained, device, tail)
+        own = cls._of(images, everyone, everyone, device, refit)
+        return replace(own, limit=own.limit * held.limit / known.limit) if own and held and known else None
+
+    @classmethod
+    def _of(
+        cls, images: FoldedTable, indexed: Tensor, judged: Tensor, device: torch.device, tail: Tail | None = None
+    ) -> TrainingIndex | None:
+        """The index of the images at `indexed`, with the limit of those at `judged`."""
         if not len(indexed) or not len(judged):
             return None
         pooled = pooled_features(images.table.of(indexed), device, tail)
-        own = pooled if tail is None else pooled_features(images.table.of(judged), device, tail)
+        own = pooled if judged is indexed else pooled_features(images.table.of(judged), device, tail)
         wide = pooled.double().numpy()
         mean = wide.mean(axis=0)
         std = torch.from_numpy(deviation(mean, wide.var(axis=0))).float()
-        index = cls(pooled, torch.from_numpy(mean).float(), std, _signs(pooled.shape[1]), 1.0)
-        index = cls(index._standardised(pooled).half(), index.mean, index.std, index.signs, 1.0)
+        scales = cls(pooled, torch.from_numpy(mean).float(), std, _signs(pooled.shape[1]), 1.0)
+        index = replace(scales, rows=scales._standardised(pooled).half())
         groups = torch.arange(len(images.table)) if images.table.groups is None else images.table.groups
         distances = index._nearest(own, groups[judged], groups[indexed])
         known = distances[np.isfinite(distances)]
         limit = float(np.quantile(known, QUANTILE, method="higher")) if len(known) else 0.0
-        return cls(index.rows, index.mean, index.std, index.signs, limit) if limit > 0 else None
+        return replace(index, limit=limit) if limit > 0 else None
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> TrainingIndex:

@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Tiny, Trained, tiny_recipe
+from conftest import Tiny, Trained, tiny_backbone, tiny_recipe
 from PIL import Image
 from small_training import CPU, FOLDS, contents, fresh_tail, make_table, tiny_inputs
 
+from ffdi.features.backbone import Views
+from ffdi.features.extract import extract_features
+from ffdi.features.extractor import load_extractor
 from ffdi.features.feature_spec import Features
+from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
 from ffdi.files import write_json
 from ffdi.intake.decoding.images import ImageSource, read_bytes
@@ -26,7 +30,7 @@ from ffdi.tails.model import Model
 from ffdi.tails.predict import ImageScore, score_files, score_images
 from ffdi.tails.record import record_hash
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.train_recipe import TrainingInputs, train_recipe
 from ffdi.tails.unlike import TrainingIndex, farthest, pooled_features
 
 
@@ -37,7 +41,7 @@ def folded(features: Features, groups: list[str] | None = None, validates: list[
 
 
 def index_of(*arguments: object) -> TrainingIndex:
-    found = TrainingIndex.of(folded(*arguments), CPU)  # type: ignore[arg-type]
+    found = TrainingIndex.of_features(folded(*arguments), CPU)  # type: ignore[arg-type]
     assert found is not None
     return found
 
@@ -58,8 +62,8 @@ def test_an_image_of_the_same_group_is_no_stranger() -> None:
     unit = float(line.std())
     assert index_of(line).limit == pytest.approx(0.1 / unit, rel=1e-2)
     assert index_of(line, ["a", "a", "b", "b"]).limit == pytest.approx(3.0 / unit, rel=1e-2)  # of 0.0: to 3.0
-    assert TrainingIndex.of(folded(line, ["a"] * 4), CPU) is None  # nothing tells strangers apart
-    assert TrainingIndex.of(folded(np.ones((4, 2), np.float32)), CPU) is None
+    assert TrainingIndex.of_features(folded(line, ["a"] * 4), CPU) is None  # nothing tells strangers apart
+    assert TrainingIndex.of_features(folded(np.ones((4, 2), np.float32)), CPU) is None
 
 
 def test_places_are_averaged_and_synthesised_images_left_out() -> None:
@@ -87,12 +91,15 @@ def test_the_index_is_bounded_and_drawn_by_a_seed(monkeypatch: pytest.MonkeyPatc
 def test_of_whole_networks_the_limit_is_that_of_images_that_did_not_train_the_tail() -> None:
     """The body knows its own training images: what is far from them is measured on the fold that it never saw."""
     images, tail = FoldedTable.of(make_table(), FOLDS), fresh_tail(0)
-    found = TrainingIndex.of(images, CPU, tail, 1)
+    found = TrainingIndex.of_tail(images, CPU, tail, 1)
     assert found is not None and found.facts["rows"] == 24
     held = pooled_features(images.split(1).validation, CPU, tail)
     assert held.shape == (12, 6)
     assert found.distances(held).max() == pytest.approx(1)
     assert tail.training  # as it was
+    refit = TrainingIndex.of_refit(images, CPU, tail, tail, 1)  # of the same tail: 36 rows, and about the same limit
+    assert refit is not None and refit.facts["rows"] == 36
+    assert refit.limit == pytest.approx(found.limit, rel=0.3)
 
 
 def test_the_farthest_of_several_backbones_counts_and_one_without_an_index_does_not() -> None:
@@ -147,6 +154,24 @@ def test_a_bundle_from_before_the_index_says_nothing(trained: Trained, tiny: Tin
     (now,) = scored(load_bundle(trained.model), [file])
     assert (score.unlike, score.distance) == (None, None)
     assert score == replace(now, unlike=None, distance=None)
+
+
+def test_a_whole_network_is_indexed_by_the_tail_that_scores(tiny: Tiny, weights: Path, tmp_path: Path) -> None:
+    """Of a refit recipe that is the refit tail: the images that it trained on lie on their own rows."""
+    backbone, source = tiny_backbone(cut="input", image_size=32, views=Views()), ImageSource(tiny.root, 10**6)
+    settings = ExtractSettings(workers=1, shard_rows=32)
+    extract_features(tiny.rows, load_extractor(backbone, weights), tmp_path / "f", source=source, settings=settings)
+    inputs = TrainingInputs("tiny", tiny.rows, backbone, tmp_path / "f", weights)
+    recipe = tiny_recipe(epochs=1, folds=2, refit=True)
+    trained = train_recipe(recipe, inputs, TrainSettings(memory_gb=1), device=CPU)
+    trained.save(tmp_path / "model")
+    bundle, rows = load_bundle(tmp_path / "model"), inputs.training_rows
+    assert bundle.index is not None and bundle.index.rows.shape == (len(rows), 512)  # of 1280 channels
+    table = load_table(FeatureStore(tmp_path / "f"), list(rows.index), list(rows["label"]), views=0, memory_gb=1)
+    distances = bundle.distances(table, CPU)
+    assert distances is not None and distances.max() < 0.05
+    folds = replace(bundle, tails=bundle.fold_tails).distances(table, CPU)
+    assert folds is not None and folds.min() > 0.1
 
 
 def test_streamed_features_give_the_same_index(trained: Trained, tiny: Tiny, weights: Path, tmp_path: Path) -> None:
