@@ -44,7 +44,6 @@ def export(out: Path, kind: str, model: Path, licence: str | None, metrics: Path
     else:
         from ffdi.deploy.hub import write_hub as write
     write(model, out, metrics=metrics or _MEASURED, licence=licence, console=report)
-    say(f"{out}")
 
 
 def _export_onnx(out: Path, model: Path, licence: str | None) -> None:

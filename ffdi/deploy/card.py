@@ -22,7 +22,9 @@ def write_card(
     """Write the card of the model in the folder `model` to the file `out`; see read_facts for the others and for errors."""
     if out.is_dir():
         raise InputError(f"{out}: is a folder: name the file, such as {out / 'README.md'}")
-    write_text(out, card(read_facts(model, metrics, licence, console)))
+    facts = read_facts(model, metrics, licence, console)
+    write_text(out, card(facts))
+    console.say(f"{out}: the model card of {facts.name}")
 
 
 def card(facts: CardFacts) -> str:

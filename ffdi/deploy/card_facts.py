@@ -35,8 +35,8 @@ class CardFacts:
 
     @property
     def name(self) -> str:
-        """The name of the recipe or the ensemble."""
-        return str(self.record["recipe"]["name"])
+        """The name of the recipe or the ensemble, as metrics have it."""
+        return _name(self.record)
 
     @property
     def data(self) -> str:
@@ -79,6 +79,11 @@ def read_facts(model: Path, metrics: Path, licence: str | None = None, console: 
     images = len((model / "seen.csv").read_text(encoding="utf-8").splitlines()) - 1
     own, audit = _own_metrics(metrics, record), _audit(metrics, record, images)
     return CardFacts(record, parts, images, own, audit, _elsewhere(metrics, record, console), licence, licences)
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    parent = record.get("parent")
+    return f"{parent['name']}, recalibrated" if parent else str(record["recipe"]["name"])
 
 
 def _parts(model: Path, record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -126,12 +131,10 @@ def _elsewhere(folder: Path, record: Mapping[str, Any], console: Console) -> lis
     places = (folder / "cross", folder.resolve().parent / "data" / "cross")
     for file in (file for place in places for file in sorted(place.glob("*.json"))):
         metrics = _json(file)
-        if metrics.get("recipe") != record["recipe"]["name"] or "tested_on" not in metrics:
-            continue
-        if metrics.get("model_sha256") not in own:
+        if "tested_on" in metrics and metrics.get("model_sha256") in own:
+            found[str(metrics["tested_on"])] = metrics
+        elif metrics.get("recipe") == _name(record):
             console.warn(f"{file}: is of another model of this name, and is left out: run the evaluation again")
-            continue
-        found[str(metrics["tested_on"])] = metrics
     return list(found.values())
 
 

@@ -119,8 +119,8 @@ def _held_out(m: Metrics) -> list[str]:
 
 
 def _unlike(facts: CardFacts) -> list[str]:
-    entry, m = facts.record.get("unlike"), facts.metrics
-    if not entry and not isinstance(m.get("unlike_share"), float):
+    m = facts.metrics
+    if not any("unlike" in part for part in facts.parts.values()):
         return ["It cannot tell whether an image is unlike those of its training: it has no index of them."]
     line = "It says of an image when it is unlike those of its training"
     if not isinstance(m.get("unlike_share"), float):

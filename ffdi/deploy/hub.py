@@ -16,7 +16,7 @@ from ffdi.deploy.licences import source_name
 from ffdi.errors import InputError
 from ffdi.features.backbone import Backbone
 from ffdi.files import replacing_folder, write_json, write_text
-from ffdi.tails.record import is_ensemble, read_record, record_hash, refuse_changed, refuse_changed_files
+from ffdi.tails.record import is_ensemble, read_record, record_hash, refuse_changed, refuse_changed_files, unread_files
 
 _LIBRARY = "ffdi"
 CONFIG = "config.json"
@@ -41,7 +41,7 @@ def write_hub(
         write_text(temporary / "README.md", card(facts))
         load_model(temporary)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
-    console.say(f"{out}: {size:.1f} MB: `hf upload USER/{facts.name} {out}` publishes it")
+    console.say(f"{out}: {size:.1f} MB: `hf upload USER/{facts.record['recipe']['name']} {out}` publishes it")
 
 
 def _refuse_other_folder(out: Path, model: Path) -> None:
@@ -64,7 +64,7 @@ def _copy(model: Path, out: Path) -> str:
     refuse_changed_files(model, record)
     out.mkdir(exist_ok=True)
     for name in record["sha256"]:
-        if not _is_left_out(name, record):
+        if name not in unread_files(record):
             shutil.copyfile(model / name, out / name)
     written = _without_places(record)
     if is_ensemble(record):
@@ -80,10 +80,6 @@ def _copy(model: Path, out: Path) -> str:
         written["facts_sha256"] = record_hash(written)
     write_json(out / "bundle.json", written)
     return str(written["facts_sha256"])
-
-
-def _is_left_out(name: str, record: Mapping[str, Any]) -> bool:
-    return "refit" in record and name.startswith("fold-")
 
 
 def _without_places(value: Any) -> Any:

@@ -116,6 +116,26 @@ def test_evaluations_of_the_pipeline_are_found_beside_the_metrics(folder: Path) 
     assert "| 0.650 [0.600, 0.900] |" in text_of(folder)
 
 
+def test_a_recalibrated_model_has_evaluations_of_its_own(tmp_path: Path) -> None:
+    found = {"images": 60, "accuracy_before": 0.5, "accuracy_after": 0.7}
+    record = write_model(tmp_path / "model", recalibrated=found, parent={"name": "tiny", "facts_sha256": "cd"})
+    write_metrics(tmp_path / "metrics", record)
+    text = text_of(tmp_path)
+    assert "\n# tiny, recalibrated\n" in text and "| AUC | 0.650 [0.600, 0.900] |" in text
+
+
+def test_a_refit_tail_and_images_unlike_the_training(tmp_path: Path) -> None:
+    record = write_model(tmp_path / "model", refit={"images": 6, "epochs": 3}, unlike={"limit": 1.5, "rows": 6})
+    shares = {"unlike_share": 0.025, "unlike_share_low": 0.01, "unlike_share_high": 0.05}
+    figures = {"folds_auc": 0.86, "refit_minus_folds_auc": 0.016}
+    figures |= {"refit_minus_folds_auc_low": -0.01, "refit_minus_folds_auc_high": 0.04}
+    write_metrics(tmp_path / "metrics", record, **shares, **figures)
+    text = text_of(tmp_path)
+    assert "1, on all training images (3 epochs)" in text
+    assert "a test AUC of 0.860; the difference is 0.016 [-0.010, 0.040]" in text
+    assert "unlike those of its training: 2.5 % (1.0 % to 5.0 %) of the test images." in text
+
+
 def test_a_recalibrated_model_takes_no_figure_of_its_parent(tmp_path: Path) -> None:
     found = {"images": 60, "accuracy_before": 0.5, "accuracy_after": 0.7}
     parent = {"name": "tiny", "facts_sha256": "cd" * 32}
