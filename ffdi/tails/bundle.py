@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from ffdi.tails.tta import mean_logits
 from ffdi.tails.unlike import TrainingIndex, pooled_features
 
 BATCH = 64
+PREFIX = "prefix.safetensors"
 
 
 def sigmoid(logits: Scores) -> Scores:
@@ -56,14 +57,15 @@ class Bundle:
     """A trained recipe as it is used. A score is the mean over `tails` of sigmoid(logit / temperature); `policy` makes a
     verdict of it.
 
-    `tails` are by fold; a refit recipe has one, REFIT, and `read_fold_tails` reads those of its folds. `prior` is the
+    `load_prefix` gives the same prefix every time, and is None where there is none; images are scored without it where its
+    exported graph is at hand. `tails` are by fold; a refit recipe has one, REFIT, and `read_fold_tails` reads those of its folds. `prior` is the
     share of fakes among the images of the training, validation included: the score of an image that cannot be read. `seen`
     has image_id and phash of each of those images: the recipe is never evaluated on them. `record` is bundle.json.
     `index` tells which images are unlike those; None of a bundle from before it.
     """
 
     backbone: Backbone
-    prefix: FrozenPrefix | None
+    load_prefix: Callable[[], FrozenPrefix] | None
     tails: Mapping[int, Tail]
     policy: Policy
     temperature: float
@@ -170,9 +172,14 @@ class Bundle:
         spec = replace(local_spec(self.backbone, sha256, shape), cut_grid=grid)
         return as_computed(spec, self.backbone, self._loaded_prefix)
 
+    @property
+    def prefix(self) -> FrozenPrefix | None:
+        """The prefix in torch; building it takes about as long as reading the rest of the bundle."""
+        return self.load_prefix() if self.load_prefix else None
+
     def _loaded_prefix(self) -> FrozenPrefix:
-        assert self.prefix is not None
-        return self.prefix
+        assert self.load_prefix is not None
+        return self.load_prefix()
 
     def modules(self) -> Iterator[nn.Module]:
         """Every module with parameters: the tails, those of the folds too, and the prefix if there is one."""
@@ -220,16 +227,21 @@ def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
     is_refit, first = "refit" in record, factory.fresh(0)
     files = {REFIT: "refit.safetensors"} if is_refit else _fold_files(record)
     tails = _read_tails(folder, record, first, files)
-    frozen = None
-    if backbone.has_prefix:
-        frozen = frozen_prefix(network, backbone)
-        frozen.load_state_dict(_state(folder / "prefix.safetensors"))
     seen = read_table(folder / "seen.csv", ("image_id", "phash"))
     policy, index = Policy.of_record(record), None
     if "unlike" in record:
         index = TrainingIndex.of_tensors(_state(folder / "index.safetensors"), record["unlike"])
     folds = partial(_read_fold_tails, folder, record, first) if is_refit else None
-    return Bundle(backbone, frozen, tails, policy, record["temperature"], record["prior"], seen, record, index, folds)
+    prefix = cache(partial(_read_prefix, folder, record, backbone)) if backbone.has_prefix else None
+    return Bundle(backbone, prefix, tails, policy, record["temperature"], record["prior"], seen, record, index, folds)
+
+
+def _read_prefix(folder: Path, record: Mapping[str, Any], backbone: Backbone) -> FrozenPrefix:
+    refuse_changed_file(folder, record, PREFIX)  # since the bundle was read
+    with _fitting_its_files(folder):
+        prefix = frozen_prefix(headless_network(backbone.network, backbone.network_args), backbone)
+        prefix.load_state_dict(_state(folder / PREFIX))
+    return prefix
 
 
 def _fold_files(record: Mapping[str, Any]) -> dict[int, str]:

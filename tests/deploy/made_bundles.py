@@ -56,7 +56,7 @@ def made_bundle(head: Head = MLP, folds: Sequence[int] = (0, 1), tta: Sequence[s
     if spec.cut_grid:
         record["cut_grid"] = vars(spec.cut_grid)
     record["facts_sha256"] = record_hash(record)
-    return Bundle(b, prefix, tails, POLICY, 0.5, 0.5, SEEN, record)
+    return Bundle(b, (lambda: prefix) if prefix else None, tails, POLICY, 0.5, 0.5, SEEN, record)
 
 
 def made_ensemble(*members: Bundle) -> Ensemble:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -27,9 +28,9 @@ LINEAR = Head("linear", (), 0.0, 1, 1, 1)
 
 
 def bundle_of(prefix: nn.Module | None, tails: list[Tail], **backbone: Any) -> Bundle:
-    frozen = FrozenPrefix(prefix, THIRD, THIRD) if prefix else None
+    load = partial(FrozenPrefix, prefix, THIRD, THIRD) if prefix else None
     seen = pd.DataFrame({"image_id": [], "phash": []})
-    return Bundle(tiny_backbone(**backbone), frozen, dict(enumerate(tails)), Policy(0.5), 1.0, 0.5, seen, {})
+    return Bundle(tiny_backbone(**backbone), load, dict(enumerate(tails)), Policy(0.5), 1.0, 0.5, seen, {})
 
 
 def spec_of(shape: tuple[int, ...], dtype: str) -> FeatureSpec:

@@ -104,7 +104,7 @@ def test_scores_are_those_of_predict_whatever_the_features(changes: dict[str, An
     fresh = TailFactory(network, backbone, Head("mlp", (16,), 0.2, 1, 1, 1), prefix.spec.shape).fresh
     source = {"weights_sha256": prefix.spec.weights_sha256, "weights": "random", "pretrained": False}
     facts, seen = {"provenance": source, "shape": prefix.spec.shape}, pd.DataFrame({"image_id": [], "phash": []})
-    bundle = Bundle(backbone, prefix.module, {0: fresh(0), 1: fresh(1)}, Policy(0.5), 1.0, 0.5, seen, facts)
+    bundle = Bundle(backbone, prefix.load, {0: fresh(0), 1: fresh(1)}, Policy(0.5), 1.0, 0.5, seen, facts)
     images = images_of(away).head(20)
     found = score_files(bundle, images, ImageSource(away, 10**6), device=CPU).mean
     files = [away / path for path in images["path"]]

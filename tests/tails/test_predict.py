@@ -43,7 +43,7 @@ def untrained(backbone: Backbone, weights: Path) -> Bundle:
     source = {"weights_sha256": prefix.spec.weights_sha256, "weights": "random", "pretrained": False}
     facts = {"provenance": source, "shape": list(prefix.spec.shape)}
     tails, seen = {fold: factory.fresh(fold) for fold in (0, 1)}, pd.DataFrame({"image_id": [], "phash": []})
-    return Bundle(backbone, prefix.module, tails, Policy(0.5), 1.0, 0.5, seen, facts)
+    return Bundle(backbone, prefix.load if backbone.has_prefix else None, tails, Policy(0.5), 1.0, 0.5, seen, facts)
 
 
 def scored(bundle: Bundle, files: list[Path]) -> list[tuple[Path, float | str]]:
