@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ffdi.errors import FfdiError, LockedError, said
+from ffdi.errors import FfdiError, InputError, LockedError, said
 
 T = TypeVar("T")
 
@@ -62,6 +62,20 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_other_folder(folder: Path, record: str, is_ours: Callable[[Any], bool], what: str) -> None:
+    """InputError when `folder` is there, has something in it, and is none of those that may be replaced.
+
+    These have a JSON file `record` with a mapping that `is_ours`; `what` they are goes into the message.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    with suppress(OSError, ValueError):  # without the file, or with another of its name, it is not ours
+        content = json.loads((folder / record).read_text(encoding="utf-8"))
+        if isinstance(content, dict) and is_ours(content):
+            return
+    raise InputError(f"{folder}: exists and is no {what}: name another folder")
 
 
 def _umask() -> int:

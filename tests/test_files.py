@@ -19,6 +19,7 @@ from ffdi.files import (
     canonical_json,
     human_bytes,
     in_cache,
+    refuse_other_folder,
     replacing,
     replacing_folder,
     sha256_file,
@@ -259,3 +260,19 @@ def test_a_cache_is_not_blamed_for_what_is_wrong_elsewhere(tmp_path: Path, monke
 )
 def test_human_bytes(count: float, text: str) -> None:
     assert human_bytes(count) == text
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    def refuse(folder: Path) -> None:
+        refuse_other_folder(folder, "kind.json", lambda record: record.get("kind") == "ours", "thing of ours")
+
+    refuse(tmp_path / "new")
+    refuse(tmp_path)  # empty
+    for content in ("no JSON", "[]", '{"kind": "other", "note": "\\"kind\\": \\"ours\\""}'):
+        (tmp_path / "kind.json").write_text(content)
+        with pytest.raises(InputError, match="exists and is no thing of ours: name another folder"):
+            refuse(tmp_path)
+    (tmp_path / "kind.json").write_text('{"kind": "ours"}')
+    refuse(tmp_path)
+    with pytest.raises(InputError, match="exists and is no thing of ours"):
+        refuse(tmp_path / "kind.json")

@@ -63,7 +63,7 @@ def recalibrate(
         FewImages,
         policy_settings_of,
         recalibrate_model,
-        refuse_other_folder,
+        refuse_the_model,
         write_recalibrated,
     )
     from ffdi.features.devices import set_up_torch
@@ -73,7 +73,7 @@ def recalibrate(
 
     if not root.is_dir():
         raise InputError(f"--root {root}: is no folder: name the one that the paths of {labels} start from")
-    refuse_other_folder(out, model)
+    refuse_the_model(out, model)
     loaded, report = load_model(model), console("recalibrate")
     settings = policy_settings_of(loaded)
     threshold = replace(settings.threshold, rule=rule or settings.threshold.rule, at=at or settings.threshold.at)

@@ -15,7 +15,7 @@ from ffdi.deploy.card_head import TASK
 from ffdi.deploy.licences import source_name
 from ffdi.errors import InputError
 from ffdi.features.backbone import Backbone
-from ffdi.files import replacing_folder, write_json, write_text
+from ffdi.files import refuse_other_folder, replacing_folder, write_json, write_text
 from ffdi.tails.record import is_ensemble, read_record, record_hash, refuse_changed, refuse_changed_files, unread_files
 
 _LIBRARY = "ffdi"
@@ -33,7 +33,7 @@ def write_hub(
     """
     from ffdi.tails.ensemble import load_model
 
-    _refuse_other_folder(out, model)
+    _refuse_the_model(out, model)
     facts = read_facts(model, metrics, licence, console)
     with replacing_folder(out) as temporary:
         _copy(model, temporary)
@@ -44,17 +44,13 @@ def write_hub(
     console.say(f"{out}: {size:.1f} MB: `hf upload USER/{facts.record['recipe']['name']} {out}` publishes it")
 
 
-def _refuse_other_folder(out: Path, model: Path) -> None:
+def _refuse_the_model(out: Path, model: Path) -> None:
     here, there = out.resolve(), model.resolve()
     if here == there or there in here.parents or here in there.parents:
         raise InputError(f"{out}: is the model itself, within it or around it: name another folder")
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    config = out / CONFIG
-    if out.exists() and not (
-        config.is_file() and f'"library_name": "{_LIBRARY}"' in config.read_text("utf-8", "replace")
-    ):
-        raise InputError(f"{out}: exists and is no folder that ffdi export wrote: name another folder")
+    refuse_other_folder(
+        out, CONFIG, lambda config: config.get("library_name") == _LIBRARY, "folder that ffdi export wrote"
+    )
 
 
 def _copy(model: Path, out: Path) -> str:

@@ -17,7 +17,7 @@ from ffdi.console import Console
 from ffdi.errors import InputError
 from ffdi.evaluation.other_data import resampling_groups, seen_before
 from ffdi.evaluation.recalibration import Recalibration, recalibrate, refuse_too_few, scores_at
-from ffdi.files import replacing_folder, sha256_file, write_json
+from ffdi.files import refuse_other_folder, replacing_folder, sha256_file, write_json
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.ingest import ingest
 from ffdi.intake.listing.layouts import read_layout
@@ -74,19 +74,11 @@ def recalibrate_model(
     return recalibrate(scores_at(model, scores), labels, groups, settings, (model.temperature, model.policy), bootstrap)
 
 
-def refuse_other_folder(out: Path, folder: Path) -> None:
+def refuse_the_model(out: Path, folder: Path) -> None:
     """InputError when `out` is the model, within it, or anything that is not itself a recalibrated model."""
     if out.resolve() == folder.resolve() or folder.resolve() in out.resolve().parents:
         raise InputError(f"{out}: is the model itself, or within it: name another folder")
-    if out.exists() and not (out.is_dir() and _is_recalibrated(out)):
-        raise InputError(f"{out}: exists and is no recalibrated model: name another folder")
-
-
-def _is_recalibrated(folder: Path) -> bool:
-    if not any(folder.iterdir()):
-        return True
-    record = folder / "bundle.json"
-    return record.exists() and '"recalibrated"' in record.read_text(encoding="utf-8", errors="replace")
+    refuse_other_folder(out, "bundle.json", lambda record: "recalibrated" in record, "recalibrated model")
 
 
 def write_recalibrated(folder: Path, model: Model, few: FewImages, found: Recalibration, out: Path) -> None:

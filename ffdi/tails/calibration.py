@@ -18,6 +18,7 @@ import pandas as pd
 from ffdi.bootstrap import Array
 from ffdi.errors import placed
 from ffdi.metrics import fit_temperature
+from ffdi.tails.bundle import sigmoid
 from ffdi.tails.checkpoint import Fit
 from ffdi.tails.folds import FoldedTable
 
@@ -79,7 +80,7 @@ def calibrate(kind: Kind, scores: pd.DataFrame, pairs: Logits) -> Calibration:
 
 def mean_of_tails(tails: Array, temperature: float) -> Array:
     """(N,) the mean P(fake) of (N, K) logits, each divided by the temperature."""
-    return np.asarray((0.5 * (1 + np.tanh(0.5 * tails / temperature))).mean(axis=1))
+    return np.asarray(sigmoid(tails / temperature).mean(axis=1))
 
 
 def agreement(scores: pd.DataFrame, pairs: Logits) -> float:
@@ -123,7 +124,8 @@ def like_the_mean(labels: Array, logits: Array, rho: float, count: int) -> Array
 
 def _nested(scores: pd.DataFrame, pairs: Logits) -> Array:
     """(N, K - 1) the logits of every image by the tails more that trained neither on its fold nor on another one."""
-    out = []
-    for image_id, fold in zip(scores["image_id"], scores["fold"], strict=True):
-        out.append([logits[image_id] for pair, logits in pairs.items() if fold in pair])
-    return np.array(out)
+    found = []
+    for fold, rows in scores.groupby("fold"):
+        logits = [of_tail[rows["image_id"]].to_numpy() for pair, of_tail in pairs.items() if fold in pair]
+        found.append(pd.DataFrame(np.stack(logits, axis=1), rows.index))
+    return pd.concat(found).sort_index().to_numpy()

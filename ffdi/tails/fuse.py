@@ -19,7 +19,7 @@ import pandas as pd
 from ffdi.bootstrap import Array, Bootstrap
 from ffdi.errors import InputError, placed
 from ffdi.features.stored_settings import stored_settings
-from ffdi.files import replacing_folder, sha256_file, write_json
+from ffdi.files import refuse_other_folder, replacing_folder, sha256_file, write_json
 from ffdi.intake.tables import write_table
 from ffdi.metrics import auc, fit_temperature
 from ffdi.tails.bundle import Bundle, load_bundle, read_oof, sigmoid
@@ -27,7 +27,7 @@ from ffdi.tails.checkpoint import Scores
 from ffdi.tails.ensemble import joined_names
 from ffdi.tails.ensemble_settings import EnsembleSettings
 from ffdi.tails.policy import Policy, fit_policy, named_policy
-from ffdi.tails.record import ENSEMBLE_VERSION, KIND, files_there, is_ensemble, read_record, record_hash
+from ffdi.tails.record import ENSEMBLE_VERSION, KIND, files_there, is_ensemble, record_hash
 from ffdi.tails.stacking import NestedStack, logit, nested_stack
 from ffdi.tails.trained_recipe import RESAMPLES
 
@@ -58,7 +58,7 @@ class FusedRecipes:
 
         Raises InputError when the folder has anything else than an ensemble, which would be deleted.
         """
-        _refuse_other_folder(folder)
+        refuse_other_folder(folder, "bundle.json", is_ensemble, "ensemble")
         seen = pd.concat([member.seen for member in self.members.values()]).drop_duplicates("image_id")
         with replacing_folder(folder) as temporary:
             write_table(temporary / "oof.csv", self.oof)
@@ -108,12 +108,6 @@ class FusedRecipes:
             "pretrained": all(entry["pretrained"] for entry in of_members),
             "synthesised": max(entry["synthesised"] for entry in of_members),
         }
-
-
-def _refuse_other_folder(folder: Path) -> None:
-    empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not empty and not ((folder / "bundle.json").exists() and is_ensemble(read_record(folder))):
-        raise InputError(f"{folder}: exists and is no ensemble: name another folder")
 
 
 def copy_bundle(place: Path, bundle: Bundle, out: Path) -> None:
