@@ -10,6 +10,7 @@ from ffdi.commands.cuts import cuts
 from ffdi.commands.diff import diff
 from ffdi.commands.doctor import doctor
 from ffdi.commands.evaluate import evaluate
+from ffdi.commands.explain import explain
 from ffdi.commands.export import export
 from ffdi.commands.predict import predict
 from ffdi.commands.recalibrate import recalibrate
@@ -18,7 +19,7 @@ from ffdi.commands.submit import submit
 from ffdi.stagekit.command import CommandGroup, examples
 
 GROUPS: dict[str, tuple[click.Command, ...]] = {
-    "Judge images": (predict, submit, app),
+    "Judge images": (predict, explain, submit, app),
     "Judge a model": (evaluate, recalibrate, diff),
     "Hand it on": (export,),
     "Look inside": (cuts, shards, doctor),

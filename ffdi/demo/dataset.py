@@ -14,7 +14,8 @@ from PIL import Image
 
 from ffdi.console import Console
 from ffdi.demo.faces import add_grain, draw_portrait
-from ffdi.demo.forgeries import forge
+from ffdi.demo.fields import Field
+from ffdi.demo.forgeries import forge, region_mask
 from ffdi.demo.people import Identity, Shot, draw_identity, draw_shot
 from ffdi.errors import InputError
 from ffdi.files import replacing_folder, write_text
@@ -81,7 +82,7 @@ def draw_picture(planned: Planned, seed: int) -> Image.Image:
     portrait = draw_portrait(person, shot)
     picture = add_grain(portrait.picture, shot, 0)
     if planned.forgery is not None and planned.donor is not None:
-        random = np.random.default_rng([seed, 6, planned.identity, planned.shot])
+        random = _draws(planned, seed)
         donor = _dressed_as(draw_identity(seed, planned.family, planned.donor), person)
         source = add_grain(draw_portrait(donor, _donor_shot(shot, random)).picture, shot, 1)
         picture = forge(picture, portrait.face, source, planned.forgery, random)
@@ -89,6 +90,22 @@ def draw_picture(planned: Planned, seed: int) -> Image.Image:
     picture = np.clip(add_grain(picture, shot, 2), 0, 1)
     pixels = (picture.transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8)
     return Image.fromarray(pixels)
+
+
+def forged_region(planned: Planned, seed: int) -> Field:
+    """(256, 256) in 0..1: how much of each pixel of draw_picture comes from the donor; zeros for a real picture."""
+    shot = draw_shot(seed, planned.identity, planned.shot)
+    face = draw_portrait(draw_identity(seed, planned.family, planned.identity), shot).face
+    if planned.forgery is None:
+        return np.zeros_like(face[0])
+    random = _draws(planned, seed)
+    _donor_shot(shot, random)  # its draws come before those of the mask
+    return region_mask(face, planned.forgery, random)
+
+
+def _draws(planned: Planned, seed: int) -> Generator:
+    """What is random in a forgery."""
+    return np.random.default_rng([seed, 6, planned.identity, planned.shot])
 
 
 def _dressed_as(donor: Identity, person: Identity) -> Identity:

@@ -82,14 +82,15 @@ def thumbnails(worst: pd.DataFrame, source: ImageSource, heat: HeatMaps) -> list
                 "called": "fake" if row["called"] else "real",
                 "right": row["label"] == row["called"],
                 "score": row["score"],
-                "source": _data_uri(picture),
-                "heated": "" if heat_map is None else _data_uri(heated(picture, heat_map)),
+                "source": data_uri(picture),
+                "heated": "" if heat_map is None else data_uri(heated(picture, heat_map)),
             }
         )
     return out
 
 
-def _data_uri(picture: Image.Image) -> str:
+def data_uri(picture: Image.Image) -> str:
+    """The picture as a JPEG that a page holds itself."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from ffdi.demo.dataset import FAMILY, Planned, draw_picture, plan_demo, write_demo
+from ffdi.demo.dataset import FAMILY, Planned, draw_picture, forged_region, plan_demo, write_demo
 from ffdi.demo.faces import draw_portrait
 from ffdi.demo.forgeries import REGIONS, forge
 from ffdi.demo.people import draw_identity, draw_shot
@@ -139,3 +139,14 @@ def test_forgery_stays_in_its_region() -> None:
 def test_too_few_identities() -> None:
     with pytest.raises(InputError, match="at least 6"):
         plan_demo(5, 0)
+
+
+def test_the_forged_region_is_where_the_picture_differs_from_the_genuine_one() -> None:
+    planned = next(one for one in plan_demo(6, 0) if one.forgery == "face")
+    forged, genuine = (
+        np.asarray(draw_picture(one, 0), int) for one in (planned, replace(planned, forgery=None, donor=None))
+    )
+    region, changed = forged_region(planned, 0), np.abs(forged - genuine).max(axis=2) > 0
+    assert region.shape == (256, 256) and 0.7 < region.max() <= 0.95
+    assert not changed[region == 0].any() and changed[region > 0.5].mean() > 0.9
+    assert not forged_region(replace(planned, forgery=None, donor=None), 0).any()

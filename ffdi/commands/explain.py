@@ -1,0 +1,86 @@
+"""ffdi explain: what the scores of images depend on, as pictures and as a page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ffdi.commands.scoring import scoring_options
+from ffdi.errors import InputError
+from ffdi.stagekit.command import OneLineErrors
+from ffdi.stagekit.console import console
+
+if TYPE_CHECKING:
+    from ffdi.deploy.explain import Side
+
+
+@click.command(
+    cls=OneLineErrors,
+    short_help="what a score depends on: heat map and occlusion",
+    epilog="""ffdi explain --model data/models/NAME --out explained photo.jpg folder/
+    ffdi explain --model data/models/NAME --out explained --no-occlusion --toward fake photo.jpg""",
+)
+@click.argument("images", nargs=-1, required=True, metavar="PATH...")
+@scoring_options
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="a folder, made if need be"
+)
+@click.option(
+    "--toward",
+    type=click.Choice(["fake", "real"]),
+    help="what the heat map counts for  [default: the side of the threshold that the score is on]",
+)
+@click.option("--occlusion/--no-occlusion", default=True, help="it scores the image again for each part")
+@click.option("--across", default=8, show_default=True, type=click.IntRange(2, 64), help="parts side by side")
+@click.option(
+    "--stride",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="from one part to the next, in sides of a part",
+)
+def explain(
+    images: tuple[str, ...],
+    model: Path,
+    max_pixels: int,
+    out: Path,
+    toward: Side | None,
+    occlusion: bool,
+    across: int,
+    stride: float,
+) -> None:
+    """Write to the folder --out what the score of each image depends on: NAME.explained.png, and index.html of all.
+
+    Beside the image as the network sees it: the places that counted (Grad-CAM at the cut; for tokens, carried back by
+    attention rollout), and how the score changes when a part is blurred. PATH is as that of ffdi predict.
+
+    An image that cannot be read is on the page, with the reason, and makes the exit code 1.
+    """
+    from ffdi.deploy.inputs import find_inputs
+
+    stage = console("explain")
+    found = find_inputs(images, sys.stdin.buffer)
+    for line in found.passed_over:
+        stage.say(line)
+    if not found.files:
+        raise InputError("; ".join(found.empty) or "no image is named")
+
+    from ffdi.deploy.detector import load
+    from ffdi.deploy.explanations import PAGE, write_explanations
+    from ffdi.deploy.occlusion import Patches
+    from ffdi.deploy.pictures import pictures_of
+    from ffdi.features.devices import set_up_torch
+
+    detector = load(model, max_pixels=max_pixels)
+    set_up_torch()
+    pictures = [picture for file in found.files for picture in pictures_of(file)]
+    patches = Patches(across, stride) if occlusion else None
+    counts = write_explanations(out, detector, pictures, toward=toward, patches=patches, console=stage)
+    stage.say(f"{counts.explained} of {len(pictures)} images explained: see {out / PAGE}")
+    if counts.unreadable:
+        found.empty.insert(0, f"{counts.unreadable} of {len(pictures)} images cannot be read")
+    if found.empty:
+        raise InputError("; ".join(found.empty))
