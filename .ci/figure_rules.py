@@ -16,7 +16,8 @@ from nothing else follows what may differ here:
 - A p-value: by P_VALUE and a tenth of itself; a verdict may turn where its p-value is that near to the level. Above
   NO_MATTER it says no more than that no difference is shown.
 - The share of images unlike the training: by RANK, or by UNLIKE images.
-- Counts, names, reasons: not at all; but the hash of random weights, whose BatchNorm is calibrated by sums.
+- Counts, names, reasons: not at all; but the hash of random weights, whose BatchNorm is calibrated by sums, and the
+  epochs of a refit, which follow those of the folds.
 
 docs/reproducing.md says how the bounds were chosen.
 """

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -14,9 +17,12 @@ import pytest
 from click.testing import CliRunner
 
 from ffdi.errors import InputError
+from ffdi.stagekit import curves as curves_module
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
 from ffdi.stagekit.stopwatch import stage_seconds_file, stopwatch
+from ffdi.tails.checkpoint import Epoch
+from ffdi.tails.recipe import REFIT
 
 
 @stage_command(click.option("--wrong", is_flag=True))
@@ -111,3 +117,23 @@ def test_a_run_that_computed_nothing_leaves_the_times_of_the_one_that_did(tmp_pa
     assert written(computed=0, decode=9.0) == real
     assert written(computed=3)["computed"] == 3
     assert "computed" not in written()  # a stage that does not count is always timed
+
+
+def test_epochs_of_a_refit_are_told_and_no_part_of_the_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing validates its tail, so it has no validation AUC to draw."""
+    logged = dict[str, float]()
+    live = SimpleNamespace(step=0, log_metric=logged.__setitem__)
+    monkeypatch.setattr(curves_module, "_open_live", lambda folder: nullcontext(live))
+    with curves_module.Curves("train a", 2, tmp_path) as curves:
+        curves(Epoch(0, 0, 0.5, 0.75, 0.625, 0.1))
+        curves(Epoch(REFIT, 0, 0.25, 0.875, math.nan, 0.1))
+    assert (tmp_path / "history.csv").read_text().splitlines()[1:] == ["0,0,0.5,0.75,0.625,0.1"]
+    assert logged == {"fold-0/loss": 0.5, "fold-0/train_auc": 0.75, "fold-0/val_auc": 0.625} | {
+        "refit/loss": 0.25,
+        "refit/train_auc": 0.875,
+    }
+    said = capsys.readouterr().err
+    assert "train a: fold 0 epoch 0: loss 0.5000, train AUC 0.750, val AUC 0.625, " in said
+    assert "train a: refit epoch 0: loss 0.2500, train AUC 0.875, " in said and "nan" not in said
