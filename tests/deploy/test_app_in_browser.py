@@ -174,11 +174,12 @@ def test_it_fits_and_can_be_read(browser: Browser, full: str, uploads: Path, wid
 def test_the_scale_has_the_band_and_the_score_in_their_places(browser: Browser, full: str, uploads: Path) -> None:
     with opened(browser, full) as seen:
         upload(seen, [uploads / "fake-1.jpg"])
-        boxes = {part: seen.page.locator(f".bar {part}").bounding_box() for part in (".undecided", ".fake", ".mark")}
+        parts = (".undecided", ".fake", ".mark", ".threshold")
+        boxes = {part: seen.page.locator(f".bar {part}").bounding_box() for part in parts}
         whole = seen.page.locator(".bar").bounding_box()
         assert whole and all(boxes.values())
         share = {part: (box["x"] - whole["x"]) / whole["width"] for part, box in boxes.items() if box}
-        assert share == pytest.approx({".undecided": 0.4, ".fake": 0.75, ".mark": 0.981}, abs=0.01)
+        assert share == pytest.approx({".undecided": 0.4, ".fake": 0.75, ".mark": 0.981, ".threshold": 0.62}, abs=0.015)
         label = seen.page.locator(".scale").get_attribute("aria-label")
         assert label and "0.981" in label and "undecided between" in label
         assert "± 0.031".replace(" ", "\u00a0") in seen.page.locator(".limits").inner_text()

@@ -103,13 +103,14 @@ function scale(card, {score, low, high, threshold, spread, note}) {
   place(".real", 0, low);
   place(".undecided", low, high);
   place(".fake", high, 1);
+  place(".threshold", threshold);
   const mark = place(".mark", score);
   mark.dataset.score = figure(score);
   mark.classList.toggle("left", score < 0.1);
   mark.classList.toggle("right", score > 0.9);
   const rule = banded
-    ? `Real below ${figure(low)}, fake from ${figure(high)} on, undecided between; the threshold of a forced choice is ${figure(threshold)}.`
-    : `Fake from ${figure(threshold)} on, real below.`;
+    ? `Real below ${figure(low)}, fake from ${figure(high)} on, undecided between; where it has to choose, fake from the threshold ▲ ${figure(threshold)} on.`
+    : `Fake from the threshold ▲ ${figure(threshold)} on, real below.`;
   const apart = spread === null ? "" : ` The tails of single folds differ by ±\u00a0${figure(spread)} (standard deviation).`;
   const whole = find(".scale", card);
   whole.setAttribute("aria-label", `Calibrated probability of fake: ${figure(score)}, on a scale from 0, real, to 1, fake. ${rule}`);

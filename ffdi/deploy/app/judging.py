@@ -26,8 +26,8 @@ MEANING = {
     "undecided": "In this band the model is wrong too often to be asked: treat the picture as if it had not been judged.",
 }
 UNLIKE = (
-    "Unlike the training data: the picture lies farther from every picture of the training than nearly all of those lie from "
-    "each other, so nobody has checked what a score of it is worth."
+    "Unlike the training data: the picture lies farther from all pictures of the training than 99 in 100 of them lie from "
+    "their nearest neighbour, so nobody has checked what a score of it is worth."
 )
 NO_INDEX = "Whether the picture is unlike the training data is not known: the model has no index of them."
 NO_HEAT = "There is no heat map: this network keeps no places that could be shown."
