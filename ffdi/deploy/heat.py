@@ -56,10 +56,11 @@ def heat_of(bundle: Bundle, square: RGB, *, fake: bool) -> Heat | None:
     """
     pixels = torch.from_numpy(np.array(square))[None].float().requires_grad_()
     tails = [tail.cpu().eval() for tail in bundle.tails.values()]
-    if bundle.prefix is None:
+    prefix = bundle.prefix
+    if prefix is None:
         found = [_of_network(tail, pixels, fake) for tail in tails]
     else:
-        places, features = _at_cut(bundle.prefix, pixels, bundle.extractor().spec)
+        places, features = _at_cut(prefix, pixels, bundle.extractor().spec)
         found = [places and _heat(places, tail(features), fake) for tail in tails]
     heats = [heat for heat in found if heat is not None]
     if not heats:
