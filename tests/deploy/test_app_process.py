@@ -25,7 +25,7 @@ def told(answer: Answer) -> dict[str, Any]:
 
 
 def test_it_starts_afresh_after_a_picture_that_hangs_or_ends_it(capfd: pytest.CaptureFixture[str]) -> None:
-    with closing(JudgingProcess(read_light_judge, 0.5)) as light:
+    with closing(JudgingProcess(read_light_judge, 1)) as light:
         check_fresh_starts(light, capfd)
 
 
@@ -38,7 +38,7 @@ def check_fresh_starts(light: JudgingProcess, capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr().err == "ffdi app: RuntimeError: inside /home/somebody\n"
     assert told(light.ask(b"1"))["process"] == first["process"], "an error of one picture ends no process"
     late = light.ask(b"sleep 60")
-    assert (late.status, told(late)["error"]) == (504, "This picture was given up after 0.5 seconds.")
+    assert (late.status, told(late)["error"]) == (504, "This picture was given up after 1 seconds.")
     second = told(light.ask(b"1"))
     assert second["process"] != first["process"]
     assert light.ask(b"exit").status == 500
