@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ffdi.errors import ParamsError, one_line
 from ffdi.features.backbone import refuse_tag
 from ffdi.features.keep import TokenGrid
-from ffdi.features.recording import OTHER_SIZE
 
+OTHER_SIZE = "set another image_size, or network_args: {img_size: N}"
 NO_ARGS: Mapping[str, Any] = types.MappingProxyType({})
 # What ffdi decides itself: weights come from `weights`, images have three channels, the classifier is thrown away.
 _OF_WEIGHTS = ("weights", "weights_backbone", "progress", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay")

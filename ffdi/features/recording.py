@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ffdi.errors import ParamsError, one_line
 from ffdi.features.axes import BATCH, CHANNEL, COLUMN, ROW, AxisNames, has_pixels, name_axes, name_pixels
+from ffdi.features.networks import OTHER_SIZE
 
 BATCHES = (2, 3)
-OTHER_SIZE = "set another image_size, or network_args: {img_size: N}"
 
 
 @dataclass
