@@ -41,7 +41,7 @@ from ffdi.tails.record import (
 )
 from ffdi.tails.trainable import copy_sharing
 from ffdi.tails.tta import mean_logits
-from ffdi.tails.unlike import TrainingIndex, pooled_features
+from ffdi.tails.unlike import TrainingIndex, embeddings, pooled_features
 
 BATCH = 64
 PREFIX = "prefix.safetensors"
@@ -152,6 +152,16 @@ class Bundle:
         with network_code(self.backbone.place):
             tail = None if self.backbone.has_prefix else next(iter(self.tails.values()))
             return self.index.distances(pooled_features(table, device, tail))
+
+    def scores_and_distances(
+        self, table: FeatureTable, device: torch.device, *views: FeatureTable
+    ) -> tuple[dict[int, Scores], Scores | None]:
+        """fold_scores and distances; where a tail is the whole network, it runs once for both."""
+        if self.index is None or self.backbone.has_prefix:
+            return self.fold_scores(table, device, *views), self.distances(table, device)
+        with embeddings(next(iter(self.tails.values()))) as kept:
+            scores = self.fold_scores(table, device, *views)
+        return scores, self.index.distances(torch.cat(kept)[: len(table)])  # the clean view comes first
 
     def extractor(self, spec: FeatureSpec | None = None) -> Extractor:
         """The extractor of the bundle's prefix.

@@ -207,19 +207,20 @@ def _scores_of(model: Model, tables: Mapping[str, list[FeatureTable]], device: t
     by_part, apart = [], []
     for part in model.parts:
         clean, *views = tables[same_features(part)]
-        by_part.append(part.fold_scores(clean, device, *views))
-        apart.append(part.distances(clean, device))
+        by_fold, distances = part.scores_and_distances(clean, device, *views)
+        by_part.append(by_fold)
+        apart.append(distances)
     scores = model.joined(by_part)
     if not np.isfinite(scores.mean).all():
         raise FfdiError(f"{int((~np.isfinite(scores.mean)).sum())} of {len(scores.mean)} scores are not finite")
-    by_fold = {fold: of_fold.tolist() for fold, of_fold in scores.by_fold.items()}
+    of_folds = {fold: of_fold.tolist() for fold, of_fold in scores.by_fold.items()}
     distance = farthest(apart)
-    distances = [None] * len(scores.mean) if distance is None else distance.tolist()
+    known = [None] * len(scores.mean) if distance is None else distance.tolist()
     return [
         ImageScore(
-            mean, {fold: of_fold[at] for fold, of_fold in by_fold.items()}, None if far is None else far > 1, far
+            mean, {fold: of_fold[at] for fold, of_fold in of_folds.items()}, None if far is None else far > 1, far
         )
-        for at, (mean, far) in enumerate(zip(scores.mean.tolist(), distances, strict=True))
+        for at, (mean, far) in enumerate(zip(scores.mean.tolist(), known, strict=True))
     ]
 
 

@@ -7,7 +7,8 @@ of its own: what QUANTILE of the training images keep to, each against the image
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,6 +144,17 @@ def pooled_features(table: FeatureTable, device: torch.device, tail: Tail | None
                     pool(features.float() if tail is None else tail.to(device).embed(features)).flatten(1).cpu()
                 )
     return torch.cat(parts).float()
+
+
+@contextmanager
+def embeddings(tail: Tail) -> Iterator[list[Tensor]]:
+    """The pooled features of every batch that `tail` computes meanwhile, as pooled_features gives them."""
+    kept, pool = list[Tensor](), MeanPool()
+    handle = tail.norm.register_forward_hook(lambda _, __, out: kept.append(pool(out).flatten(1).float().cpu()))
+    try:
+        yield kept
+    finally:
+        handle.remove()
 
 
 def farthest(of_parts: Sequence[Scores | None]) -> Scores | None:

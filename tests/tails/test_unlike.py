@@ -170,8 +170,14 @@ def test_a_whole_network_is_indexed_by_the_tail_that_scores(tiny: Tiny, weights:
     table = load_table(FeatureStore(tmp_path / "f"), list(rows.index), list(rows["label"]), views=0, memory_gb=1)
     distances = bundle.distances(table, CPU)
     assert distances is not None and distances.max() < 0.05
-    folds = replace(bundle, tails=bundle.fold_tails).distances(table, CPU)
-    assert folds is not None and folds.min() > 0.1
+    folds = replace(bundle, tails=bundle.fold_tails)
+    apart = folds.distances(table, CPU)
+    assert apart is not None and apart.min() > 0.1
+    runs: list[int] = []
+    next(iter(folds.tails.values())).body.register_forward_hook(lambda *_: runs.append(1))
+    scores, same = folds.scores_and_distances(table, CPU)
+    assert len(runs) == 1 and list(scores) == [0, 1]  # one pass of one batch gives both
+    assert same is not None and np.array_equal(same, apart)
 
 
 def test_streamed_features_give_the_same_index(trained: Trained, tiny: Tiny, weights: Path, tmp_path: Path) -> None:
