@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import tempfile
 import threading
@@ -164,7 +165,8 @@ def test_addresses(port: int) -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.1.5", "example.org")))
     with listen("127.0.0.1", 0) as taken:
-        taken.listen()
         number = taken.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", number), timeout=5):
+            pass  # nobody answers yet, but nobody is sent away
         with pytest.raises(FfdiError, match=f"port {number} .*try --port {number + 1}"):
             listen("127.0.0.1", number)

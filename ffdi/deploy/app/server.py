@@ -81,6 +81,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(CONNECTIONS)  # at once: whoever comes while the model is read waits
     except OSError as error:
         raise FfdiError(f"cannot listen on {host} port {port} ({error.strerror}): try --port {port + 1}") from None
     return listener
