@@ -24,11 +24,26 @@ ffdi export --model data/models/NAME --format hub hub/NAME --licence apache-2.0"
 @click.option("--model", required=True, type=click.Path(path_type=Path), help="a folder such as data/models/NAME")
 @click.option("--licence", metavar="ID", help="of the model, such as apache-2.0, as you give it  [default: not stated]")
 @click.option("--metrics", type=click.Path(path_type=Path), help="card, hub: what was measured  [default: metrics]")
-def export(out: Path, kind: str, model: Path, licence: str | None, metrics: Path | None) -> None:
+@click.option("--quantise", type=click.Choice(["int8"]), help="onnx: compute in eight bits; needs --images")
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="int8: the training's images, a folder or a csv with path"
+)
+@click.option("--float-ends", is_flag=True, help="int8: the first and last layers stay in float")
+def export(
+    out: Path,
+    kind: str,
+    model: Path,
+    licence: str | None,
+    metrics: Path | None,
+    quantise: str | None,
+    images: Path | None,
+    float_ends: bool,
+) -> None:
     """Write a model to OUT in a form that others read.
 
     onnx: one file from RGB squares to the calibrated P(fake), which onnxruntime runs without ffdi. It is checked against the
-    model before it appears.
+    model before it appears. With --quantise int8 its layers compute in eight bits, with scales from images of the
+    training; what that costs is measured on others of them, each scored by the tail that did not train on it.
 
     card: a model card, README.md with the head that hubs read. hub: a folder of the model's files and a card, which you
     push yourself; `ffdi predict --model OUT` reads it as it is.
@@ -37,8 +52,17 @@ def export(out: Path, kind: str, model: Path, licence: str | None, metrics: Path
     if kind == "onnx":
         if metrics is not None:
             raise click.UsageError("--metrics is for --format card and hub: an ONNX file holds no figures")
-        _export_onnx(out, model, licence)
+        if quantise and images is None:
+            raise click.UsageError("--quantise int8 needs --images, the data that the model was trained on")
+        if not quantise and (images is not None or float_ends):
+            raise click.UsageError("--images and --float-ends are for --quantise int8")
+        if images is None:
+            _export_onnx(out, model, licence)
+        else:
+            _export_int8(out, model, images, licence, float_ends)
         return
+    if quantise or images is not None or float_ends:
+        raise click.UsageError("--quantise, --images and --float-ends are for --format onnx")
     if kind == "card":
         from ffdi.deploy.card import write_card as write
     else:
@@ -59,3 +83,27 @@ def _export_onnx(out: Path, model: Path, licence: str | None) -> None:
     apart = f"scores of {made.lowest:.3f} to {made.highest:.3f}, at most {made.most_apart:.1e} apart"
     say(f"{made.images} images get the same from {out.name} and from {name}: {apart}")
     say(f"speed on this CPU: {made.speed:.1f} images/s, torch {made.torch_speed:.1f}")
+
+
+def _export_int8(out: Path, model: Path, images: Path, licence: str | None, float_ends: bool) -> None:
+    from ffdi.deploy.onnx_quantise import POOR, cost_line, export_int8
+    from ffdi.deploy.training_images import find_training_images
+    from ffdi.features.devices import set_up_torch
+    from ffdi.files import human_bytes
+    from ffdi.tails.bundle import read_oof
+    from ffdi.tails.ensemble import load_model
+
+    set_up_torch("cpu")
+    report, loaded, name = console("export"), load_model(model), model.resolve().name
+    found = find_training_images(images, read_oof(model), report)
+    made = export_int8(loaded, out, name=name, images=found, float_ends=float_ends, licence=licence, console=report)
+    of_groups = "by groups" if found.grouped else "each image a group of its own"
+    say(
+        f"{out}: int8, {human_bytes(made.size)}, in float {human_bytes(made.float_size)}; calibrated on {made.calibrated_on} images"
+    )
+    say(f"{cost_line(made.cost)}; {of_groups}")
+    say(f"speed on this CPU: {made.speed:.1f} images/s, in float {made.float_speed:.1f}")
+    if made.cost.verdicts_changed > POOR:
+        say(f"WARNING: {name} quantises badly: {made.cost.verdicts_changed:.0%} of the verdicts change")
+    if made.mended:
+        say(f"with --float-ends: {cost_line(made.mended)}")

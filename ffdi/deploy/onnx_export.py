@@ -68,14 +68,8 @@ def export_onnx(
     graph = ScoringGraph(model)
     console.say("the graph is made: this takes a minute or so")
     body = described(graph_of(graph, model), onnx_facts(model, name, folds=graph.folds, licence=licence))
-    session = onnx_scores(body)
-    seen = squares or Squares.of(model, drawn_pictures())
-    apart = most_apart(session, seen)
-    if not apart <= TOLERANCE:
-        raise ExportError(
-            f"{out.name}: its scores are not those of {name}: they differ by up to {apart:.2g} on {len(seen.scores)} "
-            f"images, more than {TOLERANCE:g}: no file is written"
-        )
+    session, seen = onnx_scores(body), squares or Squares.of(model, drawn_pictures())
+    apart = refuse_other_scores(session, seen, f"{out.name}: its scores are not those of {name}")
     timed = seen.pixels[:_TIMED_BATCH]
     speeds = [images_per_second(run, timed) for run in (session, torch_scores(graph))]
     with replacing(out) as temporary:
@@ -197,12 +191,19 @@ def torch_scores(graph: ScoringGraph) -> Run:
     return run
 
 
+def refuse_other_scores(run: Run, squares: Squares, what: str) -> float:
+    """The largest difference to the model's scores; ExportError, which begins with `what`, when it is above TOLERANCE."""
+    apart = most_apart(run, squares)
+    if not apart <= TOLERANCE:
+        far = f"they differ by up to {apart:.2g} on {len(squares.scores)} images, more than {TOLERANCE:g}"
+        raise ExportError(f"{what}: {far}: no file is written")
+    return apart
+
+
 def most_apart(run: Run, squares: Squares) -> float:
     """The largest difference between a graph's scores of squares, in batches of each size, and those of the model."""
-    return max(
-        float(np.abs(run(squares.pixels[at : at + size])[0] - squares.scores[at : at + size]).max())
-        for size, at in batches(len(squares.scores))
-    )
+    given = [run(squares.pixels[at : at + size])[0] for size, at in batches(len(squares.scores))]
+    return float(np.abs(np.concatenate(given) - squares.scores).max())  # NaN where there is one
 
 
 def batches(count: int) -> Sequence[tuple[int, int]]:

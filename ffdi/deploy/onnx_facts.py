@@ -12,12 +12,13 @@ from ffdi.deploy.scoring_graph import square_made
 from ffdi.intake.decoding.images import DECODE_POLICY
 from ffdi.tails.ensemble import joined_names
 from ffdi.tails.model import Model
+from ffdi.tails.recipe import REFIT
 
 NOT_STATED = "not stated"
 
 
 def onnx_facts(model: Model, name: str, *, folds: list[int], licence: str | None) -> dict[str, str]:
-    """The metadata of a model's graph, text by key; a key whose value is no plain word or number holds JSON."""
+    """The metadata of a model's graph, text by key: JSON where it is no text."""
     record, policy, provenance = model.record, model.policy, model.record["provenance"]
     pixels, backbones = model.parts[0].backbone.pixels, [part.backbone for part in model.parts]
     how = pixels.resize
@@ -30,7 +31,7 @@ def onnx_facts(model: Model, name: str, *, folds: list[int], licence: str | None
         "positive": "fake",
         "output.score": "calibrated P(fake), (N,): a real image is 0, a fake one 1",
         "output.by_fold": "that of the tails of each fold alone, (N, K): their standard deviation is the spread",
-        "folds": folds,
+        "folds": ["refit" if fold == REFIT else fold for fold in folds],
         "threshold": policy.threshold,
         "policy": dict(policy.facts) or {"rule": "youden"},
         **({"abstain_low": policy.low, "abstain_high": policy.high} if policy.abstains else {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ffdi.errors import ParamsError
 from ffdi.features.feature_spec import FeatureSpec
-from ffdi.features.keep import Grid, Keep, Region, TokenGrid, grid_of
+from ffdi.features.keep_in_torch import keep_of_tensor
 from ffdi.features.perturbed import level_operations
 from ffdi.features.views import acts_on_file
 from ffdi.tails.bundle import Bundle
@@ -29,16 +30,16 @@ class ScoringGraph(nn.Module):
 
     It computes what `score_images` computes once an image is a square: normalisation, prefix, the rounding of stored
     features and what `keep` leaves of them, mirrored views, the tails, temperature and mean; of an ensemble its stack as
-    well. Parts that read the same features share them. ParamsError names what of the model a square alone cannot give.
+    well. Parts that read the same features share them. Without `rounded` features stay as the prefix gives them. ParamsError names what of the model a square alone cannot give.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, rounded: bool = True) -> None:
         super().__init__()
         refuse_what_squares_lack(model)
         parts = [same_features(part) for part in model.parts]
         keys = list(dict.fromkeys(parts))
         self.reads = [keys.index(part) for part in parts]
-        self.readers = nn.ModuleList(FeatureReader(model.parts[parts.index(key)]) for key in keys)
+        self.readers = nn.ModuleList(FeatureReader(model.parts[parts.index(key)], rounded) for key in keys)
         self.tails = nn.ModuleList(FoldTails(part) for part in model.parts)
         of_parts = [list(part.tails) for part in model.parts]
         self.folds = [fold for fold in of_parts[0] if all(fold in of_part for of_part in of_parts)]
@@ -58,9 +59,11 @@ class FeatureReader(nn.Module):
     """(N, S, S, 3) uint8 -> the features that a bundle's tails read, (N, ...) float32, of the clean square and of its
     mirrored one where the bundle has that view."""
 
-    def __init__(self, part: Bundle) -> None:
+    def __init__(self, part: Bundle, rounded: bool) -> None:
         super().__init__()
-        self.prefix, self.spec, self.views = part.prefix, part.extractor().spec, 1 + len(part.tta)
+        spec = part.extractor().spec
+        self.prefix, self.views = part.prefix, 1 + len(part.tta)
+        self.spec = spec if rounded else replace(spec, dtype="float32")
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return [self._features(images if view == 0 else images.flip(2)) for view in range(self.views)]
@@ -70,7 +73,7 @@ class FeatureReader(nn.Module):
             return images.permute(0, 3, 1, 2)
         spec, features = self.spec, self.prefix(images)
         if spec.keep != "all" and not spec.several_cuts:
-            features = kept(stored(features, spec), spec.keep, spec.cut_grid)
+            features = keep_of_tensor(stored(features, spec), spec.keep, spec.cut_grid)
         return stored(features, spec)
 
 
@@ -153,35 +156,6 @@ def stored(features: Tensor, spec: FeatureSpec) -> Tensor:
     scales = rows.abs().amax(2, keepdim=True) / 127
     codes = torch.round(rows / torch.where(scales > 0, scales, 1.0))
     return (codes * scales).half().float().reshape(rounded.shape)
-
-
-def kept(features: Tensor, keep: Keep, tokens: TokenGrid | None) -> Tensor:
-    """What is kept of (N, C, H, W) maps or (N, L, C) tokens: as ffdi.features.keep.keep_features, before its rounding."""
-    is_map, grid = features.ndim == 4, grid_of(tuple(features.shape[1:]), tokens)
-    assert grid is not None  # kept_shape refuses it
-    places = features.flatten(2) if is_map else features[:, grid.prefix_tokens :].transpose(1, 2)  # (N, C, places)
-    match keep:
-        case "cls":
-            return features[:, 0]
-        case "mean":
-            return places.mean(2)
-        case "cls+mean":
-            return torch.cat([features[:, 0], places.mean(2)], dim=1)
-        case "patches":
-            return places.transpose(1, 2)
-    squares = places.reshape(places.shape[0], -1, grid.rows, grid.columns)
-    if isinstance(keep, Grid):
-        return _pooled(squares, keep.side)
-    assert isinstance(keep, Region)
-    region = squares[:, :, slice(*keep.rows), slice(*keep.columns)]
-    return region if is_map else region.flatten(2).transpose(1, 2)
-
-
-def _pooled(squares: Tensor, side: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, side, side): means over the cells of adaptive average pooling."""
-    rows, columns = ([(i * n // side, -(-(i + 1) * n // side)) for i in range(side)] for n in squares.shape[2:])
-    cells = [squares[:, :, slice(*row), slice(*column)].mean((2, 3)) for row in rows for column in columns]
-    return torch.stack(cells, dim=2).reshape(squares.shape[0], -1, side, side)
 
 
 def parameter_bytes(modules: Iterable[nn.Module]) -> int:
