@@ -79,7 +79,8 @@ def test_every_stage_has_written_what_it_owes(project: Project) -> None:
     assert "demo, one" in page  # the matrix
     assert not re.search(r"""(src|href|url\()\s*=?\s*["']?(https?:)?//""", page)
     assert {f.name for f in (data / "models" / "one").iterdir()} == {
-        *("bundle.json", "oof.csv", "seen.csv", "prefix.safetensors", "fold-0.safetensors", "fold-1.safetensors")
+        *("bundle.json", "oof.csv", "seen.csv", "index.safetensors", "prefix.safetensors"),
+        *("fold-0.safetensors", "fold-1.safetensors"),
     }
 
 

@@ -41,7 +41,7 @@ def robustness_metrics(sweep: pd.DataFrame) -> Metrics:
     for row in sweep.to_dict("records"):
         key = f"robustness_{parse_level(row['level']).key}"
         out |= {f"{key}_{column}": row[column] for column in AUC_COLUMNS} | {f"{key}_seen": bool(row["seen"])}
-        if row["unlike_share"] == row["unlike_share"]:
+        if np.isfinite(row.get("unlike_share", np.nan)):
             out[f"{key}_unlike_share"] = row["unlike_share"]
     return out
 

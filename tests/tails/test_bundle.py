@@ -176,7 +176,9 @@ def test_sigmoid_does_not_overflow() -> None:
     assert sigmoid(np.array([-1e4, 0.0, 1e4])).tolist() == [0.0, 0.5, 1.0]
 
 
-@pytest.mark.parametrize("name", ["prefix.safetensors", "fold-1.safetensors", "oof.csv", "seen.csv"])
+@pytest.mark.parametrize(
+    "name", ["prefix.safetensors", "fold-1.safetensors", "index.safetensors", "oof.csv", "seen.csv"]
+)
 def test_a_flipped_bit_is_found(name: str, copied: Path) -> None:
     data = bytearray((copied / name).read_bytes())
     data[-3] ^= 1

@@ -44,7 +44,7 @@ def partly(tiny: Tiny, trained: Trained, weights: Path, tmp_path_factory: pytest
 def test_the_frozen_part_is_written_once(partly: Path, weights: Path) -> None:
     assert {f.name for f in partly.iterdir()} == {
         *("body.safetensors", "fold-0.safetensors", "fold-1.safetensors"),
-        *("prefix.safetensors", "bundle.json", "oof.csv", "seen.csv"),
+        *("prefix.safetensors", "index.safetensors", "bundle.json", "oof.csv", "seen.csv"),
     }
     own, frozen = load_file(partly / "fold-0.safetensors"), load_file(partly / "body.safetensors")
     assert {name.split(".")[3] for name in own if name.startswith("body.")} == {"18"}

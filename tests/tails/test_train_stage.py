@@ -93,7 +93,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny: Tiny, trained: Trained
 
 
 def test_a_finished_bundle_has_no_checkpoints(whole: Stage) -> None:
-    files = {"bundle.json", "oof.csv", "seen.csv", "prefix.safetensors", *(f"fold-{f}.safetensors" for f in range(3))}
+    tensors = ("prefix", "index", *(f"fold-{f}" for f in range(3)))
+    files = {"bundle.json", "oof.csv", "seen.csv", *(f"{name}.safetensors" for name in tensors)}
     assert {f.name for f in whole.model.iterdir()} == files
 
 
