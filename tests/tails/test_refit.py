@@ -14,13 +14,14 @@ from small_training import CPU, FOLDS, IMAGES, PLAIN, TABLE, contents, cross_val
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.errors import BundleError
-from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_recipe
+from ffdi.evaluation.evaluate import EvaluationInputs, evaluate_model_scores, evaluate_recipe
 from ffdi.metrics import auc
 from ffdi.tails import train
 from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.checkpoint import Epoch
 from ffdi.tails.folds import FoldedTable
+from ffdi.tails.model import ModelScores
 from ffdi.tails.predict import predict_files
 from ffdi.tails.recipe import REFIT
 from ffdi.tails.settings import TrainSettings
@@ -110,6 +111,11 @@ def test_one_tail_scores_and_the_folds_are_beside_it(model: Path, tiny: Tiny, tr
     file = tiny.root / tiny.rows.set_index("image_id").loc[scores["image_id"].iloc[0], "path"]
     ((_, score),) = predict_files(bundle, [file], max_pixels=10**6, device=CPU)
     assert score == pytest.approx(scores["score"].iloc[0], abs=1e-4)
+    test = tiny.rows[tiny.rows["role"] == "test"]
+    alone = ModelScores.of_folds({REFIT: scores.set_index("image_id")["score"].loc[test["image_id"]].to_numpy()})
+    elsewhere = evaluate_model_scores(bundle, test, alone, bootstrap=Bootstrap(50))  # as on other data: no folds
+    assert elsewhere.metrics["auc"] == m["auc"] and elsewhere.plots["folds"].empty
+    assert list(elsewhere.plots["scores"]) == ["image_id", "label", "score"] and "fold_0_auc" not in elsewhere.metrics
 
 
 def test_the_folds_tails_may_be_missing_until_they_are_asked_for(model: Path, tmp_path: Path) -> None:
