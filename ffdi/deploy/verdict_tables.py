@@ -7,6 +7,7 @@ import json
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from itertools import chain, islice
 from typing import Any, TextIO
 
 from ffdi.deploy.judgement import UNLIKE, Judgement, Row
@@ -63,8 +64,10 @@ def write_aligned(names: Sequence[str], rows: Iterable[Row], text: TextIO, *, lo
     one = len(names) == 1
     head = f"score  {'verdict':<9}  spread" if one else "  ".join(_fitted(name, _OF_MODEL) for name in names)
     room = max(_NARROWEST, min(longest, width - len(head) - 4 - len(UNLIKE)))
+    rows = iter(rows)
+    first = list(islice(rows, 1))  # lines about what computes come before the table
     text.write(f"{_fitted('path', room)}  {head}".rstrip() + "\n")
-    for row in rows:
+    for row in chain(first, rows):
         name = _fitted(printable(row[0].path), room)
         text.write(f"{name}  {_cells(names, row)}".rstrip() + "\n")
         text.flush()
