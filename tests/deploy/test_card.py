@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from card_cases import write_metrics, write_model
+from click.testing import CliRunner
 from conftest import tiny_backbone
 from huggingface_hub import EvalResult, ModelCard
 
+from ffdi.commands.main import main
 from ffdi.console import Console
 from ffdi.deploy.card import card, write_card
 from ffdi.deploy.card_facts import read_facts
@@ -227,3 +229,14 @@ def test_an_edited_bundle_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "model" / "bundle.json", record | {"threshold": 0.01})
     with pytest.raises(BundleError, match="was changed"):
         text_of(tmp_path)
+
+
+def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    call = ["export", "--model", "model", "--format", "card", "README.md"]
+    done = CliRunner().invoke(main, [*call, "--licence", "mit"])
+    assert (done.exit_code, done.stderr) == (0, "export: README.md: the model card of tiny\n")
+    assert "Its test AUC is 0.877" in (folder / "README.md").read_text()  # of metrics/, by default
+    write_model(folder / "model", threshold=0.2)
+    done = CliRunner().invoke(main, call)
+    assert done.exit_code == 1 and done.stderr.count("\n") == 1 and "is of another model: its threshold" in done.stderr

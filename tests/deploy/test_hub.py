@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Tiny, Trained
@@ -51,6 +52,22 @@ def test_an_ensemble_takes_its_members_along(trained: Trained, tiny: Tiny, tmp_p
         assert b"someone" not in file.read_bytes() and str(tmp_path).encode() not in file.read_bytes(), file
     assert (out / "members" / "a" / "bundle.json").read_bytes() != (out / "members" / "b" / "bundle.json").read_bytes()
     assert json.loads((out / "bundle.json").read_text())["provenance"]["weights"] == "random + file:w.safetensors"
+
+
+def test_a_refit_recipe_leaves_the_tails_of_its_folds_out(trained: Trained, tmp_path: Path) -> None:
+    model, out = tmp_path / "model", tmp_path / "hub"
+    shutil.copytree(trained.model, model)
+    shutil.copy(model / "fold-0.safetensors", model / "refit.safetensors")
+
+    def refit(record: dict[str, Any]) -> None:
+        record["refit"] = {"images": 36, "epochs": 8}
+        record["sha256"]["refit.safetensors"] = record["sha256"]["fold-0.safetensors"]
+
+    edit_record(model, refit)
+    write_hub(model, out, metrics=tmp_path)
+    assert (out / "refit.safetensors").exists() and not list(out.glob("fold-*"))
+    assert (out / "bundle.json").read_bytes() == (model / "bundle.json").read_bytes()
+    assert "1, on all training images (8 epochs)" in (out / "README.md").read_text()
 
 
 def test_only_a_folder_of_its_own_is_replaced(trained: Trained, tmp_path: Path) -> None:
