@@ -18,6 +18,18 @@ def readme() -> str:
     return (HERE / "README.md").read_text(encoding="utf-8")
 
 
+def commands_of_use_it() -> list[str]:
+    """The commands of README's section "Use it"; tests/test_pipeline.py runs them."""
+    block = re.search(r"<!-- use -->\n```\n(.+?)```", (HERE / "README.md").read_text(encoding="utf-8"), re.S)
+    assert block
+    return block[1].splitlines()
+
+
+def test_the_commands_of_use_it_are_of_the_kinds_that_it_promises() -> None:
+    commands = [" ".join(command.split()[:2]) for command in commands_of_use_it()[1:]]
+    assert commands == ["ffdi predict", "ffdi explain", "ffdi export", "ffdi export", "ffdi app"]
+
+
 def test_linked_files_exist(readme: str) -> None:
     for target in re.findall(r"\]\(((?!http)[^)#]+)", readme):
         assert (HERE / target).exists(), target
