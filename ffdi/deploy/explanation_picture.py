@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,6 @@ SIDE = 336  # pixels of a panel
 HARDLY = 0.01  # a score that no part changes by so much
 _MARGIN, _PAPER, _INK, _SOFT = 20, (255, 255, 255), (27, 34, 48), (84, 94, 112)
 _RED, _BLUE = (214, 39, 40), (31, 100, 200)
-_LINE = 54  # characters below a panel
 
 
 def panels(explanation: Explanation) -> list[tuple[Image.Image, str]]:
@@ -32,7 +30,10 @@ def panels(explanation: Explanation) -> list[tuple[Image.Image, str]]:
     if explanation.heat is None:
         shown[0] = (picture, f"{shown[0][1]} No heat map: the network has no places where its score is made.")
     else:
-        caption = f"What counted for {explanation.toward}{of}, the brighter the more. {explanation.method}."
+        what = f"What counted for {explanation.toward}{of}, the brighter the more."
+        if not explanation.heat.any():
+            what = f"No place counted for {explanation.toward}{of}."
+        caption = f"{what} {explanation.method}."
         shown.append((heated(picture, explanation.heat), caption))
     if explanation.occlusion is not None:
         shown.append((occluded(picture, explanation.occlusion), _of_occlusion(explanation.occlusion)))
@@ -79,15 +80,15 @@ def explanation_picture(explanation: Explanation, policy: Policy) -> Image.Image
     shown = panels(explanation)
     title, small = _font(19, bold=True), _font(13)
     width = _MARGIN + len(shown) * (SIDE + _MARGIN)
-    captions = [textwrap.wrap(caption, _LINE) for _, caption in shown]
-    words = textwrap.wrap(" ".join([rule_of(policy), *facts(explanation)[1:], CANNOT_TELL]), width // 7)
+    captions = [_wrapped(caption, small, SIDE) for _, caption in shown]
+    words = _wrapped(" ".join([rule_of(policy), *facts(explanation)[1:], CANNOT_TELL]), small, width - 2 * _MARGIN)
     top = _MARGIN + 62
     below = top + SIDE + 8
     foot = below + 18 * max(map(len, captions)) + 10
     sheet = Image.new("RGB", (width, foot + 18 * len(words) + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(sheet)
     name = printable(explanation.judgement.path)
-    draw.text((_MARGIN, _MARGIN - 2), _cut(name, width // 8), _SOFT, small)
+    draw.text((_MARGIN, _MARGIN - 2), _wrapped(name[::-1], small, width - 2 * _MARGIN)[0][::-1], _SOFT, small)
     draw.text((_MARGIN, _MARGIN + 20), facts(explanation)[0], _INK, title)
     for place, ((panel, _), lines) in enumerate(zip(shown, captions, strict=True)):
         left = _MARGIN + place * (SIDE + _MARGIN)
@@ -102,9 +103,20 @@ def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[str],
         draw.text((at[0], at[1] + 18 * number), line, _SOFT, font)
 
 
-def _cut(name: str, most: int) -> str:
-    """A name that is too long loses its beginning."""
-    return name if len(name) <= most else "..." + name[3 - most :]
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Lines of at most `width` pixels; a word that is longer is broken."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        lines += [] if not lines[-1] else [""]
+        for character in word:
+            if font.getlength(lines[-1] + character) > width:
+                lines.append("")
+            lines[-1] += character
+    return lines
 
 
 @cache

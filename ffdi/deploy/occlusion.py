@@ -15,12 +15,12 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from annotated_types import Ge, Le
 from PIL import Image, ImageFilter
 
 from ffdi.bounds import FractionAbove0
 from ffdi.features.compute import kept_features
+from ffdi.features.devices import set_up_device
 from ffdi.features.feature_spec import Features
 from ffdi.features.perturbed import SEED, VIEW, level_operations
 from ffdi.features.preprocessing import Preprocessing
@@ -180,9 +180,9 @@ def _views(part: Bundle, data: bytes, original: Image.Image, side: float) -> lis
 
 
 def _scores(model: Model, features: Mapping[str, Features]) -> Scores:
-    by_part, cpu = [], torch.device("cpu")
+    by_part, device = [], set_up_device()
     for part in model.parts:
         of_views = np.moveaxis(features[same_features(part)], 1, 0)
         clean, *views = (FeatureTable.of_features(np.ascontiguousarray(view)) for view in of_views)
-        by_part.append(part.fold_scores(clean, cpu, *views))
+        by_part.append(part.fold_scores(clean, device, *views))
     return model.joined(by_part).mean

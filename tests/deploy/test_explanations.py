@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import Tiny, Trained, picture
@@ -14,8 +15,10 @@ from in_browser import COLOURS, browser, contrast, opened  # noqa: F401 - a fixt
 from PIL import Image
 
 from ffdi.commands.main import main
-from ffdi.deploy.explain import CANNOT_TELL
-from ffdi.deploy.explanation_picture import SIDE
+from ffdi.deploy.explain import CANNOT_TELL, Explanation
+from ffdi.deploy.explanation_picture import SIDE, explanation_picture
+from ffdi.deploy.judgement import Judgement
+from ffdi.tails.policy import Policy
 
 EVIL = "<script>window.__pwned=1</script>.png"
 
@@ -46,6 +49,19 @@ def test_each_picture_has_a_file_and_a_place_on_the_page(explained: Path) -> Non
     assert page.count("<img ") == 9 and page.count("P(fake)") == 3 and "<script" not in page
     assert "not an image format that Pillow knows" in page and CANNOT_TELL in html.unescape(page)
     assert not re.search(r"""(?:src|href)=["'](?!data:)""", page)
+
+
+def test_no_caption_reaches_into_the_next_panel(explained: Path) -> None:
+    """The long name of the method, as that of tokens: between two panels the sheet is white at every height."""
+    long = "Grad-CAM of the tokens at " + "a_module_with_a_long_name." * 5 + ", carried back by attention rollout"
+    image, heat = np.zeros((64, 64, 3), np.uint8), np.zeros((4, 4))
+    judgement = Judgement("a" * 300 + "/end.jpg", 0.5, "fake", 0.1, True)
+    sheet = explanation_picture(Explanation(judgement, image, heat, long, "fake", np.zeros((64, 64))), Policy(0.5))
+    below = np.asarray(sheet)[20 + 62 + SIDE + 8 : -60]
+    for place in (1, 2):
+        gap = 20 + place * (SIDE + 20) - 20
+        assert (below[:40, gap + 4 : gap + 18] == 255).all()
+    assert (np.asarray(sheet)[:, -18:] == 255).all()
 
 
 def test_without_occlusion_there_are_two_panels(trained: Trained, tiny: Tiny, tmp_path: Path) -> None:
