@@ -15,6 +15,8 @@ from ffdi.files import sha256_file
 from ffdi.intake.listing.walk import walk
 from ffdi.intake.tables import read_table
 
+FEWEST = 20  # of a class, for a cost that says anything
+
 
 @dataclass(frozen=True)
 class TrainingImages:
@@ -37,7 +39,7 @@ def find_training_images(place: Path, oof: pd.DataFrame, console: Console = Cons
     """Those of the images of `oof` (image_id, fold, label) that are in a folder, or in a csv with a column `path`, relative to
     the csv's folder, and maybe `group`.
 
-    InputError when there are fewer than 20 of either class: `place` is then another data set.
+    InputError when there are fewer than FEWEST of a class: `place` is then another data set.
     """
     files, groups = _listed(place)
     known = {row.image_id: row for row in oof.itertuples()}
@@ -47,7 +49,7 @@ def find_training_images(place: Path, oof: pd.DataFrame, console: Console = Cons
             found[image_id] = file, group
     rows = [(known[image_id], *found[image_id]) for image_id in sorted(found)]
     labels = np.array([row.label for row, _, _ in rows], dtype=int)
-    if min((labels == label).sum() for label in (0, 1)) < 20:
+    if min((labels == label).sum() for label in (0, 1)) < FEWEST:
         raise InputError(
             f"{place}: {len(rows)} of its {len(files)} images are of the model's training, with out-of-fold scores: name "
             "the data that it was trained on"

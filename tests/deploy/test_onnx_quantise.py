@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
-from conftest import picture
+from conftest import Tiny, Trained, picture
 from made_bundles import POLICY
 from onnx import TensorProto, helper, numpy_helper
 
-from ffdi.deploy.onnx_quantise import cost_of, drawn_parts, int8_graph, kept_in_float
+from ffdi.deploy import training_images
+from ffdi.deploy.onnx_quantise import cost_of, drawn_parts, export_int8, int8_graph, kept_in_float, with_fold_tails
 from ffdi.deploy.training_images import TrainingImages, find_training_images
 from ffdi.errors import ExportError, InputError
 from ffdi.files import sha256_file
+from ffdi.tails.bundle import Bundle, load_bundle, read_oof
+from ffdi.tails.ensemble import Ensemble
 
 
 def small_graph() -> Any:
@@ -130,3 +136,25 @@ def test_another_data_set_is_refused(folder: Path) -> None:
     (folder / "49.png").unlink()
     with pytest.raises(InputError, match=r"49.png: labels.csv names it"):
         find_training_images(folder / "labels.csv", oof_of(folder, 44))
+
+
+def test_a_refit_model_is_measured_with_the_tails_of_its_folds() -> None:
+    folds = {0: "tail 0", 1: "tail 1"}
+    plain = Bundle(*(None,) * 7, {})  # type: ignore[arg-type]
+    refit = replace(plain, record={"refit": {}}, read_fold_tails=lambda: folds)  # type: ignore[arg-type,return-value]
+    assert with_fold_tails(plain) is plain
+    assert with_fold_tails(refit).parts[0].tails == folds
+    joined = Ensemble({"a": plain, "b": refit}, *(None,) * 6)  # type: ignore[arg-type]
+    assert [part.tails for part in with_fold_tails(joined).parts] == [None, folds]
+
+
+@pytest.mark.long
+def test_a_model_in_eight_bits(trained: Trained, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_images, "FEWEST", 10)
+    images = find_training_images(tiny.root / "labels.csv", read_oof(trained.model))
+    made = export_int8(load_bundle(trained.model), tmp_path / "m.onnx", name="m", images=images)
+    assert made.size == (tmp_path / "m.onnx").stat().st_size < 0.4 * made.float_size
+    assert made.cost.images + made.calibrated_on == len(images.pictures) == 36
+    assert made.cost.score_difference < 0.2
+    facts = {entry.key: entry.value for entry in onnx.load(tmp_path / "m.onnx").metadata_props}
+    assert json.loads(facts["quantisation"])["images"] == made.cost.images
