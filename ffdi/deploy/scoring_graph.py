@@ -19,6 +19,7 @@ from ffdi.tails.bundle import Bundle
 from ffdi.tails.ensemble import Ensemble
 from ffdi.tails.model import Model
 from ffdi.tails.predict import same_features
+from ffdi.tails.recipe import REFIT
 from ffdi.tails.stacking import LARGEST_LOGIT
 
 FLIPPED = "hflip"
@@ -44,6 +45,7 @@ class ScoringGraph(nn.Module):
         of_parts = [list(part.tails) for part in model.parts]
         self.folds = [fold for fold in of_parts[0] if all(fold in of_part for of_part in of_parts)]
         self.joint = Joint(model, self.folds) if isinstance(model, Ensemble) else None
+        self.folds = self.folds or [REFIT]
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,8 +106,11 @@ class Joint(nn.Module):
         self.bias, self.temperature = ensemble.stack.bias, ensemble.temperature
 
     def forward(self, logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        score = self._score([logit_of_mean(of_member) for of_member in logits])
+        if not self.columns[0]:  # members of which some are refit have no fold in common
+            return score, score[:, None]
         by_fold = [of_member[:, columns] for of_member, columns in zip(logits, self.columns, strict=True)]
-        return self._score([logit_of_mean(of_member) for of_member in logits]), self._score(by_fold)
+        return score, self._score(by_fold)
 
     def _score(self, of_members: Sequence[Tensor]) -> Tensor:
         inside = torch.stack(list(of_members), dim=-1).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)

@@ -21,7 +21,7 @@ from ffdi.intake.decoding.resizing import Resize
 from ffdi.tails.bundle import Bundle
 from ffdi.tails.model import Model
 from ffdi.tails.predict import score_images
-from ffdi.tails.recipe import Head
+from ffdi.tails.recipe import REFIT, Head
 
 MODELS: dict[str, Callable[[], Model]] = {
     "a CNN with a mirrored view": lambda: replace(
@@ -78,6 +78,14 @@ def test_features_are_rounded_as_in_shards(dtype: str) -> None:
 
 def test_members_that_read_the_same_features_share_them() -> None:
     assert len(ScoringGraph(made_ensemble(cnn_bundle(), cnn_bundle())).readers) == 1
+
+
+def test_members_without_a_common_fold_have_their_joint_score_alone() -> None:
+    """As where one of two members is refit."""
+    refit = replace(cnn_bundle(), tails={REFIT: cnn_bundle().tails[0]})
+    graph = ScoringGraph(made_ensemble(cnn_bundle(), refit))
+    score, by_fold = graph(torch.zeros(3, 32, 32, 3, dtype=torch.uint8))
+    assert graph.folds == [REFIT] and torch.equal(by_fold, score[:, None])
 
 
 def changed(bundle: Bundle, **backbone: Any) -> Bundle:
