@@ -19,6 +19,9 @@ def console(name: str, bar: str = "") -> Console:
     """A console whose lines and progress bars start with `name`, such as "extract mobilenet_v2"; or bars with `bar`."""
 
     def progress(items: Iterable[Item], total: int, *, unit: str = "images", phase: str = "") -> Iterable[Item]:
+        if not total:  # a bar of nothing, such as of no levels, tells nothing
+            yield from items
+            return
         from tqdm import tqdm
 
         described = f"{bar or name} {phase}".strip()
