@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
+import signal
+import socket
+import subprocess
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
+from click.testing import CliRunner
 from project import Project
 from ruamel.yaml import YAML
+from test_readme import commands_of_use_it
 
+from ffdi.commands.main import main
 from ffdi.demo.dataset import plan_demo
 from ffdi.evaluation.headline import OF_AUDIT, OF_RECIPE
 
@@ -94,6 +104,55 @@ def test_users_commands_say_something(project: Project) -> None:
     assert "extract@tiny" in project.run("dvc", "dag", "--mermaid")
     assert "vega" in Path(project.run("dvc", "plots", "show").strip().removeprefix("file://")).read_text()
     assert "recipes.one.lr" in project.run("dvc", "exp", "show", "--csv")
+
+
+def test_the_commands_of_use_it_are_run_as_they_stand(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """README's section, on this smaller project, where the recipe has another name."""
+    (tmp_path / "data/models").mkdir(parents=True)
+    (tmp_path / "data/models/efficientnet_lite0").symlink_to(project.folder / "data/models/one")
+    (tmp_path / "data/demo").symlink_to(project.folder / "data/demo")
+    (tmp_path / "metrics").symlink_to(project.folder / "metrics")
+    monkeypatch.chdir(tmp_path)
+    activate, *commands, app = commands_of_use_it()
+    assert activate == "source .venv/bin/activate"
+    said = {}
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        done = CliRunner().invoke(main, arguments, prog_name=program)
+        assert done.exit_code == 0, f"{command}: {done.output} {done.exception!r}"
+        said[command.split(" --")[0] + command.partition("--format")[2]] = done.stdout
+    rows = said["ffdi predict"].splitlines()
+    assert rows[0].startswith("path,score,verdict,") and [row.split(",")[0] for row in rows[1:]] == [
+        f"data/demo/img/0000{n}.jpg" for n in range(4)
+    ]
+    assert "<h2>data/demo/img/00001.jpg</h2>" in Path("explained/index.html").read_text()
+    assert Path("detector.onnx").stat().st_size > 1e6
+    assert Path("model-card.md").read_text().startswith("---\n")
+    answers = judged_by_app(app, project.environment, Path("data/demo/img/00001.jpg"))
+    assert answers["pictures"][0]["verdict"] in ("real", "fake", "undecided")
+
+
+def judged_by_app(command: str, environment: dict[str, str], picture: Path) -> dict[str, Any]:
+    """What the app, started here, answers to a picture; it runs until Ctrl-C."""
+    with socket.socket() as tried:
+        free = tried.connect_ex(("127.0.0.1", 8000)) != 0
+    started = shlex.split(command if free else f"{command} --port 0")
+    with subprocess.Popen(started, env=environment, text=True, stderr=subprocess.PIPE) as running:
+        assert running.stderr
+        try:
+            told = next((line for line in running.stderr if "judges with" in line), "")
+            address = re.search(r"http://\S+", told)
+            assert address, told
+            headers = {"content-type": "application/octet-stream"}
+            asked = urllib.request.Request(f"{address[0]}/judge", picture.read_bytes(), headers)
+            with urllib.request.urlopen(asked, timeout=120) as answer:
+                answers: dict[str, Any] = json.load(answer)
+        finally:
+            running.send_signal(signal.SIGINT)
+        assert running.wait(60) in (0, 130)
+    return answers
 
 
 def test_one_number_runs_only_what_depends_on_it(project: Project) -> None:
