@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ffdi.commands.scoring import scoring_options
-from ffdi.errors import InputError
+from ffdi.commands.scoring import inputs_to_score, refuse_unread, scoring_options
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console
 
@@ -59,14 +57,8 @@ def explain(
 
     An image that cannot be read is on the page, with the reason, and makes the exit code 1.
     """
-    from ffdi.deploy.inputs import find_inputs
-
     stage = console("explain")
-    found = find_inputs(images, sys.stdin.buffer)
-    for line in found.passed_over:
-        stage.say(line)
-    if not found.files:
-        raise InputError("; ".join(found.empty) or "no image is named")
+    found = inputs_to_score(images, stage)
 
     from ffdi.deploy.detector import load
     from ffdi.deploy.explanations import PAGE, write_explanations
@@ -80,7 +72,4 @@ def explain(
     patches = Patches(across, stride) if occlusion else None
     counts = write_explanations(out, detector, pictures, toward=toward, patches=patches, console=stage)
     stage.say(f"{counts.explained} of {len(pictures)} images explained: see {out / PAGE}")
-    if counts.unreadable:
-        found.empty.insert(0, f"{counts.unreadable} of {len(pictures)} images cannot be read")
-    if found.empty:
-        raise InputError("; ".join(found.empty))
+    refuse_unread(found, counts.unreadable, len(pictures))

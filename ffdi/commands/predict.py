@@ -12,8 +12,8 @@ from typing import TextIO
 
 import click
 
-from ffdi.commands.scoring import MAX_PIXELS
-from ffdi.errors import InputError, printable
+from ffdi.commands.scoring import MAX_PIXELS, inputs_to_score, refuse_unread
+from ffdi.errors import printable
 from ffdi.files import replacing
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console
@@ -54,16 +54,10 @@ def predict(
     An image that cannot be read has no score but a reason, and makes the exit code 1, as a folder without any image does.
     What a folder has beside images is counted on stderr.
     """
-    from ffdi.deploy.inputs import find_inputs
-
     if len({model.resolve() for model in models}) < len(models):
         raise click.UsageError("--model: one model is named twice")
     stage = console("predict")
-    found = find_inputs(images, sys.stdin.buffer)
-    for line in found.passed_over:
-        stage.say(line)
-    if not found.files:
-        raise InputError("; ".join(found.empty) or "no image is named")
+    found = inputs_to_score(images, stage)
 
     from ffdi.deploy.detector import judgements_by, load_all
     from ffdi.deploy.judgement import Tally
@@ -89,10 +83,7 @@ def predict(
             write_csv(names, rows, text, printable if text.isatty() else str)
     for line in tally.lines(names):
         stage.say(line)
-    if tally.unreadable:
-        found.empty.insert(0, f"{tally.unreadable} of {tally.rows} images cannot be read")
-    if found.empty:
-        raise InputError("; ".join(found.empty))
+    refuse_unread(found, tally.unreadable, tally.rows)
 
 
 def _usual_format(out: Path | None) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ffdi.errors import InputError
 from ffdi.stagekit.console import console
 
 if TYPE_CHECKING:
+    from ffdi.console import Console
+    from ffdi.deploy.inputs import Inputs
     from ffdi.tails.model import Model
 
 
@@ -28,6 +32,25 @@ def scoring_options(command: Callable[..., None]) -> Callable[..., None]:
     model = click.Path(path_type=Path)
     option = click.option("--model", required=True, type=model, help="a folder such as data/models/NAME")
     return option(MAX_PIXELS(command))
+
+
+def inputs_to_score(arguments: Sequence[str], stage: Console) -> Inputs:
+    """What PATH... names; says what folders have beside images. InputError where there is no image at all."""
+    from ffdi.deploy.inputs import find_inputs
+
+    found = find_inputs(arguments, sys.stdin.buffer)
+    for line in found.passed_over:
+        stage.say(line)
+    if not found.files:
+        raise InputError("; ".join(found.empty) or "no image is named")
+    return found
+
+
+def refuse_unread(found: Inputs, unreadable: int, count: int) -> None:
+    """InputError at the end of a command that scored the rest, where an image could not be read or a folder had none."""
+    unread = [f"{unreadable} of {count} images cannot be read"] if unreadable else []
+    if lines := unread + found.empty:
+        raise InputError("; ".join(lines))
 
 
 def score_with_model(

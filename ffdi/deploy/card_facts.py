@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 from ffdi.console import Console
 from ffdi.deploy.licences import binding, source_name, weights_licences
 from ffdi.errors import InputError
+from ffdi.evaluation.results import read_metrics
 from ffdi.metrics import Metrics
 from ffdi.tails.record import is_ensemble, read_record, refuse_changed
 
@@ -98,7 +98,7 @@ def _own_metrics(folder: Path, record: Mapping[str, Any]) -> Metrics:
     file = folder / "details" / f"{name}.json"
     if "recalibrated" in record or not file.exists():
         return {}
-    metrics, stage = _json(file), "fuse" if is_ensemble(record) else "evaluate"
+    metrics, stage = read_metrics(file), "fuse" if is_ensemble(record) else "evaluate"
     own = {"weights_sha256": record["provenance"]["weights_sha256"], "threshold": record["threshold"]}
     own["temperature"] = record["temperature"]
     for key in _IDENTITY:
@@ -115,7 +115,7 @@ def _audit(folder: Path, record: Mapping[str, Any], images: int) -> Metrics:
     file = folder / "details" / "audit.json"
     if not file.exists():
         return {}
-    audit = _json(file)
+    audit = read_metrics(file)
     trained_on = audit["images"] - audit.get("test_images", 0)  # type: ignore[operator]
     if "recalibrated" not in record and "test_images" in audit and trained_on != images:
         raise InputError(
@@ -130,17 +130,9 @@ def _elsewhere(folder: Path, record: Mapping[str, Any], console: Console) -> lis
     found, own = {}, (record["facts_sha256"], record.get("exported_from"))
     places = (folder / "cross", folder.resolve().parent / "data" / "cross")
     for file in (file for place in places for file in sorted(place.glob("*.json"))):
-        metrics = _json(file)
+        metrics = read_metrics(file)
         if "tested_on" in metrics and metrics.get("model_sha256") in own:
             found[str(metrics["tested_on"])] = metrics
         elif metrics.get("recipe") == _name(record):
             console.warn(f"{file}: is of another model of this name, and is left out: run the evaluation again")
     return list(found.values())
-
-
-def _json(file: Path) -> Metrics:
-    try:
-        loaded: Metrics = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file}: not JSON ({error}): run the stage that writes it again") from error
-    return loaded

@@ -103,7 +103,7 @@ def read_results(
 
     def read(name: str) -> Metrics:
         try:
-            return _json(details / f"{name}.json")
+            return read_metrics(details / f"{name}.json")
         except FileNotFoundError:
             raise InputError(f"{details / f'{name}.json'}: missing: run the stage that writes it first") from None
 
@@ -121,13 +121,13 @@ def read_results(
         read("ladder"),
         _read_pairs(data / "comparisons.csv"),
         cross,
-        {file.stem: _json(file) for file in sorted((data / "timings").glob("*.json"))},  # type: ignore[misc]
+        {file.stem: read_metrics(file) for file in sorted((data / "timings").glob("*.json"))},  # type: ignore[misc]
         metrics / "plots",
         sorted({file.stem for folder in (metrics, details) for file in folder.glob("*.json")} - known)
         + [f"cross/{file.stem}" for file in old]
         + [f"protocol/{name}" for name in compared if name not in recipes],
         {recipe: seen for recipe in recipes if models and (seen := _pixels(models / recipe / "bundle.json"))},
-        {recipe: _json(file) for recipe, file in compared.items() if recipe in recipes},
+        {recipe: read_metrics(file) for recipe, file in compared.items() if recipe in recipes},
     )
 
 
@@ -156,19 +156,20 @@ def _is_of_an_old_model(m: Metrics, recipes: Mapping[str, str], data: Path, mode
     file = folder / name / "bundle.json" if models and folder else Path()
     if name not in recipes or not file.is_file():
         return False
-    now = _json(file)
+    now = read_metrics(file)
     here: Any = now.get("provenance") or {}
     return m["trained_on"] == here.get("data") and m.get("model_sha256") != now.get("facts_sha256")
 
 
 def _read_cross(file: Path) -> Metrics:
-    metrics = _json(file)
+    metrics = read_metrics(file)
     if missing := _KEYS_OF_CROSS - set(metrics):
         raise InputError(f"{file}: has no {min(missing)}: it is not of `ffdi evaluate`: delete it")
     return metrics
 
 
-def _json(file: Path) -> Metrics:
+def read_metrics(file: Path) -> Metrics:
+    """A JSON file of metrics; InputError when it is none."""
     try:
         loaded: Metrics = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
