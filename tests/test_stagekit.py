@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -48,6 +49,10 @@ def test_a_stage_that_dvc_runs_leaves_its_seconds(tmp_path: Path, monkeypatch: p
     assert CliRunner().invoke(stage, ["--wrong"]).exit_code == 1 and not list(tmp_path.iterdir())
     assert CliRunner().invoke(stage).exit_code == 0
     assert 0 <= json.loads(stage_seconds_file("train@x").read_text())["seconds"] < 60
+    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "data").write_text("in its way")
+    refused = CliRunner().invoke(stage)
+    assert refused.exit_code == 1 and refused.stderr.startswith("stage: ") and refused.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class OneLineErrors(InUtf8):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            result = super().invoke(ctx)
+            result = self.run(ctx)
             sys.stdout.flush()  # a closed pipe shows here, not when Python ends
             return result
         except FfdiError as error:
@@ -71,13 +71,18 @@ class OneLineErrors(InUtf8):
         say(f"{ctx.info_name}: {line}")
         sys.exit(1)
 
+    def run(self, ctx: click.Context) -> Any:
+        """What the command does; its errors are said on one line."""
+        return super().invoke(ctx)
+
 
 class StageCommand(OneLineErrors):
     """The command of a stage. When DVC runs it, it leaves its seconds for `ffdi doctor`."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def run(self, ctx: click.Context) -> Any:
+        """The same, timed."""
         started = time.perf_counter()
-        result = super().invoke(ctx)
+        result = super().run(ctx)
         if (stage := os.environ.get("DVC_STAGE")) and "/" not in stage:
             from ffdi.files import write_json
             from ffdi.stagekit.stopwatch import stage_seconds_file

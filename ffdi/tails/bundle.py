@@ -44,6 +44,7 @@ from ffdi.tails.tta import mean_logits
 from ffdi.tails.unlike import TrainingIndex, embeddings, pooled_features
 
 BATCH = 64
+POOLED = 64 * BATCH  # images whose pooled features are in memory at a time
 PREFIX = "prefix.safetensors"
 
 
@@ -57,8 +58,8 @@ class Bundle:
     """A trained recipe as it is used. A score is the mean over `tails` of sigmoid(logit / temperature); `policy` makes a
     verdict of it.
 
-    `load_prefix` gives the same prefix every time, and is None where there is none; images are scored without it where its
-    exported graph is at hand. `tails` are by fold; a refit recipe has one, REFIT, and `read_fold_tails` reads those of its folds. `prior` is the
+    `load_prefix` gives the prefix, None where there is none; images are scored without it where its exported graph is at
+    hand. `tails` are by fold; a refit recipe has one, REFIT, and `read_fold_tails` reads those of its folds. `prior` is the
     share of fakes among the images of the training, validation included: the score of an image that cannot be read. `seen`
     has image_id and phash of each of those images: the recipe is never evaluated on them. `record` is bundle.json.
     `index` tells which images are unlike those; None of a bundle from before it.
@@ -151,7 +152,8 @@ class Bundle:
             return None
         with network_code(self.backbone.place):
             tail = None if self.backbone.has_prefix else next(iter(self.tails.values()))
-            return self.index.distances(pooled_features(table, device, tail))
+            parts = (table.of(at) for at in torch.arange(len(table)).split(POOLED))
+            return np.concatenate([self.index.distances(pooled_features(part, device, tail)) for part in parts])
 
     def scores_and_distances(
         self, table: FeatureTable, device: torch.device, *views: FeatureTable

@@ -23,6 +23,11 @@ class Split:
     train: FeatureTable
     validation: FeatureTable
 
+    @property
+    def name(self) -> str:
+        """What messages call it: that of a refit is of no fold."""
+        return f"fold {self.fold}" if len(self.validation) else "all images"
+
 
 @dataclass(frozen=True)
 class FoldedTable:

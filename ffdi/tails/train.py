@@ -67,7 +67,7 @@ def fit(
         while not run.is_over(recipe.epochs, recipe.patience):
             epoch = len(run.history)
             score = partial(predict_logits, run.judged, split.validation, recipe.batch_size, device)
-            with placed(f"fold {fold}, epoch {epoch}" if len(split.validation) else f"epoch {epoch}"):
+            with placed(f"{split.name}, epoch {epoch}"):
                 with batches_for_batchnorm(recipe.batch_size):
                     loss, train_auc, lr = train_epoch(run, split.train, recipe, epoch)
                 logits = score() if len(split.validation) else np.empty(0)
@@ -206,13 +206,13 @@ def cross_validate(
 
         fitted = attempt()
         if fitted is None and images.table.source.leave_gpu():
-            console.say(f"fold {fold}: out of memory on {device}: the features leave it, batches are copied")
+            console.say(f"{split.name}: out of memory on {device}: the features leave it, batches are copied")
             torch.cuda.empty_cache()
             fitted = attempt()
         if fitted is None:  # halving the batch here would make it another recipe
             size = recipe.batch_size
             raise FfdiError(
-                f"fold {fold}: out of memory on {device} with batch_size {size}: set batch_size to {max(1, size // 2)}"
+                f"{split.name}: out of memory on {device} with batch_size {size}: set batch_size to {max(1, size // 2)}"
             )
         fits[fold] = fitted
     return fits

@@ -7,6 +7,7 @@ of its own: what QUANTILE of the training images keep to, each against the image
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -148,9 +149,14 @@ def pooled_features(table: FeatureTable, device: torch.device, tail: Tail | None
 
 @contextmanager
 def embeddings(tail: Tail) -> Iterator[list[Tensor]]:
-    """The pooled features of every batch that `tail` computes meanwhile, as pooled_features gives them."""
-    kept, pool = list[Tensor](), MeanPool()
-    handle = tail.norm.register_forward_hook(lambda _, __, out: kept.append(pool(out).flatten(1).float().cpu()))
+    """The pooled features of every batch that `tail` computes meanwhile in this thread, as pooled_features gives them."""
+    kept, pool, here = list[Tensor](), MeanPool(), threading.get_ident()
+
+    def keep(_: Any, __: Any, out: Tensor) -> None:
+        if threading.get_ident() == here:  # others may score with the same tail
+            kept.append(pool(out).flatten(1).float().cpu())
+
+    handle = tail.norm.register_forward_hook(keep)
     try:
         yield kept
     finally:

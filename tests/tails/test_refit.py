@@ -50,6 +50,7 @@ def test_all_images_train_the_tail_and_none_validates_it() -> None:
     assert number == 3 and number not in {images.without(a, b).only for a, b in ((0, 1), (0, 2), (1, 2))}
     split = images.split(number)
     assert split.train.image_ids == TABLE.image_ids and not len(split.validation)
+    assert (split.name, images.split(0).name) == ("all images", "fold 0")  # in messages: there is no fold 3
 
 
 def test_the_last_epoch_is_kept_and_the_schedule_ends_with_it() -> None:

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
 from ffdi.files import write_json
 from ffdi.intake.decoding.images import ImageSource, read_bytes
+from ffdi.tails import bundle as bundle_module
 from ffdi.tails import unlike
 from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.bundle import load_bundle
@@ -31,7 +34,7 @@ from ffdi.tails.predict import ImageScore, score_files, score_images
 from ffdi.tails.record import record_hash
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train_recipe import TrainingInputs, train_recipe
-from ffdi.tails.unlike import TrainingIndex, farthest, pooled_features
+from ffdi.tails.unlike import TrainingIndex, embeddings, farthest, pooled_features
 
 
 def folded(features: Features, groups: list[str] | None = None, validates: list[bool] | None = None) -> FoldedTable:
@@ -109,6 +112,16 @@ def test_the_farthest_of_several_backbones_counts_and_one_without_an_index_does_
     assert farthest([None, None]) is None
 
 
+def test_a_tail_that_another_thread_scores_with_is_not_overheard() -> None:
+    tail, table = fresh_tail(0).eval(), make_table()
+    with embeddings(tail) as kept:
+        other = Thread(target=pooled_features, args=(make_table(seed=1), CPU, tail))
+        other.start()
+        other.join()
+        due = pooled_features(table, CPU, tail)
+    assert torch.equal(torch.cat(kept), due)
+
+
 def scored(model: Model, files: list[Path]) -> list[ImageScore]:
     images = [(file.name, partial(read_bytes, file.parent, file.name)) for file in files]
     found = list(score_images(model, images, max_pixels=10**6, device=CPU))
@@ -116,7 +129,9 @@ def scored(model: Model, files: list[Path]) -> list[ImageScore]:
     return found  # type: ignore[return-value]
 
 
-def test_files_are_judged_by_the_bundle_alone(trained: Trained, tiny: Tiny, tmp_path: Path) -> None:
+def test_files_are_judged_by_the_bundle_alone(
+    trained: Trained, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = load_bundle(trained.model)
     assert bundle.index is not None and bundle.record["unlike"] == bundle.index.facts
     rows = tiny.rows[tiny.rows["role"] == "train"]
@@ -137,6 +152,15 @@ def test_files_are_judged_by_the_bundle_alone(trained: Trained, tiny: Tiny, tmp_
     table = load_table(store, list(test["image_id"]), list(test["label"]), views=0, memory_gb=1)
     due = bundle.distances(table, CPU)
     assert found is not None and due is not None and found == pytest.approx(due, abs=1e-3)
+    sizes, true_pooled = list[int](), bundle_module.pooled_features
+
+    def pooled(table: FeatureTable, *rest: Any) -> torch.Tensor:
+        sizes.append(len(table))
+        return true_pooled(table, *rest)
+
+    monkeypatch.setattr(bundle_module, "pooled_features", pooled)
+    monkeypatch.setattr(bundle_module, "POOLED", 5)  # vectors of so many images are in memory at a time
+    assert bundle.distances(table, CPU) == pytest.approx(due, abs=1e-4) and sizes == [5, 5, 2]
 
 
 def test_a_bundle_from_before_the_index_says_nothing(trained: Trained, tiny: Tiny, tmp_path: Path) -> None:
