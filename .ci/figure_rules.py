@@ -176,9 +176,8 @@ class FigureRule:
         if key == "refit_minus_folds_auc":
             both = [self.samples.whole, self.samples.of("folds_auc")]
             return sum(max(RANK, of_one.swaps()) for of_one in both if of_one is not None)
-        if sample is not None and key.removeprefix("folds_").startswith(
-            "ece"
-        ):  # an image that changes its bin leaves one and enters one
+        if sample is not None and key.removeprefix("folds_").startswith("ece"):
+            # an image that changes its bin leaves one and enters one
             edges = np.abs(sample.scores * 10 - np.round(sample.scores * 10)) <= 10 * sample.reach
             return 2 * sample.reach + 2 * float(edges.mean())
         if sample is not None and (key == "eer" or key.removesuffix("_at_most") in FPR_POINTS):

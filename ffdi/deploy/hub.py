@@ -27,7 +27,7 @@ def write_hub(
 ) -> None:
     """Write the model in the folder `model` to the folder `out`, which `ffdi predict --model` reads and a hub takes.
 
-    An ensemble takes its members along. A refit recipe leaves out the tails of its folds, which only an evaluation needs.
+    An ensemble takes its members along. A refit recipe leaves out the tails of its folds, which do not score.
     The other arguments, and errors, as read_facts; also BundleError when a file was changed, InputError when `out` has
     anything else than an earlier such folder, which would be deleted.
     """
