@@ -23,8 +23,8 @@ from PIL import Image
 from ffdi.bootstrap import Array, Bootstrap, interval_around, mean_of, resample
 from ffdi.demo.dataset import forged_region, plan_demo
 from ffdi.deploy.detector import Detector, load
-from ffdi.deploy.explain import explain, heaviest
-from ffdi.deploy.occlusion import Patches
+from ffdi.deploy.explanation.explain import explain, heaviest
+from ffdi.deploy.explanation.occlusion import Patches
 from ffdi.deploy.pictures import Picture, pictures_of
 from ffdi.evaluation.heated import enlarged
 from ffdi.stagekit.console import console

@@ -12,7 +12,7 @@ from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console
 
 if TYPE_CHECKING:
-    from ffdi.deploy.explain import Side
+    from ffdi.deploy.explanation.explain import Side
 
 
 @click.command(
@@ -61,8 +61,8 @@ def explain(
     found = inputs_to_score(images, stage)
 
     from ffdi.deploy.detector import load
-    from ffdi.deploy.explanations import PAGE, write_explanations
-    from ffdi.deploy.occlusion import Patches
+    from ffdi.deploy.explanation.occlusion import Patches
+    from ffdi.deploy.explanation.pages import PAGE, write_explanations
     from ffdi.deploy.pictures import pictures_of
     from ffdi.features.devices import set_up_torch
 

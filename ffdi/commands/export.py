@@ -64,14 +64,14 @@ def export(
     if quantise or images is not None or float_ends:
         raise click.UsageError("--quantise, --images and --float-ends are for --format onnx")
     if kind == "card":
-        from ffdi.deploy.card import write_card as write
+        from ffdi.deploy.card.writing import write_card as write
     else:
         from ffdi.deploy.hub import write_hub as write
     write(model, out, metrics=metrics or _MEASURED, licence=licence, console=report)
 
 
 def _export_onnx(out: Path, model: Path, licence: str | None) -> None:
-    from ffdi.deploy.onnx_export import export_onnx
+    from ffdi.deploy.onnx.export import export_onnx
     from ffdi.features.devices import set_up_torch
     from ffdi.files import human_bytes
     from ffdi.tails.ensemble import load_model
@@ -86,8 +86,8 @@ def _export_onnx(out: Path, model: Path, licence: str | None) -> None:
 
 
 def _export_int8(out: Path, model: Path, images: Path, licence: str | None, float_ends: bool) -> None:
-    from ffdi.deploy.onnx_quantise import POOR, cost_line, export_int8
-    from ffdi.deploy.training_images import find_training_images
+    from ffdi.deploy.onnx.quantise import POOR, cost_line, export_int8
+    from ffdi.deploy.onnx.training_images import find_training_images
     from ffdi.features.devices import set_up_torch
     from ffdi.files import human_bytes
     from ffdi.tails.bundle import read_oof

@@ -9,9 +9,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ffdi.console import Console
-from ffdi.deploy.card import card
-from ffdi.deploy.card_facts import CardFacts, read_facts
-from ffdi.deploy.card_head import TASK
+from ffdi.deploy.card.facts import CardFacts, read_facts
+from ffdi.deploy.card.head import TASK
+from ffdi.deploy.card.writing import card
 from ffdi.deploy.licences import source_name
 from ffdi.errors import InputError
 from ffdi.features.backbone import Backbone

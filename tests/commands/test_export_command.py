@@ -9,9 +9,10 @@ from click.testing import CliRunner
 from conftest import Trained
 
 from ffdi.commands.main import main
-from ffdi.deploy import onnx_export, onnx_quantise
-from ffdi.deploy.onnx_export import Exported
-from ffdi.deploy.onnx_quantise import Cost, Quantised
+from ffdi.deploy.onnx import export as onnx_export
+from ffdi.deploy.onnx import quantise as onnx_quantise
+from ffdi.deploy.onnx.export import Exported
+from ffdi.deploy.onnx.quantise import Cost, Quantised
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_a_network_that_quantises_badly_is_said_with_what_would_mend_it(
     quantised = Quantised(10**6, 4 * 10**6, 12, poor, better, 40.0, 20.0)
     monkeypatch.setattr(onnx_quantise, "export_int8", lambda *args, **options: quantised)
     monkeypatch.setattr(
-        "ffdi.deploy.training_images.find_training_images", lambda *given: type("Found", (), {"grouped": True})
+        "ffdi.deploy.onnx.training_images.find_training_images", lambda *given: type("Found", (), {"grouped": True})
     )
     call = ["export", "--model", str(trained.model), "--format", "onnx", "--quantise", "int8"]
     result = CliRunner().invoke(main, [*call, "--images", str(tmp_path), "m.onnx"])

@@ -14,8 +14,8 @@ from huggingface_hub import EvalResult, ModelCard
 
 from ffdi.commands.main import main
 from ffdi.console import Console
-from ffdi.deploy.card import card, write_card
-from ffdi.deploy.card_facts import read_facts
+from ffdi.deploy.card.facts import read_facts
+from ffdi.deploy.card.writing import card, write_card
 from ffdi.errors import BundleError, InputError
 from ffdi.files import write_json
 

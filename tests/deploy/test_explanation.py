@@ -7,8 +7,8 @@ import pytest
 from conftest import Tiny, Trained
 
 from ffdi.deploy.detector import Detector, load
-from ffdi.deploy.explain import explain, heated
-from ffdi.deploy.occlusion import Patches
+from ffdi.deploy.explanation.explain import explain, heated
+from ffdi.deploy.explanation.occlusion import Patches
 from ffdi.deploy.pictures import Picture, pictures_of
 from ffdi.errors import FfdiError
 from ffdi.evaluation.evaluate import state_hash

@@ -15,8 +15,8 @@ from in_browser import COLOURS, browser, contrast, opened  # noqa: F401 - a fixt
 from PIL import Image
 
 from ffdi.commands.main import main
-from ffdi.deploy.explain import CANNOT_TELL, Explanation
-from ffdi.deploy.explanation_picture import SIDE, explanation_picture
+from ffdi.deploy.explanation.explain import CANNOT_TELL, Explanation
+from ffdi.deploy.explanation.picture import SIDE, explanation_picture
 from ffdi.deploy.judgement import Judgement
 from ffdi.tails.policy import Policy
 

@@ -11,8 +11,8 @@ import torch
 from small_bundles import VIT, noise, untrained, with_tails
 from torch import Tensor, nn
 
-from ffdi.deploy.attention import RecordedAttention, rollout
-from ffdi.deploy.heat import heat_of
+from ffdi.deploy.explanation.attention import RecordedAttention, rollout
+from ffdi.deploy.explanation.heat import heat_of
 from ffdi.evaluation.evaluate import state_hash
 from ffdi.evaluation.explain import grad_cam
 from ffdi.tails.heads import Tail

@@ -14,7 +14,7 @@ from PIL import Image
 from small_bundles import noise, untrained, with_tails
 from torch import Tensor, nn
 
-from ffdi.deploy.occlusion import Box, Falls, Patches, falls, whole_image
+from ffdi.deploy.explanation.occlusion import Box, Falls, Patches, falls, whole_image
 from ffdi.features.preprocessing import Preprocessing
 from ffdi.intake.decoding.resizing import Resize
 from ffdi.tails.bundle import Bundle

@@ -17,12 +17,12 @@ from conftest import HERE, picture
 from made_bundles import cnn_bundle, made_bundle, made_ensemble, vit_bundle
 from onnx import TensorProto, helper, numpy_helper
 
-from ffdi.deploy import onnx_export
 from ffdi.deploy.detector import Detector
-from ffdi.deploy.onnx_export import batches, export_onnx, graph_of, onnx_scores, refuse_other_scores, share_weights
-from ffdi.deploy.onnx_facts import onnx_facts
-from ffdi.deploy.scoring_graph import ScoringGraph
-from ffdi.deploy.squares import Squares, drawn_pictures
+from ffdi.deploy.onnx import export as onnx_export
+from ffdi.deploy.onnx.export import batches, export_onnx, graph_of, onnx_scores, refuse_other_scores, share_weights
+from ffdi.deploy.onnx.facts import onnx_facts
+from ffdi.deploy.onnx.scoring_graph import ScoringGraph
+from ffdi.deploy.onnx.squares import Squares, drawn_pictures
 from ffdi.errors import ExportError
 from ffdi.features.preprocessing import Preprocessing
 from ffdi.intake.decoding.resizing import Resize

@@ -15,9 +15,9 @@ from conftest import Tiny, Trained, picture
 from made_bundles import POLICY
 from onnx import TensorProto, helper, numpy_helper
 
-from ffdi.deploy import training_images
-from ffdi.deploy.onnx_quantise import cost_of, drawn_parts, export_int8, int8_graph, kept_in_float, with_fold_tails
-from ffdi.deploy.training_images import TrainingImages, find_training_images
+from ffdi.deploy.onnx import training_images
+from ffdi.deploy.onnx.quantise import cost_of, drawn_parts, export_int8, int8_graph, kept_in_float, with_fold_tails
+from ffdi.deploy.onnx.training_images import TrainingImages, find_training_images
 from ffdi.errors import ExportError, InputError
 from ffdi.files import sha256_file
 from ffdi.tails.bundle import Bundle, load_bundle, read_oof

@@ -11,8 +11,8 @@ import pytest
 import torch
 from made_bundles import VIT, cnn_bundle, made_bundle, made_ensemble, vit_bundle
 
-from ffdi.deploy.scoring_graph import ScoringGraph, logit_of_mean, stored
-from ffdi.deploy.squares import Squares, drawn_pictures
+from ffdi.deploy.onnx.scoring_graph import ScoringGraph, logit_of_mean, stored
+from ffdi.deploy.onnx.squares import Squares, drawn_pictures
 from ffdi.errors import ParamsError
 from ffdi.features.keep import Grid, Keep, Region, TokenGrid, keep_features
 from ffdi.features.keep_in_torch import keep_of_tensor

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ffdi.deploy.detector import Judgement, load
-from ffdi.deploy.explain import CANNOT_TELL, explain, heated
+from ffdi.deploy.explanation.explain import CANNOT_TELL, explain, heated
 from ffdi.deploy.pictures import Picture, pictures_in
 from ffdi.features.devices import set_up_torch
 from ffdi.intake.decoding.formats import TooManyPixels, format_of, jxl_size

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from ffdi.console import Console
 from ffdi.deploy.detector import Detector
-from ffdi.deploy.explain import CANNOT_TELL, Side, explain
-from ffdi.deploy.explanation_picture import SIDE, explanation_picture, facts, panels, rule_of
-from ffdi.deploy.occlusion import Patches
+from ffdi.deploy.explanation.explain import CANNOT_TELL, Side, explain
+from ffdi.deploy.explanation.occlusion import Patches
+from ffdi.deploy.explanation.picture import SIDE, explanation_picture, facts, panels, rule_of
 from ffdi.deploy.pictures import Picture
 from ffdi.errors import printable
 from ffdi.evaluation.wrong_images import data_uri
@@ -72,7 +72,7 @@ def write_explanations(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.get_template("explanations.html")
+    template = environment.get_template("pages.html")
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / PAGE) as file, file.open("w", encoding="utf-8") as page:
         rule = rule_of(detector.model.policy)

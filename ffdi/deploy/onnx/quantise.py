@@ -19,7 +19,7 @@ import numpy as np
 
 from ffdi.bootstrap import Bootstrap, auc_of, interval_around, resample
 from ffdi.console import Console
-from ffdi.deploy.onnx_export import (
+from ffdi.deploy.onnx.export import (
     Run,
     described,
     graph_of,
@@ -27,10 +27,10 @@ from ffdi.deploy.onnx_export import (
     onnx_scores,
     refuse_other_scores,
 )
-from ffdi.deploy.onnx_facts import onnx_facts
-from ffdi.deploy.scoring_graph import ScoringGraph
-from ffdi.deploy.squares import Squares, drawn_pictures, squares_of
-from ffdi.deploy.training_images import TrainingImages
+from ffdi.deploy.onnx.facts import onnx_facts
+from ffdi.deploy.onnx.scoring_graph import ScoringGraph
+from ffdi.deploy.onnx.squares import Squares, drawn_pictures, squares_of
+from ffdi.deploy.onnx.training_images import TrainingImages
 from ffdi.errors import ExportError
 from ffdi.files import replacing
 from ffdi.intake.decoding.images import RGB

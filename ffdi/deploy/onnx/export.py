@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ffdi.console import Console
-from ffdi.deploy.onnx_facts import onnx_facts
-from ffdi.deploy.scoring_graph import ScoringGraph, parameter_bytes
-from ffdi.deploy.squares import Squares, drawn_pictures
+from ffdi.deploy.onnx.facts import onnx_facts
+from ffdi.deploy.onnx.scoring_graph import ScoringGraph, parameter_bytes
+from ffdi.deploy.onnx.squares import Squares, drawn_pictures
 from ffdi.errors import ExportError, one_line
 from ffdi.files import human_bytes, replacing
 from ffdi.intake.decoding.images import RGB

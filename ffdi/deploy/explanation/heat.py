@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ffdi.deploy.attention import RecordedAttention, rollout
+from ffdi.deploy.explanation.attention import RecordedAttention, rollout
 from ffdi.evaluation.explain import class_activation, places_of
 from ffdi.evaluation.heated import HeatMap
 from ffdi.features.feature_spec import FeatureSpec

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from ffdi.deploy.licences import weights_licences
-from ffdi.deploy.scoring_graph import square_made
+from ffdi.deploy.onnx.scoring_graph import square_made
 from ffdi.intake.decoding.images import DECODE_POLICY
 from ffdi.tails.ensemble import joined_names
 from ffdi.tails.model import Model

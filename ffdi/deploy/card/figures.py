@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ffdi.deploy.card_facts import CardFacts
-from ffdi.deploy.card_text import figure, percent, plain, table
+from ffdi.deploy.card.facts import CardFacts
+from ffdi.deploy.card.text import figure, percent, plain, table
 from ffdi.evaluation.verdict import FEW_GROUPS
 from ffdi.metrics import Metrics
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ffdi.deploy.explain import CANNOT_TELL, Explanation, heated
-from ffdi.deploy.occlusion import Falls
+from ffdi.deploy.explanation.explain import CANNOT_TELL, Explanation, heated
+from ffdi.deploy.explanation.occlusion import Falls
 from ffdi.errors import printable
 from ffdi.evaluation.heated import enlarged
 from ffdi.tails.policy import Policy

@@ -7,11 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ffdi.console import Console
-from ffdi.deploy.card_about import how_to_run, intended_use, licences, training_data, verdicts, what_it_is
-from ffdi.deploy.card_facts import CardFacts, read_facts
-from ffdi.deploy.card_figures import figures, weaknesses
-from ffdi.deploy.card_head import head
-from ffdi.deploy.card_text import figure, plain
+from ffdi.deploy.card.about import how_to_run, intended_use, licences, training_data, verdicts, what_it_is
+from ffdi.deploy.card.facts import CardFacts, read_facts
+from ffdi.deploy.card.figures import figures, weaknesses
+from ffdi.deploy.card.head import head
+from ffdi.deploy.card.text import figure, plain
 from ffdi.errors import InputError
 from ffdi.files import write_text
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ffdi.deploy.card_facts import CardFacts
-from ffdi.deploy.card_text import yaml
+from ffdi.deploy.card.facts import CardFacts
+from ffdi.deploy.card.text import yaml
 from ffdi.metrics import Metrics
 
 TASK = "image-classification"

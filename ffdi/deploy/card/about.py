@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ffdi.deploy.card_facts import CardFacts
-from ffdi.deploy.card_text import figure, percent, plain, table
+from ffdi.deploy.card.facts import CardFacts
+from ffdi.deploy.card.text import figure, percent, plain, table
 from ffdi.deploy.licences import binding, source_name
 from ffdi.features.backbone import Backbone
 from ffdi.intake.auditing.shortcuts import PROBES, shortcuts

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from ffdi.deploy.detector import Detector, Judgement
-from ffdi.deploy.heat import heat_of
-from ffdi.deploy.occlusion import Falls, Patches, falls
+from ffdi.deploy.explanation.heat import heat_of
+from ffdi.deploy.explanation.occlusion import Falls, Patches, falls
 from ffdi.deploy.pictures import Picture
 from ffdi.evaluation.heated import HeatMap, heated
 from ffdi.intake.decoding.images import RGB, UnreadableImage, open_image, to_array

@@ -1,0 +1,1 @@
+"""The model card: what may be said of a model, and the text that says it."""
