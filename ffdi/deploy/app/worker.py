@@ -91,10 +91,10 @@ class JudgingProcess:
 
     def close(self) -> None:
         """End the process, whatever it does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-        self._process = None
+        process, self._process = self._process, None  # the server may end it while a picture is judged
+        if process is not None:
+            process.kill()
+            process.join()
 
     def _start(self) -> Mapping[str, Any]:
         spawn = multiprocessing.get_context("spawn")

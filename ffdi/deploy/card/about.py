@@ -25,7 +25,7 @@ _RULES = {
     "fpr": "with {} of the reals above it",
 }
 _HOW_TO_RUN = """\
-With `ffdi` installed, in this folder:
+With `ffdi` installed, in the folder of the model:
 
 ```bash
 ffdi predict photo.jpg --model .

@@ -47,7 +47,10 @@ def card(facts: CardFacts) -> str:
 def _summary(facts: CardFacts) -> list[str]:
     """What it does and how well, in a few lines."""
     m = facts.metrics
-    lines = ["It says how likely an image is fake: a calibrated P(fake), and `real`, `fake` or `undecided`."]
+    verdicts = (
+        "`real`, `fake` or `undecided`" if "abstain_low" in facts.record.get("policy", {}) else "`real` or `fake`"
+    )
+    lines = [f"It says how likely an image is fake: a calibrated P(fake), and {verdicts}."]
     if m:
         groups = f"{m['n_test']} test images in {m['n_groups']} groups"
         lines.append(f"Its test AUC is {figure(m, 'auc')}, on {groups} that played no part in its training.")
