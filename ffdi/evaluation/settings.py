@@ -36,7 +36,7 @@ class Robustness:
     def check_written(self, written: Collection[str]) -> None:
         """ParamsError when one of the two is named without the other: it would have no effect."""
         for key, other in (("recipes", "levels"), ("levels", "recipes")):
-            if key in written and getattr(self, key) and not getattr(self, other):
+            if key in written and getattr(self, key) and other not in written:  # [] switches the sweep off
                 raise ParamsError(f"{key} has no effect without {other}: name some, or leave it out")
 
     @property

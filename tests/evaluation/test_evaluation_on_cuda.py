@@ -221,5 +221,5 @@ def test_a_command_says_its_device_beside_its_scores(
     result = CliRunner().invoke(main, ["predict", str(file), "--model", str(trained.model)])
     torch.set_num_threads(threads)
     assert result.exit_code == 0, result.output
-    assert result.stderr == "predict: cuda: NVIDIA Fake, driver 570.86.15\n"
-    assert result.stdout.startswith(f"path,score,verdict\n{file},")
+    assert result.stderr.splitlines()[0] == "predict: cuda: NVIDIA Fake, driver 570.86.15"
+    assert result.stdout.startswith("path,score,verdict,") and result.stdout.splitlines()[1].startswith(f"{file},")

@@ -85,7 +85,7 @@ def test_levels_say_where_they_act_and_whether_they_were_seen(metrics: Path, tin
     part = section(page_of(metrics, tiny, ["good", "plain"]), "robustness")
     text = words(part)
     assert "0.711 0.700 – 0.800 0.612 0.500 – 0.700 fog-3 0.600 0.500 – 0.700" in text
-    assert "jpeg-50@square square 0.750 0.700 – 0.900 0.700 jpeg" in text and "fog-3 file 0.600" in text
+    assert "jpeg-50@square square 0.750 0.700 – 0.900 0.700 – jpeg" in text and "fog-3 file 0.600" in text
     assert "JPEG quality (file)" in part and "JPEG quality (square)" in part  # a panel each
 
 

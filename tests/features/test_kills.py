@@ -154,7 +154,7 @@ def test_ctrl_c_ends_soon_without_half_a_shard_and_the_rerun_resumes(bench: Benc
         time.sleep(0.001)
     stage.send_signal(signal.SIGINT)
     started = time.monotonic()
-    assert stage.wait(timeout=30) == 1
+    assert stage.wait(timeout=30) == 130
     assert time.monotonic() - started < 10
     assert stage.stderr is not None and b"Traceback" not in stage.stderr.read()
     assert not (out / "index.json").exists() and not list(out.rglob("*.tmp"))

@@ -95,7 +95,7 @@ def test_predict_says_undecided(model: Path, tiny: Tiny) -> None:
     files = [str(tiny.root / path) for path in tiny.rows["path"]]
     done = CliRunner().invoke(main, ["predict", "--model", str(model), *files])
     assert done.exit_code == 0, done.output
-    rows = [line.split(",")[1:] for line in done.stdout.splitlines()[1:]]
+    rows = [line.split(",")[1:3] for line in done.stdout.splitlines()[1:]]
     policy = load_bundle(model).policy
     far = [(float(score), verdict) for score, verdict in rows if abs(float(score) - policy.threshold) > 1e-5]
     assert [verdict for _, verdict in far] == policy.verdicts(np.array([score for score, _ in far])).tolist()
