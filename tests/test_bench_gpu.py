@@ -138,6 +138,7 @@ def test_without_a_gpu_it_says_so_on_one_line_and_writes_no_page() -> None:
     assert done.stderr.startswith("bench/gpu.py needs a GPU, and here is cpu: ") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_a_dry_run_prints_its_figures_and_writes_them_only_where_told(tmp_path: Path) -> None:
     out = tmp_path / "page.md"
     done = command("--device", "cpu", "--quick", "--sections", "Out of", "--out", str(out))

@@ -80,7 +80,14 @@ def test_predict_of_a_folder_says_what_it_passed_over(trained: Trained, tmp_path
     assert done.stderr.splitlines()[-1] == f"predict: 1 of 2 images cannot be read; {none}"
 
 
-@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict", "utf-8:surrogateescape", None])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "ascii:strict",
+        None,
+        *(pytest.param(e, marks=pytest.mark.long) for e in ("utf-8:strict", "utf-8:surrogateescape")),
+    ],
+)
 def test_predict_writes_any_name(encoding: str | None, trained: Trained, tmp_path: Path) -> None:
     names = [b"a.jpg", b"caf\xe9.jpg", "ä.jpg".encode(), b"c\rd.jpg", b'e\n"f.jpg', b"g\x1b[31m.jpg", b"z.jpg"]
     for seed, name in enumerate(names):
