@@ -19,10 +19,10 @@ from ffdi.intake.decoding.images import UnreadableImage, open_header
 from ffdi.tails.policy import Policy
 
 MEANING = {
-    "fake": "The score is high because of traces like those of the fakes in the training; it is no proof, and it does not "
-    "tell who made the picture, how or why.",
-    "real": "No trace was found of the kinds of fakes in the training; a fake of another kind can score just as low, so this "
-    "does not prove that the picture is genuine.",
+    "fake": "The picture scores like fakes of the training; that is no proof, and it does not tell who made the picture, how "
+    "or why.",
+    "real": "The picture scores like real ones of the training; a fake of another kind can score just as low, so this does "
+    "not prove that the picture is genuine.",
     "undecided": "In this band the model is wrong too often to be asked: treat the picture as if it had not been judged.",
 }
 UNLIKE = (
