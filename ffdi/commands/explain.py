@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ffdi.commands.scoring import inputs_to_score, refuse_unread, scoring_options
-from ffdi.stagekit.command import OneLineErrors
+from ffdi.stagekit.command import OneLineErrors, uncollected
 from ffdi.stagekit.console import console
 
 if TYPE_CHECKING:
@@ -60,14 +60,15 @@ def explain(
     stage = console("explain")
     found = inputs_to_score(images, stage)
 
-    from ffdi.deploy.detector import load
-    from ffdi.deploy.explanation.occlusion import Patches
-    from ffdi.deploy.explanation.pages import PAGE, write_explanations
-    from ffdi.deploy.pictures import pictures_of
-    from ffdi.features.devices import set_up_torch
+    with uncollected():
+        from ffdi.deploy.detector import load
+        from ffdi.deploy.explanation.occlusion import Patches
+        from ffdi.deploy.explanation.pages import PAGE, write_explanations
+        from ffdi.deploy.pictures import pictures_of
+        from ffdi.features.devices import set_up_torch
 
-    detector = load(model, max_pixels=max_pixels)
-    set_up_torch()
+        detector = load(model, max_pixels=max_pixels)
+        set_up_torch()
     pictures = [picture for file in found.files for picture in pictures_of(file)]
     patches = Patches(across, stride) if occlusion else None
     counts = write_explanations(out, detector, pictures, toward=toward, patches=patches, console=stage)

@@ -15,7 +15,7 @@ import click
 from ffdi.commands.scoring import MAX_PIXELS, inputs_to_score, refuse_unread
 from ffdi.errors import printable
 from ffdi.files import replacing
-from ffdi.stagekit.command import OneLineErrors
+from ffdi.stagekit.command import OneLineErrors, uncollected
 from ffdi.stagekit.console import console
 
 FORMATS = ("table", "csv", "jsonl")
@@ -59,14 +59,15 @@ def predict(
     stage = console("predict")
     found = inputs_to_score(images, stage)
 
-    from ffdi.deploy.detector import judgements_by, load_all
-    from ffdi.deploy.judgement import Tally
-    from ffdi.deploy.pictures import pictures_of
-    from ffdi.deploy.verdict_tables import write_aligned, write_csv, write_jsonl
-    from ffdi.features.devices import set_up_torch
+    with uncollected():
+        from ffdi.deploy.detector import judgements_by, load_all
+        from ffdi.deploy.judgement import Tally
+        from ffdi.deploy.pictures import pictures_of
+        from ffdi.deploy.verdict_tables import write_aligned, write_csv, write_jsonl
+        from ffdi.features.devices import set_up_torch
 
-    detectors = load_all(models, max_pixels=max_pixels)
-    set_up_torch()
+        detectors = load_all(models, max_pixels=max_pixels)
+        set_up_torch()
     names, tally = [detector.name for detector in detectors], Tally(len(detectors))
     pictures = (picture for file in found.files for picture in pictures_of(file))
     rows = tally.counted(judgements_by(detectors, pictures, stage))
