@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ffdi.deploy.card.facts import CardFacts
-from ffdi.deploy.card.text import figure, percent, plain, table
+from ffdi.deploy.card.text import figure, interval, percent, plain, table
 from ffdi.evaluation.verdict import FEW_GROUPS
 from ffdi.metrics import Metrics
 
@@ -123,17 +123,13 @@ def _unlike(facts: CardFacts) -> list[str]:
     if not any("unlike" in part for part in facts.parts.values()):
         return ["It cannot tell whether an image is unlike those of its training: it has no index of them."]
     line = "It says of an image when it is unlike those of its training"
-    if not isinstance(m.get("unlike_share"), float):
+    if not isinstance(here := m.get("unlike_share"), float):
         return [f"{line}; how often it does was not measured."]
     elsewhere = [
         f"{percent(share)} of {plain(other['tested_on'])}"
         for other in facts.other_data()
         if isinstance(share := other.get("unlike_share"), float)
     ]
-    low, high = m.get("unlike_share_low"), m.get("unlike_share_high")
-    interval = f" ({percent(low)} to {percent(high)})" if isinstance(low, float) and isinstance(high, float) else ""
-    return [
-        f"{line}: {percent(float(m['unlike_share'] or 0))}{interval} of the test images"
-        + "".join(f", {e}" for e in elsewhere)
-        + "."
-    ]
+    ends = interval(m, "unlike_share")
+    between = f" ({percent(ends[0])} to {percent(ends[1])})" if ends else ""
+    return [f"{line}: {', '.join([f'{percent(here)}{between} of the test images', *elsewhere])}."]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ffdi.deploy.card.facts import CardFacts
-from ffdi.deploy.card.text import yaml
+from ffdi.deploy.card.text import interval, yaml
 from ffdi.metrics import Metrics
 
 TASK = "image-classification"
@@ -52,7 +52,5 @@ def _result(metrics: Metrics, data: str, split: str) -> dict[str, Any]:
 
 
 def _interval(metrics: Metrics, key: str) -> str:
-    low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
-    if not (isinstance(low, float) and isinstance(high, float)):
-        return ""
-    return f" (95 % interval {low:.3f} to {high:.3f})"
+    ends = interval(metrics, key)
+    return f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if ends else ""

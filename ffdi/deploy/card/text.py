@@ -25,12 +25,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def figure(metrics: Metrics, key: str) -> str:
     """`0.883 [0.835, 0.938]`, or why there is none."""
-    value, low, high = (metrics.get(key + end) for end in ("", "_low", "_high"))
-    if not isinstance(value, float):
+    if not isinstance(value := metrics.get(key), float):
         return f"none: {plain(metrics.get(f'{key}_reason', 'not measured'))}"
-    if isinstance(low, float) and isinstance(high, float):
-        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-    return f"{value:.3f}"
+    ends = interval(metrics, key)
+    return f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else f"{value:.3f}"
+
+
+def interval(metrics: Metrics, key: str) -> tuple[float, float] | None:
+    """The ends of a figure's interval, where both are known."""
+    low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
+    return (low, high) if isinstance(low, float) and isinstance(high, float) else None
 
 
 def percent(share: float) -> str:
