@@ -64,6 +64,13 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def refuse_overlap(folder: Path, model: Path) -> None:
+    """InputError when `folder` is the model's, within it or around it: to write the one would change the other."""
+    here, there = folder.resolve(), model.resolve()
+    if here == there or there in here.parents or here in there.parents:
+        raise InputError(f"{folder}: is the model itself, within it or around it: name another folder")
+
+
 def refuse_other_folder(folder: Path, record: str, is_ours: Callable[[Any], bool], what: str) -> None:
     """InputError when `folder` is there, has something in it, and is none of those that may be replaced.
 

@@ -20,6 +20,7 @@ from ffdi.files import (
     human_bytes,
     in_cache,
     refuse_other_folder,
+    refuse_overlap,
     replacing,
     replacing_folder,
     sha256_file,
@@ -276,3 +277,10 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
     refuse(tmp_path)
     with pytest.raises(InputError, match="exists and is no thing of ours"):
         refuse(tmp_path / "kind.json")
+
+
+@pytest.mark.parametrize("out", ["models/one", "models/one/new", "models", "models/one/../one"])
+def test_an_output_neither_is_the_model_nor_lies_within_or_around_it(tmp_path: Path, out: str) -> None:
+    refuse_overlap(tmp_path / "models/one-new", tmp_path / "models/one")
+    with pytest.raises(InputError, match="is the model itself, within it or around it: name another folder"):
+        refuse_overlap(tmp_path / out, tmp_path / "models/one")

@@ -13,9 +13,8 @@ from ffdi.deploy.card.facts import CardFacts, read_facts
 from ffdi.deploy.card.head import TASK
 from ffdi.deploy.card.writing import card
 from ffdi.deploy.licences import source_name
-from ffdi.errors import InputError
 from ffdi.features.backbone import Backbone
-from ffdi.files import refuse_other_folder, replacing_folder, write_json, write_text
+from ffdi.files import refuse_other_folder, refuse_overlap, replacing_folder, write_json, write_text
 from ffdi.tails.record import is_ensemble, read_record, record_hash, refuse_changed, refuse_changed_files, unread_files
 
 _LIBRARY = "ffdi"
@@ -33,7 +32,10 @@ def write_hub(
     """
     from ffdi.tails.ensemble import load_model
 
-    _refuse_the_model(out, model)
+    refuse_overlap(out, model)
+    refuse_other_folder(
+        out, CONFIG, lambda config: config.get("library_name") == _LIBRARY, "folder that ffdi export wrote"
+    )
     facts = read_facts(model, metrics, licence, console)
     with replacing_folder(out) as temporary:
         _copy(model, temporary)
@@ -42,15 +44,6 @@ def write_hub(
         load_model(temporary)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
     console.say(f"{out}: {size:.1f} MB: `hf upload USER/{facts.record['recipe']['name']} {out}` publishes it")
-
-
-def _refuse_the_model(out: Path, model: Path) -> None:
-    here, there = out.resolve(), model.resolve()
-    if here == there or there in here.parents or here in there.parents:
-        raise InputError(f"{out}: is the model itself, within it or around it: name another folder")
-    refuse_other_folder(
-        out, CONFIG, lambda config: config.get("library_name") == _LIBRARY, "folder that ffdi export wrote"
-    )
 
 
 def _copy(model: Path, out: Path) -> str:

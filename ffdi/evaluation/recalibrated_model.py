@@ -14,10 +14,9 @@ import torch
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
-from ffdi.errors import InputError
 from ffdi.evaluation.other_data import resampling_groups, seen_before
 from ffdi.evaluation.recalibration import Recalibration, recalibrate, refuse_too_few, scores_at
-from ffdi.files import refuse_other_folder, replacing_folder, sha256_file, write_json
+from ffdi.files import refuse_other_folder, refuse_overlap, replacing_folder, sha256_file, write_json
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.ingest import ingest
 from ffdi.intake.listing.layouts import read_layout
@@ -75,9 +74,8 @@ def recalibrate_model(
 
 
 def refuse_the_model(out: Path, folder: Path) -> None:
-    """InputError when `out` is the model, within it, or anything that is not itself a recalibrated model."""
-    if out.resolve() == folder.resolve() or folder.resolve() in out.resolve().parents:
-        raise InputError(f"{out}: is the model itself, or within it: name another folder")
+    """InputError when `out` overlaps the model, or is anything that is not itself a recalibrated model."""
+    refuse_overlap(out, folder)
     refuse_other_folder(out, "bundle.json", lambda record: "recalibrated" in record, "recalibrated model")
 
 
