@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ffdi.commands.scoring import MODEL
 from ffdi.errors import FfdiError
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import say
@@ -17,7 +18,7 @@ from ffdi.stagekit.console import say
     short_help="a page on this machine where pictures are judged",
     epilog="ffdi app --model data/models/NAME\nffdi app --model data/ensembles/NAME --port 8010",
 )
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="a folder such as data/models/NAME")
+@MODEL
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one")
 @click.option("--host", default="127.0.0.1", show_default=True, help="the address to listen on; others need --public")
 @click.option("--public", is_flag=True, help="let other machines in: without a password, and in the clear")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ffdi.commands.scoring import MODEL
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
 
@@ -21,7 +22,7 @@ ffdi export --model data/models/NAME --format hub hub/NAME --licence apache-2.0"
 )
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--format", "kind", required=True, type=click.Choice(["onnx", "card", "hub"]), help="what to write")
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="a folder such as data/models/NAME")
+@MODEL
 @click.option("--licence", metavar="ID", help="of the model, such as apache-2.0, as you give it  [default: not stated]")
 @click.option("--metrics", type=click.Path(path_type=Path), help="card, hub: what was measured  [default: metrics]")
 @click.option("--quantise", type=click.Choice(["int8"]), help="onnx: compute in eight bits; needs --images")

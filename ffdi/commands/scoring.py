@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ffdi.errors import InputError
+from ffdi.stagekit.command import uncollected
 from ffdi.stagekit.console import console
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from ffdi.tails.model import Model
 
 
+MODEL = click.option(
+    "--model", required=True, type=click.Path(path_type=Path), help="a folder such as data/models/NAME"
+)
 PHASH_BITS = click.option(
     "--phash-bits", default=6, show_default=True, type=click.IntRange(0, 32), help="how unlike near-duplicates may be"
 )
@@ -29,9 +33,7 @@ RESAMPLES = click.option("--bootstrap", default=2000, show_default=True, type=cl
 
 def scoring_options(command: Callable[..., None]) -> Callable[..., None]:
     """--model and --max-pixels."""
-    model = click.Path(path_type=Path)
-    option = click.option("--model", required=True, type=model, help="a folder such as data/models/NAME")
-    return option(MAX_PIXELS(command))
+    return MODEL(MAX_PIXELS(command))
 
 
 def inputs_to_score(arguments: Sequence[str], stage: Console) -> Inputs:
@@ -57,10 +59,11 @@ def score_with_model(
     model: Path, files: Sequence[Path], max_pixels: int
 ) -> tuple[Model, Iterator[tuple[Path, float | str]]]:
     """The model, and (file, P(fake) or the reason why it cannot be read) in the order of `files`."""
-    from ffdi.features.devices import set_up_torch
-    from ffdi.tails.ensemble import load_model
-    from ffdi.tails.predict import predict_files
+    with uncollected():
+        from ffdi.features.devices import set_up_torch
+        from ffdi.tails.ensemble import load_model
+        from ffdi.tails.predict import predict_files
 
-    bundle = load_model(model)
+        bundle = load_model(model)
     report = console(click.get_current_context().info_name or "ffdi")
     return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_torch(), console=report)

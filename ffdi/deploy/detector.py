@@ -70,13 +70,6 @@ class Detector:
         verdict = str(self.model.policy.verdicts(np.array([score.mean]))[0])
         return Judgement(name, score.mean, verdict, spread, score.unlike)
 
-    def scores(
-        self, pictures: Iterable[Picture], console: Console = Console()
-    ) -> Iterator[tuple[str, ImageScore | str]]:
-        """(name of the picture, its score or the reason why it cannot be read), in order, while later pictures are read."""
-        for name, scores in _scores_by([self], pictures, console):
-            yield name, scores if isinstance(scores, str) else scores[0]
-
 
 def judgements_by(
     detectors: Sequence[Detector], pictures: Iterable[Picture], console: Console = Console()
