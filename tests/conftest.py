@@ -38,6 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "long: for make test-long alone; a shorter test of make test sees the same faults"
     )
+    config.addinivalue_line("markers", "ray: starts Ray on loopback")
+    config.addinivalue_line("markers", "s3: talks to an S3 server on loopback")
     config.addinivalue_line("markers", "cuda: needs a GPU, and skips where there is none")
 
 
