@@ -21,6 +21,7 @@ import numpy as np
 from ffdi.errors import ShardError
 from ffdi.features.feature_spec import FeatureSpec, Keys, Row, row_keys
 from ffdi.features.shard_index import INDEX, Index, Maker, ShardEntry, read_index, shard_name, unchanged_files
+from ffdi.features.shard_place import LocalPlace
 from ffdi.features.shard_task import Origins, Places, ShardTask, Source
 from ffdi.features.shards import Shard
 from ffdi.features.wider import WiderSet, wider_sets
@@ -129,12 +130,14 @@ class ShardSet:
         spec = self.goal.spec
         if index is None:
             return self._read_shards(self.folder)
-        return {Source(file, spec): _keys(file, spec) for file in unchanged_files(self.folder, index)}
+        files = unchanged_files(self.folder, index)
+        return {Source(LocalPlace(self.folder), file.name, spec): _keys(file, spec) for file in files}
 
     def _read_shards(self, folder: Path) -> dict[Source, Keys]:
         """The shards in a folder without an index that are of the goal's features and read without error."""
         spec = self.goal.spec
-        keys = {Source(file, spec): _keys(file, spec, read=True) for file in _shard_files(folder)}
+        files, place = _shard_files(folder), LocalPlace(folder)
+        keys = {Source(place, file.name, spec): _keys(file, spec, read=True) for file in files}
         return {source: of_source for source, of_source in keys.items() if len(of_source)}
 
     def _is_current(self, index: Index, shards: Mapping[Source, Keys]) -> bool:
@@ -172,8 +175,8 @@ class ShardSet:
                 here = slice(start, start + len(part))
                 origins = _origins(files, file[here], place[here])
                 start = here.stop
-            target = self._next / shard_name(number)
-            tasks.append(ShardTask(target, self.goal.spec, part, self.goal.compression, origins))
+            there, name = LocalPlace(self._next), shard_name(number)
+            tasks.append(ShardTask(there, name, self.goal.spec, part, self.goal.compression, origins))
         return tuple(tasks)
 
 

@@ -8,20 +8,21 @@ A task is plain data that can be handed to another process. Whoever performs it 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from ffdi.errors import ShardError
-from ffdi.features.feature_spec import Features, FeatureSpec, Row, row_keys
+from ffdi.features.feature_spec import Features, FeatureSpec, Keys, Row, row_keys
 from ffdi.features.keep import Keep, keep_features
 from ffdi.features.shard_index import ShardEntry
+from ffdi.features.shard_place import Place, open_shard
 from ffdi.features.shards import Piece, Shard, StoredRow, write_shard
-from ffdi.files import sha256_file, synced
 
 Places = npt.NDArray[np.int64]
 _BLOCK = 32  # rows of a wider shard that are read together
@@ -31,13 +32,14 @@ _BLOCK = 32  # rows of a wider shard that are read together
 class Source:
     """A shard that rows are taken from. With `part`, its features hold the wanted ones, and `part` is what to keep of them."""
 
-    file: Path
+    place: Place
+    name: str
     spec: FeatureSpec = field(compare=False)
     part: Keep | None = None
 
     def open(self) -> Shard:
         """The shard, opened."""
-        return Shard(self.file, self.spec)
+        return open_shard(self.place, self.name, self.spec)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +53,24 @@ class Origins:
 
 @dataclass(frozen=True, eq=False)
 class ShardTask:
-    """One shard of the new set. `origins` is None when a killed run has written it already: it is only sealed."""
+    """One shard of the new set: what it holds, and where it is to lie.
 
-    file: Path
+    `origins` is None when a killed run has written it already: it is only sealed. `entry` is then known where that run
+    had sealed it, too.
+    """
+
+    place: Place
+    name: str
     spec: FeatureSpec
     rows: Sequence[Row]
     compression: str
     origins: Origins | None
+    entry: ShardEntry | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Hex sha256 of everything that decides the shard's bytes."""
+        return shard_key(self.spec, row_keys(self.rows), self.compression)
 
     @property
     def missing(self) -> list[Row]:
@@ -89,12 +102,17 @@ def write_task(task: ShardTask, computed: BlockReader) -> None:
     """
     if task.origins is not None:
         pieces = _pieces(task, task.origins, computed)
-        write_shard(task.file, task.spec, task.rows, pieces, task.compression, checked=True)
+        write_shard(task.place.draft(task.name), task.spec, task.rows, pieces, task.compression, checked=True)
 
 
 def seal(task: ShardTask) -> ShardEntry:
-    """The entry of a written shard in the index. Its bytes are flushed to the disk before they are hashed."""
-    return {"name": task.file.name, "rows": len(task.rows), "sha256": sha256_file(synced(task.file))}
+    """The entry of a written shard in the index, once its bytes are safe in their place. At a URL this is the upload."""
+    return task.entry or task.place.publish(task.name, task.key, len(task.rows))
+
+
+def shard_key(spec: FeatureSpec, keys: Keys, compression: str) -> str:
+    """Hex sha256 of everything that decides the bytes of a shard: its features, its rows and their compression."""
+    return hashlib.sha256(f"{spec.fingerprint} {compression} ".encode() + keys.tobytes()).hexdigest()
 
 
 def _pieces(task: ShardTask, origins: Origins, computed: BlockReader) -> Iterator[Piece]:
@@ -136,6 +154,8 @@ def _run(origins: Origins, row: int) -> int:
 def _derived(source: Source, shard: Shard, at: slice, rows: Sequence[Row]) -> Features:
     """The wanted part of the features of `rows`, which lie `at` these places of a shard that holds more."""
     if not np.array_equal(shard.keys[at], row_keys(rows)):
-        raise ShardError(f"{source.file}: was changed while features were derived from it: run extract again")
+        raise ShardError(
+            f"{source.place.where(source.name)}: was changed while features were derived from it: run extract again"
+        )
     assert source.part is not None
     return keep_features(shard.read(at), source.part, source.spec.tokens)

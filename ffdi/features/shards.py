@@ -176,10 +176,13 @@ _BITSHUFFLE = 32008  # its number in HDF5's registry of filters
 
 
 class Shard:
-    """One open shard. Its schema is checked against `spec` before a feature is read. Use it as a context manager."""
+    """One open shard. Its schema is checked against `spec` before a feature is read. Use it as a context manager.
 
-    def __init__(self, file: Path, spec: FeatureSpec) -> None:
-        self.file, self._spec = file, spec
+    Messages say `called` where the file is a copy of another one.
+    """
+
+    def __init__(self, file: Path, spec: FeatureSpec, called: str | None = None) -> None:
+        self.called, self._spec = called or str(file), spec
         try:
             self._h5 = h5py.File(
                 file, "r", locking=False
@@ -190,7 +193,7 @@ class Shard:
                 errno.ENOENT,
             )  # other errors leave the file intact, such as a missing permission
             cure = ": run extract again" if lost else ""
-            raise ShardError(f"{file}: no readable shard ({one_line(error)}){cure}") from error
+            raise ShardError(f"{self.called}: no readable shard ({one_line(error)}){cure}") from error
         try:
             self.keys = self._check(spec)  # (N,) S33
             self._features: h5py.Dataset = self._h5["features"]
@@ -198,7 +201,7 @@ class Shard:
             self.scales: Scales = np.asarray(scales, np.float32)  # (N, C) for int8
         except _H5_ERRORS as error:
             self._h5.close()
-            raise ShardError(f"{file}: damaged ({one_line(error)}): run extract again") from error
+            raise ShardError(f"{self.called}: damaged ({one_line(error)}): run extract again") from error
         except BaseException:
             self._h5.close()
             raise
@@ -219,7 +222,7 @@ class Shard:
         try:
             return np.asarray(self._features[at])
         except _H5_ERRORS as error:
-            raise ShardError(f"{self.file}: damaged features ({one_line(error)}): run extract again") from error
+            raise ShardError(f"{self.called}: damaged features ({one_line(error)}): run extract again") from error
 
     @property
     def rows(self) -> list[Row]:
@@ -231,14 +234,14 @@ class Shard:
         try:
             return self._features.id.read_direct_chunk((at, *(0 for _ in self._features.shape[1:])))  # type: ignore
         except _H5_ERRORS as error:
-            raise ShardError(f"{self.file}: damaged features ({one_line(error)}): run extract again") from error
+            raise ShardError(f"{self.called}: damaged features ({one_line(error)}): run extract again") from error
 
     def _check(self, spec: FeatureSpec) -> Keys:
         for key, wanted in spec.attributes().items():
             value = self._h5.attrs.get(key)
             if value is None or type(wanted)(value) != wanted:
                 raise ShardError(
-                    f"{self.file}: {key} is {value}, expected {wanted}: the shard is of other features: run extract again"
+                    f"{self.called}: {key} is {value}, expected {wanted}: the shard is of other features: run extract again"
                 )
         count = self._dataset("view").shape[0]
         layout: dict[str, tuple[tuple[int, ...], str]] = {
@@ -252,7 +255,7 @@ class Shard:
             dataset = self._dataset(name)
             if dataset.shape != shape or dataset.dtype != np.dtype(dtype):
                 found = f"{dataset.dtype}{dataset.shape}, expected {dtype}{shape}"
-                raise ShardError(f"{self.file}: {name} is {found}: run extract again")
+                raise ShardError(f"{self.called}: {name} is {found}: run extract again")
         features = self._h5["features"]
         created = features.id.get_create_plist()
         packed = _BITSHUFFLE in [created.get_filter(n)[0] for n in range(created.get_nfilters())]
@@ -260,7 +263,9 @@ class Shard:
         _filters(self.compression)
         held = features.id.get_num_chunks() if features.chunks == (1, *spec.shape) else 0
         if held != count or (not packed and features.id.get_storage_size() < features.size * features.dtype.itemsize):
-            raise ShardError(f"{self.file}: declares {count} rows of features that it does not hold: run extract again")
+            raise ShardError(
+                f"{self.called}: declares {count} rows of features that it does not hold: run extract again"
+            )
         keys = np.empty((count, 33), np.uint8)
         keys[:, :32], keys[:, 32] = self._h5["image_id"], self._h5["view"]
         return keys.reshape(-1).view("S33")
@@ -269,8 +274,8 @@ class Shard:
         """A plain dataset in this file. External links and external storage could read any file of the machine."""
         link = self._h5.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
-            raise ShardError(f"{self.file}: {name} is missing or a link out of the file: run extract again")
+            raise ShardError(f"{self.called}: {name} is missing or a link out of the file: run extract again")
         dataset = self._h5[name]
         if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-            raise ShardError(f"{self.file}: {name} is no plain dataset of this file: run extract again")
+            raise ShardError(f"{self.called}: {name} is no plain dataset of this file: run extract again")
         return dataset

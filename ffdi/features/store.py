@@ -44,7 +44,7 @@ class FeatureStore:
             with self.shard(number) as shard:
                 if len(shard.keys) != entry["rows"]:
                     what = f"{len(shard.keys)} rows, the index says {entry['rows']}"
-                    raise ShardError(f"{shard.file}: {what}: run extract again")
+                    raise ShardError(f"{shard.called}: {what}: run extract again")
                 keys.append(shard.keys)
         self._keys = np.concatenate(keys)
         if not np.all(self._keys[:-1] < self._keys[1:]):

@@ -10,6 +10,7 @@ from pathlib import Path
 from ffdi.errors import ShardError
 from ffdi.features.feature_spec import FeatureSpec, Keys
 from ffdi.features.shard_index import INDEX, Index, read_index, unchanged_files
+from ffdi.features.shard_place import LocalPlace
 from ffdi.features.shard_task import Source
 
 
@@ -48,7 +49,7 @@ def wider_sets(spec: FeatureSpec, folder: Path) -> Iterator[WiderSet]:
             continue
         shards = {}
         for file in unchanged_files(place, index):
-            source = Source(file, index.spec, narrower[1])
+            source = Source(LocalPlace(place), file.name, index.spec, narrower[1])
             with suppress(ShardError), source.open() as shard:
                 shards[source] = shard.keys
         yield WiderSet(place, index, shards)
