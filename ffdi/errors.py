@@ -46,6 +46,18 @@ class LockedError(FfdiError):
     """Another process is writing to the same output folder."""
 
 
+class StorageError(FfdiError):
+    """Files at a URL that cannot be reached, read or written."""
+
+
+class NoFileError(StorageError):
+    """There is no such file, folder or bucket at a URL."""
+
+
+class LostRaceError(StorageError):
+    """Another process has written a file at a URL first."""
+
+
 class NetworkError(FfdiError):
     """The code of a network fails on what it is given: at this cut, at this image size, in train mode."""
 
