@@ -2,73 +2,71 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from ffdi.errors import InputError
 from ffdi.files import replacing, sha256_file
+from ffdi.intake.table_files.columns import AGAIN, equal_texts, repeated, whole_numbers
+from ffdi.intake.table_files.csv_file import read_csv, write_csv
+from ffdi.intake.table_files.parquet_file import read_parquet, write_parquet
 
-AGAIN = "correct it, or run the stage that writes it again"
+CSV, PARQUET = ".csv", ".parquet"
 IMAGE_COLUMNS = ("image_id", "path", "label", "group", "given_split", "width", "height", "format", "phash")
 SPREADSHEETS_CHANGE = ("image_id", "phash", "cluster")  # hex digits that may look like a number: 12e5...
 FOLD_COLUMNS = ("image_id", "group", "cluster", "role", "fold")
 HELD_OUT_COLUMNS = ("held_out", "also_out")  # more of them, where values are held out
 
 
-class CsvLines:
-    """A text file for csv.writer(..., lineterminator=CsvLines.END): lines end in LF, and a carriage return is quoted.
+def is_parquet(file: Path) -> bool:
+    """Whether a table of this name is Parquet; any other is csv."""
+    return file.suffix.lower() == PARQUET
 
-    Before Python 3.13 the csv module quotes only the characters of its own line end, so a lone carriage return needs
-    this line end.
+
+def found_table(place: Path) -> Path:
+    """The table at `place`, a path without an ending: the csv, or the Parquet file where that is the one that is there.
+
+    Raises InputError where both are there: one is left from before `data.tables` changed.
     """
-
-    END = "\r\n"
-
-    def __init__(self, text: TextIO) -> None:
-        self.text = text
-
-    def write(self, line: str) -> int:
-        return self.text.write(line.removesuffix(self.END) + "\n")
+    files = [place.with_name(place.name + ending) for ending in (CSV, PARQUET)]
+    if all(file.exists() for file in files):
+        raise InputError(f"{files[0]} and {files[1].name}: both are there: delete the one of an earlier run")
+    return files[1] if files[1].exists() else files[0]
 
 
 def write_table(file: Path, table: pd.DataFrame) -> None:
-    """Write a table as UTF-8 with LF; fields are quoted only where needed, missing values are empty."""
-    with replacing(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as text:
-        lines: Any = CsvLines(text)
-        table.to_csv(lines, index=False, lineterminator=CsvLines.END, quoting=csv.QUOTE_MINIMAL)
+    """Write a table as Parquet where the name ends so, and otherwise as csv.
 
-
-def skipped_table(skipped: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """skipped.csv: path and reason of files that no row lists, sorted by path; names that are not UTF-8 are escaped."""
-    rows = sorted((path.encode(errors="backslashreplace").decode(), reason) for path, reason in skipped)
-    return pd.DataFrame(rows, columns=["path", "reason"])
+    csv is UTF-8 with LF; fields are quoted only where needed, missing values are empty. Parquet has the columns of TYPES,
+    a missing text is "", and a fold of "" is null; row groups have statistics and a page index.
+    """
+    with replacing(file) as temporary:
+        if is_parquet(file):
+            write_parquet(temporary, table)
+        else:
+            write_csv(temporary, table)
 
 
 def read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """All columns as text ("" where empty); InputError where the file or a column is missing, or there is no row.
+    """The table of a file; InputError where the file or a column is missing, or there is no row.
 
-    A table that a spreadsheet has saved, with a BOM, CRLF or semicolons, is read as before.
+    Of a csv, all columns are text ("" where empty); one that a spreadsheet has saved, with a BOM, CRLF or semicolons, is
+    read as before. Of a Parquet file, text is the same, numbers are int64 or float64, and a column of TYPES that has
+    another type is an error.
     """
     try:
-        with open(file, encoding="utf-8-sig", newline="") as text:
-            header = text.readline()
-        table = pd.read_csv(
-            file,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            sep=";" if ";" in header and "," not in header else ",",
-        )
+        table = read_parquet(file) if is_parquet(file) else read_csv(file)
     except FileNotFoundError:
         raise InputError(f"{file}: no such file: run the stage that writes it first") from None
+    except pa.ArrowException as error:
+        raise InputError(f"{file}: not a readable table: {' '.join(str(error).split())}") from error
     except OSError as error:
-        raise InputError(f"{file}: {error.strerror}") from error
+        raise InputError(f"{file}: {error.strerror or ' '.join(str(error).split())}") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not a readable table: {' '.join(str(error).split())}") from error
     if missing := [c for c in columns if c not in table.columns]:
@@ -78,13 +76,19 @@ def read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     return table
 
 
+def skipped_table(skipped: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """skipped.csv: path and reason of files that no row lists, sorted by path; names that are not UTF-8 are escaped."""
+    rows = sorted((path.encode(errors="backslashreplace").decode(), reason) for path, reason in skipped)
+    return pd.DataFrame(rows, columns=["path", "reason"])
+
+
 def read_images(file: Path) -> pd.DataFrame:
     """images.csv with `label`, `width` and `height` as integers."""
     table = _with_integers(file, read_table(file, IMAGE_COLUMNS), ("label", "width", "height"))
     digits = table["phash"].str.len()
     if len(wrong := table.index[digits < digits.max()]):  # a spreadsheet drops leading zeros
         raise InputError(
-            f"{file}: row {wrong[0] + 2}: phash {table['phash'][wrong[0]]!r} has lost digits: a spreadsheet changed it: {AGAIN}"
+            f"{file}: {_row(file, wrong[0])}: phash {table['phash'][wrong[0]]!r} has lost digits: a spreadsheet changed it: {AGAIN}"
         )
     return table
 
@@ -96,29 +100,36 @@ def read_folds(file: Path) -> pd.DataFrame:
     """
     table = read_table(file, FOLD_COLUMNS)
     numbers = [column for column in ("fold", "also_out") if column in table]
-    table = _with_integers(file, table.assign(**{n: table[n].replace("", "-1") for n in numbers}), numbers)
+    if not is_parquet(file):
+        table = table.assign(**{name: table[name].replace("", "-1") for name in numbers})
+    table = _with_integers(file, table, numbers)
     if bad := sorted(set(table["role"]) - {"train", "test", "dropped"}):
         raise InputError(f"{file}: role {bad[0]!r} is neither train nor test, nor dropped: {AGAIN}")
     return table
 
 
 def _with_integers(file: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    for column in SPREADSHEETS_CHANGE:
+    for column in () if is_parquet(file) else SPREADSHEETS_CHANGE:
         if column in table and len(wrong := table.index[table[column].str.fullmatch(r"\d([.,]\d+)?E[+-]\d+")]):
             value = table[column][wrong[0]]
-            raise InputError(f"{file}: row {wrong[0] + 2}: {column} {value!r}: a spreadsheet made it a number")
-    for column in columns:
-        wrong = table.index[~table[column].str.fullmatch(r"-?\d+")]
-        if len(wrong):
-            raise InputError(
-                f"{file}: row {wrong[0] + 2}: {column} {table[column][wrong[0]]!r} is no whole number: {AGAIN}"
-            )
-    if len(twice := table.index[table["image_id"].duplicated()]):
-        raise InputError(
-            f"{file}: row {twice[0] + 2}: image_id {table['image_id'][twice[0]]!r} stands there twice: {AGAIN}"
-        )
-    typed: pd.DataFrame = table.astype(dict.fromkeys(columns, int))
-    return typed
+            raise InputError(f"{file}: {_row(file, wrong[0])}: {column} {value!r}: a spreadsheet made it a number")
+    numbers = {} if is_parquet(file) else {column: _whole_numbers(file, table[column]) for column in columns}
+    if len(twice := table.index[repeated(table["image_id"])]):
+        value = table["image_id"][twice[0]]
+        raise InputError(f"{file}: {_row(file, twice[0])}: image_id {value!r} stands there twice: {AGAIN}")
+    return table.assign(**numbers)
+
+
+def _whole_numbers(file: Path, column: pd.Series[str]) -> npt.NDArray[np.int64]:
+    if len(wrong := column.index[~column.str.fullmatch(r"-?\d{1,18}")]):
+        value = column[wrong[0]]
+        raise InputError(f"{file}: {_row(file, wrong[0])}: {column.name} {value!r} is no whole number: {AGAIN}")
+    return whole_numbers(column)
+
+
+def _row(file: Path, index: int) -> str:
+    """What a row is called in a message: by its line in a csv, which has a header, and by its number in Parquet."""
+    return f"row {index + (1 if is_parquet(file) else 2)}"
 
 
 def join(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
@@ -126,12 +137,15 @@ def join(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
 
     The group of images.csv becomes `intake_group`. Raises InputError where one table has an image that the other lacks.
     """
-    lone = set(images["image_id"]) ^ set(folds["image_id"])
-    if lone:
-        raise InputError(f"images.csv and folds.csv differ in {len(lone)} images, such as {min(lone)}: run split again")
-    joined: pd.DataFrame = images.rename(columns={"group": "intake_group"}).merge(
-        folds, on="image_id", validate="one_to_one"
-    )
+    left = images.rename(columns={"group": "intake_group"})
+    if equal_texts(images["image_id"], folds["image_id"]):  # as both stages write them: there is nothing to look up
+        joined = pd.concat([left.reset_index(drop=True), folds.drop(columns="image_id").reset_index(drop=True)], axis=1)
+    else:
+        lone = set(images["image_id"]) ^ set(folds["image_id"])
+        if lone:
+            differ = f"{len(lone)} images, such as {min(lone)}"
+            raise InputError(f"images.csv and folds.csv differ in {differ}: run split again")
+        joined = left.merge(folds, on="image_id", validate="one_to_one")
     return joined[joined["role"] != "dropped"].reset_index(drop=True)
 
 
@@ -147,4 +161,7 @@ def sides(folds: pd.DataFrame) -> npt.NDArray[np.str_]:
 
 def tables_digest(images: Path, folds: Path) -> str:
     """The text of data/audit.ok: the sha256 of both tables, a line each."""
-    return f"{sha256_file(images)}  images.csv\n{sha256_file(folds)}  folds.csv\n"
+    return "".join(
+        f"{sha256_file(file)}  {name}{PARQUET if is_parquet(file) else CSV}\n"
+        for name, file in (("images", images), ("folds", folds))
+    )

@@ -1,0 +1,92 @@
+"""Parquet on disk: typed columns, by row groups that have statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ffdi.errors import InputError
+from ffdi.intake.table_files.columns import AGAIN, BLOCK, NONE_IS, TYPES, in_memory, text_of
+
+# Each row has another value: a dictionary of these would only cost time
+_ALL_DIFFERENT = ("image_id", "path", "phash", "cluster", "logit", "score")
+
+
+def write_parquet(file: Path, table: pd.DataFrame) -> None:
+    """Write the table by row groups of BLOCK rows, with the types of TYPES, statistics and a page index."""
+    columns = {str(name): table[name] for name in table}
+    schema = pa.schema(
+        [pa.field(name, _type_of(name, column), nullable=name in NONE_IS) for name, column in columns.items()]
+    )
+    repeated = [name for name in columns if name not in _ALL_DIFFERENT]
+    options = {"compression": "zstd", "use_dictionary": repeated, "write_statistics": True, "write_page_index": True}
+    with pq.ParquetWriter(file, schema, store_schema=False, **options) as out:
+        for start in range(0, len(table), BLOCK):
+            arrays = [_typed(columns[field.name].iloc[start : start + BLOCK], field.type) for field in schema]
+            out.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def _type_of(name: str, column: pd.Series[Any]) -> pa.DataType:
+    if name in TYPES:
+        return TYPES[name]
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb":
+        return pa.from_numpy_dtype(column.dtype)
+    return pa.string()
+
+
+def _typed(column: pd.Series[Any], kind: pa.DataType) -> pa.Array:
+    """Part of a column as it is stored; text becomes the number that it says, and null where it is empty."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb":
+        numbers = pa.array(column.to_numpy())
+        missing = NONE_IS.get(str(column.name))
+        return pc.cast(numbers if missing is None else pc.if_else(pc.equal(numbers, missing), None, numbers), kind)
+    text = text_of(column)
+    return pc.cast(text if pa.types.is_string(kind) else pc.if_else(pc.equal(text, ""), None, text), kind)
+
+
+def read_parquet(file: Path) -> pd.DataFrame:
+    """The table of a file, read a column at a time; InputError where a column is not of its type in TYPES, or lacks a number."""
+    with open(file, "rb"), pq.ParquetFile(file) as opened:  # open says what is wrong with a name in fewer words
+        schema = opened.schema_arrow
+        for field in schema:
+            if field.name in TYPES and not _is_like(field.type, TYPES[field.name]):
+                raise InputError(
+                    f"{file}: column {field.name!r} is {field.type}, and has to be {TYPES[field.name]}: {AGAIN}"
+                )
+        columns = {name: in_memory(_without_nulls(file, opened.read([name]), name))[name] for name in schema.names}
+    return pd.DataFrame(columns)
+
+
+def _is_like(found: pa.DataType, stated: pa.DataType) -> bool:
+    """Whether a column may stand for one of the stated type: another width, or text by a dictionary, as other writers do."""
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_string(stated):
+        return bool(pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found))
+    if pa.types.is_integer(stated):
+        return bool(pa.types.is_integer(found))
+    return bool(pa.types.is_floating(found) or pa.types.is_integer(found))
+
+
+def _without_nulls(file: Path, table: pa.Table, name: str) -> pa.Table:
+    """A column with "" for missing text, -1 for no fold and int64 for whole numbers; InputError for another missing one."""
+    column = table[name]
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.table({name: pc.fill_null(column.cast(pa.large_string()), "")})
+    if pa.types.is_floating(kind) or TYPES.get(name) == pa.float64():
+        return pa.table({name: pc.fill_null(column.cast(pa.float64()), float("nan"))})
+    if pa.types.is_integer(kind):
+        if name in NONE_IS:
+            column = pc.fill_null(column, NONE_IS[name])
+        elif column.null_count:
+            row = pc.index(pc.is_null(column), True).as_py()
+            raise InputError(f"{file}: row {row + 1}: no {name}: {AGAIN}")
+        return pa.table({name: column.cast(pa.int64())})
+    return table
