@@ -32,7 +32,8 @@ from ffdi.params.reading import read_params
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.folds import FoldedTable
-from ffdi.tails.predict import ImageScore, score_images
+from ffdi.tails.predict import score_images
+from ffdi.tails.scoring import ImageScore
 from ffdi.tails.unlike import TrainingIndex
 
 RESAMPLES, DRAWN, SIDE = 2000, 100, 224

@@ -24,7 +24,8 @@ from ffdi.features.decoders import Read
 from ffdi.features.devices import set_up_device
 from ffdi.intake.decoding.images import RGB, ImageSource
 from ffdi.tails.ensemble import load_model
-from ffdi.tails.predict import ImageScore, device_lines, score_by_models
+from ffdi.tails.predict import device_lines, score_by_models
+from ffdi.tails.scoring import ImageScore
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.recording import on_meta
 from ffdi.metrics import Metrics
 from ffdi.tails.bundle import Bundle
-from ffdi.tails.predict import same_features, without_views
+from ffdi.tails.scoring import same_features, without_views
 
 
 def cost(bundle: Bundle, spec: FeatureSpec) -> Metrics:

@@ -32,13 +32,7 @@ from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.model import ModelScores
 from ffdi.tails.policy import Policy
 from ffdi.tails.recipe import REFIT, Head
-from ffdi.tails.record import (
-    fold_file,
-    read_record,
-    refuse_changed,
-    refuse_changed_file,
-    refuse_changed_files,
-)
+from ffdi.tails.record import fold_file, read_record, refuse_changed, refuse_changed_file, refuse_changed_files
 from ffdi.tails.trainable import copy_sharing
 from ffdi.tails.tta import mean_logits
 from ffdi.tails.unlike import TrainingIndex, embeddings, pooled_features
@@ -75,6 +69,10 @@ class Bundle:
     record: Mapping[str, Any]
     index: TrainingIndex | None = None
     read_fold_tails: Callable[[], Mapping[int, Tail]] | None = None
+
+    def __post_init__(self) -> None:
+        for tail in self.tails.values():
+            tail.eval()  # for good: no thread that scores with it changes its mode under another
 
     @property
     def is_refit(self) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice, tee
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,39 +12,18 @@ import pandas as pd
 import torch
 
 from ffdi.console import Console
-from ffdi.errors import FfdiError, InputError
-from ffdi.features.compute import kept_features
-from ffdi.features.decoders import Decoder, Read
+from ffdi.errors import InputError
+from ffdi.features.decoders import Decoded, Decoder, Read
 from ffdi.features.devices import device_line
-from ffdi.features.feature_spec import Features, FeatureSpec
+from ffdi.features.feature_spec import Features
 from ffdi.features.image_views import read_ingested
 from ffdi.features.perturbed import ImageBytes
-from ffdi.features.quantised import as_stored
-from ffdi.features.runtimes import Runtime
-from ffdi.features.shards import refuse_nonfinite
-from ffdi.intake.decoding.images import RGB, ImageSource, UnreadableImage, read_bytes
-from ffdi.parallel import bounded_map
-from ffdi.tails.batches import FeatureTable
-from ffdi.tails.bundle import BATCH, Bundle
+from ffdi.intake.decoding.images import ImageSource, UnreadableImage, read_bytes
 from ffdi.tails.model import Model, ModelScores
-from ffdi.tails.unlike import farthest
+from ffdi.tails.scoring import BundleReader, ImageScore, readers_of, score_features, scored_in_blocks
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class ImageScore:
-    """The calibrated P(fake) of one image: the model's, and by the tails of each fold alone.
-
-    `distance` is how far its features lie from the nearest image of the training, in units of the limit beyond which an
-    image is `unlike` those of the training; both are None of a model without an index of its training.
-    """
-
-    mean: float
-    by_fold: dict[int, float]
-    unlike: bool | None = None
-    distance: float | None = None
 
 
 def predict_files(
@@ -127,106 +104,49 @@ def score_by_models(
     before, see Decoder. Parts of the models that read the same features share them: their prefix runs once. The console
     gets warnings of images that nvJPEG left to Pillow. FfdiError when a feature or a score is not finite.
     """
-    readers = {same_features(part): part for model in models for part in model.parts}
-    decoders = {key: Decoder(part.backbone, max_pixels=max_pixels, accepted=accepted) for key, part in readers.items()}
-    copies = zip(readers.items(), tee(images, len(readers)), strict=True)
-    streams = [_features_of(part, copy, decoders[key], console) for (key, part), copy in copies]
-    of_image = (_by_reader(dict(zip(readers, found, strict=True))) for found in zip(*streams, strict=True))
-    while batch := list(islice(of_image, BATCH)):
-        yield from _of_readable(partial(_score_features, models, device), batch)
+    parts = readers_of(models)
+    readers = {key: BundleReader(part, console) for key, part in parts.items()}
+    kinds = {key: (part.backbone.pixels, part.backbone.decoder) for key, part in parts.items()}
+    decoders = {
+        kinds[key]: Decoder(part.backbone, max_pixels=max_pixels, accepted=accepted) for key, part in parts.items()
+    }
+
+    def features(block: Sequence[tuple[str, Read]]) -> list[Mapping[str, Features] | str]:
+        files = [ImageBytes(name, read) for name, read in block]
+        decoded = {kind: list(decoder((file.name, file) for file in files)) for kind, decoder in decoders.items()}
+        found = {
+            key: _features(readers[key], files, decoded[kinds[key]], decoders[kinds[key]], part.tta)
+            for key, part in parts.items()
+        }
+        return [_by_reader(dict(zip(found, of_image, strict=True))) for of_image in zip(*found.values(), strict=True)]
+
+    score = partial(_of_readable, partial(score_features, models, device))
+    yield from scored_in_blocks(images, features, score, readers=readers.values(), device=device)
     for decoder in decoders.values():
         if line := decoder.fallbacks():
             console.warn(line)
 
 
-def same_features(part: Bundle, spec: FeatureSpec | None = None) -> str:
-    """Two bundles with the same text read the same features of an image, at the same views.
-
-    `spec` is that of the features that were cached, by default what this machine computes.
-    """
-    return " ".join([without_views(spec or part.extractor().spec), *part.tta])
-
-
-def without_views(spec: FeatureSpec) -> str:
-    """The fingerprint of the features of clean images, whatever views were cached beside them."""
-    policy = {key: value for key, value in spec.policy.items() if key not in ("views", "view_seed")}
-    return replace(spec, policy=policy).fingerprint
-
-
-def _features_of(
-    part: Bundle, images: Iterator[tuple[str, Read]], decoder: Decoder, console: Console
-) -> Iterator[Features | str]:
-    """The features of each image, in order, or the reason why it cannot be read.
-
-    Threads read, decode and run the prefix ahead, a bounded number of blocks; the tails run in the caller's thread.
-    """
-    extractor = part.extractor()
-    runtime, spec = extractor.open(console), extractor.spec
-
-    def features(block: Sequence[tuple[str, Read]]) -> list[Features | str]:
-        files = [ImageBytes(name, read) for name, read in block]
-        decoded = list(decoder((file.name, file) for file in files))
-        names = [file.name for file, image in zip(files, decoded) if not isinstance(image, UnreadableImage)]
-        pixels = [
-            str(image) if isinstance(image, UnreadableImage) else file.views(image, decoder, part.tta)
-            for image, file in zip(decoded, files)
-        ]
-        return _of_readable(lambda arrays: _features(runtime, spec, names, np.stack(arrays)), pixels)
-
-    views = 1 + len(part.tta)
-    size = max(1, max(runtime.batch, 8) // views)
-    blocks = iter(lambda: list(islice(images, size)), [])
-    block_bytes = size * views * (spec.row_bytes + 3 * spec.image_size**2)
-    return chain.from_iterable(bounded_map(features, blocks, workers=None, item_bytes=block_bytes))
-
-
-def _features(runtime: Runtime, spec: FeatureSpec, names: Sequence[str], pixels: RGB) -> Features:
-    """(N, V, S, S, 3) -> (N, V, C, H, W) as shards would give them back. ShardError names images of infinite features."""
-    count, views = pixels.shape[:2]
-    features = kept_features(runtime.run(pixels.reshape(-1, *pixels.shape[2:])), spec)
-    refuse_nonfinite(features, [(name, view) for name in names for view in range(views)])
-    stored = as_stored(features, spec.dtype)
-    return stored.reshape(count, views, *stored.shape[1:])
+def _features(
+    reader: BundleReader,
+    files: Sequence[ImageBytes],
+    decoded: Sequence[Decoded],
+    decoder: Decoder,
+    tta: Sequence[str],
+) -> list[Features | str]:
+    """The features of each file, which the decoder has decoded, or the reason why it cannot be read."""
+    names = [file.name for file, image in zip(files, decoded, strict=True) if not isinstance(image, UnreadableImage)]
+    pixels = [
+        str(image) if isinstance(image, UnreadableImage) else file.views(image, decoder, tta)
+        for image, file in zip(decoded, files, strict=True)
+    ]
+    return _of_readable(lambda arrays: reader(np.stack(arrays), names), pixels)
 
 
 def _by_reader(found: Mapping[str, Features | str]) -> Mapping[str, Features] | str:
     """One image's features by what reads them, or the reason why it cannot be read."""
     reason = next((item for item in found.values() if isinstance(item, str)), None)
     return reason or {key: item for key, item in found.items() if not isinstance(item, str)}
-
-
-def _score_features(
-    models: Sequence[Model], device: torch.device, images: Sequence[Mapping[str, Features]]
-) -> list[tuple[ImageScore, ...]]:
-    tables = {key: _tables(np.stack([image[key] for image in images])) for key in images[0]}
-    return list(zip(*(_scores_of(model, tables, device) for model in models), strict=True))
-
-
-def _scores_of(model: Model, tables: Mapping[str, list[FeatureTable]], device: torch.device) -> list[ImageScore]:
-    """The scores by one model; `tables` has the views of the images, by what reads them."""
-    by_part, apart = [], []
-    for part in model.parts:
-        clean, *views = tables[same_features(part)]
-        by_fold, distances = part.scores_and_distances(clean, device, *views)
-        by_part.append(by_fold)
-        apart.append(distances)
-    scores = model.joined(by_part)
-    if not np.isfinite(scores.mean).all():
-        raise FfdiError(f"{int((~np.isfinite(scores.mean)).sum())} of {len(scores.mean)} scores are not finite")
-    of_folds = {fold: of_fold.tolist() for fold, of_fold in scores.by_fold.items()}
-    distance = farthest(apart)
-    known = [None] * len(scores.mean) if distance is None else distance.tolist()
-    return [
-        ImageScore(
-            mean, {fold: of_fold[at] for fold, of_fold in of_folds.items()}, None if far is None else far > 1, far
-        )
-        for at, (mean, far) in enumerate(zip(scores.mean.tolist(), known, strict=True))
-    ]
-
-
-def _tables(features: Features) -> list[FeatureTable]:
-    """A table of each view of (N, V, ...) features."""
-    return [FeatureTable.of_features(features[:, view]) for view in range(features.shape[1])]
 
 
 def _of_readable(

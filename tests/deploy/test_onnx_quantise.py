@@ -14,6 +14,7 @@ import pytest
 from conftest import Tiny, Trained, picture
 from made_bundles import POLICY
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from ffdi.deploy.onnx import training_images
 from ffdi.deploy.onnx.quantise import cost_of, drawn_parts, export_int8, int8_graph, kept_in_float, with_fold_tails
@@ -139,13 +140,13 @@ def test_another_data_set_is_refused(folder: Path) -> None:
 
 
 def test_a_refit_model_is_measured_with_the_tails_of_its_folds() -> None:
-    folds = {0: "tail 0", 1: "tail 1"}
-    plain = Bundle(*(None,) * 7, {})  # type: ignore[arg-type]
+    folds = {0: nn.Identity(), 1: nn.Identity()}
+    plain = Bundle(None, None, {}, *(None,) * 4, {})  # type: ignore[arg-type]
     refit = replace(plain, record={"refit": {}}, read_fold_tails=lambda: folds)  # type: ignore[arg-type,return-value]
     assert with_fold_tails(plain) is plain
     assert with_fold_tails(refit).parts[0].tails == folds
     joined = Ensemble({"a": plain, "b": refit}, *(None,) * 6)  # type: ignore[arg-type]
-    assert [part.tails for part in with_fold_tails(joined).parts] == [None, folds]
+    assert [part.tails for part in with_fold_tails(joined).parts] == [{}, folds]
 
 
 @pytest.mark.long

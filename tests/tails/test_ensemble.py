@@ -20,12 +20,12 @@ from ffdi.features.runtimes import Runtime
 from ffdi.features.store import FeatureStore
 from ffdi.intake.tables import write_table
 from ffdi.metrics import auc, best_threshold, fit_temperature
-from ffdi.tails import predict as predict_module
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import load_bundle, read_oof, sigmoid
 from ffdi.tails.ensemble import Ensemble, load_model
 from ffdi.tails.fuse import fuse_recipes
 from ffdi.tails.predict import predict_files
+from ffdi.tails.scoring import same_features
 from ffdi.tails.stacking import fit_stack, logit
 
 
@@ -182,7 +182,7 @@ def test_members_that_share_a_backbone_run_its_prefix_once(
     ]
     due = sigmoid(np.mean(logit(np.array(alone, dtype=float)), axis=0) / ensemble.temperature)
     np.testing.assert_allclose(np.array(fused, dtype=float), due, atol=1e-6)
-    assert len({predict_module.same_features(member) for member in ensemble.parts}) == 1
+    assert len({same_features(member) for member in ensemble.parts}) == 1
 
 
 def test_members_of_other_folds_are_refused(models: Path, tiny: Tiny, tmp_path: Path) -> None:

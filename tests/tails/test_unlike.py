@@ -30,8 +30,9 @@ from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.bundle import load_bundle
 from ffdi.tails.folds import FoldedTable
 from ffdi.tails.model import Model
-from ffdi.tails.predict import ImageScore, score_files, score_images
+from ffdi.tails.predict import score_files, score_images
 from ffdi.tails.record import record_hash
+from ffdi.tails.scoring import ImageScore
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train_recipe import TrainingInputs, train_recipe
 from ffdi.tails.unlike import TrainingIndex, embeddings, farthest, pooled_features

@@ -19,23 +19,17 @@ from annotated_types import Ge, Le
 from PIL import Image, ImageFilter
 
 from ffdi.bounds import FractionAbove0
-from ffdi.features.compute import kept_features
 from ffdi.features.devices import set_up_device
 from ffdi.features.feature_spec import Features
 from ffdi.features.perturbed import SEED, VIEW, level_operations
 from ffdi.features.preprocessing import Preprocessing
-from ffdi.features.quantised import as_stored
 from ffdi.features.views import FILE, Operation, render
 from ffdi.intake.decoding.images import RGB, to_array
 from ffdi.intake.decoding.resizing import window
-from ffdi.parallel import bounded_map
-from ffdi.tails.batches import FeatureTable
 from ffdi.tails.bundle import Bundle
-from ffdi.tails.checkpoint import Scores
 from ffdi.tails.model import Model
-from ffdi.tails.predict import same_features
+from ffdi.tails.scoring import BundleReader, model_scores, readers_of, scored_in_blocks
 
-BLOCK = 16  # images that a thread computes at once
 _BLUR = 1 / 3  # deviation of the blur, in sides of the part
 _EDGE = 0.15  # width of the soft edge, in sides of the part
 
@@ -130,41 +124,32 @@ def falls(model: Model, data: bytes, original: Image.Image, shown: Bundle, patch
     Levels of `tta` that act on the file act before the blur.
     """
     here = whole_image(shown.backbone.pixels, *original.size)
-    readers = {same_features(part): part for part in model.parts}
-    views = {key: _views(part, data, original, patches.side) for key, part in readers.items()}
-    boxes = patches.boxes()
-    blocks = [[None, *boxes][start : start + BLOCK] for start in range(0, len(boxes) + 1, BLOCK)]
-    computers = {key: _Computer(part) for key, part in readers.items()}
+    parts, device = readers_of([model]), set_up_device()
+    readers = {key: BundleReader(part) for key, part in parts.items()}
+    views = {key: _views(part, data, original, patches.side) for key, part in parts.items()}
 
-    def features(block: Sequence[Box | None]) -> Mapping[str, Features]:
-        return {
-            key: computer(np.stack([[view.pixels(box, here) for view in views[key]] for box in block]))
-            for key, computer in computers.items()
+    def features(block: Sequence[Box | None]) -> list[Mapping[str, Features]]:
+        found = {
+            key: reader(
+                np.stack([[view.pixels(box, here) for view in views[key]] for box in block]), ["image"] * len(block)
+            )
+            for key, reader in readers.items()
         }
+        return [dict(zip(found, of_box, strict=True)) for of_box in zip(*found.values(), strict=True)]
 
-    block_bytes = BLOCK * sum(len(views[key]) * computers[key].row_bytes for key in readers)
-    found = bounded_map(features, blocks, workers=None, item_bytes=block_bytes)
-    scores = np.concatenate([_scores(model, of_block) for of_block in found])
+    def score(found: Sequence[Mapping[str, Features]]) -> list[float]:
+        (scores,) = model_scores([model], device, found)
+        return list(map(float, scores.mean))
+
+    boxes = patches.boxes()
+    seen = [None, *boxes]
+    scores = np.array(list(scored_in_blocks(seen, features, score, readers=readers.values(), device=device)))
     size = shown.backbone.pixels.size
     total, weight = np.zeros((size, size)), np.zeros((size, size))
     for box, fall in zip(boxes, scores[0] - scores[1:], strict=True):
         covered = box.opacity(size)
         total, weight = total + fall * covered, weight + covered
     return np.asarray(total / weight)
-
-
-class _Computer:
-    """The features of squares (N, V, S, S, 3), as they are stored."""
-
-    def __init__(self, part: Bundle) -> None:
-        extractor = part.extractor()
-        self._runtime, self._spec = extractor.open(), extractor.spec
-        self.row_bytes = self._spec.row_bytes + 3 * self._spec.image_size**2
-
-    def __call__(self, pixels: RGB) -> Features:
-        features = kept_features(self._runtime.run(pixels.reshape(-1, *pixels.shape[2:])), self._spec)
-        stored = as_stored(features, self._spec.dtype)
-        return stored.reshape(*pixels.shape[:2], *stored.shape[1:])
 
 
 def _views(part: Bundle, data: bytes, original: Image.Image, side: float) -> list[_View]:
@@ -177,12 +162,3 @@ def _views(part: Bundle, data: bytes, original: Image.Image, side: float) -> lis
         seen = render(original, image_id=image_id, view=VIEW, policy=policy, seed=SEED, at=FILE)
         views.append(_View(pixels.square(seen), policy, image_id, placed, side))
     return views
-
-
-def _scores(model: Model, features: Mapping[str, Features]) -> Scores:
-    by_part, device = [], set_up_device()
-    for part in model.parts:
-        of_views = np.moveaxis(features[same_features(part)], 1, 0)
-        clean, *views = (FeatureTable.of_features(np.ascontiguousarray(view)) for view in of_views)
-        by_part.append(part.fold_scores(clean, device, *views))
-    return model.joined(by_part).mean

@@ -18,8 +18,8 @@ from ffdi.features.views import acts_on_file
 from ffdi.tails.bundle import Bundle
 from ffdi.tails.ensemble import Ensemble
 from ffdi.tails.model import Model
-from ffdi.tails.predict import same_features
 from ffdi.tails.recipe import REFIT
+from ffdi.tails.scoring import same_features
 from ffdi.tails.stacking import LARGEST_LOGIT
 
 FLIPPED = "hflip"
