@@ -1,0 +1,42 @@
+"""A Ray cluster on loopback that the tests of a process share. See the fixture `ray_cluster`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent  # workers import the modules of the tests
+OBJECT_STORE = 80_000_000  # bytes, about the least that Ray takes: nothing large may go through it
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """A cluster of one node with two CPUs, to which this process is connected; a test may add nodes and remove them.
+
+    It is a ray.cluster_utils.Cluster: `address` is where another process connects.
+    """
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }  # Ray reads them when it is imported
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+    from ray.job_config import JobConfig
+
+    node = {
+        "num_cpus": 2,
+        "object_store_memory": OBJECT_STORE,
+        "include_dashboard": False,
+        "node_ip_address": "127.0.0.1",
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    modules = JobConfig(_py_driver_sys_path=[str(folder) for folder in (HERE, *HERE.iterdir()) if folder.is_dir()])
+    ray.init(address=cluster.address, job_config=modules, logging_level="error", log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
