@@ -36,7 +36,7 @@ def main(
     from ffdi.features.devices import device_line, set_up_torch
     from ffdi.features.perturbed import PerturbationSweep
     from ffdi.intake.splitting.leave_one_out import with_held_values
-    from ffdi.intake.tables import join, read_folds, read_images
+    from ffdi.intake.tables import ending_of, join, read_folds, read_images
 
     stage, device = console(f"evaluate {name}"), set_up_torch(params.train.device)
     stage.say(device_line(params.train.device))
@@ -51,7 +51,7 @@ def main(
     with stopwatch(f"evaluate-{name}", timings) as seconds:
         evaluation = evaluate_recipe(inputs, bootstrap=bootstrap, memory_gb=memory_gb, device=device)
         seconds.update(evaluation.timing)
-    evaluation.write(out or Path(f"metrics/{name}.json"), details, plots)
+    evaluation.write(out or Path(f"metrics/{name}.json"), details, plots, ending_of(images_file))
     for line in evaluation.lines():
         stage.say(line)
 

@@ -37,21 +37,21 @@ def main(
     from ffdi.evaluation.evaluate_ensemble import EnsembleInputs, evaluate_ensemble
     from ffdi.features.devices import set_up_torch
     from ffdi.intake.splitting.leave_one_out import with_held_values
-    from ffdi.intake.tables import join, read_folds, read_images
+    from ffdi.intake.tables import ending_of, join, read_folds, read_images
     from ffdi.tails.fuse import fuse_recipes
 
     levels, device = params.evaluate.robustness.levels_of(name), set_up_torch(params.train.device)
-    bootstrap, memory = params.bootstrap, params.train.memory_gb
+    bootstrap, memory, tables = params.bootstrap, params.train.memory_gb, ending_of(images_file)
     rows = join(with_held_values(read_images(images_file), params.split), read_folds(folds_file))
     fused = fuse_recipes(params.ensemble(name), models, rows)
-    fused.save(out, standalone=standalone)
+    fused.save(out, standalone=standalone, tables=tables)
     inputs = EnsembleInputs.load(out, features, rows, params.evaluate.attributes)
     if levels or inputs.tta:
         inputs = inputs.with_perturbed(levels, perturbed, image_source(params.data, root), params.extract, stage)
     with stopwatch(f"evaluate-{name}", timings) as seconds:
         evaluation = evaluate_ensemble(inputs, bootstrap=bootstrap, memory_gb=memory, device=device)
         seconds.update(evaluation.timing)
-    evaluation.write(metrics_out or Path(f"metrics/{name}.json"), details, plots)
+    evaluation.write(metrics_out or Path(f"metrics/{name}.json"), details, plots, tables)
     for line in (fused.summary, *evaluation.lines()):
         stage.say(line)
 

@@ -13,17 +13,17 @@ from ffdi.stagekit.options import PARAMS, ROOT, path
 @stage_command(
     PARAMS,
     ROOT,
-    path("--out", default="data/images.csv"),
+    path("--out", help="[default: data/images.csv, or as data.tables says]"),
     path("--rejected", default="data/rejected.csv"),
     path("--skipped", help="[default: skipped.csv beside --out]"),
 )
-def main(params_file: Path, root: Path | None, out: Path, rejected: Path, skipped: Path | None) -> None:
+def main(params_file: Path, root: Path | None, out: Path | None, rejected: Path, skipped: Path | None) -> None:
     """Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
     params = read_params(params_file)
     from ffdi.intake.ingest import ConflictError, IntakeFiles, ingest_data_set
 
     data, stage = params.data, console("ingest")
-    source = image_source(data, root)
+    source, out = image_source(data, root), out or Path(f"data/images.{data.tables}")
     files = IntakeFiles(out, rejected, skipped or out.with_name("skipped.csv"))
     try:
         ingested = ingest_data_set(source, data, files, stage)

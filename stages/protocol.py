@@ -35,7 +35,7 @@ def main(
     from ffdi.features.devices import device_line, set_up_torch
     from ffdi.features.perturbed import PerturbationSweep
     from ffdi.intake.tables import join, read_folds, read_images
-    from ffdi.tails.bundle import read_oof
+    from ffdi.tails.bundle_tables import read_oof
     from ffdi.tails.train_recipe import TrainingInputs
 
     device = set_up_torch(params.train.device)

@@ -8,10 +8,12 @@ from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
 from ffdi.stagekit.options import IMAGES, PARAMS, ROOT, WEIGHTS, path
 
+OUT = path("--out", help="[default: data/folds, with the ending of --images]")
 
-@stage_command(PARAMS, ROOT, WEIGHTS, IMAGES, path("--out", default="data/folds.csv"), path("--plots"))
+
+@stage_command(PARAMS, ROOT, WEIGHTS, IMAGES, OUT, path("--plots"))
 def main(
-    params_file: Path, root: Path | None, weights: Path | None, images_file: Path, out: Path, plots: Path | None
+    params_file: Path, root: Path | None, weights: Path | None, images_file: Path, out: Path | None, plots: Path | None
 ) -> None:
     """Draw the test set and the folds, by groups that near-duplicates have joined."""
     params = read_params(params_file)
@@ -24,7 +26,7 @@ def main(
     backbone = params.backbones[settings.embedding]
     embed = Embedder(backbone, weights or weights_file(backbone.name), source, stage)
     split = split_images(read_images(images_file), source, settings, embed, stage)
-    write_table(out, split.folds)
+    write_table(out or Path("data/folds").with_suffix(images_file.suffix), split.folds)
     if plots:
         write_table(plots / "balance.csv", split.balance)
 

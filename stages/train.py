@@ -35,10 +35,10 @@ def main(
     recipe, report = params.recipe(name), console(f"train {name}")
     from ffdi.features.devices import device_line, set_up_torch
     from ffdi.features.perturbed import PerturbationSweep
-    from ffdi.intake.tables import join, read_folds, read_images
+    from ffdi.intake.tables import ending_of, join, read_folds, read_images
     from ffdi.tails.train_recipe import TrainingInputs, train_recipe
 
-    device = set_up_torch(params.train.device)
+    device, out = set_up_torch(params.train.device), out or Path(f"data/models/{name}")
     report.say(device_line(params.train.device))
     source, cache = image_source(params.data, root), Path(f"data/tta/{recipe.backbone}")
     inputs = TrainingInputs(
@@ -49,8 +49,8 @@ def main(
         weights or weights_file(recipe.backbone),
         params.data.synthesise,
         PerturbationSweep(recipe.tta, cache, source, params.extract),
+        ending_of(images_file),
     )
-    out = out or Path(f"data/models/{name}")
     with stopwatch(f"train-{name}", timings), Curves(f"train {name}", inputs.epochs(recipe), plots) as curves:
         trained = train_recipe(recipe, inputs, params.train, device=device, out=out, on_epoch=curves, console=report)
     report.say(trained.summary)

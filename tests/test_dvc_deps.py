@@ -142,9 +142,10 @@ def test_what_is_no_code_is_an_output_of_another_stage() -> None:
     for name, stage in STAGES.items():
         for dep in stage["deps"]:
             if dep.split("/")[0] not in ("ffdi", "stages"):
-                plain = re.sub(
+                key = re.sub(
                     r"\$\{[^}]*\}", "${key}", dep
                 )  # data/weights/${split.embedding}.safetensors is of a foreach
+                plain = dep if "${data.tables}" in dep else key
                 assert any(covers(out, plain) or covers(plain, out) for out in written), f"{name}: {dep}"
 
 

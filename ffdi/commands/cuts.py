@@ -11,7 +11,7 @@ import click
 
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
-from ffdi.stagekit.options import PARAMS, ROOT, WEIGHTS, path
+from ffdi.stagekit.options import PARAMS, ROOT, WEIGHTS, path, table
 
 if TYPE_CHECKING:
     from ffdi.features.backbone import Backbone
@@ -35,7 +35,7 @@ _PROBES = ("cut", "keep", "width", "FLOPs before", "AUC", "95 % interval")
 @path("--probe", "folds_file", help="a folds.csv: probe cuts on its training images")
 @click.option("--backbone", "name", help="of params, for --probe")
 @click.option("--at", help="the cuts that --probe compares, with commas between  [default: up to 12 over the depth]")
-@path("--images", "images_file", "data/images.csv", help="for --probe  [default: data/images.csv]")
+@table("--images", "images_file", "data/images", help="for --probe  [default: data/images.csv]")
 @ROOT
 @WEIGHTS
 @PARAMS

@@ -91,7 +91,7 @@ def _export_int8(out: Path, model: Path, images: Path, licence: str | None, floa
     from ffdi.deploy.onnx.training_images import find_training_images
     from ffdi.features.devices import set_up_torch
     from ffdi.files import human_bytes
-    from ffdi.tails.bundle import read_oof
+    from ffdi.tails.bundle_tables import read_oof
     from ffdi.tails.ensemble import load_model
 
     set_up_torch("cpu")

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from ffdi.deploy.judgement import UNLIKE, Judgement, Row
 from ffdi.errors import printable
-from ffdi.intake.table_files.csv_file import CsvLines
+from ffdi.intake.table_files.csv_lines import CsvLines
 
 Show = Callable[[str], str]
 _NARROWEST, _OF_MODEL = 16, len("0.500 undecided")  # columns of paths, and of a model beside others

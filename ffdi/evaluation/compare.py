@@ -12,6 +12,7 @@ import pandas as pd
 
 from ffdi.bootstrap import Array, Bootstrap, interval_around, mean_auc_of, resample
 from ffdi.errors import InputError
+from ffdi.intake.table_files.names import found_table
 from ffdi.intake.tables import read_table
 from ffdi.metrics import Metrics, explain_nulls
 
@@ -49,8 +50,8 @@ def read_sweeps(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> lis
 
 
 def _test_scores(plots: Path, name: str, folds: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """scores.csv of a recipe, in the order of the test images of folds.csv."""
-    file, test = plots / name / "test" / "scores.csv", folds[folds["role"] == "test"]
+    """The scores of a recipe, in the order of the test images of folds.csv."""
+    file, test = found_table(plots / name / "test" / "scores"), folds[folds["role"] == "test"]
     table = read_table(file, ("image_id", "label", "score", *columns)).set_index("image_id")
     if set(table.index) != set(test["image_id"]):
         raise InputError(f"{file}: is not of the test images of folds.csv: run evaluate@{name} again")

@@ -30,15 +30,17 @@ from ffdi.evaluation.robust_figures import (
     robustness_metrics,
 )
 from ffdi.evaluation.robustness import perturbed_features
-from ffdi.evaluation.score_tables import score_tables
+from ffdi.evaluation.score_tables import SCORES, score_tables
 from ffdi.evaluation.unlike_figures import share, unlike_metrics
 from ffdi.features.levels import parse_level, seen_in_training
 from ffdi.features.perturbed import VIEW, PerturbationSweep, views_of
 from ffdi.features.store import FeatureStore
+from ffdi.intake.table_files.names import CSV, PARQUET
 from ffdi.intake.tables import write_table
 from ffdi.metrics import Metrics, auc, evaluate_scores, explain_nulls
 from ffdi.tails.batches import FeatureTable, load_table
-from ffdi.tails.bundle import Bundle, load_bundle, read_oof
+from ffdi.tails.bundle import Bundle, load_bundle
+from ffdi.tails.bundle_tables import read_oof
 from ffdi.tails.checkpoint import Scores
 from ffdi.tails.model import Model, ModelScores
 from ffdi.tails.unlike import farthest
@@ -90,20 +92,23 @@ class Evaluation:
         warnings = [f"WARNING: {line}" for line in below_chance.explain(self.metrics)]
         return [*warnings, one_line(self.metrics), *refit_line(self.metrics), *held_out_line(self.metrics)]
 
-    def write(self, out: Path, details: Path | None = None, plots: Path | None = None) -> None:
-        """Write the headline to `out`, all metrics to `details` (see write_metrics) and the tables to the folder `plots`."""
+    def write(self, out: Path, details: Path | None = None, plots: Path | None = None, tables: str = CSV) -> None:
+        """Write the headline to `out`, all metrics to `details` (see write_metrics) and the tables to the folder `plots`, as
+        write_plots does."""
         write_metrics(self.metrics, out, details, headline=of_recipe)
         if plots:
-            self.write_plots(plots)
+            self.write_plots(plots, tables)
 
-    def write_plots(self, folder: Path) -> None:
-        """One csv a plot; tables of an earlier run that this one does not have are deleted."""
+    def write_plots(self, folder: Path, tables: str = CSV) -> None:
+        """One csv a plot, and the scores, a row an image, with the ending `tables`; tables of an earlier run that this one does
+        not have are deleted."""
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob("*.csv"):
-            if stale.stem not in self.plots:
+        written = {f"{name}{tables if name == SCORES else CSV}": table for name, table in self.plots.items()}
+        for stale in (*folder.glob(f"*{CSV}"), *folder.glob(f"*{PARQUET}")):
+            if stale.name not in written:
                 stale.unlink()
-        for name, table in self.plots.items():
-            write_table(folder / f"{name}.csv", table)
+        for name, table in written.items():
+            write_table(folder / name, table)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from ffdi.features.perturbed import PerturbationSweep
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
 from ffdi.intake.decoding.images import ImageSource
-from ffdi.tails.bundle import read_oof
+from ffdi.tails.bundle_tables import read_oof
 from ffdi.tails.ensemble import Ensemble, load_model
 
 

@@ -23,6 +23,7 @@ from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.ingest import IntakeFiles, ingest_data_set
 from ffdi.intake.near_duplicates.clusters import components, join_groups
 from ffdi.intake.near_duplicates.hashes import perceptual_pairs
+from ffdi.intake.table_files.names import CSV
 from ffdi.intake.tables import write_table
 from ffdi.metrics import Metrics, explain_nulls
 from ffdi.tails.bundle import load_bundle
@@ -47,11 +48,11 @@ class OtherDataEvaluation:
     scores: pd.DataFrame
     seen: pd.DataFrame
 
-    def write(self, folder: Path, name: str) -> None:
-        """Write NAME.json, NAME-scores.csv and NAME-seen.csv."""
+    def write(self, folder: Path, name: str, tables: str = CSV) -> None:
+        """Write NAME.json, NAME-scores and NAME-seen, these with the ending `tables`."""
         write_json(folder / f"{name}.json", self.metrics)
-        write_table(folder / f"{name}-scores.csv", self.scores)
-        write_table(folder / f"{name}-seen.csv", self.seen[["image_id", "path"]])
+        write_table(folder / f"{name}-scores{tables}", self.scores)
+        write_table(folder / f"{name}-seen{tables}", self.seen[["image_id", "path"]])
 
 
 def evaluate_on_other_data(
@@ -103,7 +104,9 @@ def evaluate_on_all_other_data(
     """
     evaluations = []
     for name, settings, root in data_sets:
-        files = IntakeFiles(*(folder / f"{name}-{table}.csv" for table in ("images", "rejected", "skipped")))
+        tables = f".{settings.tables}"
+        lists = (folder / f"{name}-{table}.csv" for table in ("rejected", "skipped"))
+        files = IntakeFiles(folder / f"{name}-images{tables}", *lists)
         console = consoles(f"cross: {name}", bar=f"ingest {name}")
         source = ImageSource(root, settings.max_pixels)
         ingested = ingest_data_set(source, settings, files, console)
@@ -116,7 +119,7 @@ def evaluate_on_all_other_data(
             evaluation = evaluate_on_other_data(
                 bundle, data, phash_bits=phash_bits, bootstrap=bootstrap, device=device, console=console
             )
-            evaluation.write(folder, f"{recipe}-on-{name}")
+            evaluation.write(folder, f"{recipe}-on-{name}", tables)
             for line in below_chance.explain(evaluation.metrics):
                 consoles(f"cross {recipe}").warn(f"WARNING: {line}")
             seen = f"{len(evaluation.seen)} known from the training and left out"

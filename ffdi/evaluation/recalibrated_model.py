@@ -25,7 +25,7 @@ from ffdi.intake.tables import write_table
 from ffdi.tails.model import Model
 from ffdi.tails.policy_settings import Abstain, PolicySettings, ThresholdRule
 from ffdi.tails.predict import score_files
-from ffdi.tails.record import files_there, record_hash
+from ffdi.tails.record import files_there, record_hash, seen_file
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def refuse_the_model(out: Path, folder: Path) -> None:
 
 
 def write_recalibrated(folder: Path, model: Model, few: FewImages, found: Recalibration, out: Path) -> None:
-    """Write `model`, read from `folder`, as `found` says; bundle.json names its parent, and seen.csv the few images too."""
+    """Write `model`, read from `folder`, as `found` says; bundle.json names its parent, and seen the few images too."""
     record = {key: value for key, value in model.record.items() if key not in ("facts_sha256", "policy", "calibration")}
     with replacing_folder(out) as temporary:
         for name in files_there(folder, record):
@@ -88,12 +88,12 @@ def write_recalibrated(folder: Path, model: Model, few: FewImages, found: Recali
         if "members" in record:
             record["members"] = _moved_members(folder, record["members"], temporary, out)
         seen = pd.concat([model.seen, few.images[["image_id", "phash"]]], ignore_index=True)
-        write_table(temporary / "seen.csv", seen)
+        write_table(temporary / (name := seen_file(record)), seen)
         record |= found.policy.record | {
             "temperature": found.temperature,
             "parent": {"name": record["recipe"]["name"], "facts_sha256": model.record["facts_sha256"]},
             "recalibrated": dict(found.figures),
-            "sha256": record["sha256"] | {"seen.csv": sha256_file(temporary / "seen.csv")},
+            "sha256": record["sha256"] | {name: sha256_file(temporary / name)},
         }
         write_json(temporary / "bundle.json", record | {"facts_sha256": record_hash(record)})
 

@@ -14,6 +14,8 @@ from ffdi.errors import InputError
 from ffdi.evaluation.compare import COLUMNS
 from ffdi.evaluation.headline import RESERVED_NAMES
 from ffdi.features.backbone import Backbone
+from ffdi.intake.table_files.names import found_table, is_parquet
+from ffdi.intake.tables import read_table
 from ffdi.metrics import Metrics
 
 _KEYS_OF_CROSS = {"recipe", "trained_on", "tested_on", "auc", "auc_low", "auc_high", "accuracy", "n_test", "n_groups"}
@@ -74,6 +76,8 @@ class Results:
         Raises InputError when it is missing.
         """
         file = self._table_file(recipe, name, side)
+        if is_parquet(file):
+            return read_table(file, ())
         if not file.exists():
             raise InputError(f"{file}: missing: run {'evaluate' if side == 'test' else side}@{recipe} first")
         return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
@@ -83,7 +87,7 @@ class Results:
         return self.table(recipe, name, side) if self._table_file(recipe, name, side).exists() else pd.DataFrame()
 
     def _table_file(self, recipe: str, name: str, side: str) -> Path:
-        return self.plots / recipe / side / f"{name}.csv"
+        return found_table(self.plots / recipe / side / name)
 
     def confusion(self, recipe: str) -> dict[str, int]:
         """The number of test images by actual and predicted class: {"fake as real": 8, ...}."""

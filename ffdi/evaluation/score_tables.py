@@ -8,6 +8,8 @@ import pandas as pd
 from ffdi.metrics import reliability, roc_points
 from ffdi.tails.model import ModelScores
 
+SCORES = "scores"  # the table with a row an image
+
 
 def score_tables(test: pd.DataFrame, of_model: ModelScores, threshold: float) -> dict[str, pd.DataFrame]:
     """The tables confusion, calibration, scores, roc and pr by name. `of_model` has the scores of the rows of `test`."""
@@ -20,7 +22,7 @@ def score_tables(test: pd.DataFrame, of_model: ModelScores, threshold: float) ->
     plots = {
         "confusion": pd.DataFrame({"actual": names[labels], "predicted": names[predicted]}),
         "calibration": pd.DataFrame(reliability(labels, scores), columns=["score", "fakes", "images"]),
-        "scores": pd.DataFrame(
+        SCORES: pd.DataFrame(
             {"image_id": test["image_id"], "label": labels, "score": scores}
             | {f"fold_{fold}": alone for fold, alone in of_model.by_fold.items()}
         ).iloc[order],

@@ -17,7 +17,7 @@ from ffdi.files import replacing
 from ffdi.intake.ingest import DISK_FAULT, WRONG_NAMES
 from ffdi.intake.listing.label_files import read_list
 from ffdi.intake.listing.names import Names, find_files
-from ffdi.intake.table_files.csv_file import CsvLines
+from ffdi.intake.table_files.csv_lines import CsvLines
 from ffdi.metrics import Metrics, auc
 
 

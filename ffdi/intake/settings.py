@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from ffdi.bounds import Fraction, FractionAbove0, NonNegative, OnlyIn, Positive, Rule
+from ffdi.bounds import LATER, Fraction, FractionAbove0, NonNegative, OnlyIn, Positive, Rule
 from ffdi.errors import ParamsError
 from ffdi.intake.groups import group_names
 
@@ -109,6 +109,10 @@ class DataSettings:
 
     synthesise: NonNegative = 0
     """How many self-blended fakes of each real training image are added to the training rows."""
+
+    tables: Annotated[Literal["csv", "parquet"], LATER] = "csv"
+    """How tables of a row an image are written: images, folds, scores, and those of models. dvc.yaml has to say the same,
+    see [data.md](data.md)."""
 
     unread: ClassVar[tuple[str, ...]] = ()  # keys of every layout that have no effect in this section
 

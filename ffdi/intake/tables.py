@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +12,22 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from ffdi.errors import InputError
+from ffdi.errors import InputError, one_line
 from ffdi.files import replacing, sha256_file
 from ffdi.intake.table_files.columns import AGAIN, equal_texts, repeated, whole_numbers
-from ffdi.intake.table_files.csv_file import read_csv, write_csv
-from ffdi.intake.table_files.parquet_file import read_parquet, write_parquet
+from ffdi.intake.table_files.csv_file import csv_rows, read_csv, write_csv
+from ffdi.intake.table_files.names import CSV, PARQUET, is_parquet
+from ffdi.intake.table_files.parquet_file import parquet_rows, read_parquet, write_parquet
 
-CSV, PARQUET = ".csv", ".parquet"
 IMAGE_COLUMNS = ("image_id", "path", "label", "group", "given_split", "width", "height", "format", "phash")
 SPREADSHEETS_CHANGE = ("image_id", "phash", "cluster")  # hex digits that may look like a number: 12e5...
 FOLD_COLUMNS = ("image_id", "group", "cluster", "role", "fold")
 HELD_OUT_COLUMNS = ("held_out", "also_out")  # more of them, where values are held out
 
 
-def is_parquet(file: Path) -> bool:
-    """Whether a table of this name is Parquet; any other is csv."""
-    return file.suffix.lower() == PARQUET
-
-
-def found_table(place: Path) -> Path:
-    """The table at `place`, a path without an ending: the csv, or the Parquet file where that is the one that is there.
-
-    Raises InputError where both are there: one is left from before `data.tables` changed.
-    """
-    files = [place.with_name(place.name + ending) for ending in (CSV, PARQUET)]
-    if all(file.exists() for file in files):
-        raise InputError(f"{files[0]} and {files[1].name}: both are there: delete the one of an earlier run")
-    return files[1] if files[1].exists() else files[0]
+def ending_of(file: Path) -> str:
+    """The ending of the tables that are written beside this one: that of Parquet, or of csv."""
+    return PARQUET if is_parquet(file) else CSV
 
 
 def write_table(file: Path, table: pd.DataFrame) -> None:
@@ -59,21 +50,31 @@ def read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     read as before. Of a Parquet file, text is the same, numbers are int64 or float64, and a column of TYPES that has
     another type is an error.
     """
-    try:
+    with _one_line_errors(file):
         table = read_parquet(file) if is_parquet(file) else read_csv(file)
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file: run the stage that writes it first") from None
-    except pa.ArrowException as error:
-        raise InputError(f"{file}: not a readable table: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror or ' '.join(str(error).split())}") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not a readable table: {' '.join(str(error).split())}") from error
     if missing := [c for c in columns if c not in table.columns]:
         raise InputError(f"{file}: no column {missing[0]!r}; it has {', '.join(table.columns)}: {AGAIN}")
     if table.empty:
         raise InputError(f"{file}: no rows: {AGAIN}")
     return table
+
+
+def count_rows(file: Path) -> int:
+    """How many rows a table has; raises InputError as read_table does. Those of a Parquet file stand at its end."""
+    with _one_line_errors(file):
+        return parquet_rows(file) if is_parquet(file) else csv_rows(file)
+
+
+@contextmanager
+def _one_line_errors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file: run the stage that writes it first") from None
+    except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{file}: not a readable table: {one_line(error)}") from error
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or one_line(error)}") from error
 
 
 def skipped_table(skipped: Sequence[tuple[str, str]]) -> pd.DataFrame:
@@ -162,6 +163,5 @@ def sides(folds: pd.DataFrame) -> npt.NDArray[np.str_]:
 def tables_digest(images: Path, folds: Path) -> str:
     """The text of data/audit.ok: the sha256 of both tables, a line each."""
     return "".join(
-        f"{sha256_file(file)}  {name}{PARQUET if is_parquet(file) else CSV}\n"
-        for name, file in (("images", images), ("folds", folds))
+        f"{sha256_file(file)}  {name}{ending_of(file)}\n" for name, file in (("images", images), ("folds", folds))
     )

@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+from ffdi.errors import FfdiError
+from ffdi.intake.table_files.names import found_table
+
 Option = Callable[[Any], Any]
 
 
@@ -28,10 +31,23 @@ def flag(name: str, help: str) -> Option:
     return click.option(name, is_flag=True, help=help)
 
 
+def table(flag: str, parameter: str, place: str, help: str | None = None) -> Option:
+    """The option of a table that an earlier stage wrote; by default that at `place`, with the ending that it has there."""
+
+    def value(_: click.Context, __: click.Parameter, given: Path | None) -> Path:
+        try:
+            return given or found_table(Path(place))
+        except FfdiError as error:
+            raise click.UsageError(str(error)) from None
+
+    kind: Any = click.Path(path_type=Path)
+    return click.option(flag, parameter, type=kind, callback=value, help=help)
+
+
 PARAMS = path("--params", "params_file", "params.yaml")
 ROOT = path("--root", help="the folder or archive of images  [default: data.root of params]")
-IMAGES = path("--images", "images_file", "data/images.csv")
-FOLDS = path("--folds", "folds_file", "data/folds.csv")
+IMAGES = table("--images", "images_file", "data/images")
+FOLDS = table("--folds", "folds_file", "data/folds")
 WEIGHTS = path("--weights", help="[default: data/weights/BACKBONE.safetensors]")
 DETAILS = path("--details", help="[default: details/ beside --out]")
 TIMINGS = path("--timings", default="data/timings", help="where the stage's seconds are written")

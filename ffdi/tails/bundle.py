@@ -24,9 +24,9 @@ from ffdi.features.extractor import Extractor, as_computed, frozen_prefix, local
 from ffdi.features.feature_spec import FeatureSpec, Provenance
 from ffdi.features.keep import TokenGrid
 from ffdi.features.networks import FrozenPrefix, headless_network
-from ffdi.intake.tables import read_table
 from ffdi.metrics import Metrics
 from ffdi.tails.batches import FeatureTable
+from ffdi.tails.bundle_tables import read_seen
 from ffdi.tails.checkpoint import Scores
 from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.model import ModelScores
@@ -237,7 +237,7 @@ def _assembled(folder: Path, record: Mapping[str, Any]) -> Bundle:
     is_refit, first = "refit" in record, factory.fresh(0)
     files = {REFIT: "refit.safetensors"} if is_refit else _fold_files(record)
     tails = _read_tails(folder, record, first, files)
-    seen = read_table(folder / "seen.csv", ("image_id", "phash"))
+    seen = read_seen(folder, record)
     policy, index = Policy.of_record(record), None
     if "unlike" in record:
         index = TrainingIndex.of_tensors(_state(folder / "index.safetensors"), record["unlike"])
@@ -281,13 +281,6 @@ def _read_fold_tails(folder: Path, record: Mapping[str, Any], first: Tail) -> di
         refuse_changed_file(folder, record, name)
     with _fitting_its_files(folder):
         return _read_tails(folder, record, first, files)
-
-
-def read_oof(folder: Path) -> pd.DataFrame:
-    """The out-of-fold scores of a bundle: image_id, fold, label, logit, score. load_bundle checks the file's hash."""
-    table = read_table(folder / "oof.csv", ("image_id", "fold", "label", "logit", "score"))
-    typed: pd.DataFrame = table.astype({"fold": int, "label": int, "logit": float, "score": float})
-    return typed
 
 
 def _state(file: Path) -> dict[str, torch.Tensor]:

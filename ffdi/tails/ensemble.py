@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ffdi.errors import BundleError, one_line
-from ffdi.intake.tables import read_table
 from ffdi.metrics import Metrics
 from ffdi.tails.bundle import Bundle, load_bundle, sigmoid
+from ffdi.tails.bundle_tables import read_seen
 from ffdi.tails.checkpoint import Scores
 from ffdi.tails.model import Model, ModelScores
 from ffdi.tails.policy import Policy
@@ -103,7 +103,7 @@ def _ensemble_of(folder: Path, record: Mapping[str, Any]) -> Ensemble:
         Policy.of_record(record),
         record["temperature"],
         record["prior"],
-        read_table(folder / "seen.csv", ("image_id", "phash")),
+        read_seen(folder, record),
         record,
     )
 

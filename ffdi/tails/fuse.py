@@ -20,9 +20,11 @@ from ffdi.bootstrap import Array, Bootstrap
 from ffdi.errors import InputError, placed
 from ffdi.features.stored_settings import stored_settings
 from ffdi.files import refuse_other_folder, replacing_folder, sha256_file, write_json
+from ffdi.intake.table_files.names import CSV
 from ffdi.intake.tables import write_table
 from ffdi.metrics import auc, fit_temperature
-from ffdi.tails.bundle import Bundle, load_bundle, read_oof, sigmoid
+from ffdi.tails.bundle import Bundle, load_bundle, sigmoid
+from ffdi.tails.bundle_tables import read_oof
 from ffdi.tails.checkpoint import Scores
 from ffdi.tails.ensemble import joined_names
 from ffdi.tails.ensemble_settings import EnsembleSettings
@@ -53,16 +55,18 @@ class FusedRecipes:
         line = f"{self.settings.weights} weights: {weights}; threshold {self.policy.threshold:.3f}"
         return f"{line}, temperature {self.temperature:.2f}"
 
-    def save(self, folder: Path, *, standalone: bool = False) -> None:
-        """Write the bundle in place of the folder. The members stay where they are, or are copied whole into it.
+    def save(self, folder: Path, *, standalone: bool = False, tables: str = CSV) -> None:
+        """Write the bundle in place of the folder, its tables with the ending `tables`. The members stay where they are, or
+        are copied whole into it.
 
         Raises InputError when the folder has anything else than an ensemble, which would be deleted.
         """
         refuse_other_folder(folder, "bundle.json", is_ensemble, "ensemble")
         seen = pd.concat([member.seen for member in self.members.values()]).drop_duplicates("image_id")
         with replacing_folder(folder) as temporary:
-            write_table(temporary / "oof.csv", self.oof)
-            write_table(temporary / "seen.csv", seen.sort_values("image_id"))
+            written = {f"oof{tables}": self.oof, f"seen{tables}": seen.sort_values("image_id")}
+            for name, table in written.items():
+                write_table(temporary / name, table)
             if standalone:
                 for name, member in self.members.items():
                     copy_bundle(self.models / name, member, temporary / "members" / name)
@@ -71,7 +75,7 @@ class FusedRecipes:
                 for name in self.members
             }
             record = self._record(places)
-            record |= {"sha256": {name: sha256_file(temporary / name) for name in ("oof.csv", "seen.csv")}}
+            record |= {"sha256": {name: sha256_file(temporary / name) for name in written}}
             write_json(temporary / "bundle.json", record | {"facts_sha256": record_hash(record)})
 
     def _record(self, places: Mapping[str, str]) -> dict[str, Any]:

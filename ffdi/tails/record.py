@@ -80,6 +80,11 @@ def unread_files(record: Mapping[str, Any]) -> list[str]:
     return [fold_file(fold) for fold in record["val_auc"]] if "refit" in record else []
 
 
+def seen_file(record: Mapping[str, Any]) -> str:
+    """The table of the images of the training, csv or Parquet."""
+    return next((name for name in record["sha256"] if name.startswith("seen.")), "seen.csv")
+
+
 def files_there(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """The files that bundle.json names, without unread ones that the folder lacks."""
     return [name for name in record["sha256"] if name not in unread_files(record) or (folder / name).exists()]

@@ -31,6 +31,7 @@ from ffdi.features.stated_preprocessing import resolve_preprocessing
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
 from ffdi.files import human_bytes, sole_writer
+from ffdi.intake.table_files.names import CSV
 from ffdi.intake.tables import second_folds
 from ffdi.tails import checkpoint
 from ffdi.tails.batches import FeatureTable, load_table
@@ -55,7 +56,8 @@ class TrainingInputs:
 
     `images` is images.csv joined with folds.csv, `features` the folder of the backbone's shards, `weights` the file of
     its network. `synthesise` is the number of self-blended fakes that the shards have for each real training image.
-    `views` says where the images are, and where their features at the levels of the recipe's `tta` are kept.
+    `views` says where the images are, and where their features at the levels of the recipe's `tta` are kept. `tables` is
+    the ending of the bundle's tables.
     """
 
     data_name: str
@@ -65,6 +67,7 @@ class TrainingInputs:
     weights: Path
     synthesise: int = 0
     views: PerturbationSweep | None = None
+    tables: str = CSV
 
     @cached_property
     def training_rows(self) -> pd.DataFrame:
@@ -145,6 +148,7 @@ def train_recipe(
             frozen={} if recipe.trainable == "all" else _frozen(factory.fresh(0), fits),
             index=_index(images, None if backbone.has_prefix else factory, fits, refit, device),
             refit=refit,
+            tables=inputs.tables,
         )
         if out:
             trained.save(out)

@@ -17,6 +17,7 @@ from ffdi.features.backbone import Backbone
 from ffdi.features.extractor import frozen_prefix
 from ffdi.features.feature_spec import FeatureSpec
 from ffdi.files import replacing, sha256_file, write_json
+from ffdi.intake.table_files.names import CSV
 from ffdi.intake.tables import write_table
 from ffdi.metrics import auc
 from ffdi.tails.bundle import sigmoid
@@ -88,7 +89,7 @@ class TrainedRecipe:
     on. `seen` has image_id and phash of every image of the training, synthesised fakes excepted; `prior` is the share of
     fakes among them. `provenance` goes into every metrics file. `frozen` has the tensors that no fold changed, by their
     names in every tail's state. `index` tells what is unlike the training; None when nothing could be told. `refit` is the
-    tail that scores in the place of the folds', if there is one.
+    tail that scores in the place of the folds', if there is one. `tables` is the ending of the tables of the bundle.
     """
 
     recipe: Recipe
@@ -103,6 +104,7 @@ class TrainedRecipe:
     frozen: Mapping[str, Tensor] = field(default_factory=dict)
     index: TrainingIndex | None = None
     refit: Refit | None = None
+    tables: str = CSV
 
     @property
     def summary(self) -> str:
@@ -129,9 +131,10 @@ class TrainedRecipe:
         for name, state in states.items():
             with replacing(folder / f"{name}.safetensors") as temporary:
                 save_file({k: v.contiguous() for k, v in state.items()}, temporary)
-        write_table(folder / "oof.csv", self.out_of_fold.scores)
-        write_table(folder / "seen.csv", self.seen)
-        files = [*(f"{name}.safetensors" for name in states), "oof.csv", "seen.csv"]
+        tables = {f"oof{self.tables}": self.out_of_fold.scores, f"seen{self.tables}": self.seen}
+        for name, table in tables.items():
+            write_table(folder / name, table)
+        files = [*(f"{name}.safetensors" for name in states), *tables]
         for old in folder.iterdir():
             if old.name not in (*files, "bundle.json"):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()

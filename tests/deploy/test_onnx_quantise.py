@@ -21,7 +21,8 @@ from ffdi.deploy.onnx.quantise import cost_of, drawn_parts, export_int8, int8_gr
 from ffdi.deploy.onnx.training_images import TrainingImages, find_training_images
 from ffdi.errors import ExportError, InputError
 from ffdi.files import sha256_file
-from ffdi.tails.bundle import Bundle, load_bundle, read_oof
+from ffdi.tails.bundle import Bundle, load_bundle
+from ffdi.tails.bundle_tables import read_oof
 from ffdi.tails.ensemble import Ensemble
 
 

@@ -21,7 +21,8 @@ from ffdi.features.store import FeatureStore
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.metrics import Metrics
 from ffdi.tails.batches import FeatureTable
-from ffdi.tails.bundle import Bundle, load_bundle, read_oof
+from ffdi.tails.bundle import Bundle, load_bundle
+from ffdi.tails.bundle_tables import read_oof
 from ffdi.tails.model import ModelScores
 
 CPU = torch.device("cpu")

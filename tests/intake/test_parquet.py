@@ -14,8 +14,9 @@ import pytest
 
 from ffdi.errors import InputError
 from ffdi.intake.table_files import columns, csv_file, parquet_file
-from ffdi.intake.table_files.csv_file import CsvLines
-from ffdi.intake.tables import found_table, join, read_folds, read_images, read_table, tables_digest, write_table
+from ffdi.intake.table_files.csv_lines import CsvLines
+from ffdi.intake.table_files.names import found_table
+from ffdi.intake.tables import join, read_folds, read_images, read_table, tables_digest, write_table
 
 AWKWARD = ["a b", "a,b", 'a"b', "a\nb", "a\rb", "ä 人", "NA", "", " x ", "0012", "1e5"]
 

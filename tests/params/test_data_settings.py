@@ -15,7 +15,7 @@ from ffdi.params.reading import read_params
 
 LAYOUTS = ("imagefolder", "csv", "multi_ffdi")
 READ_BY = {"table": ("csv",), "columns": ("csv",), "exclude": ("imagefolder",)}  # all others: by every layout
-READ_BY_ALL = ("root", "layout", "max_pixels", "max_rejected", "synthesise")
+READ_BY_ALL = ("root", "layout", "max_pixels", "max_rejected", "synthesise", "tables")
 
 # A value of each key of `data` that asks for something.
 ASKS: dict[str, Any] = {
@@ -32,6 +32,7 @@ ASKS: dict[str, Any] = {
     "max_pixels": 9,
     "max_rejected": 0.5,
     "synthesise": 1,
+    "tables": "parquet",
 }
 
 
@@ -65,7 +66,7 @@ def test_a_setting_that_has_no_effect_is_said_with_its_place(tmp_path: Path, key
         read_params(file)
     says = rf"{place}: table has no effect with layout imagefolder, which reads (root, .*): leave it out"
     found = re.fullmatch(rf"{re.escape(str(file))}: {says}", str(caught.value))
-    assert found and "table" not in found[1] and ("synthesise" in found[1]) == (key == "data")
+    assert found and "table," not in found[1] and ("synthesise" in found[1]) == (key == "data")
 
 
 def test_what_asks_for_nothing_needs_no_effect(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "max_pixels": 50000000,
         "max_rejected": 0.01,
         "synthesise": 0,
+        "tables": "csv",
     },
     "SplitSettings": {
         "method": "stratified",

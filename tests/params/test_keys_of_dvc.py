@@ -4,6 +4,8 @@ import copy
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,12 @@ PIPELINE = YAML_FILE.load(COMMITTED.with_name("dvc.yaml"))["stages"]
 BODIES = [stage.get("do", stage) for stage in PIPELINE.values()]
 TRACKED = sorted({key for body in BODIES for key in body.get("params", ()) if isinstance(key, str) and "$" not in key})
 # DVC itself looks these up in params.yaml when it reads dvc.yaml, and says which it does not find before it runs anything
-OPTIONAL = {key for variables in YAML_FILE.load(COMMITTED.with_name("dvc.yaml"))["vars"] for key in variables}
+DEFAULTS = YAML_FILE.load(COMMITTED.with_name("dvc.yaml"))["vars"][0]  # what DVC takes where params.yaml is silent
+OPTIONAL = {key for key, value in DEFAULTS.items() if not value}  # sections without which nothing is missing
 LOOKED_UP = sorted(
-    set(re.findall(r"\$\{(?!key|item)([\w.]+)\}", COMMITTED.with_name("dvc.yaml").read_text())) - OPTIONAL
+    set(re.findall(r"\$\{(?!key|item)([\w.]+)\}", COMMITTED.with_name("dvc.yaml").read_text()))
+    - OPTIONAL
+    - {f"{section}.{key}" for section, keys in DEFAULTS.items() for key in keys}
 )
 REQUIRED = ("backbones", "data", "data.root", "recipes")
 
@@ -87,18 +92,32 @@ def test_a_key_without_default_is_required(key: str, tmp_path: Path, monkeypatch
         read_params(pipeline_params(tmp_path, without(YAML_FILE.load(COMMITTED), key), monkeypatch))
 
 
-def stages_of(folder: Path, tree: dict[str, Any]) -> set[str]:
-    """The names of the stages that DVC finds for a params file."""
+@contextmanager
+def repo_of(folder: Path, tree: dict[str, Any], pipeline: str | None = None) -> Iterator[Any]:
+    """DVC's view of a params file and of the pipeline, or of another one."""
     from dvc.repo import Repo
 
-    for name in (".dvc/config", "dvc.yaml"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        shutil.copy(COMMITTED.parent / name, folder / name)
+    (folder / ".dvc").mkdir()
+    shutil.copy(COMMITTED.parent / ".dvc/config", folder / ".dvc/config")
+    (folder / "dvc.yaml").write_text(pipeline or COMMITTED.with_name("dvc.yaml").read_text())
     subprocess.run(["git", "init", "-q", folder], check=True)
     with open(folder / "params.yaml", "w") as file:
         YAML_FILE.dump(tree, file)
     with Repo(str(folder)) as repo:
+        yield repo
+
+
+def stages_of(folder: Path, tree: dict[str, Any]) -> set[str]:
+    """The names of the stages that DVC finds for a params file."""
+    with repo_of(folder, tree) as repo:
         return {stage.name for stage in repo.index.stages}
+
+
+def outputs_of(folder: Path, tree: dict[str, Any], pipeline: str) -> set[str]:
+    """The outputs that stages have, and the files that they are told of."""
+    with repo_of(folder, tree, pipeline) as repo:
+        named = {word for stage in repo.index.stages for word in stage.cmd.split() if word.startswith("data/")}
+        return named | {str(out.def_path) for stage in repo.index.stages for out in stage.outs}
 
 
 @pytest.mark.parametrize(
@@ -143,3 +162,22 @@ def test_readmes_data_block_is_all_that_dvc_wants_of_data(tmp_path: Path, monkey
 def test_our_own_params_have_every_key_that_dvc_wants(file: Path) -> None:
     tree = YAML_FILE.load(file)
     assert all(keys_in(tree, key) for key in [*TRACKED, *LOOKED_UP])
+
+
+@pytest.mark.parametrize("tables", ["csv", "parquet"])
+@pytest.mark.parametrize("place", ["dvc.yaml", "params.yaml"])
+def test_the_tables_of_the_whole_pipeline_have_one_ending(tables: str, place: str, tmp_path: Path) -> None:
+    """Which stands in dvc.yaml, or in params.yaml where dvc.yaml leaves it out: DVC takes no key from both."""
+    written = "{tables: csv}"
+    pipeline = COMMITTED.with_name("dvc.yaml").read_text()
+    assert pipeline.count(written) == 1
+    tree = YAML_FILE.load(COMMITTED)
+    if place == "params.yaml":
+        tree["data"]["tables"] = tables
+    found = outputs_of(
+        tmp_path, tree, pipeline.replace(written, f"{{tables: {tables}}}" if place == "dvc.yaml" else "{}")
+    )
+    wanted = {"data/images", "data/folds", "metrics/plots/late_cut/test/scores"}
+    assert {f"{name}.{tables}" for name in wanted} <= found
+    other = {"csv": "parquet", "parquet": "csv"}[tables]
+    assert not {f"{name}.{other}" for name in wanted} & found

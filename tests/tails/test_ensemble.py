@@ -21,7 +21,8 @@ from ffdi.features.store import FeatureStore
 from ffdi.intake.tables import write_table
 from ffdi.metrics import auc, best_threshold, fit_temperature
 from ffdi.tails.batches import load_table
-from ffdi.tails.bundle import load_bundle, read_oof, sigmoid
+from ffdi.tails.bundle import load_bundle, sigmoid
+from ffdi.tails.bundle_tables import read_oof
 from ffdi.tails.ensemble import Ensemble, load_model
 from ffdi.tails.fuse import fuse_recipes
 from ffdi.tails.predict import predict_files

@@ -19,7 +19,8 @@ from ffdi.errors import BundleError
 from ffdi.features.store import FeatureStore
 from ffdi.features.weights import load_network
 from ffdi.tails.batches import load_table
-from ffdi.tails.bundle import load_bundle, read_oof, sigmoid
+from ffdi.tails.bundle import load_bundle, sigmoid
+from ffdi.tails.bundle_tables import read_oof
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train_recipe import train_recipe
 from ffdi.tails.trained_recipe import TrainedRecipe

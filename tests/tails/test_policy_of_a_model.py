@@ -19,7 +19,8 @@ from ffdi.bootstrap import Bootstrap
 from ffdi.commands.main import main
 from ffdi.errors import PolicyError
 from ffdi.evaluation.evaluate import Evaluation, EvaluationInputs, evaluate_recipe
-from ffdi.tails.bundle import load_bundle, read_oof
+from ffdi.tails.bundle import load_bundle
+from ffdi.tails.bundle_tables import read_oof
 from ffdi.tails.policy import fit_policy
 from ffdi.tails.policy_settings import Abstain, ThresholdRule
 from ffdi.tails.recipe import Recipe

@@ -22,7 +22,8 @@ from ffdi.features.settings import ExtractSettings
 from ffdi.features.views import render
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.tails.batches import FeatureTable
-from ffdi.tails.bundle import Bundle, load_bundle, read_oof
+from ffdi.tails.bundle import Bundle, load_bundle
+from ffdi.tails.bundle_tables import read_oof
 from ffdi.tails.predict import predict_files
 from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train_recipe import train_recipe

@@ -12,8 +12,9 @@ from ffdi.console import Console
 from ffdi.deploy.licences import binding, source_name, weights_licences
 from ffdi.errors import InputError
 from ffdi.evaluation.results import read_metrics
+from ffdi.intake.tables import count_rows
 from ffdi.metrics import Metrics
-from ffdi.tails.record import is_ensemble, read_record, refuse_changed
+from ffdi.tails.record import is_ensemble, read_record, refuse_changed, seen_file
 
 _IDENTITY = ("weights_sha256", "threshold", "temperature")  # of a bundle, among its metrics
 
@@ -76,7 +77,7 @@ def read_facts(model: Path, metrics: Path, licence: str | None = None, console: 
     licences = weights_licences(parts.values())
     for line in binding(licences):
         console.warn(line)
-    images = len((model / "seen.csv").read_text(encoding="utf-8").splitlines()) - 1
+    images = count_rows(model / seen_file(record))
     own, audit = _own_metrics(metrics, record), _audit(metrics, record, images)
     return CardFacts(record, parts, images, own, audit, _elsewhere(metrics, record, console), licence, licences)
 

@@ -14,6 +14,7 @@ from ffdi.deploy.card.head import head
 from ffdi.deploy.card.text import figure, plain
 from ffdi.errors import InputError
 from ffdi.files import write_text
+from ffdi.tails.record import seen_file
 
 
 def write_card(
@@ -67,7 +68,7 @@ def _provenance(facts: CardFacts) -> list[str]:
     if parent := record.get("parent"):
         lines.append(f"- It was made of {plain(parent['name'])}, `{parent['facts_sha256']}`.")
     lines.append(
-        "- `bundle.json` has the sha256 of every file; `seen.csv` has the sha256 and a perceptual hash of each training "
+        f"- `bundle.json` has the sha256 of every file; `{seen_file(record)}` has the sha256 and a perceptual hash of each training "
         "image, so that an evaluation can leave them out."
     )
     return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,24 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ffdi.intake.table_files.columns import BLOCK, in_memory, text_of
+from ffdi.intake.table_files.csv_lines import CsvLines
 
 READ_BYTES = 1 << 24
-
-
-class CsvLines:
-    """A text file for csv.writer(..., lineterminator=CsvLines.END): lines end in LF, and a carriage return is quoted.
-
-    Before Python 3.13 the csv module quotes only the characters of its own line end, so a lone carriage return needs
-    this line end.
-    """
-
-    END = "\r\n"
-
-    def __init__(self, text: TextIO) -> None:
-        self.text = text
-
-    def write(self, line: str) -> int:
-        return self.text.write(line.removesuffix(self.END) + "\n")
 
 
 def write_csv(file: Path, table: pd.DataFrame) -> None:
@@ -40,6 +25,12 @@ def write_csv(file: Path, table: pd.DataFrame) -> None:
             block = table.iloc[start : start + BLOCK]
             out.write(_csv_lines(block.iloc[:0], header=True) if start == 0 else b"")
             out.write(_joined(block) if len(table.columns) > 1 else _csv_lines(block, header=False))
+
+
+def csv_rows(file: Path) -> int:
+    """How many rows a csv has, without its header."""
+    with open(file, encoding="utf-8", newline="") as text:
+        return sum(1 for _ in csv.reader(text)) - 1
 
 
 def _csv_lines(table: pd.DataFrame, *, header: bool) -> bytes:

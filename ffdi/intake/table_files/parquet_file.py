@@ -32,6 +32,11 @@ def write_parquet(file: Path, table: pd.DataFrame) -> None:
             out.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
+def parquet_rows(file: Path) -> int:
+    """How many rows a Parquet file says that it has."""
+    return int(pq.read_metadata(file).num_rows)
+
+
 def _type_of(name: str, column: pd.Series[Any]) -> pa.DataType:
     if name in TYPES:
         return TYPES[name]
