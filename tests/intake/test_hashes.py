@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from ffdi.intake.decoding.images import perceptual_hash
 from ffdi.intake.near_duplicates import embeddings as by_embeddings
-from ffdi.intake.near_duplicates import forest, hashes
+from ffdi.intake.near_duplicates import forest, hashes, near_hashes
 from ffdi.intake.near_duplicates.clusters import component_names
 from ffdi.intake.near_duplicates.embeddings import embedding_pairs
 from ffdi.intake.near_duplicates.hashes import HashIndex, parse_hashes, perceptual_pairs
@@ -124,7 +124,7 @@ def test_many_equal_hashes_are_no_more_pairs_than_images(bits: int) -> None:
 def test_thinning_parts_nothing(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     listed = planted(5, 300, 6)
     whole, distance = perceptual_pairs(listed, 6), distances(listed)
-    for module in (forest, hashes):
+    for module in (forest, hashes, near_hashes):
         monkeypatch.setattr(module, "KEPT_PAIRS", kept)
     monkeypatch.setattr(hashes, "_QUERIES", 11)
     found = perceptual_pairs(listed, 6)

@@ -17,17 +17,19 @@ KEPT_PAIRS = 1 << 22  # edges held at a time, before they are thinned to a fores
 
 
 def spanning_forest(blocks: Iterable[Edges], count: int) -> Pairs:
-    """The pairs of a minimum spanning forest of (first, second, distance 0..64) rows among `count`, sorted.
+    """The pairs of a minimum spanning forest of (first, second, distance 0..64) rows among `count`, sorted."""
+    pairs = np.sort(minimum_forest(blocks, count)[:, :2], axis=1)
+    return np.asarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))])
 
-    The rows are thinned as their blocks come, so that memory is bounded.
-    """
+
+def minimum_forest(blocks: Iterable[Edges], count: int) -> Edges:
+    """The edges of a minimum spanning forest, in no order, thinned as their blocks come, so that memory is bounded."""
     waiting: list[Edges] = []
     for block in blocks:
         waiting.append(block)
         if sum(map(len, waiting)) > KEPT_PAIRS:
             waiting = [thinned(np.concatenate(waiting), count)]
-    pairs = np.sort(thinned(np.concatenate(waiting), count)[:, :2], axis=1)
-    return np.asarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))])
+    return thinned(np.concatenate(waiting), count)
 
 
 def thinned(edges: Edges, count: int) -> Edges:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, combinations
 
 import numpy as np
-import numpy.typing as npt
 
-from ffdi.intake.near_duplicates.clusters import Pairs
-from ffdi.intake.near_duplicates.forest import KEPT_PAIRS, Edges, spanning_forest, thinned
+from ffdi.intake.near_duplicates.clusters import Pairs, components
+from ffdi.intake.near_duplicates.forest import KEPT_PAIRS, Edges, minimum_forest, spanning_forest, thinned
+from ffdi.intake.near_duplicates.near_hashes import MOST_BITS, Hashes, Rows, expanded, near_pairs
 from ffdi.parallel import cpu_count, ordered_map
-
-Hashes = npt.NDArray[np.uint64]
-Rows = npt.NDArray[np.int64]
 
 _QUERIES = 1 << 12  # searched at a time
 _CANDIDATES = 1 << 22  # compared at a time
+_PARSED = 1 << 16  # hashes that are read at a time
 _DEEPEST = 2  # bits flipped in a word: 137 buckets of 65536; with more, nearly every bucket would be searched
 
 
@@ -56,27 +54,13 @@ class HashIndex:
         for number, (shift, hashes, rows, starts) in enumerate(self._tables):
             for flip in self._flips:
                 bucket = _word(queries, shift) ^ flip
-                for query, at in _expanded(starts[bucket], starts[bucket + 1] - starts[bucket]):
+                for query, at in expanded(starts[bucket], starts[bucket + 1] - starts[bucket], _CANDIDATES):
                     difference = hashes[at] ^ queries[query]
                     distance = np.bitwise_count(difference)
                     near = np.flatnonzero(distance <= self.bits)
                     for earlier, *_ in self._tables[:number]:  # these buckets have yielded the pair already
                         near = near[np.bitwise_count(_word(difference[near], earlier)) > self.bits // 4]
                     yield np.stack([query[near], rows[at[near]], distance[near]], axis=1)
-
-
-def _expanded(first: Rows, count: Rows) -> Iterator[tuple[Rows, Rows]]:
-    """(query, place) for count[q] places from first[q] on, for every q; a bounded number at a time."""
-    ends = np.cumsum(count)
-    total = int(ends[-1]) if len(ends) else 0
-    stops = np.searchsorted(ends, np.arange(_CANDIDATES, total, _CANDIDATES), side="right")
-    start = 0
-    for stop in np.unique([*stops, len(count)]):
-        some = slice(start, stop)
-        query = np.repeat(np.arange(start, stop), count[some])
-        shift = first[some] - (ends[some] - count[some]) + (ends[start - 1] if start else 0)
-        yield query, np.arange(len(query)) + np.repeat(shift, count[some])
-        start = stop
 
 
 def _word(hashes: Hashes, shift: int) -> Rows:
@@ -88,7 +72,9 @@ def _word(hashes: Hashes, shift: int) -> Rows:
 
 def parse_hashes(phash: Sequence[str]) -> Hashes:
     """images.csv's phash column -> (N, 2) uint64: pHash of the image and of its mirror image."""
-    return np.array([[int(h[:16], 16), int(h[16:], 16)] for h in phash], dtype=np.uint64).reshape(-1, 2)
+    blocks = (phash[start : start + _PARSED] for start in range(0, len(phash), _PARSED))
+    raw = [np.frombuffer(bytes.fromhex("".join(block)), ">u8") for block in blocks]
+    return np.concatenate([np.empty(0, np.uint64), *raw]).astype(np.uint64).reshape(-1, 2)
 
 
 def perceptual_pairs(phash: Sequence[str], bits: int) -> Pairs:
@@ -98,22 +84,68 @@ def perceptual_pairs(phash: Sequence[str], bits: int) -> Pairs:
     many frames of a video there are.
     """
     hashes = parse_hashes(phash)
-    distinct, first, which = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
-    which = which.reshape(-1)
-    same = np.flatnonzero(first[which] != np.arange(len(hashes)))
-    twins = np.stack([first[which[same]], same, np.zeros(len(same), np.int64)], axis=1)
-    index = HashIndex(np.concatenate([distinct[:, 0], distinct[:, 1]]), bits) if len(distinct) else None
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))
+    ordered = hashes[order]
+    is_first = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))[: len(order)]
+    first, same = order[is_first], order[~is_first]
+    twins = np.stack([first[np.cumsum(is_first)[~is_first] - 1], same, np.zeros(len(same), np.int64)], axis=1)
+    found = _search(ordered[is_first], first, len(hashes), bits)
+    return spanning_forest(chain([twins], found), len(hashes))
+
+
+def _search(distinct: Hashes, first: Rows, count: int, bits: int) -> Iterable[Edges]:
+    """The near pairs among `distinct` (M, 2) hashes, which are those of the rows `first` (M,) among `count`."""
+    if bits > MOST_BITS:
+        return _search_by_index(distinct, first, count, bits)
+    found: list[Edges] = []
+    for edges in _search_by_blocks(distinct, first, count, bits):
+        found.append(edges)
+        if sum(map(len, found)) > KEPT_PAIRS:
+            return _search_by_steps(distinct, first, count, bits)
+    return found
+
+
+def _search_by_blocks(
+    distinct: Hashes, first: Rows, count: int, bits: int, component: Rows | None = None
+) -> Iterator[Edges]:
+    both, size = np.concatenate([distinct[:, 0], distinct[:, 1]]), len(distinct)
+    twice = None if component is None else np.tile(component[first], 2)
+
+    def as_rows(edges: Edges) -> Edges:
+        ends = edges[:, :2] % size
+        apart = ends[:, 0] != ends[:, 1]
+        return np.column_stack([first[ends[apart]], edges[apart, 2]])
+
+    shorten = None if component is None else lambda edges: thinned(edges, 2 * size)
+    for edges in near_pairs(both, size, bits, shorten, twice):
+        yield as_rows(edges)
+
+
+def _search_by_steps(distinct: Hashes, first: Rows, count: int, bits: int) -> Iterator[Edges]:
+    """Edges that have the same minimum spanning forests, the nearest first, without most pairs of dense clusters.
+
+    Where pairs of a few bits have linked images already, those of more bits between the same images are not looked at.
+    """
+    component = np.arange(count)
+    edges = np.empty((0, 3), np.int64)
+    for most in sorted({bits // 3, 2 * bits // 3, bits}):
+        blocks = _search_by_blocks(distinct, first, count, most, component)
+        edges = minimum_forest(chain([edges], blocks), count)
+        component = components(edges[:, :2], count)
+    yield edges
+
+
+def _search_by_index(distinct: Hashes, first: Rows, count: int, bits: int) -> Iterator[Edges]:
+    index = HashIndex(np.concatenate([distinct[:, 0], distinct[:, 1]]), bits)
 
     def search(start: int) -> Edges:
-        assert index is not None
         found = []
         for piece in index.pieces(distinct[start : start + _QUERIES, 0]):
             one, other = piece[:, 0] + start, piece[:, 1] % len(distinct)
             apart = one != other
             found.append(np.stack([first[one[apart]], first[other[apart]], piece[apart, 2]], axis=1))
             if sum(map(len, found)) > KEPT_PAIRS:
-                found = [thinned(np.concatenate(found), len(hashes))]
+                found = [thinned(np.concatenate(found), count)]
         return np.concatenate(found)
 
-    blocks = ordered_map(search, range(0, len(distinct), _QUERIES), cpu_count())
-    return spanning_forest(chain([twins], blocks), len(hashes))
+    return ordered_map(search, range(0, len(distinct), _QUERIES), cpu_count())
