@@ -18,6 +18,8 @@ HERE = Path(__file__).parents[1]
 CANNOT_CHANGE_AN_OUTPUT = {
     "ffdi/__init__.py": "the public interface, whose names load their modules when they are asked for; no stage asks",
     "ffdi/bounds.py": "which values a params file may hold; DVC tracks the values themselves",
+    "ffdi/byte_cache.py": "keeps bytes that are known by their sha256; they are checked when they are read",
+    "ffdi/storage.py": "how bytes come from a URL, whole or not at all; ingest tells images by their sha256",
     "ffdi/console.py": "lines and progress for the reader",
     "ffdi/errors.py": "what is said of a run that writes nothing",
     "ffdi/files.py": "how bytes reach the disk, whole and by one writer; tests/test_files.py holds them to the byte",

@@ -16,6 +16,7 @@ from ffdi.features.engines.engine import EngineResult, choose_engine
 from ffdi.features.extractor import Extractor
 from ffdi.features.feature_spec import Row
 from ffdi.features.image_views import locate_images
+from ffdi.features.remote_shard_set import RemoteShardSet
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.shard_set import Goal, Plan, ShardSet
 from ffdi.files import human_bytes, sole_writer
@@ -82,11 +83,17 @@ def extract_features(
     size = len(rows) * spec.row_bytes
     with sole_writer(out):
         shape = "x".join(str(n) for n in spec.shape)
-        console.say(f"{len(rows)} rows of {shape} {spec.dtype}: {human_bytes(size)} on disk")
+        url = f"{settings.store.rstrip('/')}/{extractor.backbone.name}" if settings.store else None
+        console.say(
+            f"{len(rows)} rows of {shape} {spec.dtype}: {human_bytes(size)} {f'at {url}' if url else 'on disk'}"
+        )
         started = time.perf_counter()
-        shards, done = ShardSet(out, goal), EngineResult((), (), {})
+        shards = RemoteShardSet(out, goal, url) if url else ShardSet(out, goal)
+        done = EngineResult((), (), {})
         if plan := shards.plan():
-            _announce(plan, extractor, out, console)
+            if not url:
+                _refuse_small_disk(plan, out)
+            _announce(plan, extractor, console)
             files = locate_images(images, source)
             done = choose_engine(settings.engine)(plan.tasks, extractor, files, settings, console)
             made_by = extractor.open().made_by if plan.unnamed and not plan.missing else done.made_by
@@ -96,16 +103,17 @@ def extract_features(
     return ExtractionSummary(len(rows), len(rows) - computed - derived, derived, computed, size, seconds)
 
 
-def _announce(plan: Plan, extractor: Extractor, out: Path, console: Console) -> None:
-    """Say what is to be done; FfdiError when the disk is too small for it.
-
-    The old set stays until the new one is complete, so all that is yet to be written must fit beside it.
-    """
+def _refuse_small_disk(plan: Plan, out: Path) -> None:
+    """FfdiError when the disk is too small: the old set stays until the new one is complete, so both must fit."""
     out.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(out.parent).free
     if plan.bytes > free:
         room = f"needs {human_bytes(plan.bytes)}, the disk has {human_bytes(free)} free"
         raise FfdiError(f"{out}: {room}: free some, or store less: a later cut (`ffdi cuts`), keep, fewer views")
+
+
+def _announce(plan: Plan, extractor: Extractor, console: Console) -> None:
+    """Say what is to be done."""
     there = sum(len(task.rows) for task in plan.tasks) - sum(plan.derived.values())
     for folder, rows in plan.derived.items():
         console.say(f"{rows} rows derived from {folder}")

@@ -58,7 +58,7 @@ def extract_perturbed(
             perturbed_extractor(extractor, level),
             sweep.folder / level,
             source=sweep.source,
-            settings=replace(sweep.settings, compression="none"),
+            settings=replace(sweep.settings, compression="none", store=None),
             console=once,
         )
     return {level: FeatureStore(sweep.folder / level) for level in sweep.levels}

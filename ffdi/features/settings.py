@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from ffdi.bounds import LATER, NonNegative, NonNegativeFloat, Positive, Rule
 from ffdi.errors import ParamsError
+from ffdi.storage import checked_url, is_url
 
 OWN_CLUSTER = "local"  # the address of a cluster that is started for the run
 
@@ -40,6 +41,17 @@ class RaySettings:
     """How many times a task is tried again after it failed or its worker was lost; the pauses grow from one second on."""
 
 
+def _check_store(url: str | None) -> None:
+    """ParamsError unless shards can be written to this URL; StorageError for one that holds a credential."""
+    if url is None:
+        return
+    if not is_url(url):
+        raise ParamsError("is no URL, such as s3://bucket/features; without it shards lie in data/features")
+    checked_url(url)
+    if url.startswith(("http://", "https://")):
+        raise ParamsError("a web server cannot be written to: name a store, such as s3://bucket/features")
+
+
 @dataclass(frozen=True)
 class ExtractSettings:
     """How features are computed and stored; none of these settings changes a feature."""
@@ -58,3 +70,7 @@ class ExtractSettings:
 
     ray: Annotated[RaySettings, LATER] = RaySettings()
     """The Ray cluster of `engine: ray`."""
+
+    store: Annotated[str | None, Rule(_check_store), LATER] = None
+    """A URL for the shards, such as `s3://bucket/features`: those of backbone NAME go to URL/NAME, and data/features/NAME
+    only points there (see docs/features.md)."""

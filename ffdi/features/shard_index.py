@@ -45,29 +45,40 @@ class Index:
         """How many rows the shards have in all."""
         return sum(int(entry["rows"]) for entry in self.shards)
 
+    def to_dict(self) -> dict[str, Any]:
+        """What index.json says."""
+        head = {"format_version": FORMAT_VERSION, "fingerprint": self.spec.fingerprint, "rows": self.rows}
+        return head | asdict(self) | {"spec": self.spec.to_dict()}
+
     def write(self, folder: Path) -> None:
         """Write it as `folder`/index.json."""
-        head = {"format_version": FORMAT_VERSION, "fingerprint": self.spec.fingerprint, "rows": self.rows}
-        write_json(folder / INDEX, head | asdict(self) | {"spec": self.spec.to_dict()})
+        write_json(folder / INDEX, self.to_dict())
 
 
 def read_index(folder: Path) -> Index:
     """The index of a folder of shards; ShardError when it is missing or not of this format."""
     try:
-        raw = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        if raw["format_version"] != FORMAT_VERSION:
-            raise ShardError(
-                f"{folder / INDEX}: format {raw['format_version']}, not {FORMAT_VERSION}: run extract again"
-            )
-        spec = FeatureSpec.from_dict(raw["spec"])
-        index = Index(spec, raw["provenance"], tuple(raw["shards"]), raw["compression"], tuple(raw["made_by"]))
+        text = (folder / INDEX).read_bytes()
     except FileNotFoundError:
         raise ShardError(f"{folder / INDEX}: missing: run the extract stage first") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
         raise ShardError(f"{folder / INDEX}: not an index of shards ({error}): run extract again") from error
+    return parse_index(text, str(folder / INDEX))
+
+
+def parse_index(text: bytes, where: str) -> Index:
+    """An index of its JSON text; ShardError, which names `where` it is, when it is not of this format."""
+    try:
+        raw = json.loads(text.decode("utf-8"))
+        if raw["format_version"] != FORMAT_VERSION:
+            raise ShardError(f"{where}: format {raw['format_version']}, not {FORMAT_VERSION}: run extract again")
+        spec = FeatureSpec.from_dict(raw["spec"])
+        index = Index(spec, raw["provenance"], tuple(raw["shards"]), raw["compression"], tuple(raw["made_by"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ShardError(f"{where}: not an index of shards ({error}): run extract again") from error
     if raw.get("fingerprint") != index.spec.fingerprint:
         raise ShardError(
-            f"{folder / INDEX}: fingerprint {raw.get('fingerprint')} is not that of its own spec: run extract again"
+            f"{where}: fingerprint {raw.get('fingerprint')} is not that of its own spec: run extract again"
         )
     return index
 
@@ -80,9 +91,3 @@ def unchanged_shards(folder: Path, shards: Sequence[ShardEntry]) -> list[bool]:
         return file.exists() and sha256_file(file) == str(entry["sha256"])
 
     return list(ordered_map(is_unchanged, shards, cpu_count()))
-
-
-def unchanged_files(folder: Path, index: Index) -> list[Path]:
-    """The files of an index that have the bytes it says."""
-    unchanged = unchanged_shards(folder, index.shards)
-    return [folder / entry["name"] for entry, same in zip(index.shards, unchanged, strict=True) if same]

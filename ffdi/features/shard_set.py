@@ -7,23 +7,25 @@ from `salvage/` when the rows of the shards have changed since.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ffdi.errors import ShardError
 from ffdi.features.feature_spec import FeatureSpec, Keys, Row, row_keys
-from ffdi.features.shard_index import INDEX, Index, Maker, ShardEntry, read_index, shard_name, unchanged_files
-from ffdi.features.shard_place import LocalPlace
+from ffdi.features.shard_index import INDEX, Index, Maker, ShardEntry, read_index, shard_name
+from ffdi.features.shard_place import LocalPlace, Place
 from ffdi.features.shard_task import Origins, Places, ShardTask, Source
 from ffdi.features.shards import Shard
+from ffdi.features.stored_set import STORE, StoredSet, read_set
 from ffdi.features.wider import WiderSet, wider_sets
 from ffdi.files import canonical_json
 
@@ -68,6 +70,26 @@ class Plan:
         return sum(len(task.rows) * task.spec.row_bytes for task in self.tasks if task.origins is not None)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What is there already of a goal: whole shards of it by their number, with their entry where that is known, and
+    other shards with rows of its features.
+
+    `named` shards have an index, which says what made them; no index names the maker of the `unnamed` ones.
+    """
+
+    written: Mapping[int, ShardEntry | None]
+    named: Sequence[NamedShards]
+    unnamed: Mapping[Source, Keys]
+
+
+class NamedShards(NamedTuple):
+    """Shards with their keys, and what made them."""
+
+    shards: Mapping[Source, Keys]
+    made_by: tuple[Maker, ...]
+
+
 class ShardSet:
     """The shards in `folder`, which are to become those of `goal`. Hold the folder's lock.
 
@@ -81,103 +103,111 @@ class ShardSet:
     def plan(self) -> Plan | None:
         """What is to be done, with every row reused that can be; None when the folder already holds the goal."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _finish_swap(self.folder, self._next)
-        index = self._index()
-        present = self._intact_shards(index)
-        if index and self._is_current(index, present):
-            if index.spec.cut_grid != self.goal.spec.cut_grid:  # an older ffdi did not ask for it
-                replace(index, spec=self.goal.spec).write(self.folder)
-            _tidy(self.folder, index)
+        finish_swap(self.folder, self._next)
+        stored = set_of(self.goal.spec, self.folder)
+        present = stored.intact() if stored else {}
+        if stored and stored.remote is None and holds(stored, present, self.goal):
+            if stored.index.spec.cut_grid != self.goal.spec.cut_grid:  # an older ffdi did not ask for it
+                replace(stored.index, spec=self.goal.spec).write(self.folder)
+            tidy(self.folder, _named(stored.index))
             return None
         self._next.mkdir(exist_ok=True)
         written = self._keep_matching()
-        salvaged = self._read_shards(self._salvage)
-        old = present | salvaged
-        tasks, wider = self._tasks(written, old), list[WiderSet]()
-        further = wider_sets(self.goal.spec, self.folder)  # a set's shards are hashed when it is asked for
-        while any(task.missing for task in tasks) and (wide := next(further, None)):
-            wider.append(wide)
-            old |= wide.shards
-            tasks = self._tasks(written, old)
-        taken = _rows_taken(tasks)
-        derived = {wide.folder: sum(taken[source] for source in wide.shards) for wide in wider}
-        makers = index.made_by if index and not present.keys().isdisjoint(taken) else ()
-        makers += tuple(maker for wide in wider if derived[wide.folder] for maker in wide.index.made_by)
-        unnamed = bool(written or salvaged or (index is None and present))
-        return Plan(tasks, makers, unnamed, {folder: rows for folder, rows in derived.items() if rows})
+        unnamed = read_shards(self._salvage, self.goal.spec)
+        if stored is None:
+            unnamed |= read_shards(self.folder, self.goal.spec)
+        named = [NamedShards(present, stored.index.made_by)] if stored else []
+        return make_plan(self.goal, LocalPlace(self._next), Found(written, named, unnamed), self.folder)
 
     def commit(self, plan: Plan, entries: Sequence[ShardEntry], made_by: Sequence[Maker]) -> None:
         """Write the index of the new set, whose shards are synced, and swap the set in.
 
         `made_by` says what computed the missing and the unnamed rows.
         """
-        makers = {canonical_json(maker): maker for maker in (*plan.makers, *made_by)}
-        unique = tuple(makers[key] for key in sorted(makers))
-        goal = self.goal
-        Index(goal.spec, goal.provenance, tuple(entries), goal.compression, unique).write(self._next)
-        _finish_swap(self.folder, self._next)
+        index_of(self.goal, plan, entries, made_by).write(self._next)
+        finish_swap(self.folder, self._next)
 
-    def _index(self) -> Index | None:
-        """The index of the present set when its features are those of the goal."""
-        try:
-            index = read_index(self.folder)
-        except ShardError:
-            return None
-        return index if index.spec == self.goal.spec else None
-
-    def _intact_shards(self, index: Index | None) -> dict[Source, Keys]:
-        """The unchanged shards of the present set with their keys; without an index, those that read without error."""
-        spec = self.goal.spec
-        if index is None:
-            return self._read_shards(self.folder)
-        files = unchanged_files(self.folder, index)
-        return {Source(LocalPlace(self.folder), file.name, spec): _keys(file, spec) for file in files}
-
-    def _read_shards(self, folder: Path) -> dict[Source, Keys]:
-        """The shards in a folder without an index that are of the goal's features and read without error."""
-        spec = self.goal.spec
-        files, place = _shard_files(folder), LocalPlace(folder)
-        keys = {Source(place, file.name, spec): _keys(file, spec, read=True) for file in files}
-        return {source: of_source for source, of_source in keys.items() if len(of_source)}
-
-    def _is_current(self, index: Index, shards: Mapping[Source, Keys]) -> bool:
-        """Whether the folder already holds the goal, every byte of it."""
-        goal = self.goal
-        if index.provenance != goal.provenance or index.compression != goal.compression:
-            return False
-        if [len(rows) for rows in goal.shards] != [entry["rows"] for entry in index.shards]:
-            return False
-        keys = list(shards.values())
-        return len(shards) == len(index.shards) and np.array_equal(np.concatenate(keys), row_keys(goal.rows))
-
-    def _keep_matching(self) -> set[int]:
+    def _keep_matching(self) -> dict[int, ShardEntry | None]:
         """The shards of next/ that the goal can use as they are; all others move to salvage/, for their rows."""
-        goal, written, shards = self.goal, set(), self.goal.shards
+        goal, written, shards = self.goal, dict[int, ShardEntry | None](), self.goal.shards
         for file in _shard_files(self._next):
             number = int(file.stem.removeprefix("shard-"))
             wanted = row_keys(shards[number]) if number < len(shards) else None
             if wanted is not None and np.array_equal(_keys(file, goal.spec, goal.compression, read=True), wanted):
-                written.add(number)
+                written[number] = None
             else:
                 self._salvage.mkdir(exist_ok=True)
                 os.replace(file, self._salvage / f"{len(list(self._salvage.iterdir())):05d}-{file.name}")
         return written
 
-    def _tasks(self, written: set[int], old: Mapping[Source, Keys]) -> tuple[ShardTask, ...]:
-        """A task for each shard of the goal; rows that `old` shards have are copied."""
-        shards, files = self.goal.shards, list(old)
-        rows = [row for number, part in enumerate(shards) if number not in written for row in part]
-        file, place = _locate(rows, list(old.values()))
-        tasks, start = [], 0
-        for number, part in enumerate(shards):
-            origins = None
-            if number not in written:
-                here = slice(start, start + len(part))
-                origins = _origins(files, file[here], place[here])
-                start = here.stop
-            there, name = LocalPlace(self._next), shard_name(number)
-            tasks.append(ShardTask(there, name, self.goal.spec, part, self.goal.compression, origins))
-        return tuple(tasks)
+
+def make_plan(goal: Goal, place: Place, found: Found, folder: Path) -> Plan:
+    """The tasks of a goal in `place`, with every row taken from what is `found`, or derived from wider shards in `folder`
+    or beside it."""
+    old = dict(found.unnamed)
+    for named in found.named:
+        old |= named.shards
+    tasks, wider = _tasks(goal, place, found.written, old), list[WiderSet]()
+    further = wider_sets(goal.spec, folder)  # a set's shards are checked when it is asked for
+    while any(task.missing for task in tasks) and (wide := next(further, None)):
+        wider.append(wide)
+        old |= wide.shards
+        tasks = _tasks(goal, place, found.written, old)
+    taken = _rows_taken(tasks)
+    derived = {wide.folder: sum(taken[source] for source in wide.shards) for wide in wider}
+    makers = [named.made_by for named in found.named if not named.shards.keys().isdisjoint(taken)]
+    makers += [wide.index.made_by for wide in wider if derived[wide.folder]]
+    unnamed = bool(found.written or found.unnamed)
+    return Plan(
+        tasks, tuple(itertools.chain(*makers)), unnamed, {folder: rows for folder, rows in derived.items() if rows}
+    )
+
+
+def index_of(goal: Goal, plan: Plan, entries: Sequence[ShardEntry], made_by: Sequence[Maker]) -> Index:
+    """The index of a set whose shards are written; `made_by` says what computed the missing and the unnamed rows."""
+    makers = {canonical_json(maker): maker for maker in (*plan.makers, *made_by)}
+    unique = tuple(makers[key] for key in sorted(makers))
+    return Index(goal.spec, goal.provenance, tuple(entries), goal.compression, unique)
+
+
+def set_of(spec: FeatureSpec, place: Path | str) -> StoredSet | None:
+    """The set in a folder or at a URL when it can be read and its features are those of `spec`."""
+    try:
+        stored = read_set(place)
+    except ShardError:
+        return None
+    return stored if stored.index.spec == spec else None
+
+
+def holds(stored: StoredSet, intact: Mapping[Source, Keys], goal: Goal) -> bool:
+    """Whether a set, of which these shards are `intact`, is that of the goal, every byte of it."""
+    index = stored.index
+    if index.provenance != goal.provenance or index.compression != goal.compression:
+        return False
+    if [len(rows) for rows in goal.shards] != [entry["rows"] for entry in index.shards]:
+        return False
+    return len(intact) == len(index.shards) and np.array_equal(
+        np.concatenate(list(intact.values())), row_keys(goal.rows)
+    )
+
+
+def _tasks(
+    goal: Goal, place: Place, written: Mapping[int, ShardEntry | None], old: Mapping[Source, Keys]
+) -> tuple[ShardTask, ...]:
+    """A task for each shard of the goal; rows that `old` shards have are copied."""
+    shards, files = goal.shards, list(old)
+    rows = [row for number, part in enumerate(shards) if number not in written for row in part]
+    file, row_of = _locate(rows, list(old.values()))
+    tasks, start = [], 0
+    for number, part in enumerate(shards):
+        origins = None
+        if number not in written:
+            here = slice(start, start + len(part))
+            origins = _origins(files, file[here], row_of[here])
+            start = here.stop
+        entry = written.get(number)
+        tasks.append(ShardTask(place, shard_name(number), goal.spec, part, goal.compression, origins, entry))
+    return tuple(tasks)
 
 
 def _rows_taken(tasks: Sequence[ShardTask]) -> Counter[Source]:
@@ -210,25 +240,36 @@ def _locate(rows: Sequence[Row], sources: Sequence[Keys]) -> tuple[Places, Place
     return np.where(found, number, -1), np.where(found, flat - starts[number], -1)
 
 
-def _finish_swap(folder: Path, following: Path) -> None:
+def finish_swap(folder: Path, following: Path) -> None:
     """Move a complete new set into place. The index comes last, so a reader never takes a mixture for a set."""
     if not (following / INDEX).exists():
         return
     index = read_index(following)
     (folder / INDEX).unlink(missing_ok=True)
+    (folder / STORE).unlink(missing_ok=True)
     for entry in index.shards:
         if (following / entry["name"]).exists():
             os.replace(following / entry["name"], folder / entry["name"])
     os.replace(following / INDEX, folder / INDEX)
-    _tidy(folder, index)
+    tidy(folder, _named(index))
 
 
-def _tidy(folder: Path, index: Index) -> None:
-    """Delete what the index does not name: shards of former sets, salvage, temporary files."""
-    named = {INDEX, *(entry["name"] for entry in index.shards)}
+def tidy(folder: Path, named: Set[str]) -> None:
+    """Delete what is not `named`: shards of former sets, salvage, temporary files."""
     for path in folder.iterdir():
         if path.name not in named:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _named(index: Index) -> set[str]:
+    return {INDEX, *(entry["name"] for entry in index.shards)}
+
+
+def read_shards(folder: Path, spec: FeatureSpec) -> dict[Source, Keys]:
+    """The shards in a folder without an index that hold features of `spec` and read without error."""
+    files, place = _shard_files(folder), LocalPlace(folder)
+    keys = {Source(place, file.name, spec): _keys(file, spec, read=True) for file in files}
+    return {source: of_source for source, of_source in keys.items() if len(of_source)}
 
 
 def _shard_files(folder: Path) -> list[Path]:

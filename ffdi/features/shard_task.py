@@ -23,6 +23,7 @@ from ffdi.features.keep import Keep, keep_features
 from ffdi.features.shard_index import ShardEntry
 from ffdi.features.shard_place import Place, open_shard
 from ffdi.features.shards import Piece, Shard, StoredRow, write_shard
+from ffdi.files import canonical_json
 
 Places = npt.NDArray[np.int64]
 _BLOCK = 32  # rows of a wider shard that are read together
@@ -69,7 +70,7 @@ class ShardTask:
 
     @cached_property
     def key(self) -> str:
-        """Hex sha256 of everything that decides the shard's bytes."""
+        """What decides the shard's bytes: see shard_key."""
         return shard_key(self.spec, row_keys(self.rows), self.compression)
 
     @property
@@ -111,8 +112,16 @@ def seal(task: ShardTask) -> ShardEntry:
 
 
 def shard_key(spec: FeatureSpec, keys: Keys, compression: str) -> str:
-    """Hex sha256 of everything that decides the bytes of a shard: its features, its rows and their compression."""
-    return hashlib.sha256(f"{spec.fingerprint} {compression} ".encode() + keys.tobytes()).hexdigest()
+    """What decides the bytes of a shard, in 49 characters: its features, and a hash of its rows and their compression."""
+    digest = hashlib.sha256(
+        canonical_json(spec.attributes() | {"compression": compression}) + keys.tobytes()
+    ).hexdigest()
+    return f"{key_prefix(spec)}{digest[:32]}"
+
+
+def key_prefix(spec: FeatureSpec) -> str:
+    """How the keys of all shards begin that hold features of `spec`."""
+    return f"{spec.fingerprint[:16]}-"
 
 
 def _pieces(task: ShardTask, origins: Origins, computed: BlockReader) -> Iterator[Piece]:

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ffdi.byte_cache import cache_bound
 from ffdi.errors import ShardError
-from ffdi.features.feature_spec import Features, Keys, Row, key_rows, row_keys
-from ffdi.features.shard_index import read_index, unchanged_shards
+from ffdi.features.feature_spec import Features, Row, key_rows, row_keys
 from ffdi.features.shards import Shard
+from ffdi.features.stored_set import read_set
+from ffdi.parallel import ordered_map
 
 _KEPT_OPEN = 256  # files; a process may usually open 1024
+_DOWNLOADS = 4  # shards at a time
 
 
 class FeatureStore:
@@ -30,25 +33,22 @@ class FeatureStore:
         x = store.read([(image_id, 0) for image_id in ids])    # (N, C, H, W) float16
     """
 
-    def __init__(self, folder: Path, *, keep_open: bool = False) -> None:
+    def __init__(self, folder: Path | str, *, keep_open: bool = False) -> None:
         self.folder = folder
         self.keep_open = keep_open
         self._open: dict[
             tuple[int, int], Shard
         ] = {}  # by process and number, because HDF5's state must not cross a fork
-        self.index = read_index(folder)
+        self._set = read_set(folder)
+        self.index = self._set.index
         self.spec = self.index.spec
         self.verify()
-        keys: list[Keys] = [np.empty(0, "S33")]
-        for number, entry in enumerate(self.index.shards):
-            with self.shard(number) as shard:
-                if len(shard.keys) != entry["rows"]:
-                    what = f"{len(shard.keys)} rows, the index says {entry['rows']}"
-                    raise ShardError(f"{shard.called}: {what}: run extract again")
-                keys.append(shard.keys)
-        self._keys = np.concatenate(keys)
+        self._keys = self._set.all_keys()
         if not np.all(self._keys[:-1] < self._keys[1:]):
             raise ShardError(f"{folder}: rows are not sorted by image and view: run extract again")
+        files = self._set.remote.shards if self._set.remote else ()
+        of_cache = [cache_bound() // 2 // file.size for file in files]  # an open file takes room although it is deleted
+        self._most_open = max(1, min([_KEPT_OPEN, *of_cache]))
         self._starts = np.cumsum([0, *(int(entry["rows"]) for entry in self.index.shards)])
 
     def __len__(self) -> int:
@@ -73,9 +73,9 @@ class FeatureStore:
         out = np.empty((len(rows), *self.spec.shape), self.spec.reads_as)
         number = np.searchsorted(self._starts, positions, side="right") - 1
         order = np.argsort(positions, kind="stable")
-        for this in np.unique(number):
+        for this in self._at_hand(np.unique(number).tolist()):
             in_shard = order[number[order] == this]
-            with self._reading(int(this)) as shard:
+            with self._reading(this) as shard:
                 for start in range(0, len(in_shard), 256):
                     part = in_shard[start : start + 256]
                     offsets = positions[part] - self._starts[this]
@@ -104,16 +104,25 @@ class FeatureStore:
             )
 
     def verify(self) -> None:
-        """ShardError naming the first file whose bytes are not those that the index says."""
-        for entry, same in zip(self.index.shards, unchanged_shards(self.folder, self.index.shards), strict=True):
-            if not same:
-                file = self.folder / entry["name"]
-                trouble = "sha256 differs from the index" if file.exists() else "missing"
-                raise ShardError(f"{file}: {trouble}: run extract again")
+        """ShardError naming the first shard that is missing or whose bytes are not those that the index says."""
+        for number, trouble in enumerate(self._set.troubles()):
+            if trouble:
+                raise ShardError(f"{self._set.where(number)}: {trouble}: run extract again")
+
+    def verify_bytes(self) -> None:
+        """As verify, of every byte: shards at a URL are downloaded, past the cache."""
+        self._set.check_bytes()
 
     def shard(self, number: int) -> Shard:
         """Open a shard of the index; the caller closes it."""
-        return Shard(self.folder / self.index.shards[number]["name"], self.spec)
+        return self._set.open(number)
+
+    def _at_hand(self, numbers: list[int]) -> Iterator[int]:
+        """The same numbers of shards. What lies at a URL is downloaded a few shards ahead."""
+        if self._set.remote is None or len(numbers) == 1:
+            return iter(numbers)
+        ahead = min(_DOWNLOADS, self._most_open)
+        return ordered_map(self._set.download, numbers, ahead, ahead - 1)
 
     @contextmanager
     def _reading(self, number: int) -> Iterator[Shard]:
@@ -123,7 +132,7 @@ class FeatureStore:
             return
         place = (os.getpid(), number)
         if place not in self._open:
-            if len(self._open) >= _KEPT_OPEN:
+            if len(self._open) >= self._most_open:
                 self._open = {}
             self._open[place] = self.shard(number)
         yield self._open[place]

@@ -12,6 +12,7 @@ import numpy as np
 
 from ffdi.features.engines.local import write_shards
 from ffdi.features.feature_spec import Features, FeatureSpec, Row
+from ffdi.features.remote_shard_set import RemoteShardSet
 from ffdi.features.shard_set import Goal, ShardSet
 
 SPEC = FeatureSpec("tiny", "torchvision:x", "layer4", "ab" * 32, 64, (2, 2, 2), "float16", {"mean": [0.5]})
@@ -51,9 +52,13 @@ def build(
     *,
     made_by: Callable[[], Sequence[Any]] = tuple,
     reserve: Callable[[int], None] = lambda needed: None,
+    url: str | None = None,
 ) -> None:
-    """Plan, compute and write, commit: as an extraction does. `reserve` is told of the bytes that are to be written."""
-    shards = ShardSet(folder, goal)
+    """Plan, compute and write, commit: as an extraction does. `reserve` is told of the bytes that are to be written.
+
+    With a `url` the shards go there, and `folder` points to it.
+    """
+    shards = RemoteShardSet(folder, goal, url) if url else ShardSet(folder, goal)
     if plan := shards.plan():
         reserve(plan.bytes)
         with closing(compute(plan.missing)) as blocks:

@@ -141,7 +141,7 @@ def test_rows_of_a_killed_run_outlive_a_change_of_the_plan(tmp_path: Path) -> No
 @pytest.mark.parametrize("survive", range(6))
 def test_a_swap_that_was_cut_off_is_finished(survive: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path / "f", PLAN[:16])
-    calls, replace_file, swapping = [0], os.replace, shard_set._finish_swap
+    calls, replace_file, swapping = [0], os.replace, shard_set.finish_swap
 
     def cut_off(source: Any, target: Any) -> None:
         if calls[0] == survive:
@@ -155,7 +155,7 @@ def test_a_swap_that_was_cut_off_is_finished(survive: int, tmp_path: Path, monke
             swapping(folder, following)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shard_set, "_finish_swap", swap)
+        patch.setattr(shard_set, "finish_swap", swap)
         with pytest.raises(Killed):
             run(tmp_path / "f")
     with pytest.raises(ShardError):  # never a mixture that looks whole

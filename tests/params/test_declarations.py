@@ -137,7 +137,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Abstain": {"error": 0.05},
     "EnsembleSettings": {"weights": "equal", "abstain": None},
     "TrainSettings": {"memory_gb": 8.0, "device": "auto", "deterministic": True},
-    "ExtractSettings": {"engine": "local", "workers": "auto", "shard_rows": 4096, "compression": "none"},
+    "ExtractSettings": {"engine": "local", "workers": "auto", "shard_rows": 4096, "compression": "none", "store": None},
     "EvaluateSettings": {"bootstrap": 2000, "attributes": None, "cross": {}},
     "LadderSettings": {
         "recipe": "efficientnet_lite0",

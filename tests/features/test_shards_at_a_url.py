@@ -1,0 +1,261 @@
+"""Shards at a URL: the same set as in a folder, committed by its index, found torn where it is, never lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from s3_server import SECRET, S3Server
+from shard_building import IDS, PLAN, SPEC, Computer, Killed, contents, feature, run
+
+from ffdi import store_faults
+from ffdi.errors import LockedError, ShardError, StorageError
+from ffdi.features.feature_spec import Row
+from ffdi.features.remote_shard_set import RemoteShardSet
+from ffdi.features.shard_set import Goal
+from ffdi.features.store import FeatureStore
+from ffdi.storage import Remote
+
+pytestmark = pytest.mark.s3
+
+FEWER = [row for row in PLAN if row[0] not in IDS[3:6]]
+
+
+@pytest.fixture
+def url(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A place in the bucket; with a cache of this test, and no pauses between attempts."""
+    monkeypatch.setenv("FFDI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(store_faults.time, "sleep", lambda seconds: None)
+    return f"{s3.url}/features/tiny"
+
+
+def body(s3: S3Server, key: str) -> bytes:
+    return Remote(s3.url).read(key)
+
+
+def shards_in(s3: S3Server) -> list[str]:
+    return [key for key in sorted(s3.keys()) if key.endswith(".h5")]
+
+
+def assert_whole(folder: Path | str, plan: list[Row]) -> None:
+    store = FeatureStore(folder)
+    assert store.rows == plan
+    for row, read in zip(plan, store.read(plan), strict=True):
+        assert read.tobytes() == feature(SPEC, row).tobytes()
+
+
+def test_a_set_at_a_url_has_the_index_and_the_shards_of_one_in_a_folder(s3: S3Server, url: str, tmp_path: Path) -> None:
+    run(tmp_path / "f", url=url)
+    local = run(tmp_path / "local") and contents(tmp_path / "local")
+    assert contents(tmp_path / "f").keys() == {"index.json", "store.json"}
+    assert (tmp_path / "f/index.json").read_bytes() == local.pop("index.json")
+    there = [body(s3, key) for key in shards_in(s3)]
+    assert sorted(there) == sorted(local.values())
+    assert json.loads((tmp_path / "f/store.json").read_text())["url"] == url
+    for place in (tmp_path / "f", url):  # by the folder, or without one
+        assert_whole(place, PLAN)
+    assert run(tmp_path / "f", url=url).rows == [] and run(tmp_path / "elsewhere", url=url).rows == []
+    assert contents(tmp_path / "elsewhere") == contents(tmp_path / "f")
+
+
+def test_to_look_at_a_set_no_shard_is_downloaded_and_each_is_once_to_read_it(
+    s3: S3Server, url: str, tmp_path: Path
+) -> None:
+    run(tmp_path / "f", url=url)
+    s3.requests.clear()
+    store = FeatureStore(tmp_path / "f")
+    assert store.views(IDS[0]) == [0, 1] and run(tmp_path / "f", url=url).rows == []
+    assert s3.asked("GET", ".h5") == 0
+    for _ in range(3):
+        store.read(PLAN)
+        FeatureStore(tmp_path / "f").read(PLAN[:3])
+    assert s3.asked("GET", ".h5") == len(store.index.shards)
+
+
+def test_the_cache_stays_below_its_bound(
+    s3: S3Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path / "f", url=url)
+    size = len(body(s3, shards_in(s3)[0]))
+    monkeypatch.setenv("FFDI_CACHE_GB", str(2.5 * size / 1e9))
+    for keep_open in (False, True):
+        store = FeatureStore(tmp_path / "f", keep_open=keep_open)
+        for _ in range(2):
+            assert store.read(PLAN).shape == (len(PLAN), 2, 2, 2)
+            cached = [file.stat().st_size for file in (tmp_path / "cache/objects").rglob("*") if file.is_file()]
+            assert sum(cached) <= 2.5 * size
+        assert len(store._open) <= 2
+
+
+@pytest.mark.parametrize("plan", [FEWER, PLAN[:11], [*PLAN[:2], *PLAN[4:]]])
+def test_a_changed_plan_computes_its_new_rows_and_the_former_shards_go(
+    s3: S3Server, url: str, tmp_path: Path, plan: list[Row]
+) -> None:
+    run(tmp_path / "f", plan, url=url)
+    there = {key: s3.asked("PUT", key) for key in shards_in(s3)}
+    assert run(tmp_path / "f", url=url).rows == [row for row in PLAN if row not in plan]
+    assert contents(tmp_path / "f")["index.json"] == (run(tmp_path / "n") and contents(tmp_path / "n")["index.json"])
+    assert_whole(tmp_path / "f", PLAN)
+    assert len(shards_in(s3)) == len(FeatureStore(url).index.shards)
+    assert sum("/keys/" in key for key in set(s3.keys())) == 1
+    for key in set(there) & set(shards_in(s3)):  # a shard that stays as it is
+        assert s3.asked("PUT", key) == there[key]
+
+
+def test_a_killed_run_loses_at_most_the_shard_in_hand(s3: S3Server, url: str, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path / "f", url=url, fuse=16)
+    assert len(shards_in(s3)) == 3 and not (tmp_path / "f/index.json").exists()
+    with pytest.raises(ShardError, match=r"index\.json: missing: run the extract stage first"):
+        FeatureStore(url)
+    assert len(run(tmp_path / "on another machine", url=url).rows) == len(PLAN) - 15
+    assert_whole(url, PLAN)
+
+
+def test_what_a_killed_run_uploaded_outlives_a_change_of_the_plan(s3: S3Server, url: str, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path / "f", url=url, fuse=16)
+    done = run(tmp_path / "f", FEWER, url=url)
+    assert done.rows == [row for row in FEWER if row not in PLAN[:15]]
+    assert_whole(url, FEWER)
+    assert len(shards_in(s3)) == len(FeatureStore(url).index.shards)
+
+
+def test_shards_move_from_a_folder_to_a_url_to_another_and_back(url: str, tmp_path: Path) -> None:
+    run(tmp_path / "f")
+    before = contents(tmp_path / "f")
+    for there in (url, f"{url}-2"):
+        assert run(tmp_path / "f", url=there).rows == []
+        assert contents(tmp_path / "f").keys() == {"index.json", "store.json"}
+        assert_whole(tmp_path / "f", PLAN)
+    assert run(tmp_path / "f").rows == [] and contents(tmp_path / "f") == before
+
+
+def test_a_run_that_is_killed_between_upload_and_index_ends_in_the_same_set(
+    s3: S3Server, url: str, tmp_path: Path
+) -> None:
+    run(tmp_path / "f", FEWER, url=url)
+    s3.fail("403", method="PUT", part="index.json")
+    with pytest.raises(StorageError, match="access denied"):
+        run(tmp_path / "f", url=url)
+    assert_whole(tmp_path / "f", FEWER)  # the former set is the set
+    assert_whole(url, FEWER)
+    assert run(tmp_path / "f", url=url).rows == []
+    assert_whole(tmp_path / "f", PLAN)
+
+
+def test_an_index_that_was_written_before_the_kill_is_the_set(
+    s3: S3Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path / "f", FEWER, url=url)
+    with monkeypatch.context() as patched:
+        patched.setattr(RemoteShardSet, "_point", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            run(tmp_path / "f", url=url)
+    assert run(tmp_path / "f", url=url).rows == []
+    assert_whole(tmp_path / "f", PLAN)
+
+
+def test_a_second_writer_loses_to_the_first_and_then_goes_on_from_there(s3: S3Server, url: str, tmp_path: Path) -> None:
+    goal = Goal(SPEC, PLAN, 5, {"weights": "random"})
+    first, second = (RemoteShardSet(tmp_path / name, goal, url) for name in ("one", "two"))
+    plan, _ = second.plan(), first
+    assert plan
+    run(tmp_path / "one", FEWER, url=url)
+    from ffdi.features.engines.local import write_shards
+
+    entries = write_shards(plan.tasks, Computer()(plan.missing))
+    with pytest.raises(LockedError, match=rf"^{url}: another run has written its set there .* run extract again$"):
+        second.commit(plan, entries, ())
+    assert_whole(url, FEWER)
+    assert run(tmp_path / "two", url=url).rows == []
+    assert_whole(url, PLAN)
+    with pytest.raises(ShardError, match=r"\.h5: missing, and the URL holds another set by now: run extract again"):
+        FeatureStore(tmp_path / "one")
+
+
+def test_two_who_write_the_same_do_not_disturb_each_other(url: str, tmp_path: Path) -> None:
+    goal = Goal(SPEC, PLAN, 5, {"weights": "random"})
+    other = RemoteShardSet(tmp_path / "two", goal, url)
+    plan = other.plan()
+    run(tmp_path / "one", url=url)
+    assert plan
+    from ffdi.features.engines.local import write_shards
+
+    other.commit(plan, write_shards(plan.tasks, Computer()(plan.missing)), ())
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert_whole(tmp_path / "one", PLAN)
+
+
+@pytest.mark.parametrize("kind", ["500", "503", "drop", "late"])
+def test_what_passes_is_tried_again(s3: S3Server, url: str, tmp_path: Path, kind: str) -> None:
+    for plan in (FEWER, PLAN):
+        for method in ("GET", "PUT", "HEAD", "DELETE"):
+            s3.fail(kind, 2, method=method)
+        run(tmp_path / "f", plan, url=url, shard_rows=12)
+    for method in ("GET", "HEAD"):
+        s3.fail(kind, 2, method=method)
+    assert_whole(tmp_path / "f", PLAN)
+    assert not any(fault.times for fault in s3.faults) and len(shards_in(s3)) == 2
+
+
+@pytest.mark.parametrize("kind", ["truncate", "short"])
+def test_a_body_that_is_cut_off_is_read_again(s3: S3Server, url: str, tmp_path: Path, kind: str) -> None:
+    run(tmp_path / "f", url=url)
+    for part in (".npy", ".h5", "index.json"):
+        s3.fail(kind, 2, method="GET", part=part)
+    assert_whole(url, PLAN)
+
+
+def test_a_listing_that_lags_hides_no_shard(s3: S3Server, url: str, tmp_path: Path) -> None:
+    s3.fail("lag", 1000, key=".h5")
+    run(tmp_path / "f", url=url)
+    assert_whole(tmp_path / "f", PLAN)
+    assert run(tmp_path / "f", url=url).rows == []
+
+
+def test_what_does_not_pass_ends_in_one_line_without_a_secret(s3: S3Server, url: str, tmp_path: Path) -> None:
+    run(tmp_path / "f", url=url)
+    s3.fail("503", 1000, method="GET", part=".h5")
+    with pytest.raises(StorageError, match=r"\.h5: the store is busy or failing \(SlowDown\), \d+ attempts") as raised:
+        FeatureStore(tmp_path / "f").read(PLAN)
+    assert SECRET not in str(raised.value) and "\n" not in str(raised.value)
+    assert not list((tmp_path / "cache/objects").rglob("*.h5")) and not list((tmp_path / "cache/objects").rglob(".*"))
+
+
+@pytest.mark.parametrize("damage", ["torn", "other bytes", "gone"])
+def test_a_shard_that_changed_is_named_and_made_again(s3: S3Server, url: str, tmp_path: Path, damage: str) -> None:
+    run(tmp_path / "f", url=url)
+    key = shards_in(s3)[2]
+    data = body(s3, key)
+    if damage == "gone":
+        Remote(s3.url).delete(key)
+    else:
+        Remote(s3.url).put_bytes(data[:-9] if damage == "torn" else data[:-9] + bytes(9), key)
+    said = "missing" if damage == "gone" else "sha256 differs from the index"
+    with pytest.raises(ShardError, match=rf"^{s3.url}/{key}: {said}: run extract again$"):
+        FeatureStore(tmp_path / "f").verify_bytes()
+    with pytest.raises(ShardError, match=rf"^{s3.url}/{key}: {said}: run extract again$"):
+        FeatureStore(tmp_path / "f").read(PLAN)
+    if damage != "other bytes":
+        assert len(run(tmp_path / "f", url=url).rows) == 5
+        assert body(s3, key) == data
+
+
+@pytest.mark.parametrize("damage", [b"{", b"{}", b"null"])
+def test_a_damaged_index_at_the_url_is_said_and_replaced(s3: S3Server, url: str, tmp_path: Path, damage: bytes) -> None:
+    run(tmp_path / "f", url=url)
+    Remote(url).put_bytes(damage, "index.json")
+    with pytest.raises(ShardError, match=rf"^{url}/index\.json: .*run extract again"):
+        FeatureStore(url)
+    assert_whole(tmp_path / "f", PLAN)  # the folder knows its files
+    assert run(tmp_path / "g", url=url).rows == []
+    assert_whole(url, PLAN)
+
+
+def test_drafts_do_not_stay(url: str, tmp_path: Path) -> None:
+    from ffdi.features.remote_place import RemotePlace
+
+    run(tmp_path / "f", url=url)
+    assert not list(RemotePlace(url).draft("x").parent.iterdir())
