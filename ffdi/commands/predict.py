@@ -18,7 +18,7 @@ from ffdi.files import replacing
 from ffdi.stagekit.command import OneLineErrors, uncollected
 from ffdi.stagekit.console import console
 
-FORMATS = ("table", "csv", "jsonl")
+FORMATS = ("table", "csv", "jsonl", "parquet")
 
 
 @click.command(
@@ -40,7 +40,7 @@ FORMATS = ("table", "csv", "jsonl")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="a file that appears when it is whole; .jsonl is in that format",
+    help="a file that appears when it is whole; .jsonl and .parquet are in that format",
 )
 @MAX_PIXELS
 def predict(
@@ -48,14 +48,18 @@ def predict(
 ) -> None:
     """Print the calibrated P(fake) and the verdict of images: `real`, `fake`, or `undecided` with a model that abstains.
 
-    PATH is an image, a folder, a glob, a csv with a column `path`, relative to its folder, or - for a list on stdin: a path
-    a line, or separated by NUL. Columns: path, score, verdict, spread over the folds, unlike (the training data), reason.
+    PATH is an image, a folder, a glob, a csv or Parquet table with a column `path`, relative to its folder, or - for a list
+    on stdin: a path a line, or separated by NUL. Columns: path, score, verdict, spread over the folds, unlike (the training
+    data), reason.
 
     An image that cannot be read has no score but a reason, and makes the exit code 1, as a folder without any image does.
     What a folder has beside images is counted on stderr.
     """
     if len({model.resolve() for model in models}) < len(models):
         raise click.UsageError("--model: one model is named twice")
+    kind = kind or _usual_format(out)
+    if kind == "parquet" and out is None and sys.stdout.isatty():
+        raise click.UsageError("--format parquet: is no text for a terminal: name a file with --out")
     stage = console("predict")
     found = inputs_to_score(images, stage)
 
@@ -63,7 +67,7 @@ def predict(
         from ffdi.deploy.detector import judgements_by, load_all
         from ffdi.deploy.judgement import Tally
         from ffdi.deploy.pictures import pictures_of
-        from ffdi.deploy.verdict_tables import write_aligned, write_csv, write_jsonl
+        from ffdi.deploy.verdict_tables import write_aligned, write_csv, write_jsonl, write_parquet
         from ffdi.features.devices import set_up_torch
 
         detectors = load_all(models, max_pixels=max_pixels)
@@ -73,13 +77,14 @@ def predict(
     rows = tally.counted(judgements_by(detectors, pictures, stage))
     if not sys.stdout.isatty() and sys.stderr.isatty():
         rows = iter(stage.progress(rows, len(found.files)))
-    kind = kind or _usual_format(out)
     with _text(out) as text:
         if kind == "table":
             longest = max(len(printable(str(file))) for file in found.files)
             write_aligned(names, rows, text, longest=longest, width=shutil.get_terminal_size().columns)
         elif kind == "jsonl":
             write_jsonl(names, rows, text)
+        elif kind == "parquet":
+            write_parquet(names, rows, text.buffer)
         else:
             write_csv(names, rows, text, printable if text.isatty() else str)
     for line in tally.lines(names):
@@ -90,7 +95,7 @@ def predict(
 def _usual_format(out: Path | None) -> str:
     if out is None:
         return "table" if sys.stdout.isatty() else "csv"
-    return "jsonl" if out.suffix == ".jsonl" else "csv"
+    return {".jsonl": "jsonl", ".parquet": "parquet"}.get(out.suffix, "csv")
 
 
 @contextmanager

@@ -17,10 +17,15 @@ from ffdi.stagekit.console import console, say
     epilog="ffdi submit --model data/models/NAME --list testset.txt --root testset/ --out submission.csv",
 )
 @click.option(
-    "--list", "list_file", required=True, type=click.Path(path_type=Path), help="a csv with img_name, or names"
+    "--list", "list_file", required=True, type=click.Path(path_type=Path), help="a table with img_name, or names"
 )
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="the folder that the names start from")
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="such as submission.csv")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="such as submission.csv or submission.parquet",
+)
 @click.option(
     "--max-rejected",
     default=0.1,

@@ -13,7 +13,7 @@ from ffdi.errors import InputError
 from ffdi.intake.decoding.formats import format_of
 from ffdi.intake.listing.walk import passed_over, walk
 
-LIST_ON_STDIN, TABLE = "-", ".csv"
+LIST_ON_STDIN, TABLES = "-", (".csv", ".parquet")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -42,8 +42,8 @@ class Inputs:
 def find_inputs(arguments: Iterable[str], stdin: BinaryIO) -> Inputs:
     """What the arguments name, in their order; nothing is opened but tables.
 
-    An argument is a file, a folder, a csv with a column `path` (relative to the folder of the csv), or `-` for a list on
-    stdin: a file or folder a line, or separated by NUL where there is one. One that does not exist may be a glob, in which
+    An argument is a file, a folder, a table (csv or Parquet) with a column `path`, relative to its folder, or `-` for a list
+    on stdin: a file or folder a line, or separated by NUL where there is one. One that does not exist may be a glob, in which
     `**` stands for folders at any depth. A file that does not exist is among the files: its row says so. Raises InputError
     for a folder or a table that cannot be read.
     """
@@ -57,7 +57,7 @@ def find_inputs(arguments: Iterable[str], stdin: BinaryIO) -> Inputs:
         if not matches:
             found.empty.append(f"{argument}: matches no file")
         for path in matches:
-            if path.suffix.lower() == TABLE and path.is_file():
+            if path.suffix.lower() in TABLES and path.is_file():
                 found.files += _rows(path)
             else:
                 found.add(path)
@@ -79,12 +79,12 @@ def _listed(data: bytes) -> Iterator[Path]:
 
 
 def _rows(table: Path) -> list[Path]:
-    """The files of a csv; InputError where not one of them exists."""
+    """The files of a table; InputError where not one of them exists."""
     from ffdi.intake.tables import read_table  # pandas takes long to load
 
     files = [table.parent / path for path in read_table(table, ("path",))["path"]]
     if not any(map(os.path.lexists, files)):
         raise InputError(
-            f"{table}: none of its {len(files)} paths exists, such as {files[0]}: they start from the folder of the csv"
+            f"{table}: none of its {len(files)} paths exists, such as {files[0]}: they start from the folder of the table"
         )
     return files

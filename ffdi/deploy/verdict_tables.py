@@ -1,4 +1,4 @@
-"""Judgements as text: a table for readers, csv and jsonl for programs. A row is what one or more models say of a picture."""
+"""Judgements as text: a table for readers; csv, jsonl and Parquet for programs. A row is what one or more models say of a picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from itertools import chain, islice
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from ffdi.deploy.judgement import UNLIKE, Judgement, Row
 from ffdi.errors import printable
@@ -54,6 +54,22 @@ def write_csv(names: Sequence[str], rows: Iterable[Row], text: TextIO, shown: Sh
         fields["path"] = shown(fields["path"])
         table.writerow(f"{value:.6f}" if isinstance(value, float) else value for value in fields.values())
         text.flush()
+
+
+def write_parquet(names: Sequence[str], rows: Iterable[Row], out: BinaryIO) -> None:
+    """Typed columns, null for what is not known; names that are not UTF-8 are escaped."""
+    import pyarrow as pa  # takes long to load
+
+    from ffdi.intake.table_files.parquet_file import write_rows
+
+    kinds = {"score": pa.float64(), "spread": pa.float64(), "unlike": pa.bool_()}
+    columns = record(names, tuple(Judgement("") for _ in names))
+    kind_of = {name: kinds.get(name, kinds.get(name.partition("_")[0], pa.string())) for name in columns}
+    escaped = (
+        {**of, "path": of["path"].encode(errors="backslashreplace").decode()}
+        for of in (record(names, row) for row in rows)
+    )
+    write_rows(out, pa.schema(list(kind_of.items())), escaped)
 
 
 def write_aligned(names: Sequence[str], rows: Iterable[Row], text: TextIO, *, longest: int, width: int) -> None:

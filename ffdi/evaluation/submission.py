@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from ffdi.bootstrap import Bootstrap, auc_interval
 from ffdi.console import Console
@@ -17,8 +18,13 @@ from ffdi.files import replacing
 from ffdi.intake.ingest import DISK_FAULT, WRONG_NAMES
 from ffdi.intake.listing.label_files import read_list
 from ffdi.intake.listing.names import Names, find_files
+from ffdi.intake.table_files.csv_file import csv_rows
 from ffdi.intake.table_files.csv_lines import CsvLines
+from ffdi.intake.table_files.names import is_parquet
+from ffdi.intake.table_files.parquet_file import parquet_rows, write_rows
 from ffdi.metrics import Metrics, auc
+
+_HEADER = ("img_name", "y_pred")
 
 
 @dataclass(frozen=True)
@@ -76,25 +82,41 @@ def write_submission(
     max_rejected: float,
     console: Console = Console(),
 ) -> Submission:
-    """Write img_name,y_pred for every row of `listed`. `scores` yields (file, P(fake) or the reason why it is unreadable).
+    """Write img_name,y_pred for every row of `listed`, as Parquet where the name of `out` ends so. `scores` yields (file, P(fake) or the reason why it is unreadable).
 
     An unreadable image gets `prior`. Raises InputError, and leaves no file, when more than the share `max_rejected` or
     all images are unreadable.
     """
     unreadable, readable = _UnreadableImages(listed, max_rejected), list[float | None]()
+
+    def rows() -> Iterator[tuple[str, float]]:
+        for (file, score), name in zip(console.progress(scores, len(listed.names)), listed.names):
+            unreadable.check(file, score)
+            readable.append(None if isinstance(score, str) else score)
+            yield name, prior if isinstance(score, str) else score
+
     with replacing(out) as temporary:  # opened first: a folder that cannot be written to is reported before any scoring
-        with open(temporary, "w", encoding="utf-8", newline="") as text:
-            table = csv.writer(CsvLines(text), lineterminator=CsvLines.END)
-            table.writerow(["img_name", "y_pred"])
-            for (file, score), name in zip(console.progress(scores, len(listed.names)), listed.names):
-                unreadable.check(file, score)
-                readable.append(None if isinstance(score, str) else score)
-                table.writerow([name, prior if isinstance(score, str) else score])
-        with open(temporary, encoding="utf-8", newline="") as text:
-            written = sum(1 for _ in csv.reader(text)) - 1
+        written = _write_parquet(temporary, rows()) if is_parquet(out) else _write_csv(temporary, rows())
         if written != len(listed.names):
             raise FfdiError(f"{out}: {written} rows were written, {listed.file} lists {len(listed.names)}")
     return Submission(unreadable.lines, _against_labels(listed, readable) if listed.labels else {})
+
+
+def _write_csv(file: Path, rows: Iterable[tuple[str, float]]) -> int:
+    """Write img_name,y_pred; the number of rows that are there when they are read back."""
+    with open(file, "w", encoding="utf-8", newline="") as text:
+        table = csv.writer(CsvLines(text), lineterminator=CsvLines.END)
+        table.writerow(_HEADER)
+        table.writerows(rows)
+    return csv_rows(file)
+
+
+def _write_parquet(file: Path, rows: Iterable[tuple[str, float]]) -> int:
+    """The same as Parquet."""
+    schema = pa.schema(list(zip(_HEADER, (pa.string(), pa.float64()), strict=True)))
+    with open(file, "wb") as out:
+        write_rows(out, schema, (dict(zip(_HEADER, row, strict=True)) for row in rows))
+    return parquet_rows(file)
 
 
 @dataclass

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -136,6 +137,9 @@ def test_several_models_stand_side_by_side(trained: Trained, tiny: Tiny, tmp_pat
     assert first["path"] == image and first["score_one/model"] == first["score_two/model"] > 0
     assert second["verdict_one/model"] is None and second["reason"].startswith("cannot be read")
     assert done.stderr.splitlines()[-2].startswith("predict: two/model: 2 images: ")
+    again = CliRunner().invoke(main, ["predict", *models, image, "none.jpg", "--out", str(tmp_path / "out.parquet")])
+    found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert again.exit_code == 1 and found == [first, second]
     done = CliRunner().invoke(main, ["predict", *models[:2], *models[:2], image])
     assert done.exit_code == 2 and "one model is named twice" in done.stderr
 

@@ -7,8 +7,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from ffdi.deploy.judgement import Judgement, Tally
-from ffdi.deploy.verdict_tables import write_aligned, write_csv, write_jsonl
+from ffdi.deploy.verdict_tables import write_aligned, write_csv, write_jsonl, write_parquet
 
 ONE = [
     (Judgement("a.jpg", 0.25, "real", 0.125, False),),
@@ -81,3 +84,13 @@ def test_rows_are_counted_as_they_pass() -> None:
         "x: 2 images: 0 fake, 1 real, 1 unreadable",
         "y: 2 images: 1 fake, 0 real, 1 unlike the training data, 1 unreadable",
     ]
+
+
+def test_parquet_for_programs() -> None:
+    for names, rows in ((["m"], ONE), (["x", "y"], TWO)):
+        buffer = io.BytesIO()
+        write_parquet(names, rows, buffer)
+        table = pq.read_table(pa.BufferReader(buffer.getvalue()))
+        assert table.to_pylist() == [json.loads(line) for line in written(write_jsonl, names, rows).splitlines()]
+        kinds = {str(field.type) for field in table.schema if field.name.startswith(("score", "spread"))}
+        assert kinds == {"double"} and table.schema.field("path").type == pa.string()

@@ -12,6 +12,8 @@ from typing import TextIO
 
 from ffdi.errors import InputError
 from ffdi.intake.decoding.formats import SUFFIXES
+from ffdi.intake.listing.parquet_labels import read_parquet_labels
+from ffdi.intake.table_files.names import is_parquet
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,15 @@ def read_list(file: Path, root: Path) -> tuple[list[tuple[str, Path]], tuple[str
 
 
 def read_label_file(file: Path, required: tuple[str, ...], *, headless: bool = False, hint: str = "") -> LabelFile:
-    """Read a label file; a BOM, CRLF and empty lines are skipped. Raises InputError naming file, row and rule.
+    """Read a label file, csv or Parquet; a BOM, CRLF and empty lines are skipped. Raises InputError naming file, row and rule.
 
     The error for a missing column ends with `hint`. Where the file may be `headless`, a first line of one field with
     the suffix of an image is a row of the one required column.
     """
     lines = array("Q")
     try:
+        if is_parquet(file):
+            return _read_parquet(file, required, hint)
         with open(file, encoding="utf-8-sig", newline="") as text:
             rows = _rows(file, text)
             first_line, first = next(rows, (1, []))
@@ -77,6 +81,14 @@ def read_label_file(file: Path, required: tuple[str, ...], *, headless: bool = F
     if not lines:
         raise InputError(f"{file}: no rows")
     return LabelFile(file, dict(zip(header, columns, strict=True)), lines)
+
+
+def _read_parquet(file: Path, required: tuple[str, ...], hint: str) -> LabelFile:
+    columns, numbers = read_parquet_labels(file)
+    _check_header(file, list(columns), required, hint)
+    if not numbers:
+        raise InputError(f"{file}: no rows")
+    return LabelFile(file, columns, numbers)
 
 
 def _rows(file: Path, text: TextIO) -> Iterator[tuple[int, list[str]]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -30,6 +32,14 @@ def write_parquet(file: Path, table: pd.DataFrame) -> None:
         for start in range(0, len(table), BLOCK):
             arrays = [_typed(columns[field.name].iloc[start : start + BLOCK], field.type) for field in schema]
             out.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def write_rows(out: BinaryIO, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows that come one by one, with the types of `schema`; BLOCK of them are in memory."""
+    waiting = iter(rows)
+    with pq.ParquetWriter(out, schema, store_schema=False, compression="zstd") as written:
+        while block := list(islice(waiting, BLOCK)):
+            written.write_table(pa.Table.from_pylist(block, schema=schema))
 
 
 def parquet_rows(file: Path) -> int:
