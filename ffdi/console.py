@@ -8,16 +8,17 @@ from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 Say = Callable[[str], None]
+Note = Callable[[], str]
 
 
 class Progress(Protocol):
     """Yield `items` unchanged while a display counts them up to `total`. An array counts as its number of rows.
 
-    `phase` tells the parts of one piece of work apart, such as `search`.
+    `phase` tells the parts of one piece of work apart, such as `search`; `note` says what else there is to show now.
     """
 
     def __call__(
-        self, items: Iterable[Item], total: int, *, unit: str = "images", phase: str = ""
+        self, items: Iterable[Item], total: int, *, unit: str = "images", phase: str = "", note: Note | None = None
     ) -> Iterable[Item]: ...
 
 
@@ -25,7 +26,9 @@ def _silent(line: str) -> None:
     pass
 
 
-def _unseen(items: Iterable[Item], total: int, *, unit: str = "images", phase: str = "") -> Iterable[Item]:
+def _unseen(
+    items: Iterable[Item], total: int, *, unit: str = "images", phase: str = "", note: Note | None = None
+) -> Iterable[Item]:
     return items
 
 

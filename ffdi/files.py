@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,9 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     The file gets the mode of a plainly written file (umask applies). Without `sync` the file is complete even if the
     process is killed, but not if the machine stops: see `synced`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(
+        f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp"
+    )  # machines may share the folder
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,11 +39,17 @@ class FeatureComputer:
     def __init__(
         self, extractor: Extractor, images: ImageFiles, timer: PartTimer | None = None, console: Console = Console()
     ) -> None:
-        self._spec, self._place = extractor.spec, extractor.backbone.place
+        self._spec, self._backbone, self._place = extractor.spec, extractor.backbone, extractor.backbone.place
         self._console, self._timer = console, timer or PartTimer()
         with self._timer.timed("start"):
             self.runtime = extractor.open(console)
             self._reader = ViewReader(images, extractor.backbone, timer=self._timer)
+
+    def reading(self, images: ImageFiles) -> FeatureComputer:
+        """The same runtime and decoder for other images."""
+        other = copy.copy(self)
+        other._reader = ViewReader(images, self._backbone, decoder=self._reader.decoder, timer=self._timer)
+        return other
 
     def blocks(self, rows: Sequence[Row], workers: int | None = None) -> Generator[Features, None, None]:
         """Features of `rows` in their order, in blocks; each image is decoded once for all its views in a block.
@@ -56,9 +63,14 @@ class FeatureComputer:
         blocks = in_blocks(rows, size)
         yield from bounded_map(self._compute, blocks, workers=workers, item_bytes=block_bytes, spare=spare)
 
+    @property
+    def fallbacks(self) -> str:
+        """Which images Pillow decoded where nvJPEG was asked for, on one line; empty when there are none."""
+        return self._reader.decoder.fallbacks() or ""
+
     def warn_of_fallbacks(self) -> None:
-        """Say which images Pillow decoded where nvJPEG was asked for."""
-        if line := self._reader.decoder.fallbacks():
+        """Say which images those are."""
+        if line := self.fallbacks:
             self._console.warn(line)
 
     def _compute(self, rows: Sequence[Row]) -> Features:

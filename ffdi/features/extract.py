@@ -126,4 +126,4 @@ def _by_part(engine: Mapping[str, float], total: float) -> dict[str, float]:
     """The seconds of an ExtractionSummary, from the engine's and those of planning, engine and writing in `total`."""
     parts = {"start": 0.0} | {part: spent for part, spent in engine.items() if part != "wait"}
     work = total - parts["start"]
-    return parts | {"work": work, "write": work - engine.get("wait", 0.0)}
+    return parts | {"work": work} | ({} if "write" in parts else {"write": work - engine.get("wait", 0.0)})

@@ -2,17 +2,19 @@
 
 A task is plain data that can be handed to another process. Whoever performs it needs the blocks of its missing rows:
 
-    write_task(task, BlockReader(compute(task.missing)))
-    entry = seal(task)
+    with ThreadPoolExecutor(1) as sealing:
+        entry = run_shard(task, BlockReader(compute(task.missing)), sealing).result()
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +111,34 @@ def write_task(task: ShardTask, computed: BlockReader) -> None:
 def seal(task: ShardTask) -> ShardEntry:
     """The entry of a written shard in the index, once its bytes are safe in their place. At a URL this is the upload."""
     return task.entry or task.place.publish(task.name, task.key, len(task.rows))
+
+
+def run_shard(task: ShardTask, computed: BlockReader, sealing: Executor) -> Future[ShardEntry]:
+    """Write the shard of a task with the computed rows that are its missing ones; `sealing` seals it meanwhile.
+
+    What every engine does: it changes nothing but its own shard, which has the same bytes whoever writes it, how often
+    and from whatever blocks.
+    """
+    write_task(task, computed)
+    return sealing.submit(seal, task)
+
+
+def find_shard(task: ShardTask) -> ShardEntry | None:
+    """The entry of the task's shard when an earlier try has written it, every byte of it; it is sealed."""
+    if entry := task.entry or task.place.find(task.name, task.key, len(task.rows)):
+        return entry
+    draft = task.place.draft(task.name)
+    return seal(task) if draft.exists() and _is_whole(draft, task) else None
+
+
+def _is_whole(file: Path, task: ShardTask) -> bool:
+    try:
+        with Shard(file, task.spec) as shard:
+            for start in range(0, len(shard.keys), _BLOCK):
+                shard.read(slice(start, start + _BLOCK))
+            return shard.compression == task.compression and np.array_equal(shard.keys, row_keys(task.rows))
+    except ShardError:
+        return False
 
 
 def shard_key(spec: FeatureSpec, keys: Keys, compression: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import click
 
-from ffdi.console import Console, Item
+from ffdi.console import Console, Item, Note
 from ffdi.errors import printable
 
 
@@ -18,7 +18,9 @@ def say(line: str) -> None:
 def console(name: str, bar: str = "") -> Console:
     """A console whose lines and progress bars start with `name`, such as "extract mobilenet_v2"; or bars with `bar`."""
 
-    def progress(items: Iterable[Item], total: int, *, unit: str = "images", phase: str = "") -> Iterable[Item]:
+    def progress(
+        items: Iterable[Item], total: int, *, unit: str = "images", phase: str = "", note: Note | None = None
+    ) -> Iterable[Item]:
         if not total:  # a bar of nothing, such as of no levels, tells nothing
             yield from items
             return
@@ -28,6 +30,8 @@ def console(name: str, bar: str = "") -> Console:
         with tqdm(desc=described, total=total, unit=f" {unit}", mininterval=0.5, dynamic_ncols=True) as shown:
             for item in items:
                 yield item
+                if note:
+                    shown.set_postfix_str(note(), refresh=False)
                 shown.update(len(item) if getattr(item, "ndim", 0) > 1 else 1)  # type: ignore[arg-type]
 
     return Console(say=lambda line: say(f"{name}: {line}"), progress=progress)

@@ -67,5 +67,5 @@ def test_a_loaded_network_stays_where_it_was_loaded(backbone: Callable[..., Back
 
 
 def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(ParamsError, match=r"extract\.engine 'ray' is not one of local"):
-        choose_engine("ray")
+    with pytest.raises(ParamsError, match=r"extract\.engine 'slurm' is not one of local, ray"):
+        choose_engine("slurm")

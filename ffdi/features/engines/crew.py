@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from ffdi.console import Console
-from ffdi.errors import FfdiError
-from ffdi.features.engines.host import Attempt, Host, Tell
+from ffdi.errors import FfdiError, ShardError
+from ffdi.features.engines.host import Attempt, Host, Opened, Tell
 from ffdi.features.engines.jobs import Jobs, pause_after
 from ffdi.features.settings import RaySettings
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Work = Callable[[Item, Tell], Result]
+Work = Callable[[Any, Tell], Result]
 Node = Mapping[str, float]
 
 _LOOK = 2.0  # seconds between two looks at the nodes of the cluster
@@ -31,6 +31,7 @@ class MapOptions:
 
     named: Callable[[Any], str]
     heard: Callable[[Any, Any], None]
+    packed: Callable[[Any], Any]
     at_once: int
     console: Console = Console()
 
@@ -57,7 +58,7 @@ class Crew(Generic[Item, Result]):
     def __init__(
         self,
         ray: Any,
-        make_work: Callable[[], Work[Item, Result]],
+        make_work: Callable[[], Work[Result]],
         items: Sequence[Item],
         options: MapOptions,
         settings: RaySettings,
@@ -70,6 +71,7 @@ class Crew(Generic[Item, Result]):
         self._wanted, self._next_look, self._next_hire, self._next_listen = 0, 0.0, 0.0, 0.0
         self._false_starts, self._said = 0, set[str]()  # starts that failed since one succeeded
         self._idle_since = time.monotonic()
+        self._first: Opened | None = None
 
     def results(self) -> Iterator[tuple[Item, Result]]:
         """Every item with its result, in order; then the error of those that failed."""
@@ -107,7 +109,11 @@ class Crew(Generic[Item, Result]):
             return
         while len(self._workers) < min(self._wanted, self._jobs.left):
             threads = self._options.at_once + 1  # one of them listens
-            actor = self._ray.remote(Host).options(**self._share, max_concurrency=threads).remote(self._make_work)
+            actor = (
+                self._ray.remote(Host)
+                .options(**self._share, max_concurrency=threads)
+                .remote(self._make_work, self._share["num_gpus"])
+            )
             self._workers.append(_Worker(actor, actor.open.remote()))
 
     def _hand_out(self) -> None:
@@ -117,7 +123,8 @@ class Crew(Generic[Item, Result]):
             number = self._jobs.next()
             if number is None:
                 return
-            worker.hands[worker.actor.work.remote(number, self._items[number])] = number
+            packed = self._options.packed(self._items[number])
+            worker.hands[worker.actor.work.remote(number, packed)] = number
 
     def _take_answers(self) -> None:
         """Wait a moment for an answer, and take all that have come."""
@@ -137,12 +144,11 @@ class Crew(Generic[Item, Result]):
 
     def _take(self, worker: _Worker, reference: Any, answer: Any) -> None:
         if reference == worker.opening:
-            name, refusal = answer
             worker.opening = None
-            if refusal is not None:
-                self._refused(worker, FfdiError(f"{name}: {refusal}"))
-                return
-            worker.name, self._false_starts = name, 0
+            if refusal := self._refusal(answer):
+                self._refused(worker, refusal)
+            else:
+                worker.name, self._false_starts = answer.name, 0
             return
         if reference == worker.asked:
             worker.asked = None
@@ -157,6 +163,18 @@ class Crew(Generic[Item, Result]):
             self._jobs.done(number, made.result)
         else:
             self._failed(number, worker.name, made.error)
+
+    def _refusal(self, opened: Opened) -> FfdiError | None:
+        """Why a worker is not taken, if it is not: it cannot work, or its work would differ from that of the first."""
+        if opened.error:
+            return type(opened.error)(f"{opened.name}: {opened.error}")
+        first = self._first = self._first or opened
+        if first.about == opened.about:
+            return None
+        here = opened.about
+        differ = [f"{key} {here.get(key)}, not {due}" for key, due in first.about.items() if here.get(key) != due]
+        same = "give all nodes the same packages and devices"
+        return ShardError(f"{opened.name}: differs from {first.name} ({'; '.join(differ)}): {same}")
 
     def _lose(self, worker: _Worker, error: FfdiError) -> None:
         """Let a dead worker go; what it had in its hands is tried again."""
@@ -179,6 +197,8 @@ class Crew(Generic[Item, Result]):
 
     def _failed(self, number: int, worker: str, error: FfdiError) -> None:
         again = self._jobs.failed(number, worker, error)
+        if not again:
+            self._options.heard(self._items[number], self._jobs.failures[number])
         self._options.console.warn(
             f"{self._options.named(self._items[number])} failed on {worker}{': tried again later' if again else ''}: {error}"
         )

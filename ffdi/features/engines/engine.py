@@ -50,4 +50,8 @@ def choose_engine(name: str) -> Engine:
             from ffdi.features.engines.local import run_locally
 
             return run_locally
-    raise ParamsError(f"extract.engine {name!r} is not one of local")
+        case "ray":
+            from ffdi.features.engines.on_ray import run_on_ray
+
+            return run_on_ray
+    raise ParamsError(f"extract.engine {name!r} is not one of local, ray")

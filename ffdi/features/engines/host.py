@@ -15,6 +15,15 @@ Tell = Callable[[Any], None]  # what a worker calls to tell the driver something
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A worker's name, and why it cannot work if it cannot. What its work says `about` itself must be the same for all."""
+
+    name: str
+    error: FfdiError | None
+    about: Any = None
+
+
+@dataclass(frozen=True)
 class Attempt:
     """What became of a try: its result or its error, and what the worker told since it was last asked."""
 
@@ -26,20 +35,21 @@ class Attempt:
 class Host:
     """The object that lives on a worker. Its methods raise nothing: other libraries' tracebacks stay where they are."""
 
-    def __init__(self, make_work: Callable[[], Callable[[Any, Tell], Any]]) -> None:
-        self._make_work = make_work
+    def __init__(self, make_work: Callable[[], Callable[[Any, Tell], Any]], gpus: float) -> None:
+        self._make_work, self._gpus = make_work, gpus
         self._told: dict[int, list[Any]] = {}
 
-    def open(self) -> tuple[str, FfdiError | None]:
-        """Make the work; the worker's name, and why it cannot work here if it cannot."""
+    def open(self) -> Opened:
+        """Make the work."""
+        if not self._gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is not this worker's must not decide its bytes
         os.environ.pop("OMP_NUM_THREADS", None)  # of Ray: threads, and so bytes, are those of the work's own settings
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        name = f"{socket.gethostname()}:{os.getpid()}"
         try:
             self._work = self._make_work()
         except Exception as error:
-            return name, as_ffdi_error(error)
-        return name, None
+            return Opened(host_name(), as_ffdi_error(error))
+        return Opened(host_name(), None, getattr(self._work, "about", None))
 
     def work(self, number: int, item: Any) -> Attempt:
         """Work on an item; `number` is its number among all."""
@@ -58,6 +68,11 @@ class Host:
             while told:
                 heard.append((number, told.pop(0)))
         return heard
+
+
+def host_name() -> str:
+    """The name of this process among the workers: its machine and its PID."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def as_ffdi_error(error: Exception) -> FfdiError:

@@ -14,7 +14,7 @@ from ffdi.features.feature_spec import Features
 from ffdi.features.image_views import ImageFiles
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.shard_index import ShardEntry
-from ffdi.features.shard_task import BlockReader, ShardTask, seal, write_task
+from ffdi.features.shard_task import BlockReader, ShardTask, run_shard
 from ffdi.timing import PartTimer
 
 
@@ -46,10 +46,7 @@ def write_shards(tasks: Sequence[ShardTask], blocks: Iterable[Features]) -> tupl
     """
     computed = BlockReader(blocks)
     with ThreadPoolExecutor(1) as sealing:
-        entries = []
-        for task in tasks:
-            write_task(task, computed)
-            entries.append(sealing.submit(seal, task))
+        entries = [run_shard(task, computed, sealing) for task in tasks]
     return tuple(entry.result() for entry in entries)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from ffdi.console import Console
@@ -54,22 +54,24 @@ class Cluster:
 
     def map(
         self,
-        make_work: Callable[[], Work[Item, Result]],
+        make_work: Callable[[], Work[Result]],
         items: Sequence[Item],
         *,
         named: Callable[[Item], str] = str,
         heard: Callable[[Item, Any], None] = lambda item, told: None,
+        packed: Callable[[Item], Any] = lambda item: item,
         at_once: int = 1,
-    ) -> Iterator[tuple[Item, Result]]:
+    ) -> Generator[tuple[Item, Result], None, None]:
         """Each item and what a worker made of it, in the order of `items`.
 
-        A worker calls `make_work` once, then work(item, tell) for up to `at_once` items at a time, each in a thread;
-        `heard` gets what it tells meanwhile. `make_work`, items and results are sent to other processes. An item that
-        fails, or whose worker dies, is tried again `retries` times, after a pause; when that is in vain, the others are
+        A worker calls `make_work` once, then work(packed(item), tell) for up to `at_once` items at a time, each in a
+        thread; `heard` gets what it tells meanwhile, and a Failure when the last try failed. `make_work`, packed items
+        and results are sent to other processes. Workers whose work has another `about`, a mapping, than that of the first
+        are refused. An item that fails, or whose worker dies, is tried again `retries` times, after a pause; when that is in vain, the others are
         finished first, and then its error is raised, with the worker and what `named` says of the item. Whatever ends
         the iteration, Ctrl-C too, ends the workers.
         """
-        options = MapOptions(named, heard, at_once, self._console)
+        options = MapOptions(named, heard, packed, at_once, self._console)
         crew = Crew(self._ray, make_work, items, options, self.settings)
         try:
             yield from crew.results()
