@@ -7,16 +7,17 @@ kept or said here, and no text of a store or its package goes into a message.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from ffdi.errors import LostRaceError, StorageError, printable
-from ffdi.store_faults import Patience, check_size, lost_race, patiently, store_code, where_keys_are
+from ffdi.store_faults import Patience, check_size, lost_race, patiently, store_code
+from ffdi.urls import S3, WEB, checked_url
+from ffdi.urls import is_url as is_url
 
 T = TypeVar("T")
 
@@ -27,34 +28,8 @@ _PACKAGES = {
     **dict.fromkeys(("az", "abfs", "abfss"), ("adlfs", "azure")),
     **dict.fromkeys(("http", "https"), ("aiohttp", "http")),
 }
-_S3, _WEB = ("s3", "s3a"), ("http", "https")
 _POOL = 128  # connections to S3 at a time; botocore's own default is 10
 _PARTS = 8  # parts of one large file that are under way at a time
-
-
-def is_url(place: str) -> bool:
-    """Whether a setting names a place at a URL, and not a path of this machine."""
-    return bool(re.match(r"[a-z][a-z0-9+.-]*://", place))
-
-
-def checked_url(url: str) -> str:
-    """The URL of a folder or file, without slashes at its end.
-
-    Raises StorageError, which does not repeat it, for one that holds a credential, and for one that names no place.
-    """
-    protocol, _, rest = url.partition("://")
-    try:
-        host = urlsplit(url).netloc
-    except ValueError:
-        raise StorageError(f"{protocol}://...: is no valid URL") from None
-    user, at, _ = host.rpartition("@")
-    if at and (":" in user or protocol in (*_S3, *_WEB, "gs", "gcs")):
-        raise StorageError(f"{protocol}://...: holds a user name or a key: leave it out; {where_keys_are(protocol)}")
-    if "?" in rest:
-        raise StorageError(f"{protocol}://...: holds a query, such as a signature: leave it out, from the '?' on")
-    if not rest.strip("/"):
-        raise StorageError(f"{url}: names no {'bucket' if protocol not in (*_WEB, 'file') else 'place'}")
-    return f"{protocol}://{rest.rstrip('/')}"
 
 
 @dataclass(frozen=True)
@@ -69,7 +44,7 @@ class RemoteFile:
     etag: str
 
 
-@dataclass
+@dataclass(frozen=True)
 class Remote:
     """The files below a URL. Threads may share one, and so may processes: each opens connections of its own.
 
@@ -81,7 +56,7 @@ class Remote:
     patience: Patience = field(default_factory=Patience)
 
     def __post_init__(self) -> None:
-        self.url = checked_url(self.url)
+        object.__setattr__(self, "url", checked_url(self.url))
 
     def __str__(self) -> str:
         return self.url
@@ -94,7 +69,7 @@ class Remote:
     @property
     def can_list(self) -> bool:
         """Whether the store can say which files it has: a web server cannot."""
-        return self.protocol not in _WEB
+        return self.protocol not in WEB
 
     def at(self, path: str) -> str:
         """The URL of a file, for messages."""
@@ -124,7 +99,7 @@ class Remote:
 
         def once() -> RemoteFile | None:
             try:
-                info = self._files.info(self._place(path))
+                info = self._head(path)
             except FileNotFoundError as error:
                 if store_code(error) == "NoSuchBucket":
                     raise
@@ -132,6 +107,14 @@ class Remote:
             return None if info["type"] == "directory" else RemoteFile(path, int(info["size"] or 0), _etag(info))
 
         return self._patiently(path, once)
+
+    def _head(self, path: str) -> dict[str, Any]:
+        place = self._place(path)
+        if self.protocol not in S3:
+            return dict(self._files.info(place))
+        bucket, _, key = place.partition("://")[2].partition("/")  # info would list where there is no such file
+        found = self._files.call_s3("head_object", Bucket=bucket, Key=key)
+        return {"type": "file", "size": found["ContentLength"], **found}
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file."""
@@ -147,7 +130,7 @@ class Remote:
             raise StorageError(
                 f"{self.at(prefix)}: a web server lists no files: name them in a table (data.layout: csv)"
             )
-        if self.protocol in _S3:
+        if self.protocol in S3:
             yield from self._s3_files(prefix)
             return
         found = self._patiently(prefix, lambda: self._files.find(self._place(prefix), detail=True))
@@ -220,9 +203,9 @@ class Remote:
         return there is not None and there.size == len(data) and self.read(path) == data
 
     def _condition(self, if_absent: bool, if_etag: str | None) -> dict[str, str]:
-        if if_absent and self.protocol in (*_S3, "gs", "gcs"):
+        if if_absent and self.protocol in (*S3, "gs", "gcs"):
             return {"mode": "create"}
-        return {"IfMatch": f'"{if_etag}"'} if if_etag is not None and self.protocol in _S3 else {}
+        return {"IfMatch": f'"{if_etag}"'} if if_etag is not None and self.protocol in S3 else {}
 
     def _arrived(self, path: str, size: int) -> RemoteFile:
         there = self.file(path)
@@ -234,10 +217,10 @@ class Remote:
         """What fsspec calls a file."""
         if not path:
             return self.url
-        return f"{self.url}/{quote(path) if self.protocol in _WEB else path}"
+        return f"{self.url}/{quote(path) if self.protocol in WEB else path}"
 
     def _large(self) -> dict[str, int]:
-        return {"max_concurrency": _PARTS} if self.protocol in _S3 else {}
+        return {"max_concurrency": _PARTS} if self.protocol in S3 else {}
 
     @property
     def _files(self) -> Any:
@@ -261,7 +244,7 @@ def _filesystem(protocol: str, pid: int) -> Any:
     import fsspec
 
     options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
-    if protocol in _S3:  # its retries are ours; a read takes one request and not two
+    if protocol in S3:  # its retries are ours; a read takes one request and not two
         once = {"retries": {"total_max_attempts": 1, "mode": "standard"}, "max_pool_connections": _POOL}
         options |= {"config_kwargs": once, "max_concurrency": 1}
     if protocol == "file":
@@ -276,6 +259,6 @@ def _filesystem(protocol: str, pid: int) -> Any:
         raise StorageError(f"{protocol}://: needs a package that is not installed: {cure}") from None
     except ValueError:
         raise StorageError(f"{protocol}://: no such kind of place; such as s3, gs, az, https") from None
-    if protocol in _S3:
+    if protocol in S3:
         files.retries = 1
     return files

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ffdi.errors import NoFileError, StorageError
+from ffdi.urls import where_keys_are
 
 T = TypeVar("T")
 
@@ -97,18 +98,6 @@ def store_code(error: BaseException) -> str:
                 return str(value)
         seen = seen.__cause__
     return ""
-
-
-def where_keys_are(protocol: str) -> str:
-    variables = {
-        "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role; FSSPEC_S3_ANON=true reads "
-        "without any",
-        "gs": "GOOGLE_APPLICATION_CREDENTIALS, or the machine's service account",
-        "az": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and a key",
-    }
-    aliases = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
-    found = variables.get(aliases.get(protocol, protocol))
-    return f"credentials come from the environment ({found})" if found else "credentials come from the environment"
 
 
 def lost_race(error: Exception) -> bool:

@@ -14,7 +14,7 @@ OUT = path("--out", default="metrics/audit.json")
 @stage_command(PARAMS, ROOT, WEIGHTS, IMAGES, FOLDS, OUT, DETAILS, path("--findings"), path("--ok"))
 def main(
     params_file: Path,
-    root: Path | None,
+    root: Path | str | None,
     weights: Path | None,
     images_file: Path,
     folds_file: Path,

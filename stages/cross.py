@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ffdi.params.paths import unpacked_root
+from ffdi.params.paths import image_source
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
@@ -26,7 +26,7 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
 
     device = set_up_torch(params.train.device)
     console("cross").say(device_line(params.train.device))
-    data_sets = ((name, data, unpacked_root(data)) for name, data in params.evaluate.cross.items())
+    data_sets = ((name, data, image_source(data)) for name, data in params.evaluate.cross.items())
     with replacing_folder(folder) as temporary:
         metrics = evaluate_on_all_other_data(
             data_sets,

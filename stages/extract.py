@@ -13,7 +13,7 @@ from ffdi.stagekit.stopwatch import stopwatch
 @stage_command(PARAMS, ROOT, name("--backbone"), IMAGES, FOLDS, WEIGHTS, path("--out"), TIMINGS)
 def main(
     params_file: Path,
-    root: Path | None,
+    root: Path | str | None,
     name: str,
     images_file: Path,
     folds_file: Path,

@@ -18,7 +18,7 @@ from ffdi.stagekit.stopwatch import stopwatch
 )
 def main(
     params_file: Path,
-    root: Path | None,
+    root: Path | str | None,
     name: str,
     images_file: Path,
     folds_file: Path,

@@ -16,8 +16,11 @@ from ffdi.stagekit.options import PARAMS, ROOT, path
     path("--out", help="[default: data/images.csv, or as data.tables says]"),
     path("--rejected", default="data/rejected.csv"),
     path("--skipped", help="[default: skipped.csv beside --out]"),
+    path("--manifest", default="data/root", help="of a root at a URL: the files there, as stage root has listed them"),
 )
-def main(params_file: Path, root: Path | None, out: Path | None, rejected: Path, skipped: Path | None) -> None:
+def main(
+    params_file: Path, root: Path | str | None, out: Path | None, rejected: Path, skipped: Path | None, manifest: Path
+) -> None:
     """Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
     params = read_params(params_file)
     from ffdi.intake.ingest import ConflictError, IntakeFiles, ingest_data_set
@@ -26,7 +29,7 @@ def main(params_file: Path, root: Path | None, out: Path | None, rejected: Path,
     source, out = image_source(data, root), out or Path(f"data/images.{data.tables}")
     files = IntakeFiles(out, rejected, skipped or out.with_name("skipped.csv"))
     try:
-        ingested = ingest_data_set(source, data, files, stage)
+        ingested = ingest_data_set(source, data, files, stage, manifest)
     except ConflictError as error:
         raise InputError(f"{error}; all are in {rejected}") from None
     for line in (ingested.summary(), *ingested.class_lines()):

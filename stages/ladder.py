@@ -15,7 +15,7 @@ from ffdi.stagekit.options import DETAILS, FOLDS, IMAGES, PARAMS, ROOT, WEIGHTS,
 )
 def main(
     params_file: Path,
-    root: Path | None,
+    root: Path | str | None,
     images_file: Path,
     folds_file: Path,
     weights: Path | None,

@@ -20,7 +20,7 @@ DATA = path("--data", default="data", help="the folder with comparisons.csv, aud
 )
 def main(
     params_file: Path,
-    root: Path | None,
+    root: Path | str | None,
     images_file: Path,
     folds_file: Path,
     data: Path,

@@ -1,4 +1,4 @@
-"""Link the data set, wherever it is, to where DVC looks for it."""
+"""Put the data set, wherever it is, where DVC looks for it: a link to a folder, or a manifest of the files at a URL."""
 
 import os
 from pathlib import Path
@@ -7,21 +7,35 @@ from ffdi.errors import FfdiError, InputError
 from ffdi.params.paths import resolve_path
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
+from ffdi.stagekit.console import console
 from ffdi.stagekit.options import PARAMS, path
+from ffdi.urls import is_url
 
 
 @stage_command(PARAMS, path("--out", default="data/root"))
 def main(params_file: Path, out: Path) -> None:
-    """Link the data set, wherever it is, to where DVC looks for it.
+    """Link the data set, wherever it is, to where DVC looks for it; of one at a URL, write the manifest of its files.
 
     DVC hashes the target of the link, so that a changed image reruns ingest. The stage cannot depend on data.root
-    itself: an experiment in a copy of the checkout (`dvc exp run --temp`, `--queue`) has no files that git ignores.
+    itself: an experiment in a copy of the checkout (`dvc exp run --temp`, `--queue`) has no files that git ignores. A
+    change at a URL is seen when this stage runs again: dvc repro --single-item --force root.
     """
-    root = resolve_path(read_params(params_file).data.root).absolute()
+    data = read_params(params_file).data
+    from ffdi.intake.listing.manifest import is_manifest, list_root
+
+    if os.path.lexists(out) and not out.is_symlink() and not is_manifest(out):
+        raise InputError(f"{out}: is no link and no manifest, but ffdi needs its place: move it elsewhere")
+    if is_url(data.root) and not data.root.startswith("file://"):
+        if out.is_symlink():
+            out.unlink()
+        console("root").say(list_root(data, out))
+    else:
+        _link(resolve_path(data.root.removeprefix("file://")).absolute(), out)
+
+
+def _link(root: Path, out: Path) -> None:
     if not root.exists():
         raise InputError(f"data.root: {root}: no such folder or archive")
-    if out.exists() and not out.is_symlink():
-        raise InputError(f"{out}: is no link, but ffdi needs its place for one: move it elsewhere")
     place = out.parent.resolve()
     if root == out.absolute() or place.is_relative_to(root.resolve()):
         raise InputError(f"data.root: {root} is or holds what ffdi writes to: name a folder of images alone")

@@ -13,7 +13,12 @@ OUT = path("--out", help="[default: data/folds, with the ending of --images]")
 
 @stage_command(PARAMS, ROOT, WEIGHTS, IMAGES, OUT, path("--plots"))
 def main(
-    params_file: Path, root: Path | None, weights: Path | None, images_file: Path, out: Path | None, plots: Path | None
+    params_file: Path,
+    root: Path | str | None,
+    weights: Path | None,
+    images_file: Path,
+    out: Path | None,
+    plots: Path | None,
 ) -> None:
     """Draw the test set and the folds, by groups that near-duplicates have joined."""
     params = read_params(params_file)

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -19,6 +20,10 @@ SECRET = "a-secret-that-nobody-may-see"
 _HOPS = {"connection", "transfer-encoding", "content-length", "date", "server"}
 _BUSY = "<?xml version='1.0'?><Error><Code>{}</Code><Message>injected</Message></Error>"
 _ERRORS = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"}
+_SIGNED = {
+    "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
+    "Authorization": "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0",
+}
 _numbers = count()
 
 
@@ -93,7 +98,7 @@ class S3Server:
         """A request straight to the store, past the proxy: the status, the headers and the body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.moto)
         try:
-            connection.request(method, path, body, headers or {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"})
+            connection.request(method, path, body, headers or _SIGNED)
             answer = connection.getresponse()
             return answer.status, answer.getheaders(), answer.read()
         finally:
@@ -101,7 +106,8 @@ class S3Server:
 
     def put(self, key: str, data: bytes) -> None:
         """Put an object there, past the proxy."""
-        assert self.ask("PUT", f"/{self.bucket}/{key}", data)[0] == 200
+        status, _, body = self.ask("PUT", f"/{self.bucket}/{quote(key)}", data)
+        assert status == 200, body
 
     def put_folder(self, folder: Path, prefix: str) -> str:
         """Put all files of a folder there, past the proxy; the URL of the prefix."""

@@ -20,6 +20,7 @@ CANNOT_CHANGE_AN_OUTPUT = {
     "ffdi/bounds.py": "which values a params file may hold; DVC tracks the values themselves",
     "ffdi/byte_cache.py": "keeps bytes that are known by their sha256; they are checked when they are read",
     "ffdi/storage.py": "how bytes come from a URL, whole or not at all; ingest tells images by their sha256",
+    "ffdi/urls.py": "which URLs may be named, and how messages show them",
     "ffdi/console.py": "lines and progress for the reader",
     "ffdi/errors.py": "what is said of a run that writes nothing",
     "ffdi/files.py": "how bytes reach the disk, whole and by one writer; tests/test_files.py holds them to the byte",
@@ -36,7 +37,7 @@ CANNOT_CHANGE_AN_OUTPUT = {
     "ffdi/stagekit/stopwatch.py": "seconds, which are never compared",
 }
 # Through ffdi/params/paths.py alone, for `data.root` may be an archive. Later stages know an image by its sha256.
-THROUGH_PARAMS = {"ffdi/intake/archives.py": {"ingest", "cross"}}
+THROUGH_PARAMS = {"ffdi/intake/archives.py": {"ingest", "cross"}, "ffdi/intake/remote_archives.py": {"ingest", "cross"}}
 
 
 DATA = {file.suffix for file in (HERE / "ffdi").rglob("*.*") if file.suffix not in (".py", ".pyc", ".typed")}

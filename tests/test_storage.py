@@ -12,8 +12,9 @@ import pytest
 from s3_server import SECRET, S3Server
 
 from ffdi.errors import LostRaceError, NoFileError, StorageError
-from ffdi.storage import Remote, _filesystem, checked_url
+from ffdi.storage import Remote, _filesystem
 from ffdi.store_faults import Patience
+from ffdi.urls import checked_url, shown
 
 QUICK = Patience(attempts=3, first=0.01)
 
@@ -173,6 +174,12 @@ def test_no_url_holds_a_credential(url: str, reason: str) -> None:
     with pytest.raises(StorageError, match=reason) as raised:
         Remote(url)
     assert SECRET not in str(raised.value)
+
+
+def test_a_message_shows_no_credential() -> None:
+    assert shown(f"s3://key:{SECRET}@bucket/set") == "s3://...bucket/set"
+    assert shown(f"['https://e.org/a?sig={SECRET}', 2]") == "['https://e.org/a...', 2]"
+    assert shown("a?b@c") == "a?b@c"
 
 
 def test_a_container_of_azure_is_no_credential() -> None:

@@ -49,7 +49,7 @@ def cuts(
     name: str | None,
     at: str | None,
     images_file: Path,
-    root: Path | None,
+    root: Path | str | None,
     weights: Path | None,
     params_file: Path,
     plots: Path | None,

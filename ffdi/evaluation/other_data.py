@@ -87,7 +87,7 @@ def evaluate_on_other_data(
 
 
 def evaluate_on_all_other_data(
-    data_sets: Iterable[tuple[str, OtherDataSettings, Path]],
+    data_sets: Iterable[tuple[str, OtherDataSettings, ImageSource]],
     models: Path,
     folder: Path,
     *,
@@ -98,17 +98,16 @@ def evaluate_on_all_other_data(
 ) -> Metrics:
     """metrics/details/cross.json: the recipes that each data set names, evaluated on it.
 
-    `data_sets` yields (name, settings, root). Each is ingested first. `folder` gets the tables of the intake, and the
+    `data_sets` yields (name, settings, images). Each is ingested first. `folder` gets the tables of the intake, and the
     metrics and scores of each evaluation. `consoles(name, bar)` makes a console whose lines start with a name, and whose
     progress bars are called `bar`.
     """
     evaluations = []
-    for name, settings, root in data_sets:
+    for name, settings, source in data_sets:
         tables = f".{settings.tables}"
         lists = (folder / f"{name}-{table}.csv" for table in ("rejected", "skipped"))
         files = IntakeFiles(folder / f"{name}-images{tables}", *lists)
         console = consoles(f"cross: {name}", bar=f"ingest {name}")
-        source = ImageSource(root, settings.max_pixels)
         ingested = ingest_data_set(source, settings, files, console)
         for line in ingested.class_lines():
             console.say(line)

@@ -14,6 +14,7 @@ import torch
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
+from ffdi.errors import InputError
 from ffdi.evaluation.other_data import resampling_groups, seen_before
 from ffdi.evaluation.recalibration import Recalibration, recalibrate, refuse_too_few, scores_at
 from ffdi.files import refuse_other_folder, refuse_overlap, replacing_folder, sha256_file, write_json
@@ -42,6 +43,8 @@ class FewImages:
         cls, table: Path, source: ImageSource, model: Model, *, phash_bits: int = 6, console: Console = Console()
     ) -> FewImages:
         """Read a table with path, label and, if known, group; raises InputError as ingest does, or when too few are left."""
+        if not isinstance(source.root, Path):
+            raise InputError(f"{source.root}: is a URL: name a folder of this machine, as a few images are")
         data = DataSettings(root=str(source.root), layout="csv", table=str(table.resolve()))
         images = ingest(read_layout(source.root, data).rows, source, console=console).images
         seen, cluster = seen_before(model, images, phash_bits)

@@ -19,7 +19,7 @@ from ffdi.evaluation.heated import HeatMap, heated
 from ffdi.evaluation.results import Results
 from ffdi.features.preprocessing import Preprocessing
 from ffdi.features.store import FeatureStore
-from ffdi.intake.decoding.images import ImageSource, open_image, read_bytes
+from ffdi.intake.decoding.images import ImageSource, read_image
 from ffdi.tails.bundle import load_bundle
 
 MOST_SHOWN = 24
@@ -72,8 +72,8 @@ def thumbnails(worst: pd.DataFrame, source: ImageSource, heat: HeatMaps) -> list
     The image is shown as the network sees it, so that the heat map lies where it belongs.
     """
     out, pixels = [], replace(heat.pixels, size=SIDE)
-    for row in worst.to_dict("records"):
-        picture = pixels.square(open_image(read_bytes(source.root, row["path"]), max_pixels=source.max_pixels))
+    for row, file in zip(worst.to_dict("records"), source.files_of(worst), strict=True):
+        picture = pixels.square(read_image(source, *file)[1])
         heat_map = heat.maps.get(row["image_id"])
         out.append(
             {

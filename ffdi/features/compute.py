@@ -60,7 +60,7 @@ class FeatureComputer:
         size = max(self.runtime.batch, 8)
         block_bytes = size * (self._spec.row_bytes + 3 * self._spec.image_size**2)
         spare = _SPARE_BYTES // (size * self._spec.row_bytes)
-        blocks = in_blocks(rows, size)
+        blocks = self._reader.ahead(in_blocks(rows, size))
         yield from bounded_map(self._compute, blocks, workers=workers, item_bytes=block_bytes, spare=spare)
 
     @property

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -19,7 +18,8 @@ from ffdi.features.decoders import Decoder, Read
 from ffdi.features.feature_spec import Row
 from ffdi.features.self_blending import synthesise
 from ffdi.features.views import FILE, Operation, acts_on_file, render
-from ffdi.intake.decoding.images import RGB, ImageSource, UnreadableImage, open_image, read_bytes, to_array
+from ffdi.intake.decoding.images import RGB, ImageSource, UnreadableImage, open_image, to_array
+from ffdi.intake.decoding.read_ahead import ReadAhead
 from ffdi.timing import PartTimer
 
 
@@ -65,6 +65,7 @@ class ViewReader:
     ) -> None:
         self.decoder = decoder or Decoder(backbone, max_pixels=images.source.max_pixels, accepted=True)
         self._images, self._backbone, self._timer = images, backbone, timer or PartTimer()
+        self._ahead = ReadAhead(images.source)
 
     def __call__(self, rows: Sequence[Row]) -> RGB:
         """(N, S, S, 3) uint8 views of `rows`; consecutive rows that need the same original decode it once.
@@ -81,11 +82,20 @@ class ViewReader:
             with self._timer.timed("decode"):
                 image = next(decoded)
             if isinstance(image, UnreadableImage):
-                raise InputError(f"{self._images.source.root / file.path}: {image}") from image
+                raise InputError(f"{self._images.source.place(file.path)}: {image}") from image
             with self._timer.timed("views"):
                 image = synthesise(image, image_id) if file.blended_from else image
                 pixels += [self._render(image, image_id, view) for view in views]
         return np.stack(pixels)
+
+    def ahead(self, blocks: Iterable[Sequence[Row]]) -> Iterator[Sequence[Row]]:
+        """Yield blocks of rows; the files that they need are fetched ahead of them where they are at a URL."""
+        return self._ahead.over(blocks, self._files_of)
+
+    def _files_of(self, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+        for image_id in dict.fromkeys(image_id for image_id, _ in rows):
+            file = self._images.files[image_id]
+            yield file.path, file.blended_from or image_id
 
     def _original(self, row: Row) -> Row:
         """The row whose file is decoded for `row`: view 0 where nothing acts on the file."""
@@ -95,7 +105,7 @@ class ViewReader:
     def _named(self, image_id: str, view: int) -> tuple[str, Read]:
         """The path of an image, and what reads it: its bytes, or the decoded original after what acts on it in a view."""
         file, source, views = self._images.files[image_id], self._images.source, self._backbone.views
-        read = partial(read_ingested, source, file.path, file.blended_from or image_id)
+        read = partial(self._ahead.read, file.path, file.blended_from or image_id)
         if view == 0:
             return file.path, read
         return file.path, partial(
@@ -122,11 +132,3 @@ def degraded(
     original = open_image(data, max_pixels=max_pixels, accepted=True)
     made = render(original, image_id=image_id, view=view, policy=policy, seed=seed, at=FILE)
     return data if made is original else made
-
-
-def read_ingested(source: ImageSource, path: str, image_id: str) -> bytes:
-    """The bytes of an ingested image; UnreadableImage when they have changed since."""
-    data = read_bytes(source.root, path)
-    if hashlib.sha256(data).hexdigest() != image_id:
-        raise UnreadableImage("changed since it was ingested: run ingest again")
-    return data

@@ -38,7 +38,8 @@ from ffdi.features.shard_set import (
 from ffdi.features.shard_task import Source, key_prefix, shard_key
 from ffdi.features.stored_set import STORE, RemoteFiles, StoredSet, set_at
 from ffdi.parallel import ordered_map
-from ffdi.storage import RemoteFile, checked_url
+from ffdi.storage import RemoteFile
+from ffdi.urls import checked_url
 
 _AT_A_TIME = 16  # small requests
 

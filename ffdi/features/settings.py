@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from ffdi.bounds import LATER, NonNegative, NonNegativeFloat, Positive, Rule
 from ffdi.errors import ParamsError
-from ffdi.storage import checked_url, is_url
+from ffdi.storage import is_url
+from ffdi.urls import checked_url
 
 OWN_CLUSTER = "local"  # the address of a cluster that is started for the run
 

@@ -27,7 +27,8 @@ from ffdi.features.shard_task import Source
 from ffdi.features.shards import Shard
 from ffdi.files import write_json
 from ffdi.parallel import ordered_map
-from ffdi.storage import Remote, RemoteFile, checked_url, is_url
+from ffdi.storage import Remote, RemoteFile
+from ffdi.urls import checked_url, is_url
 
 STORE = "store.json"
 _DOWNLOADS = 4  # shards at a time

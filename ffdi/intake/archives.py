@@ -48,14 +48,23 @@ def unpacked(archive: Path) -> Path:
     if archive.is_dir():
         return archive
     try:
-        members = _kind(archive)
+        members = kind(archive)
         status = archive.stat()
         identity = f"{archive.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
-        place = Path("archives", hashlib.sha256(os.fsencode(identity)).hexdigest()[:32])
-        there = (cache / place for cache in cache_folders() if (cache / place).is_dir())
-        folder = next(there, None) or in_cache(lambda cache: _unpack_once(archive, cache / place, members))
+        return top(kept(identity, lambda folder: unpack_once(archive, folder, members)))
     except OSError as error:
         raise FfdiError(f"{archive}: cannot be unpacked: {said(error)}") from error
+
+
+def kept(identity: str, make: Callable[[Path], Path]) -> Path:
+    """The folder that an archive of this identity was unpacked to, now or before."""
+    place = Path("archives", hashlib.sha256(os.fsencode(identity)).hexdigest()[:32])
+    there = (cache / place for cache in cache_folders() if (cache / place).is_dir())
+    return next(there, None) or in_cache(lambda cache: make(cache / place))
+
+
+def top(folder: Path) -> Path:
+    """The one top folder of what was unpacked, if nothing is beside it."""
     visible = [e for e in folder.iterdir() if e.name != "__MACOSX" and not e.name.startswith(".")]
     return visible[0] if len(visible) == 1 and visible[0].is_dir() else folder
 
@@ -84,7 +93,7 @@ class _Member:
 _Members = Callable[[Path, Path], Iterator[_Member]]  # (archive, a folder of the disk that must have room)
 
 
-def _kind(archive: Path) -> _Members:
+def kind(archive: Path) -> _Members:
     if not archive.exists():
         raise InputError(f"{archive}: no such folder or archive: correct data.root")
     if archive.is_file():
@@ -95,7 +104,7 @@ def _kind(archive: Path) -> _Members:
     raise InputError(f"{archive} is neither a folder nor a zip or tar archive: unpack it yourself")
 
 
-def _unpack_once(archive: Path, folder: Path, members: _Members) -> Path:
+def unpack_once(archive: Path, folder: Path, members: _Members) -> Path:
     with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
         if folder.is_dir():
             return folder
@@ -177,7 +186,7 @@ def _read(where: str, source: IO[bytes]) -> bytes:
         return source.read(_BLOCK)
 
 
-def _check_room(archive: Path, size: int, folder: Path) -> None:
+def check_room(archive: Path, size: int, folder: Path) -> None:
     if size > (free := shutil.disk_usage(folder).free):
         room = f"{human_bytes(size)} more are to be unpacked, {folder.parent} has {human_bytes(free)} free"
         raise FfdiError(f"{archive}: {room}: set FFDI_CACHE to a folder on a larger disk")
@@ -195,7 +204,7 @@ def _zip_members(archive: Path, folder: Path) -> Iterator[_Member]:
                 raise InputError(f"{where} {NO_FILE}")
             if info.file_size > max(RATIO * info.compress_size, SPARE):
                 raise _bomb(where)
-        _check_room(archive, sum(info.file_size for info in opened.infolist()), folder)
+        check_room(archive, sum(info.file_size for info in opened.infolist()), folder)
         for info in opened.infolist():
             yield _Member(info.filename, info.is_dir(), info.file_size, partial(opened.open, info))
 
@@ -215,7 +224,7 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[_Member]:
             after = f"{archive}: after member {info.name!r}"
             if not (info.isreg() or info.isdir()):
                 raise InputError(f"{archive}: member {info.name!r} {NO_FILE}")
-            _check_room(archive, info.size, folder)
+            check_room(archive, info.size, folder)
             yield _Member(info.name, info.isdir(), info.size, partial(_extract, opened, info))
         # tarfile takes the end of the file, or an invalid header, for the end of the archive
         if stream.last != bytes(tarfile.BLOCKSIZE):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,16 +21,19 @@ from ffdi.intake.decoding.images import (
     open_header,
     open_image,
     perceptual_hash,
-    read_bytes,
 )
+from ffdi.intake.decoding.read_ahead import ReadAhead
 from ffdi.intake.groups import join_names, single_names, split_names
 from ffdi.intake.listing.labels import class_lines
 from ffdi.intake.listing.layouts import Listing, read_layout
+from ffdi.intake.listing.manifest import read_manifest
+from ffdi.intake.listing.remote_listing import remote_listing
 from ffdi.intake.listing.walk import NOT_LISTED, passed_over
 from ffdi.intake.near_duplicates.clusters import join_groups
 from ffdi.intake.settings import DataSettings
 from ffdi.intake.tables import IMAGE_COLUMNS, skipped_table, write_table
 from ffdi.parallel import cpu_count, ordered_map
+from ffdi.storage import Remote
 
 DISK_FAULT = 100  # so many unreadable images in a row are not the files' fault: the disk or the listed names are wrong
 WRONG_NAMES = "the listed names are not those of the files"
@@ -109,14 +112,38 @@ class _Unreadable:
 
 
 def ingest_data_set(
-    source: ImageSource, data: DataSettings, files: IntakeFiles, console: Console = Console()
+    source: ImageSource,
+    data: DataSettings,
+    files: IntakeFiles,
+    console: Console = Console(),
+    manifest: Path | None = None,
 ) -> IngestedDataSet:
     """List the images of a data set, describe each of them and write the tables.
 
+    A source at a URL is listed by its `manifest` where there is one of this root, see write_manifest.
     `files.skipped` is written before the first image is read. Raises as read_layout and ingest do; before a
     ConflictError, `files.rejected` is written with the conflicting rows.
     """
-    listing = read_layout(source.root, data)
+    with _listing(source, data, manifest) as (listing, sizes):
+        return _ingest_listed(listing, replace(source, sizes=sizes), data, files, console)
+
+
+@contextmanager
+def _listing(
+    source: ImageSource, data: DataSettings, manifest: Path | None
+) -> Iterator[tuple[Listing, dict[str, int]]]:
+    """The listing of a source, and the sizes of its files where it is at a URL."""
+    if not isinstance(source.root, Remote):
+        yield read_layout(source.root, data), {}
+        return
+    sizes = read_manifest(manifest, source.root) if manifest else None
+    with remote_listing(source.root, data, sizes) as listed:
+        yield read_layout(listed.folder, data, listed), listed.sizes
+
+
+def _ingest_listed(
+    listing: Listing, source: ImageSource, data: DataSettings, files: IntakeFiles, console: Console
+) -> IngestedDataSet:
     for line in listing.messages:
         console.say(line)
     write_table(files.skipped, skipped_table(listing.skipped))
@@ -146,9 +173,11 @@ def ingest(
     labels or stand in two given splits, InputError when more than the share `max_rejected` of the files is unreadable,
     or when 100 in a row are. `closest` gives the name on disk that is most like a listed one that is not there.
     """
-    describe = partial(_describe, source=source, closest=closest)
-    results = ordered_map(describe, listed["path"], workers or cpu_count())
-    readable, rejected = _sorted_out(console.progress(results, len(listed)), source.root)
+    ahead = ReadAhead(source)
+    describe = partial(_describe, ahead=ahead, closest=closest)
+    paths = ahead.over(listed["path"], lambda path: [(path, "")])
+    results = ordered_map(describe, paths, workers or cpu_count())
+    readable, rejected = _sorted_out(console.progress(results, len(listed)), source)
     if len(rejected) > max_rejected * len(listed):
         first = rejected[0]
         raise InputError(
@@ -165,24 +194,26 @@ def ingest(
     )
 
 
-def _describe(path: str, source: ImageSource, closest: Callable[[str], str | None]) -> _Description | _Unreadable:
+def _describe(path: str, ahead: ReadAhead, closest: Callable[[str], str | None]) -> _Description | _Unreadable:
+    source = ahead.source
     try:
-        data = read_bytes(source.root, path)
+        data = ahead.read(path)
         image = open_image(data, max_pixels=source.max_pixels)
         if is_two_tone(image):
             raise UnreadableImage("nothing but two grey levels: a mask")
     except UnreadableImage as error:
-        if os.path.lexists(source.root / path):
+        if source.exists(path):
             return _Unreadable(path, str(error), is_missing=False)
         like = closest(path)
         reason = f"{error}; the closest name is {like!r}" if like else str(error)
         return _Unreadable(path, reason, is_missing=True)
     identity = hashlib.sha256(data).hexdigest()
+    source.keep(data, identity)
     return _Description(identity, image.width, image.height, open_header(data).format or "", perceptual_hash(image))
 
 
 def _sorted_out(
-    results: Iterable[_Description | _Unreadable], root: Path
+    results: Iterable[_Description | _Unreadable], source: ImageSource
 ) -> tuple[dict[int, _Description], list[_Unreadable]]:
     """(row number -> description, unreadable files in order); InputError for 100 unreadable ones in a row."""
     readable: dict[int, _Description] = {}
@@ -196,7 +227,7 @@ def _sorted_out(
         rejected.append(result)
         in_a_row += 1
         if in_a_row == DISK_FAULT:
-            last = f"{DISK_FAULT} unreadable images in a row, the last {root / result.path}: {result.reason}"
+            last = f"{DISK_FAULT} unreadable images in a row, the last {source.place(result.path)}: {result.reason}"
             names_differ = all(one.is_missing for one in rejected[-DISK_FAULT:])
             raise InputError(f"{last}: {WRONG_NAMES if names_differ else 'check the disk'}")
     return readable, rejected

@@ -11,8 +11,9 @@ from typing import Annotated, ClassVar, Literal, get_type_hints
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from ffdi.bounds import LATER, Fraction, FractionAbove0, NonNegative, OnlyIn, Positive, Rule
-from ffdi.errors import ParamsError
+from ffdi.errors import ParamsError, StorageError
 from ffdi.intake.groups import group_names
+from ffdi.urls import checked_url, is_url
 
 HashBits = Annotated[int, Ge(0), Le(32)]
 Names = str | tuple[str, ...]
@@ -40,6 +41,14 @@ def _check_attributes(patterns: dict[str, str] | None) -> None:
             raise ParamsError(f"{name} must be a regular expression with (?P<value>...)")
 
 
+def _check_root(root: str) -> None:
+    if is_url(root):
+        try:
+            checked_url(root)
+        except StorageError as error:
+            raise ParamsError(str(error)) from None
+
+
 @dataclass(frozen=True)
 class Columns:
     """What a table calls its columns; a role that is not named stands under its own name, if at all."""
@@ -65,9 +74,10 @@ class Columns:
 class DataSettings:
     """Where a data set is, how it is laid out, and what of it is read: see [data.md](data.md)."""
 
-    root: str
+    root: Annotated[str, Rule(_check_root)]
     """The folder of images, or a zip or tar archive of it, tracked by git or not; a relative path starts at the main
-    checkout, also under `dvc exp run --temp` and `--queue`."""
+    checkout, also under `dvc exp run --temp` and `--queue`. Or a URL such as `s3://BUCKET/FOLDER`, without a key: see
+    [data.md](data.md)."""
 
     layout: Literal["imagefolder", "multi_ffdi", "csv"] = "csv"
     """How the data set is laid out; `csv` is a table with path, label and, if known, group, split and attributes."""
@@ -77,6 +87,10 @@ class DataSettings:
 
     columns: Annotated[Columns, OnlyIn("csv")] = Columns()
     """What the table calls its columns; one that is not named is found under its own name."""
+
+    list_by: Annotated[Literal["prefix", "table"] | None, OnlyIn("csv", "multi_ffdi"), LATER] = None
+    """How the files of a root at a URL are found: those that the store lists below it (`prefix`), or those that the
+    tables name, each asked for (`table`). By default by prefix, and by table where nothing is listed: at https://."""
 
     classes: Annotated[dict[str, Annotated[int, Ge(0), Le(1)]], MinLen(1)] | None = None
     """What the data set calls its classes, in any case, with 0 (real) or 1 (fake) for each; by default 0, 1 and the
@@ -138,6 +152,8 @@ class DataSettings:
             raise ParamsError(
                 f"{idle[0]} has no effect with layout {self.layout}, which reads {', '.join(keys)}: leave it out"
             )
+        if self.list_by and not is_url(self.root):
+            raise ParamsError("list_by has no effect with a root that is no URL: leave it out")
         if "max_ungrouped" in written and not self.group:
             raise ParamsError("max_ungrouped has no effect without group: leave it out")
 

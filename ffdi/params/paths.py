@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
+from ffdi.errors import InputError
 from ffdi.intake.archives import unpacked
+from ffdi.intake.remote_archives import is_archive_name, unpacked_from_url
 from ffdi.intake.settings import DataSettings
+from ffdi.storage import Remote, is_url
 
 if TYPE_CHECKING:
     from ffdi.intake.decoding.images import ImageSource
@@ -29,17 +33,32 @@ def resolve_path(path: str) -> Path:
     return Path(path) if Path(path).exists() else main_checkout() / path
 
 
-def unpacked_root(data: DataSettings, override: Path | None = None) -> Path:
-    """The folder of a data set's images, `override` or its root; an archive is unpacked first, once."""
-    root = override or resolve_path(data.root)
-    return unpacked(root) if root.is_file() else root
+def unpacked_root(data: DataSettings) -> Path:
+    """The folder of a data set's images on this machine; an archive is unpacked first, once."""
+    root = image_source(data).root
+    if not isinstance(root, Path):
+        raise InputError(f"{root}: is a URL: name a folder of this machine")
+    return root
 
 
-def image_source(data: DataSettings, override: Path | None = None) -> ImageSource:
-    """The images of a data set: those of `override`, or of its root; an archive is unpacked first, once."""
+def image_source(data: DataSettings, override: Path | str | None = None) -> ImageSource:
+    """The images of a data set: those of `override`, or of its root; an archive is unpacked first, once.
+
+    An archive at a URL is known by its suffix.
+    """
+    return source_at(override or (data.root if is_url(data.root) else resolve_path(data.root)), data.max_pixels)
+
+
+def source_at(root: Path | str, max_pixels: int) -> ImageSource:
+    """The images of a folder, an archive or a URL."""
     from ffdi.intake.decoding.images import ImageSource
 
-    return ImageSource(unpacked_root(data, override), data.max_pixels)
+    if isinstance(root, Path) or not is_url(root):
+        return ImageSource(unpacked(Path(root)) if Path(root).is_file() else Path(root), max_pixels)
+    remote = Remote(root)
+    if remote.url.startswith("file://"):
+        return source_at(Path(unquote(remote.url.removeprefix("file://"))), max_pixels)
+    return ImageSource(unpacked_from_url(remote) if is_archive_name(remote.url) else remote, max_pixels)
 
 
 def weights_file(backbone: str) -> Path:

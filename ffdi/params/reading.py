@@ -21,6 +21,7 @@ from ffdi.intake.settings import DataSettings, SplitSettings
 from ffdi.params.schema import Params
 from ffdi.tails.policy_settings import ThresholdRule
 from ffdi.tails.recipe import Head, Recipe
+from ffdi.urls import shown
 
 # Unknown keys are errors, a string is never read as a number, and nothing changes after reading.
 CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -114,7 +115,7 @@ def _problem(error: dict[str, Any]) -> str:
     if error["type"] == "unexpected_keyword_argument":
         return _unknown_key(error["loc"])
     rule = _MESSAGES.get(error["type"], error["msg"])
-    return f"{place}: {rule}" + ("" if isinstance(error["input"], dict) else f" (is {error['input']!r})")
+    return f"{place}: {rule}" + ("" if isinstance(error["input"], dict) else f" (is {shown(repr(error['input']))})")
 
 
 def _unknown_key(place: tuple[int | str, ...]) -> str:
@@ -144,7 +145,7 @@ def _broken_rules(settings: Any, raw: Any, *place: str) -> Iterator[str]:
                 try:
                     mark.check(getattr(settings, key))
                 except FfdiError as error:
-                    yield f"{'.'.join((*place, key))}: {error} (is {raw[key]!r})"
+                    yield f"{'.'.join((*place, key))}: {error} (is {shown(repr(raw[key]))})"
         yield from _broken_rules(getattr(settings, key), raw[key], *place, key)
     if isinstance(settings, DataSettings | SplitSettings | Head | Recipe | ThresholdRule | Robustness):
         try:

@@ -10,6 +10,7 @@ import click
 
 from ffdi.errors import FfdiError
 from ffdi.intake.table_files.names import found_table
+from ffdi.urls import is_url
 
 Option = Callable[[Any], Any]
 
@@ -45,7 +46,14 @@ def table(flag: str, parameter: str, place: str, help: str | None = None) -> Opt
 
 
 PARAMS = path("--params", "params_file", "params.yaml")
-ROOT = path("--root", help="the folder or archive of images  [default: data.root of params]")
+
+
+def place(value: str) -> Path | str:
+    """The type of an option that is a path, or a URL as it is written."""
+    return value if is_url(value) else Path(value)
+
+
+ROOT = click.option("--root", type=place, help="the folder, archive or URL of images  [default: data.root of params]")
 IMAGES = table("--images", "images_file", "data/images")
 FOLDS = table("--folds", "folds_file", "data/folds")
 WEIGHTS = path("--weights", help="[default: data/weights/BACKBONE.safetensors]")

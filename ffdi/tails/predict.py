@@ -16,9 +16,9 @@ from ffdi.errors import InputError
 from ffdi.features.decoders import Decoded, Decoder, Read
 from ffdi.features.devices import device_line
 from ffdi.features.feature_spec import Features
-from ffdi.features.image_views import read_ingested
 from ffdi.features.perturbed import ImageBytes
 from ffdi.intake.decoding.images import ImageSource, UnreadableImage, read_bytes
+from ffdi.intake.decoding.read_ahead import ReadAhead
 from ffdi.tails.model import Model, ModelScores
 from ffdi.tails.scoring import BundleReader, ImageScore, readers_of, score_features, scored_in_blocks
 
@@ -45,14 +45,13 @@ def score_files(
     Raises InputError when a file is no longer the one that was ingested.
     """
     say_devices(model, console)
-    paths = list(images["path"])
-    reads = [partial(read_ingested, source, *file) for file in zip(paths, images["image_id"], strict=True)]
-    named = list(zip(paths, reads, strict=True))
+    files, ahead = list(zip(images["path"], images["image_id"], strict=True)), ReadAhead(source)
+    named = ((file[0], partial(ahead.read, *file)) for file in ahead.over(files, lambda file: [file]))
     scores = score_images(model, named, max_pixels=source.max_pixels, accepted=True, device=device, console=console)
     found: list[ImageScore] = []
-    for path, score in zip(paths, console.progress(scores, len(paths)), strict=True):
+    for (path, _), score in zip(files, console.progress(scores, len(files)), strict=True):
         if isinstance(score, str):
-            raise InputError(f"{source.root / path}: {score}")
+            raise InputError(f"{source.place(path)}: {score}")
         found.append(score)
     folds = found[0].by_fold if found else {}
     by_fold = {fold: np.array([score.by_fold[fold] for score in found]) for fold in folds}

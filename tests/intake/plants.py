@@ -62,7 +62,7 @@ class DataSet:
         listed = read_layout(root, DataSettings(".", layout)).rows
         source = ImageSource(root, MAX_PIXELS)
         images = ingest(listed, source).images
-        sketches = read_sketches(source, list(images["path"]))
+        sketches = read_sketches(source, source.files_of(images))
         copies = find_copies(sketches, lambda one, other: one != other).pairs
         pairs = np.concatenate([perceptual_pairs(list(images["phash"]), 6), copies])
         folds = assign_folds(images, pairs, SplitSettings())

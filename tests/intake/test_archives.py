@@ -98,7 +98,7 @@ def test_names_in_a_zip_are_read_as_zipfile_does(tmp_path: Path) -> None:
 def test_unpacked_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = zipped(tmp_path / "x.zip", {"d/a.jpg": b"old"})
     folder = unpacked(archive)
-    monkeypatch.setattr(archives, "_unpack_once", lambda *_: pytest.fail("unpacked twice"))
+    monkeypatch.setattr(archives, "unpack_once", lambda *_: pytest.fail("unpacked twice"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to("x.zip")
     assert unpacked(archive) == unpacked(Path("x.zip")) == unpacked(Path("link")) == folder

@@ -278,7 +278,7 @@ def test_sketches_are_read_in_order(tmp_path: Path) -> None:
             seen.append(result)
             yield result
 
-    out = read_sketches(ImageSource(tmp_path, 10**6), paths, Console(progress=progress))
+    out = read_sketches(ImageSource(tmp_path, 10**6), [(path, "") for path in paths], Console(progress=progress))
     assert out.shape == (4, 64, 64) and out.dtype == np.uint8 and len(seen) == 4
     assert (out == np.stack([sketch(photo(seed)) for seed in (3, 0, 4, 1)])).all()
 
@@ -288,6 +288,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes((tmp_path / "whole.png").read_bytes()[:300])
     for name, says in (("gone.png", "cannot be read: No such file"), ("broken.png", "damaged")):
         with pytest.raises(InputError, match=rf"{tmp_path.name}/{name}: {says}"):
-            read_sketches(ImageSource(tmp_path, 10**6), ["whole.png", name])
+            read_sketches(ImageSource(tmp_path, 10**6), [("whole.png", ""), (name, "")])
     with pytest.raises(InputError, match=r"whole.png: 160x160 is more than data.max_pixels = 100"):
-        read_sketches(ImageSource(tmp_path, 100), ["whole.png"])
+        read_sketches(ImageSource(tmp_path, 100), [("whole.png", "")])

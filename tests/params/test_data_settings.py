@@ -14,7 +14,12 @@ from ffdi.intake.settings import Columns, DataSettings
 from ffdi.params.reading import read_params
 
 LAYOUTS = ("imagefolder", "csv", "multi_ffdi")
-READ_BY = {"table": ("csv",), "columns": ("csv",), "exclude": ("imagefolder",)}  # all others: by every layout
+READ_BY = {
+    "table": ("csv",),
+    "columns": ("csv",),
+    "list_by": ("csv", "multi_ffdi"),
+    "exclude": ("imagefolder",),
+}  # all others: by every layout
 READ_BY_ALL = ("root", "layout", "max_pixels", "max_rejected", "synthesise", "tables")
 
 # A value of each key of `data` that asks for something.
@@ -23,6 +28,7 @@ ASKS: dict[str, Any] = {
     "layout": "csv",
     "table": "labels.csv",
     "columns": Columns(path="file"),
+    "list_by": "table",
     "classes": {"a": 0},
     "group": "(?P<group>.)",
     "max_ungrouped": 0.2,
@@ -41,7 +47,7 @@ ASKS: dict[str, Any] = {
 def test_a_setting_that_has_no_effect_is_an_error(layout: str, section: type[DataSettings]) -> None:
     assert [*ASKS] == [field.name for field in fields(DataSettings)]
     for key, value in ASKS.items():
-        data = {"root": "x", key: value} | {"layout": layout}
+        data = {"root": "s3://x/y", key: value} | {"layout": layout}
         if section is OtherDataSettings:
             data["recipes"] = ("late_cut",)
         if key == "max_ungrouped":
@@ -67,6 +73,17 @@ def test_a_setting_that_has_no_effect_is_said_with_its_place(tmp_path: Path, key
     says = rf"{place}: table has no effect with layout imagefolder, which reads (root, .*): leave it out"
     found = re.fullmatch(rf"{re.escape(str(file))}: {says}", str(caught.value))
     assert found and "table," not in found[1] and ("synthesise" in found[1]) == (key == "data")
+
+
+def test_how_a_folder_is_listed_is_no_question() -> None:
+    with pytest.raises(ParamsError, match="list_by has no effect with a root that is no URL"):
+        DataSettings("data/demo", list_by="prefix").check_written({"root", "list_by"})
+
+
+def test_no_root_holds_a_key(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"data.root: s3://...: holds a user name or a key") as caught:
+        read_params(changed(tmp_path, **{"data.root": "s3://me:secret-key@bucket/set"}))
+    assert "secret-key" not in str(caught.value)
 
 
 def test_what_asks_for_nothing_needs_no_effect(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "DataSettings": {
         "layout": "csv",
         "table": "labels.csv",
+        "list_by": None,
         "classes": None,
         "group": None,
         "max_ungrouped": 0.05,

@@ -6,7 +6,7 @@ import pytest
 from params_files import changed
 
 from ffdi.intake.settings import DataSettings
-from ffdi.params.paths import main_checkout, resolve_path, unpacked_root, weights_file
+from ffdi.params.paths import image_source, main_checkout, resolve_path, weights_file
 from ffdi.params.reading import read_params
 
 
@@ -25,7 +25,7 @@ def test_relative_paths_start_from_the_main_checkout(tmp_path: Path, monkeypatch
 
 
 def test_an_override_and_the_default_weights() -> None:
-    assert unpacked_root(DataSettings("faces"), Path("elsewhere")) == Path("elsewhere")
+    assert image_source(DataSettings("faces"), Path("elsewhere")).root == Path("elsewhere")
     assert weights_file("mobilenet_v2") == Path("data/weights/mobilenet_v2.safetensors")
 
 

@@ -14,6 +14,7 @@ from ffdi.console import Console
 from ffdi.intake.auditing.file_facts import fact_features, file_facts
 from ffdi.intake.auditing.shortcuts import FACTS
 from ffdi.intake.decoding.images import ImageSource, read_image, to_array
+from ffdi.intake.decoding.read_ahead import ReadAhead
 from ffdi.intake.near_duplicates.variants import Sketches, sketch
 from ffdi.parallel import cpu_count, ordered_map
 
@@ -36,11 +37,14 @@ class ProbeInputs:
 def read_probe_inputs(rows: pd.DataFrame, source: ImageSource, console: Console = Console()) -> ProbeInputs:
     """Read and decode each image of `rows` (images.csv) once; InputError names a file that cannot be read."""
 
-    def one(path: str) -> tuple[dict[str, Any], npt.NDArray[np.uint8], Sketches]:
-        data, image = read_image(source, path)
+    ahead = ReadAhead(source)
+
+    def one(file: tuple[str, str]) -> tuple[dict[str, Any], npt.NDArray[np.uint8], Sketches]:
+        data, image = read_image(source, *file, ahead)
         return file_facts(data), to_array(image.resize((8, 8))).ravel(), sketch(image)
 
-    results = ordered_map(one, rows["path"], cpu_count())
+    files = source.files_of(rows)
+    results = ordered_map(one, ahead.over(files, lambda file: [file]), cpu_count())
     facts, thumbnails, sketches = zip(*console.progress(results, len(rows)), strict=True)
     return ProbeInputs(pd.DataFrame(list(facts)), np.stack(thumbnails), np.stack(sketches))
 

@@ -12,11 +12,8 @@
 from __future__ import annotations
 
 import io
-import stat
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,20 +39,15 @@ from ffdi.errors import InputError
 from ffdi.intake.decoding.colour import to_srgb
 from ffdi.intake.decoding.formats import FORMATS, NOT_PILLOWS, TooManyPixels, format_of, jxl_size
 from ffdi.intake.decoding.formats import UnreadableImage as UnreadableImage
+from ffdi.intake.decoding.image_source import ImageSource as ImageSource
+from ffdi.intake.decoding.image_source import read_bytes as read_bytes
 from ffdi.intake.decoding.jpegs import jpegs_of_tiff, refuse_many_scans, refuse_unfinished
 from ffdi.intake.decoding.pngs import has_wide_transparent_colour, refuse_wrong_checksums, without_side_data
+from ffdi.intake.decoding.read_ahead import ReadAhead
 
 RGB = npt.NDArray[np.uint8]
 # Version 1 ignored profiles and 16-bit transparency, and read 12-bit and min-is-white TIFF as 16-bit grey.
 DECODE_POLICY = "pillow-rgb-2"
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """Where images are: paths of images.csv start at `root`. Images of more than `max_pixels` are refused."""
-
-    root: Path
-    max_pixels: int = 50_000_000
 
 
 # max_pixels replaces Pillow's warning of decompression bombs. catch_warnings is no help: it is not safe with threads.
@@ -259,25 +251,18 @@ def _is_grey(pixels: RGB) -> bool:
     return bool(max(np.abs(red - green).max(), np.abs(blue - green).max()) <= _GREY)
 
 
-def read_bytes(root: Path, path: str) -> bytes:
-    """The file's bytes; UnreadableImage where it is missing or not a regular file. Symlinks are followed."""
-    file = root / path
-    try:
-        mode = file.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a FIFO would wait for its writer
-            raise UnreadableImage("cannot be read: no regular file")
-        return file.read_bytes()
-    except OSError as error:
-        raise UnreadableImage(f"cannot be read: {error.strerror}") from error
+def read_image(
+    source: ImageSource, path: str, image_id: str = "", ahead: ReadAhead | None = None
+) -> tuple[bytes, Image.Image]:
+    """(bytes, decoded RGB) of a file that ingest has accepted; InputError names one that can no longer be read.
 
-
-def read_image(source: ImageSource, path: str) -> tuple[bytes, Image.Image]:
-    """(bytes, decoded RGB) of a file that ingest has accepted; InputError names one that can no longer be read."""
+    With `image_id` one that has changed since is refused. `ahead` may have fetched it already.
+    """
     try:
-        data = read_bytes(source.root, path)
+        data = (ahead or source).read(path, image_id)
         return data, open_image(data, max_pixels=source.max_pixels, accepted=True)
     except UnreadableImage as error:
-        raise InputError(f"{source.root / path}: {error}") from error
+        raise InputError(f"{source.place(path)}: {error}") from error
 
 
 def perceptual_hash(image: Image.Image) -> str:

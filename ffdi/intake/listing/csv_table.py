@@ -16,11 +16,11 @@ _INDEX = re.compile(r"|Unnamed: \d+(\.\d+)*")  # the header of an index that pan
 
 
 def read_csv_table(
-    root: Path, file: str, column_names: Mapping[str, str | Sequence[str]], classes: Classes
+    root: Path, file: str, column_names: Mapping[str, str | Sequence[str]], classes: Classes, url: str = ""
 ) -> LayoutRows:
     """Read the table `file` inside root: columns path, label and, if there, group and split; all others become attr_*.
 
-    `column_names` maps those roles to what the table calls them.
+    `column_names` maps those roles to what the table calls them. A path may begin with `url`, that of the root.
     """
     called = {role: [names] if isinstance(names, str) else list(names) for role, names in column_names.items()}
     wanted = [called.get("path", ["path"])[0], called.get("label", ["label"])[0]]
@@ -28,6 +28,8 @@ def read_csv_table(
     hint = "data.columns says what the table calls path, label, group and split: `columns: {path: NAME, label: NAME}`"
     table = read_label_file(root / file, (*wanted, *asked_for), hint=hint)
     cells, (path, label) = table.columns, wanted
+    if url:
+        cells[path] = [cell.removeprefix(f"{url}/") for cell in cells[path]]
     roles = {role: [name for name in called.get(role, [role]) if name in cells] for role in ("group", "split")}
     columns: Columns = {
         "path": inside(root, "", table, path),

@@ -11,7 +11,7 @@ from ffdi.errors import InputError
 from ffdi.intake.listing.evidence import Labelled
 from ffdi.intake.listing.labels import Classes, classes_line
 from ffdi.intake.listing.layout_rows import SPLIT_NAMES, Columns, LayoutRows, given_splits
-from ffdi.intake.listing.walk import Tree, walk
+from ffdi.intake.listing.walk import Search, Tree
 
 # Folders that hold no examples of a class: preprocessing and file managers leave them there.
 NO_EXAMPLES = (
@@ -20,8 +20,8 @@ NO_EXAMPLES = (
 )
 
 
-def walk_classes(root: Path, classes: Classes, exclude: Sequence[str] | None) -> Tree:
-    """The files outside the folders that `exclude` names. A class or split folder is never excluded.
+def walk_classes(search: Search, root: Path, classes: Classes, exclude: Sequence[str] | None) -> Tree:
+    """The files that `search` finds below root outside the folders that `exclude` names. A class or split folder is never excluded.
 
     Raises InputError for a pattern of `exclude` that names no folder.
     """
@@ -37,7 +37,7 @@ def walk_classes(root: Path, classes: Classes, exclude: Sequence[str] | None) ->
         used.update(matching)
         return bool(matching)
 
-    tree = walk(root, excluded)
+    tree = search(excluded)
     if exclude is not None and (idle := [pattern for pattern in exclude if pattern not in used]):
         raise InputError(f"data.exclude: {idle[0]!r} is the name of no folder below {root}: leave it out")
     return tree

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +29,8 @@ from ffdi.intake.listing.layout_rows import LayoutRows
 from ffdi.intake.listing.multi_ffdi import read_multi_ffdi
 from ffdi.intake.listing.names import Names
 from ffdi.intake.listing.path_attributes import path_attributes
-from ffdi.intake.listing.walk import BESIDE, BEYOND_LIMIT, NOT_LISTED, TABLE, Tree, passed_over, walk
+from ffdi.intake.listing.remote_listing import RemoteListing
+from ffdi.intake.listing.walk import BESIDE, BEYOND_LIMIT, NOT_LISTED, TABLE, Search, Tree, passed_over, walk
 from ffdi.intake.settings import DataSettings
 
 
@@ -47,12 +49,15 @@ class Listing:
     class_names: tuple[str, str]
 
 
-def read_layout(root: Path, data: DataSettings) -> Listing:
-    """The images that a data set lists, none of them opened. Raises InputError naming file, row and rule."""
+def read_layout(root: Path, data: DataSettings, remote: RemoteListing | None = None) -> Listing:
+    """The images that a data set lists, none of them opened. Raises InputError naming file, row and rule.
+
+    Of a data set at a URL, `root` is the folder of its tables, and `remote` knows its files.
+    """
     if not root.is_dir():
         raise InputError(f"{root}: data.root is no folder: name that of the images")
     classes = Classes(data.classes)
-    tree, read = _read(root, data, classes)
+    tree, read = _read(root, data, classes, remote)
     names = Names(root, tree)
     columns = dict(read.columns)
     columns["path"] = paths = names.files(columns["path"])
@@ -77,17 +82,23 @@ def read_layout(root: Path, data: DataSettings) -> Listing:
     return Listing(rows, skipped, names, messages, _class_names(read))
 
 
-def _read(root: Path, data: DataSettings, classes: Classes) -> tuple[Tree, LayoutRows]:
+def _read(root: Path, data: DataSettings, classes: Classes, remote: RemoteListing | None) -> tuple[Tree, LayoutRows]:
     """The files below root, and what the layout's reader makes of them."""
+    search: Search = remote.tree if remote else partial(walk, root)
+    url = remote.remote.url if remote else ""
     match data.layout:
         case "imagefolder":
-            tree = walk_classes(root, classes, data.exclude)
+            tree = walk_classes(search, root, classes, data.exclude)
             return tree, read_imagefolder(root, classes, tree.images)
         case "csv":
-            return walk(root), read_csv_table(root, data.table, data.columns.named(), classes)
+            return search(_no_folder), read_csv_table(root, data.table, data.columns.named(), classes, url)
         case "multi_ffdi":
-            return walk(root), read_multi_ffdi(root, classes)
+            return search(_no_folder), read_multi_ffdi(root, classes)
     assert_never(data.layout)
+
+
+def _no_folder(folder: str) -> bool:
+    return False
 
 
 def _skipped(
@@ -106,7 +117,7 @@ def _beyond_limit(root: Path, names: Names, paths: Sequence[str], taken: Sequenc
     taken_places = {names.place(path) for path in taken}
     listed = {names.place(path): path for path in paths}
     beyond = [path for place, path in listed.items() if place not in taken_places]
-    return [(path, BEYOND_LIMIT) for path in beyond if os.path.lexists(root / path)]
+    return [(path, BEYOND_LIMIT) for path in beyond if path in names.there or os.path.lexists(root / path)]
 
 
 def _class_names(read: LayoutRows) -> tuple[str, str]:

@@ -9,6 +9,9 @@ from ffdi.intake.listing.label_files import LabelFile, inside, read_label_file
 from ffdi.intake.listing.labels import Classes, labels_of
 from ffdi.intake.listing.layout_rows import Columns, LayoutRows
 
+# Where the two may be: in the root or in its folder phase1.
+LABEL_FILES = tuple(f"{top}{name}_label.txt" for top in ("", "phase1/") for name in ("trainset", "valset"))
+
 
 def read_multi_ffdi(root: Path, classes: Classes) -> LayoutRows:
     """trainset/ and valset/ with trainset_label.txt and valset_label.txt (img_name,target; 1 = fake).

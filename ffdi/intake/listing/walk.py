@@ -61,6 +61,11 @@ class Tree:
     through_links: dict[str, str]
 
 
+Search = Callable[
+    [Callable[[str], bool]], Tree
+]  # finds the files outside the folders for whose path a function is true
+
+
 def walk(root: Path, exclude: Callable[[str], bool] = lambda folder: False) -> Tree:
     """Find all files below root, itself a folder or a link to one.
 
@@ -133,7 +138,7 @@ class _Walk:
                 below = f"{path}/{entry.name}" if path else entry.name
                 below_real = below if real == path else f"{real}/{entry.name}" if real else entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    if reason := self._closed(entry.name, below):
+                    if reason := _closed(entry.name, below, self.exclude):
                         self.closed.append((below, below_real, reason))
                     else:
                         inner.append((below, below_real, True))
@@ -147,14 +152,6 @@ class _Walk:
                     inner.append((below, below_real, False))
             waiting += reversed(inner)
 
-    def _closed(self, name: str, path: str) -> str:
-        """Why a folder is not entered; "" where it is entered."""
-        if name.casefold() in _SYSTEM_FOLDERS:
-            return SYSTEM
-        if name.startswith("."):
-            return HIDDEN
-        return f"{_EXCLUDED}{name}" if self.exclude(path) else ""
-
     def _link(self, link: str) -> bool:
         """Whether a link leads to an image. A link to a folder is queued; all others are skipped with a reason."""
         try:
@@ -163,7 +160,7 @@ class _Walk:
             self.skipped.append((link, LOOP if error.errno == errno.ELOOP else DANGLING))
             return False
         if stat.S_ISDIR(mode):
-            if reason := self._closed(link.rpartition("/")[2], link):
+            if reason := _closed(link.rpartition("/")[2], link, self.exclude):
                 self.skipped.append((link, reason))
             else:
                 self.links.append(link)
@@ -200,6 +197,28 @@ class _Walk:
                     waiting.append((f"{path}/{entry.name}", f"{real}/{entry.name}"))
                 else:
                     self.skipped.append((f"{path}/{entry.name}", reason))
+
+
+def reason_to_skip(path: str, exclude: Callable[[str], bool], closed: dict[str, str]) -> str:
+    """Why walk would skip a plain file; "" for an image. `closed` keeps why a folder is not entered; at first {"": ""}."""
+    folder, _, name = path.rpartition("/")
+    return _why_closed(folder, exclude, closed) or _hidden(name) or _not_an_image(name)
+
+
+def _why_closed(folder: str, exclude: Callable[[str], bool], closed: dict[str, str]) -> str:
+    if folder not in closed:
+        above, _, name = folder.rpartition("/")
+        closed[folder] = _why_closed(above, exclude, closed) or _closed(name, folder, exclude)
+    return closed[folder]
+
+
+def _closed(name: str, path: str, exclude: Callable[[str], bool]) -> str:
+    """Why a folder is not entered; "" where it is entered."""
+    if name.casefold() in _SYSTEM_FOLDERS:
+        return SYSTEM
+    if name.startswith("."):
+        return HIDDEN
+    return f"{_EXCLUDED}{name}" if exclude(path) else ""
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

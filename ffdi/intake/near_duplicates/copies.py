@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ffdi.console import Console
 from ffdi.intake.decoding.images import ImageSource, read_image
+from ffdi.intake.decoding.read_ahead import File, ReadAhead
 from ffdi.intake.near_duplicates.clusters import Pairs
 from ffdi.intake.near_duplicates.hashes import HashIndex
 from ffdi.intake.near_duplicates.variants import (
@@ -47,14 +48,15 @@ class Copies:
     correlation: Floats
 
 
-def read_sketches(source: ImageSource, paths: Sequence[str], console: Console = Console()) -> Sketches:
-    """(N, 64, 64) uint8 of the images at `paths`; InputError names one that cannot be read."""
+def read_sketches(source: ImageSource, files: Sequence[File], console: Console = Console()) -> Sketches:
+    """(N, 64, 64) uint8 of the images `files`, see ImageSource.files_of; InputError names one that cannot be read."""
+    ahead = ReadAhead(source)
 
-    def one(path: str) -> Sketches:
-        return sketch(read_image(source, path)[1])[None]
+    def one(file: File) -> Sketches:
+        return sketch(read_image(source, *file, ahead)[1])[None]
 
-    results = ordered_map(one, paths, cpu_count())
-    return np.concatenate(list(console.progress(results, len(paths), phase="copies")))
+    results = ordered_map(one, ahead.over(files, lambda file: [file]), cpu_count())
+    return np.concatenate(list(console.progress(results, len(files), phase="copies")))
 
 
 def find_copies(sketches: Sketches, wanted: WantedPairs, console: Console = Console()) -> Copies:

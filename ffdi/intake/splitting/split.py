@@ -62,7 +62,7 @@ def _near_duplicates(
     pairs = perceptual_pairs(list(images["phash"]), settings.phash_bits)
     console.say(f"{len(pairs)} near-duplicate pairs by pHash within {settings.phash_bits} bits")
     if settings.find_copies:
-        sketches = read_sketches(source, list(images["path"]), console)
+        sketches = read_sketches(source, source.files_of(images), console)
         held = held_together(pairs, ids, groups)
         copies = find_copies(sketches, lambda one, other: held[one] != held[other], console).pairs
         console.say(f"{len(copies)} more pairs that are crops, turns, exposures or edits of one picture")

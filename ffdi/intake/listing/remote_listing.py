@@ -1,0 +1,121 @@
+"""What is below a root at a URL: its files as a tree, and the tables of labels, for the readers of the layouts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ffdi.errors import FfdiError, InputError
+from ffdi.intake.decoding.image_source import LIST_AGAIN
+from ffdi.intake.listing.csv_table import read_csv_table
+from ffdi.intake.listing.labels import Classes
+from ffdi.intake.listing.multi_ffdi import LABEL_FILES, read_multi_ffdi
+from ffdi.intake.listing.walk import Tree, reason_to_skip
+from ffdi.intake.settings import DataSettings
+from ffdi.parallel import ordered_map
+from ffdi.storage import Remote, RemoteFile
+
+_AT_ONCE = 64  # files that are asked for at a time, where the store cannot list
+
+
+@dataclass(frozen=True)
+class RemoteListing:
+    """The files below a URL: their `sizes` by path, in the order of the paths' parts.
+
+    `folder` is one of this machine, with the tables of labels alone.
+    """
+
+    remote: Remote
+    sizes: dict[str, int]
+    folder: Path
+
+    def tree(self, exclude: Callable[[str], bool] = lambda folder: False) -> Tree:
+        """As walk of a folder with these files: a store has neither links nor empty folders."""
+        images: list[str] = []
+        skipped: list[tuple[str, str]] = []
+        closed: dict[str, str] = {"": ""}  # folder -> why it is not entered
+        for path in self.sizes:
+            if reason := reason_to_skip(path, exclude, closed):
+                skipped.append((path, reason))
+            else:
+                images.append(path)
+        return Tree(images, skipped, {})
+
+
+@contextmanager
+def remote_listing(remote: Remote, data: DataSettings, sizes: dict[str, int] | None = None) -> Iterator[RemoteListing]:
+    """The files below a root, those of `sizes`, as a manifest has them, or as the store lists them now.
+
+    An error of the body that names the tables' folder names the URL instead.
+    """
+    with tempfile.TemporaryDirectory(prefix="ffdi-tables-") as temporary:
+        folder = Path(temporary)
+        if sizes is None:
+            sizes = {file.path: file.size for file in list_files(remote, data, folder)}
+        else:
+            _fetch_tables(remote, data, folder, sizes)
+        in_order = sorted(sizes, key=lambda path: path.split("/"))
+        try:
+            yield RemoteListing(remote, {path: sizes[path] for path in in_order}, folder)
+        except FfdiError as error:
+            if str(folder) not in str(error):
+                raise
+            raise _renamed(error, folder, remote) from None
+
+
+def list_files(remote: Remote, data: DataSettings, folder: Path) -> Iterator[RemoteFile]:
+    """The files below a root, streamed; the tables of labels are fetched to `folder`.
+
+    They are those that the store lists, or, as data.list_by says and where it cannot list, those that the tables name.
+    """
+    by_table = data.list_by == "table" or not remote.can_list
+    if not by_table:
+        _fetch_tables(remote, data, folder)
+        yield from remote.files()
+        return
+    tables = _fetch_tables(remote, data, folder)
+    try:
+        paths = _listed(folder, data, remote)
+    except FfdiError as error:
+        raise _renamed(error, folder, remote) from None
+    yield from tables
+    yield from filter(None, ordered_map(remote.file, sorted(set(paths)), _AT_ONCE))
+
+
+def _fetch_tables(
+    remote: Remote, data: DataSettings, folder: Path, known: dict[str, int] | None = None
+) -> list[RemoteFile]:
+    """Download the tables that a layout reads to `folder`, those of `known` where that is given."""
+    names = {"imagefolder": (), "csv": (data.table,), "multi_ffdi": LABEL_FILES}[data.layout]
+    found = []
+    for name in names:
+        there = remote.file(name) if known is None or name in known else None
+        if there is None:
+            continue
+        if known is not None and there.size != known[name]:
+            raise InputError(f"{remote.at(name)}: has changed since it was listed: {LIST_AGAIN}")
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remote.get(name, target, there.size)
+        found.append(there)
+    return found
+
+
+def _listed(folder: Path, data: DataSettings, remote: Remote) -> list[str]:
+    """The paths that the tables in `folder` name."""
+    classes = Classes(data.classes)
+    match data.layout:
+        case "csv":
+            return read_csv_table(folder, data.table, data.columns.named(), classes, remote.url).columns["path"]
+        case "multi_ffdi":
+            return read_multi_ffdi(folder, classes).columns["path"]
+        case "imagefolder":
+            cure = "take layout csv, whose table names the files"
+            raise InputError(f"{remote.url}: a web server lists no files, as layout imagefolder needs: {cure}")
+
+
+def _renamed(error: FfdiError, folder: Path, remote: Remote) -> FfdiError:
+    return type(error)(str(error).replace(str(folder), remote.url))
