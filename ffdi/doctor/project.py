@@ -29,6 +29,10 @@ def project_diagnoses(params: Params) -> Iterator[Diagnosis]:
     remedy = "dvc repro draws it" if drawn else "correct data.root in params.yaml"
     state: State = "ok" if root.exists() else "note" if drawn else "missing"
     yield one_of(state, SECTION, "data.root", found, remedy)
+    if params.extract.store:
+        from ffdi.doctor.feature_store import store_diagnosis
+
+        yield store_diagnosis(params.extract.store, list(params.backbones))
     yield from lock_diagnoses()
     yield from next_run_diagnoses()
 

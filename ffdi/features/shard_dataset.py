@@ -19,6 +19,7 @@ class ShardDataset:
 
     `labels` maps image_id to label and chooses the images; `views` are all of them (`all`) or view 0 alone (`clean`).
     Features are arrays of the stored dtype and shape, (C, H, W) for a CNN; `rows[i]` is the (image_id, view) of item i.
+    `folder` may be the URL of a set (`s3://bucket/features/NAME`), whose shards are kept in the cache of this machine.
     It works with torch's DataLoader: each worker opens the shards itself, and a batch is read at once.
     Raises ShardError when a shard is damaged or an image of `labels` has no features.
 
@@ -32,7 +33,7 @@ class ShardDataset:
     def __init__(
         self, folder: Path | str, labels: Mapping[str, int], *, views: Literal["clean", "all"] = "clean"
     ) -> None:
-        self.store = FeatureStore(Path(folder), keep_open=True)
+        self.store = FeatureStore(folder, keep_open=True)
         self.rows: list[Row] = []
         self.labels: list[int] = []
         for image_id in sorted(labels):
@@ -55,7 +56,7 @@ class ShardDataset:
         return [(item, self.labels[i]) for item, i in zip(features, at, strict=True)]
 
 
-def export_npz(folder: Path, out: Path) -> Iterator[Path]:
+def export_npz(folder: Path | str, out: Path) -> Iterator[Path]:
     """Write each shard of `folder` as an npz file of the same stem in `out`, and yield its path.
 
     It holds `features` (N, *shape), `image_id` (N,) hex strings and `view` (N,) uint8.

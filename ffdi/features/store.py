@@ -23,10 +23,11 @@ _DOWNLOADS = 4  # shards at a time
 
 
 class FeatureStore:
-    """Read features by (image_id, view) from a folder of shards.
+    """Read features by (image_id, view) from a folder of shards, or from those at a URL.
 
     Opening a store checks the index, the sha256 of every file and every schema. (HDF5 keeps some strings without a
-    checksum, and a flipped bit there can hang its reader.) Files are opened for each read, unless `keep_open` keeps the
+    checksum, and a flipped bit there can hang its reader.) Of shards at a URL it checks the sizes; each is hashed when it
+    is downloaded into the cache of this machine, and when this process first takes it from there. Files are opened for each read, unless `keep_open` keeps the
     last ones open for many small reads. Either way a store can be handed to other threads and processes.
 
         store = FeatureStore(Path("data/features/mobilenet_v2"))

@@ -112,6 +112,14 @@ class StoredSet:
         """A shard, opened; the caller closes it."""
         return open_shard(self.place, self.names[number], self.index.spec)
 
+    def sizes(self) -> list[int | None]:
+        """The bytes of each shard that is there now; None where it is not."""
+        if self.remote is None:
+            files = [self.place.fetch(name) for name in self.names]
+            return [file.stat().st_size if file.exists() else None for file in files]
+        now = RemotePlace(self.remote.url).now(self.names)
+        return [now[name].size if name in now else None for name in self.names]
+
     def download(self, number: int) -> int:
         """The number, once the shard is in the cache."""
         self.place.fetch(self.names[number])

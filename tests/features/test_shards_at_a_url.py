@@ -88,7 +88,7 @@ def test_the_cache_stays_below_its_bound(
         assert len(store._open) <= 2
 
 
-@pytest.mark.parametrize("plan", [FEWER, PLAN[:11], [*PLAN[:2], *PLAN[4:]]])
+@pytest.mark.parametrize("plan", [FEWER, pytest.param([*PLAN[:2], *PLAN[4:]], marks=pytest.mark.long)])
 def test_a_changed_plan_computes_its_new_rows_and_the_former_shards_go(
     s3: S3Server, url: str, tmp_path: Path, plan: list[Row]
 ) -> None:
@@ -243,7 +243,7 @@ def test_a_shard_that_changed_is_named_and_made_again(s3: S3Server, url: str, tm
         assert body(s3, key) == data
 
 
-@pytest.mark.parametrize("damage", [b"{", b"{}", b"null"])
+@pytest.mark.parametrize("damage", [b"{", *(pytest.param(odd, marks=pytest.mark.long) for odd in (b"{}", b"null"))])
 def test_a_damaged_index_at_the_url_is_said_and_replaced(s3: S3Server, url: str, tmp_path: Path, damage: bytes) -> None:
     run(tmp_path / "f", url=url)
     Remote(url).put_bytes(damage, "index.json")

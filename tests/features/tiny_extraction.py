@@ -37,6 +37,7 @@ class TinyExtraction:
         root: Path | None = None,
         out: Path | None = None,
         workers: int = 2,
+        store: str | None = None,
         console: Console = Console(),
         load: Callable[..., Any] = load_extractor,
         **changes: Any,
@@ -46,7 +47,7 @@ class TinyExtraction:
             load(self.backbone(**changes), self.weights),
             out or self.out,
             source=ImageSource(root or self.tiny.root, 10**6),
-            settings=ExtractSettings(workers=workers, shard_rows=7),
+            settings=ExtractSettings(workers=workers, shard_rows=7, store=store),
             console=console,
         )
 
