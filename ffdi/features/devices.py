@@ -38,16 +38,25 @@ def has_cuda() -> bool:
         return torch.cuda.is_available()
 
 
-def set_up_torch(device: str = "auto") -> torch.device:
+def set_up_torch(device: str = "auto", number: int = 0, count: int = 1) -> torch.device:
     """Set up this process for training and scoring: as many threads as processors, freed memory kept, and the device.
 
-    `device` is `auto`, `cpu` or `cuda`; see set_up_device.
+    `device` is `auto`, `cpu` or `cuda`; see set_up_device. Where `count` processes of this machine compute together, number
+    `number` of them has its part of the processors, and the GPU of its number: ParamsError where there is none.
     """
     import torch
 
-    torch.set_num_threads(cpu_count())
+    torch.set_num_threads(max(1, cpu_count() // count))
     keep_freed_memory()
-    return set_up_device(device)
+    here = set_up_device(device)
+    if here.type == "cuda" and count > 1:
+        if count > torch.cuda.device_count():
+            raise ParamsError(
+                f"{count} processes, but {torch.cuda.device_count()} GPUs here: start one for each, or set train.device "
+                "to cpu"
+            )
+        torch.cuda.set_device(number)
+    return here
 
 
 def set_up_device(wanted: str = "auto") -> torch.device:

@@ -12,53 +12,67 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Change = Callable[[Tensor], Tensor]
+Drawn = Callable[[Tensor, Tensor], Tensor]  # changes (B, ...) samples by the draws of these (B,) numbers
+Operation = Callable[[int, Tensor], Drawn]  # draws for so many samples, which are as those of this batch
 
 
-def crop_each(**options: Any) -> Change:
+def crop_each(**options: Any) -> Operation:
     """torchvision's RandomResizedCrop, antialiased and bilinear."""
     from torchvision.transforms import v2
 
-    def change(batch: Tensor) -> Tensor:
-        crop = v2.RandomResizedCrop(batch.shape[-2:], **options)
-        image = torch.empty(batch.shape[1:], device="meta")  # only its size is read
-        drawn = [crop.make_params([image]) for _ in range(len(batch))]
+    def draw(count: int, like: Tensor) -> Drawn:
+        crop = v2.RandomResizedCrop(like.shape[-2:], **options)
+        image = torch.empty(like.shape[1:], device="meta")  # only its size is read
+        drawn = [crop.make_params([image]) for _ in range(count)]
         boxes = torch.tensor([[d[k] for k in ("top", "height", "left", "width")] for d in drawn], dtype=torch.float32)
-        top, height, left, width = boxes.to(batch.device, non_blocking=True).unbind(1)
-        rows, columns = (_resized(*side) for side in ((top, height, batch.shape[-2]), (left, width, batch.shape[-1])))
-        return _separable(batch, rows, columns)
 
-    return change
+        def change(batch: Tensor, numbers: Tensor) -> Tensor:
+            top, height, left, width = boxes[numbers].to(batch.device, non_blocking=True).unbind(1)
+            sides = ((top, height, batch.shape[-2]), (left, width, batch.shape[-1]))
+            rows, columns = (_resized(*side) for side in sides)
+            return _separable(batch, rows, columns)
+
+        return change
+
+    return draw
 
 
-def blur_each(**options: Any) -> Change:
+def blur_each(**options: Any) -> Operation:
     """torchvision's GaussianBlur."""
     from torchvision.transforms import v2
 
     blur = v2.GaussianBlur(**options)
 
-    def change(batch: Tensor) -> Tensor:
-        sigmas = torch.tensor([blur.make_params([])["sigma"] for _ in range(len(batch))])
-        wide, high = sigmas.to(batch.device, non_blocking=True).unbind(1)
-        rows = _blurred(high, blur.kernel_size[1] // 2, batch.shape[-2])
-        return _separable(batch, rows, _blurred(wide, blur.kernel_size[0] // 2, batch.shape[-1]))
+    def draw(count: int, like: Tensor) -> Drawn:
+        sigmas = torch.tensor([blur.make_params([])["sigma"] for _ in range(count)])
 
-    return change
+        def change(batch: Tensor, numbers: Tensor) -> Tensor:
+            wide, high = sigmas[numbers].to(batch.device, non_blocking=True).unbind(1)
+            rows = _blurred(high, blur.kernel_size[1] // 2, batch.shape[-2])
+            return _separable(batch, rows, _blurred(wide, blur.kernel_size[0] // 2, batch.shape[-1]))
 
+        return change
 
-def noise_each(sigma: float) -> Change:
-    """torchvision's GaussianNoise, drawn on the CPU: bit for bit what it draws there."""
-
-    def change(batch: Tensor) -> Tensor:
-        noise = (torch.randn(batch.shape) * (sigma * 255)).to(torch.int16)
-        return (batch + noise.to(batch.device, non_blocking=True)).clamp(0, 255).to(torch.uint8)
-
-    return change
+    return draw
 
 
-def on_cpu(change: Change) -> Change:
-    """For an operation that only a CPU can do: one copy there and one back."""
-    return lambda batch: change(batch.cpu()).to(batch.device, non_blocking=True)
+def noise_each(sigma: float) -> Operation:
+    """torchvision's GaussianNoise. On a GPU it would draw from the GPU's generator; here it is drawn on the CPU."""
+
+    def draw(count: int, like: Tensor) -> Drawn:
+        noise = (torch.randn(count, *like.shape[1:]) * (sigma * 255)).to(torch.int16)
+
+        def change(batch: Tensor, numbers: Tensor) -> Tensor:
+            return (batch + noise[numbers].to(batch.device, non_blocking=True)).clamp(0, 255).to(torch.uint8)
+
+        return change
+
+    return draw
+
+
+def on_cpu(change: Drawn) -> Drawn:
+    """For a change that only a CPU can make: one copy there and one back."""
+    return lambda batch, numbers: change(batch.cpu(), numbers).to(batch.device, non_blocking=True)
 
 
 def _separable(batch: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

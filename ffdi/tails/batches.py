@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -20,6 +20,8 @@ from ffdi.files import human_bytes
 from ffdi.memory import memory_limit
 from ffdi.tails.feature_source import FeatureSource, InMemory, Streamed
 from ffdi.tails.pairing import couples, paired_order
+from ffdi.tails.ranks import ranks_of_machine
+from ffdi.tails.share import Share
 
 CPU = torch.device("cpu")
 
@@ -90,8 +92,8 @@ class FeatureTable:
 
     def clean(self, batch_size: int, device: torch.device = CPU) -> Iterator[tuple[Tensor, Tensor]]:
         """(features, labels) of view 0 in the table's order, on `device`."""
-        sizes = [len(at) for at in torch.arange(len(self)).split(batch_size)]
-        yield from self._batches(self.first, self.labels, sizes, device)
+        batches = torch.arange(len(self)).split(batch_size)
+        yield from self._batches(self.first, self.labels, batches, device)
 
     def samples(self, views: str) -> int:
         """The number of samples in an epoch of `shuffled`."""
@@ -104,8 +106,11 @@ class FeatureTable:
         generator: torch.Generator,
         device: torch.device = CPU,
         pairing: str = "none",
+        share: Callable[[int], Share] = Share.all_of,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of (features, labels) on `device`, in an order that `generator` (of the CPU) draws.
+
+        The labels are of the whole batch, the features of the samples that `share` chooses of so many.
 
         `views`: `sample` draws one view of every image; `all` takes every view of every image. `pairing`: with `group`,
         real and fake of one group stand in one batch, see paired_order.
@@ -121,8 +126,7 @@ class FeatureTable:
         batches = list(order.split(batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:  # train-mode BatchNorm cannot take a batch of one
             batches[-2:] = [torch.cat(batches[-2:])]
-        order = torch.cat(batches) if batches else order
-        yield from self._batches(rows[order], self.labels[image[order]], [len(at) for at in batches], device)
+        yield from self._batches(rows, self.labels[image], batches, device, share)
 
     def refuse_without_couples(self) -> None:
         """ParamsError when no group has a real and a fake image, which `pairing: group` could pair."""
@@ -140,12 +144,22 @@ class FeatureTable:
         return image, self.first[image] + torch.arange(len(image)) - start[image]
 
     def _batches(
-        self, rows: Tensor, labels: Tensor, sizes: Sequence[int], device: torch.device
+        self,
+        rows: Tensor,
+        labels: Tensor,
+        batches: Sequence[Tensor],
+        device: torch.device,
+        share: Callable[[int], Share] = Share.all_of,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of `sizes`. The labels go to the device once: a copy in every step would wait for it."""
-        by_batch = labels.to(device).split(list(sizes))
-        for features, batch_labels in zip(self.source.batches(rows, sizes), by_batch, strict=True):
-            yield features.to(device, non_blocking=True), batch_labels
+        """Samples with these rows and labels, in `batches` of their places. The labels go to the device once: a copy in every
+        step would wait for it."""
+        if not batches:
+            return
+        taken = [share(len(batch)).taken(batch) for batch in batches]
+        by_batch = labels[torch.cat(list(batches))].to(device).split([len(batch) for batch in batches])
+        features = self.source.batches(rows[torch.cat(taken)], [len(batch) for batch in taken])
+        for of_batch, batch_labels in zip(features, by_batch, strict=True):
+            yield of_batch.to(device, non_blocking=True), batch_labels
 
 
 def load_table(
@@ -161,7 +175,8 @@ def load_table(
     """The features of `image_ids`: all views, or the view of that number.
 
     They are put on `device` if they fit there; otherwise in memory if they fit `memory_gb` and half of a container's
-    memory; otherwise they are streamed from their shards. A quarter of a GPU's free memory is left for the training.
+    memory, with those of the other ranks of this machine; otherwise they are streamed from their shards. A quarter of a
+    GPU's free memory is left for the training.
     `console` says when the features are not on the device. Raises ShardError when an image has no features.
     """
     counts = [max(1, len(store.views(i))) if views == "all" else 1 for i in image_ids]
@@ -169,17 +184,18 @@ def load_table(
     rows = [(i, start + v) for i, n in zip(image_ids, counts, strict=True) for v in range(n)]
     row_bytes = math.prod(store.spec.shape) * np.dtype(store.spec.reads_as).itemsize
     source: FeatureSource
-    size, most = len(rows) * row_bytes, min(memory_gb * 1e9, memory_limit() / 2)
-    if size <= most:
+    size, most, ranks = len(rows) * row_bytes, min(memory_gb * 1e9, memory_limit() / 2), ranks_of_machine()[1]
+    if size * ranks <= most:
         source = InMemory(_on_device(torch.from_numpy(store.read(rows)), device, console.say))
     else:
         by_params = most == memory_gb * 1e9
         limit = (
             f"train.memory_gb = {memory_gb:g}" if by_params else f"half of the container's memory ({human_bytes(most)})"
         )
-        console.say(f"the features exceed {limit}: read from the shards in every epoch")
+        features = "the features" if ranks == 1 else f"{ranks} times the features"
+        console.say(f"{features} exceed {limit}: read from the shards in every epoch")
         store.refuse_missing(rows)
-        source = Streamed(store, rows, max(1, int(most / row_bytes / 3)))
+        source = Streamed(store, rows, max(1, int(most / row_bytes / 3)), ranks)
     views_of = torch.tensor(counts)
     first = torch.cumsum(views_of, 0) - views_of
     return FeatureTable(tuple(image_ids), source, first, views_of, torch.tensor(np.asarray(labels, dtype=np.int64)))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ffdi.files import canonical_json, replacing
 from ffdi.tails.average import MovingAverage
 from ffdi.tails.heads import Tail
+from ffdi.tails.ranks import ALONE, Team
 from ffdi.tails.recipe import REFIT
 from ffdi.tails.trainable import Trained, load_trained
 
@@ -79,6 +80,7 @@ class Running:
     average: MovingAverage | None
     generator: torch.Generator
     device: torch.device
+    team: Team = ALONE
     best: Fit | None = None
     history: tuple[Epoch, ...] = ()
 

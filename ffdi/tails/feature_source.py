@@ -73,11 +73,12 @@ class InMemory:
 class Streamed:
     """Features that stay in the shards of `store` because they exceed the memory; row n is `rows[n]` of the store.
 
-    Batches are read ahead in windows of `size` rows; three windows are in memory at a time.
+    Batches are read ahead in windows of `size` rows; three windows are in memory at a time. Where as many `ranks` of this
+    machine read, each reads windows of its part of them.
     """
 
-    def __init__(self, store: FeatureStore, rows: Sequence[Row], size: int) -> None:
-        self.store, self.rows, self.size = store, rows, size
+    def __init__(self, store: FeatureStore, rows: Sequence[Row], size: int, ranks: int = 1) -> None:
+        self.store, self.rows, self.size, self.ranks = store, rows, size, ranks
 
     def order(self, rows: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
         """A permutation that reads well: blocks of neighbouring rows in random order, shuffled window by window.
@@ -93,7 +94,7 @@ class Streamed:
         """Batches on the CPU, while a thread reads the next window."""
         windows: list[list[Tensor]] = []
         for batch in rows.split(list(sizes)):
-            if not windows or sum(map(len, windows[-1])) + len(batch) > self.size:
+            if not windows or sum(map(len, windows[-1])) + len(batch) > self.size // self.ranks:
                 windows.append([])
             windows[-1].append(batch)
 

@@ -68,6 +68,11 @@ class Mix:
     cutmix: NonNegativeFloat = 0.0
     """The alpha of cutmix, which pastes a rectangle of another image; 0 is none."""
 
+    @property
+    def wanted(self) -> bool:
+        """Whether any has an alpha."""
+        return bool(self.mixup or self.cutmix)
+
 
 @dataclass(frozen=True)
 class ExtraLosses:

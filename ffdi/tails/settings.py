@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from ffdi.bounds import PositiveFloat
+from ffdi.bounds import LATER, Positive, PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class TrainSettings:
     deterministic: bool = True
     """Whether the same training gives the same bytes; `false` allows faster CUDA kernels that do not: see
     [training.md](training.md)."""
+
+    processes: Annotated[Positive, LATER] = 1
+    """How many processes of this machine train an end-to-end recipe (`cut: input`) together, on CUDA with a GPU each; other
+    recipes gain nothing by it and have one: see [training.md](training.md)."""
 
     def repeats(self, device_type: str) -> bool:
         """Whether a training gives the same bytes again: on a CPU it always does."""

@@ -31,7 +31,11 @@ from ffdi.tails.losses import extra_losses
 from ffdi.tails.modes import judging
 from ffdi.tails.norms import settle_norm
 from ffdi.tails.optimisation import Optimizer
+from ffdi.tails.ranks import ALONE, Team, current_team
 from ffdi.tails.recipe import Recipe
+from ffdi.tails.share import Share
+from ffdi.tails.steps import EpochTally, part_of_loss
+from ffdi.tails.synced_batch_norm import whole_batch_statistics
 from ffdi.tails.trainable import parameter_groups, trained_part
 
 OnEpoch = Callable[[Epoch], None]
@@ -49,24 +53,28 @@ def fit(
     device: torch.device,
     on_epoch: OnEpoch = ignore_epoch,
     checkpoints: Checkpoints | None = None,
+    team: Team = ALONE,
 ) -> Fit:
     """Train `tail` and keep its epoch of highest validation AUC (the earliest of equals); the last one where the split
     has no validation images.
 
     Deterministic on one machine: everything random comes from (recipe.seed, split.fold). With `checkpoints`, a fit that
-    was killed continues after its last complete epoch; `on_epoch` is called for the epochs before it, too.
+    was killed continues after its last complete epoch; `on_epoch` is called for the epochs before it, too. The ranks of a
+    `team` fit one tail together; each returns it.
     """
     fold, seed = split.fold, fold_seed(recipe.seed, split.fold)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         settle_norm(tail, split.train, recipe.batch_size, device)
         run = start(tail, recipe, split.train, torch.Generator().manual_seed(seed), device)
+        run.team = team
         if checkpoints and checkpoints.load(fold, run):
             for finished in run.history:
                 on_epoch(finished)
+        team.refuse_difference(len(run.history), f"{split.name}: the ranks see other checkpoints, so many epochs")
         while not run.is_over(recipe.epochs, recipe.patience):
             epoch = len(run.history)
-            score = partial(predict_logits, run.judged, split.validation, recipe.batch_size, device)
+            score = partial(predict_logits, run.judged, split.validation, recipe.batch_size, device, team)
             with placed(f"{split.name}, epoch {epoch}"):
                 with batches_for_batchnorm(recipe.batch_size):
                     loss, train_auc, lr = train_epoch(run, split.train, recipe, epoch)
@@ -74,7 +82,7 @@ def fit(
                 refuse_divergence(loss, logits, run.judged, score, recipe.lr)
             now = Epoch(fold, epoch, loss, train_auc, auc(split.validation.labels.numpy(), logits), lr)
             run.ended(now, logits)
-            if checkpoints:
+            if checkpoints and team.leads:
                 checkpoints.save(fold, run)
             on_epoch(now)
         return run.outcome()
@@ -120,7 +128,7 @@ def start(tail: Tail, recipe: Recipe, table: FeatureTable, generator: torch.Gene
 
 def train_epoch(run: Running, table: FeatureTable, recipe: Recipe, epoch: int) -> tuple[float, float, float]:
     """One pass over `table`: (mean cross-entropy alone, AUC of the scores of its batches, last learning rate)."""
-    t, tail, optimizer, device = recipe, run.tail, run.optimizer, run.device
+    t, tail, optimizer, device, team = recipe, run.tail, run.optimizer, run.device, run.team
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     augment, mix, weights = (
         augmentation(resolve_augment(t.augment)),
@@ -129,33 +137,42 @@ def train_epoch(run: Running, table: FeatureTable, recipe: Recipe, epoch: int) -
     )
     weights = None if weights is None else weights.to(device)
     steps = math.ceil(table.samples(t.views) / t.batch_size)
-    losses, margins, targets = [], [], []
+    tally, lr = EpochTally(team), t.lr
+    share_of = partial(team.share, before=t.mix.wanted)
     run.trained.train_mode(tail)
-    for step, (features, labels) in enumerate(table.shuffled(t.batch_size, t.views, run.generator, device, t.pairing)):
-        lr = t.lr * t.schedule.factor(epoch + step / steps, t.epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * group["scale"]
-        features, mixed = mix(augment(features), labels)
-        optimizer.zero_grad()
-        with precision_on(device, t.precision):
-            with torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bfloat16"):
-                embedded = tail.embed(features) if t.loss.wanted else None
-                logits = tail(features) if embedded is None else tail.head(embedded)
-            logits = logits.float()
-            loss = nn.functional.cross_entropy(logits, mixed, weights, label_smoothing=t.label_smoothing)
-            whole = loss if embedded is None else loss + extra_losses(t.loss, embedded, labels)
-            whole.backward()
-        add_l1_gradient(parameters, t.l1)
-        if t.clip_grad is not None:
-            nn.utils.clip_grad_norm_(parameters, t.clip_grad)
-        optimizer.step()
-        if run.average is not None:
-            run.average.update()
-        losses.append(loss.detach() * len(labels))
-        margins.append(logits.detach())
-        targets.append(labels)
-    target = torch.cat(targets).cpu().numpy()
-    return float(torch.stack(losses).sum()) / len(target), auc(target, margin(torch.cat(margins))), lr
+    team.as_leader(list(run.trained.state(tail).values()))
+    batches = table.shuffled(t.batch_size, t.views, run.generator, device, t.pairing, share_of)
+    with team.own_draws((run.generator.initial_seed(), epoch)) as drawing_alike:
+        for step, (features, labels) in enumerate(batches):
+            lr = t.lr * t.schedule.factor(epoch + step / steps, t.epochs)
+            for group in optimizer.param_groups:
+                group["lr"] = lr * group["scale"]
+            share = share_of(len(labels))
+            with drawing_alike():
+                features, mixed = share.without_the_one_before(*mix(augment(features, share), share.taken(labels)))
+            optimizer.zero_grad()
+            with precision_on(device, t.precision):
+                with (
+                    torch.autocast(device.type, torch.bfloat16, enabled=t.precision == "bfloat16"),
+                    whole_batch_statistics(team, share),
+                ):
+                    embedded = tail.embed(features) if t.loss.wanted else None
+                    logits = tail(features) if embedded is None else tail.head(embedded)
+                logits = logits.float()
+                loss = nn.functional.cross_entropy(logits, mixed, weights, label_smoothing=t.label_smoothing)
+                loss = loss * part_of_loss(share, mixed, labels, weights)
+                extra = 0.0 if embedded is None else extra_losses(t.loss, team.whole(embedded, share), labels)
+                (loss + extra / share.copies).backward()
+            team.sum_gradients(parameters)
+            add_l1_gradient(parameters, t.l1)
+            if t.clip_grad is not None:
+                nn.utils.clip_grad_norm_(parameters, t.clip_grad)
+            optimizer.step()
+            if run.average is not None:
+                run.average.update()
+            tally.add(share, loss.detach(), logits.detach(), labels)
+    mean, target, scores = tally.ended()
+    return mean, auc(target, scores), lr
 
 
 def add_l1_gradient(parameters: Sequence[nn.Parameter], l1: float) -> None:
@@ -165,14 +182,24 @@ def add_l1_gradient(parameters: Sequence[nn.Parameter], l1: float) -> None:
         torch._foreach_add_([p.grad for p in tensors if p.grad is not None], torch._foreach_sign(tensors), alpha=l1)
 
 
-def predict_logits(tail: nn.Module, table: FeatureTable, batch_size: int, device: torch.device) -> Scores:
-    """(N,) logit of fake minus logit of real for view 0 of every image, in eval and inference mode. The tail is unchanged."""
+def predict_logits(
+    tail: nn.Module, table: FeatureTable, batch_size: int, device: torch.device, team: Team = ALONE
+) -> Scores:
+    """(N,) logit of fake minus logit of real for view 0 of every image, in eval and inference mode. The tail is unchanged.
+
+    The ranks of a `team` share the batches, and each gets all logits.
+    """
+    batches = team.share(-(-len(table) // batch_size))
+    share = Share(
+        len(table), batches.start * batch_size, min(batches.stop * batch_size, len(table)), copies=batches.copies
+    )
+    mine = table if share.is_all else table.of(share.positions)
     with judging(tail), torch.inference_mode():
         parts = []
-        for features, _ in table.clean(batch_size, device):
+        for features, _ in mine.clean(batch_size, device):
             with precision_on(device, "float32"):
                 parts.append(tail(features))
-        return margin(torch.cat(parts))
+        return margin(team.whole(torch.cat(parts), share))
 
 
 def cross_validate(
@@ -188,8 +215,11 @@ def cross_validate(
     """Train a fresh tail with a fresh optimizer for each of the recipe's folds; or fit it, when its head has no epochs.
 
     With `checkpoints`, finished folds are read and an interrupted one continues. When a GPU's memory runs out, the
-    features leave it, `console` says so, and the fold starts again; FfdiError when that is not enough.
+    features leave it, `console` says so, and the fold starts again; FfdiError when that is not enough. Where torchrun
+    has started several processes, they train each tail together.
     """
+    team = current_team()
+    team.refuse_idle(recipe)
     if recipe.head.is_fitted:
         return fit_at_once(fresh_tail, images, recipe, device=device, on_epoch=on_epoch)
     fits = {}
@@ -200,12 +230,12 @@ def cross_validate(
             """None when the device's memory runs out: the error itself would keep the activations in memory."""
             tail = fresh_tail(fold_seed(recipe.seed, split.fold))
             try:
-                return fit(tail, split, recipe, device=device, on_epoch=report, checkpoints=checkpoints)
+                return fit(tail, split, recipe, device=device, on_epoch=report, checkpoints=checkpoints, team=team)
             except torch.OutOfMemoryError:
                 return None
 
         fitted = attempt()
-        if fitted is None and images.table.source.leave_gpu():
+        if fitted is None and team.size == 1 and images.table.source.leave_gpu():
             console.say(f"{split.name}: out of memory on {device}: the features leave it, batches are copied")
             torch.cuda.empty_cache()
             fitted = attempt()

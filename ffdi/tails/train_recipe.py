@@ -40,6 +40,7 @@ from ffdi.tails.checkpoint import Checkpoints, Fit
 from ffdi.tails.folds import FoldedTable, first_folds
 from ffdi.tails.heads import Tail, TailFactory
 from ffdi.tails.policy import named_policy, refuse_unresolved
+from ffdi.tails.ranks import current_team
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.refit import Refit, of_refit, refit_tail
 from ffdi.tails.settings import TrainSettings
@@ -94,8 +95,10 @@ def train_recipe(
 
     With `out`, the bundle is saved there and a training that was killed continues from its checkpoints; no other
     process may write there meanwhile (LockedError). Raises ShardError when the features are incomplete or of other
-    weights, FfdiError as cross_validate does.
+    weights, FfdiError as cross_validate does. Each rank of a team gets the same recipe, and the leading one saves it.
     """
+    team = current_team()
+    team.refuse_idle(recipe)
     rows, backbone = inputs.training_rows, resolve_preprocessing(inputs.backbone, inputs.weights)
     real = rows[rows["source"] == ""]
     store = FeatureStore(inputs.features, keep_open=True)
@@ -109,18 +112,22 @@ def train_recipe(
     provenance: dict[str, Any] = {"data": inputs.data_name, "synthesised": len(rows) - len(real)}
     if not repeats:
         provenance["deterministic"] = False
+    if team.size > 1:
+        provenance["ranks"] = team.size
     with ExitStack() as stack:
         stack.enter_context(network_code(backbone.place))
         stack.enter_context(named_policy(f"recipes.{recipe.name}"))
         stack.enter_context(repeating(repeats))
         checkpoints = None
         if out:
-            stack.enter_context(sole_writer(out))
+            if team.leads:
+                stack.enter_context(sole_writer(out))
             key = checkpoint.training_key(_key_entries(recipe, settings, rows, store.spec.fingerprint, device))
             checkpoints = Checkpoints(out, key)
         options: dict[str, Any] = {"checkpoints": checkpoints, "console": console}
         refuse_unresolved(*_validated(images, recipe), recipe.policy)
-        views = _views(recipe, inputs, settings, store.spec, device, console)
+        with team.leader_first():
+            views = _views(recipe, inputs, settings, store.spec, device, console)
 
         def fit(images: FoldedTable, recipe: Recipe, told: OnEpoch) -> dict[int, Fit]:
             return cross_validate(factory.fresh, images, recipe, device=device, on_epoch=told, **options)
@@ -150,7 +157,7 @@ def train_recipe(
             refit=refit,
             tables=inputs.tables,
         )
-        if out:
+        if out and team.leads:
             trained.save(out)
     return trained
 
@@ -254,4 +261,6 @@ def _key_entries(
         entries["machine"] = describe_cuda()
     if not settings.repeats(device.type):
         entries["deterministic"] = False
+    if (ranks := current_team().size) > 1:
+        entries["ranks"] = ranks
     return entries
