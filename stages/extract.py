@@ -1,16 +1,18 @@
 """Run a frozen prefix over every image once and cache its feature maps."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from ffdi.features.settings import EngineName
 from ffdi.params.paths import image_source, weights_file
 from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
-from ffdi.stagekit.options import FOLDS, IMAGES, PARAMS, ROOT, TIMINGS, WEIGHTS, name, path
+from ffdi.stagekit.options import ENGINE, FOLDS, IMAGES, PARAMS, ROOT, TIMINGS, WEIGHTS, name, path
 from ffdi.stagekit.stopwatch import stopwatch
 
 
-@stage_command(PARAMS, ROOT, name("--backbone"), IMAGES, FOLDS, WEIGHTS, path("--out"), TIMINGS)
+@stage_command(PARAMS, ROOT, name("--backbone"), IMAGES, FOLDS, WEIGHTS, path("--out"), TIMINGS, ENGINE)
 def main(
     params_file: Path,
     root: Path | str | None,
@@ -20,6 +22,7 @@ def main(
     weights: Path | None,
     out: Path | None,
     timings: Path,
+    engine: EngineName | None,
 ) -> None:
     """Run a frozen prefix over every image once and cache its feature maps."""
     params = read_params(params_file)
@@ -40,7 +43,7 @@ def main(
             load_extractor(backbone, weights or weights_file(name), known=out),
             out,
             source=image_source(params.data, root),
-            settings=params.extract,
+            settings=replace(params.extract, engine=engine or params.extract.engine),
             console=stage,
         )
         times.update({**done.seconds, "computed": done.computed})

@@ -10,6 +10,7 @@ from ffdi.errors import ParamsError
 from ffdi.storage import is_url
 from ffdi.urls import checked_url
 
+EngineName = Literal["local", "ray"]
 OWN_CLUSTER = "local"  # the address of a cluster that is started for the run
 
 
@@ -57,7 +58,7 @@ def _check_store(url: str | None) -> None:
 class ExtractSettings:
     """How features are computed and stored; none of these settings changes a feature."""
 
-    engine: Literal["local", "ray"] = "local"
+    engine: EngineName = "local"
     """What runs the tasks: `local` is this machine, `ray` a Ray cluster (see ray and docs/scale.md)."""
 
     workers: Literal["auto"] | Positive = "auto"

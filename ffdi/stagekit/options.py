@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+
+from ffdi.features.settings import EngineName
 
 from ffdi.errors import FfdiError
 from ffdi.intake.table_files.names import found_table
@@ -45,6 +47,11 @@ def table(flag: str, parameter: str, place: str, help: str | None = None) -> Opt
     return click.option(flag, parameter, type=kind, callback=value, help=help)
 
 
+def choice(flag: str, names: Sequence[str], help: str) -> Option:
+    """One of several names, or none."""
+    return click.option(flag, type=click.Choice(names), default=None, help=help)
+
+
 PARAMS = path("--params", "params_file", "params.yaml")
 
 
@@ -58,4 +65,5 @@ IMAGES = table("--images", "images_file", "data/images")
 FOLDS = table("--folds", "folds_file", "data/folds")
 WEIGHTS = path("--weights", help="[default: data/weights/BACKBONE.safetensors]")
 DETAILS = path("--details", help="[default: details/ beside --out]")
+ENGINE = choice("--engine", get_args(EngineName), help="what runs the tasks  [default: that of params]")
 TIMINGS = path("--timings", default="data/timings", help="where the stage's seconds are written")

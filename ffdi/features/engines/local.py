@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 
 from ffdi.console import Console
@@ -14,8 +14,11 @@ from ffdi.features.feature_spec import Features
 from ffdi.features.image_views import ImageFiles
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.shard_index import ShardEntry
+from ffdi.features.shard_place import LocalPlace
 from ffdi.features.shard_task import BlockReader, ShardTask, run_shard
 from ffdi.timing import PartTimer
+
+_UNSEALED = 4  # shards that are written and not yet sealed
 
 
 def run_locally(
@@ -42,11 +45,17 @@ def run_locally(
 def write_shards(tasks: Sequence[ShardTask], blocks: Iterable[Features]) -> tuple[ShardEntry, ...]:
     """Write and seal the shards of `tasks`; `blocks` are all their missing rows in order.
 
-    A shard is sealed while the next one is written.
+    Shards are sealed while the next ones are written, which wait while _UNSEALED are neither: at a URL each of those
+    takes room in $TMPDIR until it is uploaded.
     """
     computed = BlockReader(blocks)
-    with ThreadPoolExecutor(1) as sealing:
-        entries = [run_shard(task, computed, sealing) for task in tasks]
+    on_disk = all(isinstance(task.place, LocalPlace) for task in tasks)
+    with ThreadPoolExecutor(1 if on_disk else _UNSEALED) as sealing:
+        entries: list[Future[ShardEntry]] = []
+        for task in tasks:
+            if len(entries) >= _UNSEALED:
+                entries[-_UNSEALED].result()
+            entries.append(run_shard(task, computed, sealing))
     return tuple(entry.result() for entry in entries)
 
 

@@ -5,6 +5,7 @@ Features never go through Ray: a worker writes its shards where they are to lie,
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,11 +41,12 @@ class TaskWithImages(NamedTuple):
 
 
 class ShardResult(NamedTuple):
-    """A shard that is done, what computed its rows, the seconds of each part, and what the decoder fell back on."""
+    """A shard that is done, what computed its rows, the seconds of each part and of all, and what the decoder fell back on."""
 
     entry: ShardEntry
     made_by: tuple[Maker, ...]
     seconds: Mapping[str, float]
+    took: float
     fallbacks: str
 
 
@@ -63,6 +65,7 @@ def run_on_ray(
     started = time.perf_counter()
     tally = ShardTally(sum(len(task.missing) for task in tasks), console)
     results: list[ShardResult] = []
+    begun = math.inf
     with Cluster(settings.ray, console) as cluster, Machine.here(extractor, tasks, images) as machine:
         threads = settings.workers if settings.workers != "auto" else max(1, int(cluster.share["num_cpus"]))
         done = cluster.map(
@@ -77,13 +80,14 @@ def run_on_ray(
             for task, result in done:
                 tally.finish(task)
                 results.append(result)
+                begun = min(begun, time.perf_counter() - result.took)
     for line in sorted({result.fallbacks for result in results if result.fallbacks}):
         console.warn(line)
-    return _joined(results, (tally.first or started) - started)
+    return _joined(results, min(begun, time.perf_counter()) - started)
 
 
 def _joined(results: Sequence[ShardResult], start: float) -> EngineResult:
-    """The result of all; `start` is the seconds until a worker had its first rows. The other parts are summed over them."""
+    """The result of all; `start` is the seconds until a worker began. The other parts are summed over them."""
     seconds = {"start": start}
     for result in results:
         for part, spent in result.seconds.items():
@@ -119,9 +123,10 @@ class _ShardWorker:
 
     def __call__(self, item: TaskWithImages, tell: Tell) -> ShardResult:
         """Do a task. One that an earlier try has written whole is found, not computed again."""
+        started = time.perf_counter()
         with self._turn:
             if entry := find_shard(item.task):
-                return ShardResult(entry, (), {}, "")
+                return ShardResult(entry, (), {}, 0.0, "")
             before = dict(self._timer.seconds)
             computer = self._computer.reading(item.images)
             with closing(computer.blocks(item.task.missing, self._threads)) as blocks:
@@ -130,7 +135,8 @@ class _ShardWorker:
         while self._lines:
             tell(self._lines.pop())
         runtime, line = computer.runtime, computer.fallbacks
-        return ShardResult(sealed.result(), runtime.made_by, spent, f"{host_name()}: {line}" if line else "")
+        line = f"{host_name()}: {line}" if line else ""
+        return ShardResult(sealed.result(), runtime.made_by, spent, time.perf_counter() - started, line)
 
 
 def _told(blocks: Iterator[Features], tell: Tell) -> Iterator[Features]:

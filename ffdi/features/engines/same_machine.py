@@ -17,16 +17,20 @@ from ffdi.features.image_views import ImageFiles
 from ffdi.features.shard_place import LocalPlace
 from ffdi.features.shard_task import ShardTask
 from ffdi.files import sha256_file
+from ffdi.intake.decoding.images import ImageSource
+
+_MOUNT = ": mount the same folder on every node, or keep images and features at a URL"
 
 
 @dataclass(frozen=True)
 class Machine:
     """What each worker must see as the driver does: the folder that paths start from, a mark in the folder of the shards
-    (None where they go to a URL), and an image (None where these are at a URL)."""
+    (None where they go to a URL), and an image of the source (None where none is read)."""
 
     folder: Path
     mark: Path | None
-    image: Path | None
+    source: ImageSource
+    image: str | None
 
     @classmethod
     @contextmanager
@@ -34,12 +38,11 @@ class Machine:
         """The driver's machine; the mark is there while the body runs."""
         place = tasks[0].place
         mark = place.folder / f".{uuid.uuid4().hex}.seen" if isinstance(place, LocalPlace) else None
-        root, first = images.source.root, next(iter(images.files.values()), None)
-        image = root / first.path if first and isinstance(root, Path) else None
+        first = next(iter(images.files.values()), None)
         if mark:
             mark.touch()
         try:
-            yield cls(Path.cwd(), mark, image)
+            yield cls(Path.cwd(), mark, images.source, first.path if first else None)
         finally:
             if mark:
                 with suppress(OSError):  # the commit may have removed its folder
@@ -52,19 +55,17 @@ class Machine:
         _refuse_other_features(extractor)
         if isinstance(extractor.load, PrefixFile) and extractor.backbone.has_prefix:
             _refuse_other_weights(extractor.load.weights, extractor.spec.weights_sha256)
-        for file, what in ((self.mark, "the shards"), (self.image, "the images")):
-            if file and not file.exists():
-                folder = (file.parent if file == self.mark else file).absolute()
-                raise ShardError(
-                    f"{folder}: {what} of the driver are not seen here: mount the same folder on every node"
-                )
+        if self.mark and not self.mark.exists():
+            raise ShardError(f"{self.mark.parent.absolute()}: is not the folder of the driver here{_MOUNT}")
+        if self.image and not self.source.exists(self.image):
+            raise ShardError(f"{self.source.place(self.image)}: the images of the driver are not seen here{_MOUNT}")
 
 
 def _refuse_other_weights(weights: Path, sha256: str) -> None:
     if not weights.exists():
-        raise ShardError(f"{weights.absolute()}: the weights are not seen here: mount the same folder on every node")
+        raise ShardError(f"{weights.absolute()}: the weights are not seen here{_MOUNT}")
     if sha256_file(weights) != sha256:
-        raise ShardError(f"{weights.absolute()}: other weights than the driver's: mount the same folder on every node")
+        raise ShardError(f"{weights.absolute()}: other weights than the driver's{_MOUNT}")
 
 
 def _refuse_other_features(extractor: Extractor) -> None:

@@ -25,7 +25,6 @@ class ShardTally:
     """Counts the rows that workers tell of, each row once, however often a shard is tried."""
 
     def __init__(self, total: int, console: Console) -> None:
-        self.first: float | None = None  # when the first rows came
         self._console = console
         self._rows: dict[str, int] = {}  # shown, by shard in hand
         self._by_worker: dict[str, tuple[float, int]] = {}  # since when, and rows since then
@@ -45,7 +44,6 @@ class ShardTally:
 
     def _count(self, task: ShardTask, told: Computed) -> None:
         now = time.perf_counter()
-        self.first = self.first or now
         since, rows = self._by_worker.setdefault(told.worker, (now, 0))
         last = self._last.get(task.name, 0)
         self._by_worker[told.worker] = since, rows + max(0, told.rows - last)
