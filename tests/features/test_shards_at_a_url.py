@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from s3_server import SECRET, S3Server
@@ -11,11 +16,14 @@ from shard_building import IDS, PLAN, SPEC, Computer, Killed, contents, feature,
 
 from ffdi import store_faults
 from ffdi.errors import LockedError, ShardError, StorageError
+from ffdi.features import shard_task
+from ffdi.features.engines.local import write_shards
 from ffdi.features.feature_spec import Row
+from ffdi.features.remote_place import RemotePlace
 from ffdi.features.remote_shard_set import RemoteShardSet
 from ffdi.features.shard_set import Goal
 from ffdi.features.store import FeatureStore
-from ffdi.storage import Remote
+from ffdi.storage import Remote, RemoteFile
 
 pytestmark = pytest.mark.s3
 
@@ -163,8 +171,6 @@ def test_a_second_writer_loses_to_the_first_and_then_goes_on_from_there(s3: S3Se
     plan, _ = second.plan(), first
     assert plan
     run(tmp_path / "one", FEWER, url=url)
-    from ffdi.features.engines.local import write_shards
-
     entries = write_shards(plan.tasks, Computer()(plan.missing))
     with pytest.raises(LockedError, match=rf"^{url}: another run has written its set there .* run extract again$"):
         second.commit(plan, entries, ())
@@ -181,8 +187,6 @@ def test_two_who_write_the_same_do_not_disturb_each_other(url: str, tmp_path: Pa
     plan = other.plan()
     run(tmp_path / "one", url=url)
     assert plan
-    from ffdi.features.engines.local import write_shards
-
     other.commit(plan, write_shards(plan.tasks, Computer()(plan.missing)), ())
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert_whole(tmp_path / "one", PLAN)
@@ -254,8 +258,47 @@ def test_a_damaged_index_at_the_url_is_said_and_replaced(s3: S3Server, url: str,
     assert_whole(url, PLAN)
 
 
-def test_drafts_do_not_stay(url: str, tmp_path: Path) -> None:
-    from ffdi.features.remote_place import RemotePlace
+def test_drafts_do_not_stay_and_few_wait_for_their_upload(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging, most, write = RemotePlace(url).draft("x").parent, [0], shard_task.write_shard
 
-    run(tmp_path / "f", url=url)
-    assert not list(RemotePlace(url).draft("x").parent.iterdir())
+    def slowly(remote: Remote, file: Path, path: str) -> RemoteFile:
+        time.sleep(0.02)
+        return put(remote, file, path)
+
+    def counted(*args: Any, **options: Any) -> None:
+        write(*args, **options)
+        most[0] = max(most[0], len(list(staging.iterdir())))
+
+    put = Remote.put
+    monkeypatch.setattr(Remote, "put", slowly)
+    monkeypatch.setattr(shard_task, "write_shard", counted)
+    run(tmp_path / "f", url=url, shard_rows=2)
+    assert len(FeatureStore(url).index.shards) == 12 and 1 < most[0] <= 5 and not list(staging.iterdir())
+
+
+DIES = """
+import os, signal, sys
+from ffdi.features.remote_place import RemotePlace
+draft = RemotePlace("s3://nowhere").draft("shard-00000.h5")
+draft.parent.mkdir(parents=True)
+draft.write_bytes(b"half")
+print(draft)
+sys.stdout.flush()
+if sys.argv[1] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_drafts_of_a_process_go_with_it_or_with_the_next(tmp_path: Path) -> None:
+    def drafts(end: str) -> Path:
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        return Path(
+            subprocess.run([sys.executable, "-c", DIES, end], env=environment, stdout=-1).stdout.decode().strip()
+        )
+
+    killed = drafts("killed")
+    assert killed.exists()
+    ended = drafts("ends")
+    assert not killed.exists() and not ended.exists() and {p.name for p in ended.parents[2].iterdir()} == {"lock"}
