@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,3 +129,16 @@ def test_a_store_that_refuses_to_be_written_ends_the_run_in_one_line(extraction:
     assert not (extraction.out / "index.json").exists()
     s3.faults.clear()
     assert replace(extraction, out=extraction.out)(store=s3.url).computed > 0
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_workers_of_a_cluster_upload_themselves(ray_cluster: Any, extraction: TinyExtraction, tmp_path: Path) -> None:
+    extraction(out=tmp_path / "local")
+    url = (tmp_path / "mounted").as_uri()  # whose environment is that of every worker
+    done = extraction(store=url, engine="ray")
+    assert done.computed == done.rows and contents(tmp_path / "f").keys() == {"index.json", "store.json"}
+    assert contents(tmp_path / "f")["index.json"] == contents(tmp_path / "local")["index.json"]
+    there, here = FeatureStore(f"{url}/tiny"), FeatureStore(tmp_path / "local")
+    there.verify_bytes()
+    assert there.read(here.rows).tobytes() == here.read(here.rows).tobytes()

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_server import SECRET, S3Server
-from shard_building import IDS, PLAN, SPEC, Computer, Killed, contents, feature, run
+from s3_server import S3Server
+from shard_building import IDS, PLAN, SPEC, Computer, Killed, contents, run
+from shards_at_url import FEWER, assert_whole, body, place_of, shards_in
 
-from ffdi import store_faults
 from ffdi.errors import LockedError, ShardError, StorageError
 from ffdi.features import shard_task
 from ffdi.features.engines.local import write_shards
@@ -27,30 +27,10 @@ from ffdi.storage import Remote, RemoteFile
 
 pytestmark = pytest.mark.s3
 
-FEWER = [row for row in PLAN if row[0] not in IDS[3:6]]
-
 
 @pytest.fixture
 def url(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A place in the bucket; with a cache of this test, and no pauses between attempts."""
-    monkeypatch.setenv("FFDI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(store_faults.time, "sleep", lambda seconds: None)
-    return f"{s3.url}/features/tiny"
-
-
-def body(s3: S3Server, key: str) -> bytes:
-    return Remote(s3.url).read(key)
-
-
-def shards_in(s3: S3Server) -> list[str]:
-    return [key for key in sorted(s3.keys()) if key.endswith(".h5")]
-
-
-def assert_whole(folder: Path | str, plan: list[Row]) -> None:
-    store = FeatureStore(folder)
-    assert store.rows == plan
-    for row, read in zip(plan, store.read(plan), strict=True):
-        assert read.tobytes() == feature(SPEC, row).tobytes()
+    return place_of(s3, tmp_path, monkeypatch)
 
 
 def test_a_set_at_a_url_has_the_index_and_the_shards_of_one_in_a_folder(s3: S3Server, url: str, tmp_path: Path) -> None:
@@ -190,72 +170,6 @@ def test_two_who_write_the_same_do_not_disturb_each_other(url: str, tmp_path: Pa
     other.commit(plan, write_shards(plan.tasks, Computer()(plan.missing)), ())
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert_whole(tmp_path / "one", PLAN)
-
-
-@pytest.mark.parametrize("kind", ["500", "503", "drop", "late"])
-def test_what_passes_is_tried_again(s3: S3Server, url: str, tmp_path: Path, kind: str) -> None:
-    for plan in (FEWER, PLAN):
-        for method in ("GET", "PUT", "HEAD", "DELETE"):
-            s3.fail(kind, 2, method=method)
-        run(tmp_path / "f", plan, url=url, shard_rows=12)
-    for method in ("GET", "HEAD"):
-        s3.fail(kind, 2, method=method)
-    assert_whole(tmp_path / "f", PLAN)
-    assert not any(fault.times for fault in s3.faults) and len(shards_in(s3)) == 2
-
-
-@pytest.mark.parametrize("kind", ["truncate", "short"])
-def test_a_body_that_is_cut_off_is_read_again(s3: S3Server, url: str, tmp_path: Path, kind: str) -> None:
-    run(tmp_path / "f", url=url)
-    for part in (".npy", ".h5", "index.json"):
-        s3.fail(kind, 2, method="GET", part=part)
-    assert_whole(url, PLAN)
-
-
-def test_a_listing_that_lags_hides_no_shard(s3: S3Server, url: str, tmp_path: Path) -> None:
-    s3.fail("lag", 1000, key=".h5")
-    run(tmp_path / "f", url=url)
-    assert_whole(tmp_path / "f", PLAN)
-    assert run(tmp_path / "f", url=url).rows == []
-
-
-def test_what_does_not_pass_ends_in_one_line_without_a_secret(s3: S3Server, url: str, tmp_path: Path) -> None:
-    run(tmp_path / "f", url=url)
-    s3.fail("503", 1000, method="GET", part=".h5")
-    with pytest.raises(StorageError, match=r"\.h5: the store is busy or failing \(SlowDown\), \d+ attempts") as raised:
-        FeatureStore(tmp_path / "f").read(PLAN)
-    assert SECRET not in str(raised.value) and "\n" not in str(raised.value)
-    assert not list((tmp_path / "cache/objects").rglob("*.h5")) and not list((tmp_path / "cache/objects").rglob(".*"))
-
-
-@pytest.mark.parametrize("damage", ["torn", "other bytes", "gone"])
-def test_a_shard_that_changed_is_named_and_made_again(s3: S3Server, url: str, tmp_path: Path, damage: str) -> None:
-    run(tmp_path / "f", url=url)
-    key = shards_in(s3)[2]
-    data = body(s3, key)
-    if damage == "gone":
-        Remote(s3.url).delete(key)
-    else:
-        Remote(s3.url).put_bytes(data[:-9] if damage == "torn" else data[:-9] + bytes(9), key)
-    said = "missing" if damage == "gone" else "sha256 differs from the index"
-    with pytest.raises(ShardError, match=rf"^{s3.url}/{key}: {said}: run extract again$"):
-        FeatureStore(tmp_path / "f").verify_bytes()
-    with pytest.raises(ShardError, match=rf"^{s3.url}/{key}: {said}: run extract again$"):
-        FeatureStore(tmp_path / "f").read(PLAN)
-    if damage != "other bytes":
-        assert len(run(tmp_path / "f", url=url).rows) == 5
-        assert body(s3, key) == data
-
-
-@pytest.mark.parametrize("damage", [b"{", *(pytest.param(odd, marks=pytest.mark.long) for odd in (b"{}", b"null"))])
-def test_a_damaged_index_at_the_url_is_said_and_replaced(s3: S3Server, url: str, tmp_path: Path, damage: bytes) -> None:
-    run(tmp_path / "f", url=url)
-    Remote(url).put_bytes(damage, "index.json")
-    with pytest.raises(ShardError, match=rf"^{url}/index\.json: .*run extract again"):
-        FeatureStore(url)
-    assert_whole(tmp_path / "f", PLAN)  # the folder knows its files
-    assert run(tmp_path / "g", url=url).rows == []
-    assert_whole(url, PLAN)
 
 
 def test_drafts_do_not_stay_and_few_wait_for_their_upload(

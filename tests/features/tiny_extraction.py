@@ -22,7 +22,7 @@ from ffdi.intake.decoding.images import ImageSource
 class TinyExtraction:
     """extraction(rows, dtype="float32", ...) extracts rows of the tiny set, by default its first twelve, into `out`.
 
-    Options that are named below are those of the extraction; all others change the backbone.
+    `changes` are of the settings of the extraction, or else of the backbone.
     """
 
     tiny: Tiny
@@ -36,18 +36,17 @@ class TinyExtraction:
         *,
         root: Path | None = None,
         out: Path | None = None,
-        workers: int = 2,
-        store: str | None = None,
         console: Console = Console(),
         load: Callable[..., Any] = load_extractor,
         **changes: Any,
     ) -> ExtractionSummary:
+        of_settings = {name: changes.pop(name) for name in ("engine", "workers", "store") if name in changes}
         return extract_features(
             self.tiny.rows.head(12) if rows is None else rows,
             load(self.backbone(**changes), self.weights),
             out or self.out,
             source=ImageSource(root or self.tiny.root, 10**6),
-            settings=ExtractSettings(workers=workers, shard_rows=7, store=store),
+            settings=ExtractSettings(**{"workers": 2, "shard_rows": 7} | of_settings),
             console=console,
         )
 
