@@ -8,9 +8,8 @@ from typing import Any, get_args
 
 import click
 
-from ffdi.features.settings import EngineName
-
 from ffdi.errors import FfdiError
+from ffdi.features.settings import EngineName
 from ffdi.intake.table_files.names import found_table
 from ffdi.urls import is_url
 

@@ -185,6 +185,10 @@ def test_what_is_sorted_is_not_searched_for_twins() -> None:
     column = pd.Series(["a", "b", "b", "c", "a"])
     assert columns.repeated(column).tolist() == [False, False, True, False, True]
     assert not columns.repeated(pd.Series(["a", "b", "c"])).any()
+    pieces = pd.concat([pd.Series(["a", "b"]), pd.Series(["c", "d"]), pd.Series(["d"])], ignore_index=True)
+    assert columns.repeated(pieces).tolist() == [False] * 4 + [True] and not columns.repeated(pieces[:4]).any()
+    assert columns.equal_texts(pieces, pd.Series(list("abcdd"))) and not columns.equal_texts(pieces, pieces[::-1])
+    assert columns.equal_texts(pd.Series([], dtype=str), pd.Series([], dtype=str))
 
 
 def test_rows_in_one_order_are_joined_as_rows_in_another(tmp_path: Path) -> None:

@@ -181,3 +181,12 @@ def test_the_tables_of_the_whole_pipeline_have_one_ending(tables: str, place: st
     assert {f"{name}.{tables}" for name in wanted} <= found
     other = {"csv": "parquet", "parquet": "csv"}[tables]
     assert not {f"{name}.{other}" for name in wanted} & found
+
+
+def test_an_ending_in_both_files_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    from dvc.exceptions import DvcException
+
+    tree = YAML_FILE.load(COMMITTED)
+    tree["data"]["tables"] = "parquet"
+    with pytest.raises(DvcException, match=r"cannot redefine 'data\.tables' from 'vars"):
+        stages_of(tmp_path, tree)

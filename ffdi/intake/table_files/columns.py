@@ -26,31 +26,35 @@ NONE_IS = {"fold": -1, "also_out": -1}  # the whole numbers that may be missing,
 
 
 def text_of(column: pd.Series[Any]) -> pa.LargeStringArray:
-    """A column of text, "" where it is missing; ArrowInvalid or ArrowTypeError for any other."""
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind not in "OU":
-        raise pa.ArrowTypeError(f"{column.dtype} is no text")
-    array = pa.array(column, pa.large_string(), from_pandas=True)
-    whole = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-    return pc.fill_null(whole, "")
+    """A column of text in one piece, "" where it is missing; ArrowInvalid or ArrowTypeError for any other."""
+    text = _texts(column)
+    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
 
 
 def whole_numbers(column: pd.Series[Any]) -> npt.NDArray[np.int64]:
     """The numbers that a column of digits says; ArrowInvalid for a text that says none."""
-    numbers: npt.NDArray[np.int64] = pc.cast(text_of(column), pa.int64()).to_numpy()
+    numbers: npt.NDArray[np.int64] = pc.cast(_texts(column), pa.int64()).to_numpy()
     return numbers
 
 
 def repeated(column: pd.Series[Any]) -> npt.NDArray[np.bool_]:
     """(N,) whether each row's text stood in an earlier row. Of a sorted column without any, it takes no memory."""
-    text = text_of(column)
-    if pc.all(pc.less(text[:-1], text[1:])).as_py():
+    text = _texts(column)
+    if pc.all(pc.less(text[:-1], text[1:]), min_count=0).as_py():
         return np.zeros(len(column), bool)
     return column.duplicated().to_numpy()
 
 
 def equal_texts(a: pd.Series[Any], b: pd.Series[Any]) -> bool:
     """Whether two columns have the same texts in the same order."""
-    return len(a) == len(b) and bool(text_of(a).equals(text_of(b)))
+    return len(a) == len(b) and bool(pc.all(pc.equal(_texts(a), _texts(b)), min_count=0).as_py())
+
+
+def _texts(column: pd.Series[Any]) -> pa.LargeStringArray | pa.ChunkedArray:
+    """The same as text_of in the pieces that it has, which are not copied."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind not in "OU":
+        raise pa.ArrowTypeError(f"{column.dtype} is no text")
+    return pc.fill_null(pa.array(column, pa.large_string(), from_pandas=True), "")
 
 
 def in_memory(table: pa.Table) -> pd.DataFrame:
