@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from ffdi.errors import LostRaceError, StorageError, printable
-from ffdi.store_faults import Patience, check_size, lost_race, patiently, store_code
+from ffdi.store_faults import Patience, check_size, is_absent, lost_race, patiently
 from ffdi.urls import S3, WEB, checked_url
 from ffdi.urls import is_url as is_url
 
@@ -36,7 +36,7 @@ _PARTS = 8  # parts of one large file that are under way at a time
 class RemoteFile:
     """A file at a URL: its path below the URL of its `Remote`, its bytes, and what the store calls this content.
 
-    `etag` changes with the content; "" where the store gives none.
+    `size` is -1 where a server does not say it; `etag` changes with the content, and is "" where there is none.
     """
 
     path: str
@@ -101,10 +101,11 @@ class Remote:
             try:
                 info = self._head(path)
             except FileNotFoundError as error:
-                if store_code(error) == "NoSuchBucket":
+                if not is_absent(error):
                     raise
                 return None
-            return None if info["type"] == "directory" else RemoteFile(path, int(info["size"] or 0), _etag(info))
+            size = -1 if info["size"] is None else int(info["size"])
+            return None if info["type"] == "directory" else RemoteFile(path, size, _etag(info))
 
         return self._patiently(path, once)
 
@@ -189,7 +190,7 @@ class Remote:
             try:
                 self._files.rm_file(self._place(path))
             except FileNotFoundError as error:
-                if store_code(error) == "NoSuchBucket":
+                if not is_absent(error):
                     raise
 
         self._patiently(path, once)
@@ -232,7 +233,7 @@ class Remote:
 
 def _etag(info: dict[str, Any]) -> str:
     """What the store calls this content; where it gives no ETag, its time of change."""
-    for name in ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime"):
+    for name in ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "Last-Modified", "mtime"):
         if value := info.get(name):
             return str(value).removeprefix("W/").strip('"')
     return ""

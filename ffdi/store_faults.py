@@ -69,7 +69,7 @@ class CutOff(Exception):
 
 
 def check_size(size: int, wanted: int | None) -> None:
-    if wanted is not None and size != wanted:
+    if wanted is not None and wanted >= 0 and size != wanted:
         raise CutOff(f"{size} bytes of {wanted} arrived")
 
 
@@ -77,10 +77,13 @@ def passing_reason(error: Exception) -> str:
     """The reason for a failure that may pass, "" for one that stays."""
     if isinstance(error, CutOff):
         return f"the body is cut off: {error}"
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if names & _BROKEN and not names & _NO_CREDENTIALS:
-        return f"the connection failed ({type(error).__name__})"
     code = store_code(error)
+    reason = (
+        error.__cause__ if isinstance(error, FileNotFoundError) and not code else error
+    )  # aiohttp's, of any failure
+    names = {kind.__name__ for kind in type(reason).__mro__}
+    if names & _BROKEN and not names & _NO_CREDENTIALS:
+        return f"the connection failed ({type(reason).__name__})"
     passes = code in _PASSING_CODES or (code.isdigit() and int(code) in _PASSING)
     return f"the store is busy or failing ({code})" if passes else ""
 
@@ -100,6 +103,13 @@ def store_code(error: BaseException) -> str:
     return ""
 
 
+def is_absent(error: Exception) -> bool:
+    """Whether a store says that there is no such file, in a bucket that is there."""
+    return isinstance(error, FileNotFoundError) and (
+        store_code(error) in ("404", "410", "NoSuchKey") or error.__cause__ is None
+    )
+
+
 def lost_race(error: Exception) -> bool:
     """Whether a store refused to write because its file is not the one that the writer asked for."""
     return isinstance(error, FileExistsError) or store_code(error) in _LOST_RACE
@@ -114,9 +124,9 @@ def told_of(error: Exception, url: str, at: str, passing: str) -> StorageError:
     names = {kind.__name__ for kind in type(error).__mro__}
     if passing:
         return StorageError(f"{at}: {passing}: try again later, or with fewer workers")
-    if code == "NoSuchBucket" or (isinstance(error, FileNotFoundError) and at == url):
+    if code == "NoSuchBucket" or (is_absent(error) and at == url):
         return NoFileError(f"{url}: no such bucket or folder: correct the URL")
-    if isinstance(error, FileNotFoundError) or code == "404":
+    if is_absent(error):
         return NoFileError(f"{at}: no such file")
     if names & _NO_CREDENTIALS:
         return StorageError(f"{at}: no credentials, or incomplete ones: {keys}")

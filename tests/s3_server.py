@@ -116,7 +116,7 @@ class S3Server:
                 self.put(f"{prefix}/{file.relative_to(folder).as_posix()}", file.read_bytes())
         return f"{self.url}/{prefix}"
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         """The keys of the bucket, in order, past the proxy."""
         body: bytes = self.ask("GET", f"/{self.bucket}?list-type=2")[2]
         return re.findall(r"<Key>(.*?)</Key>", body.decode())

@@ -10,6 +10,7 @@ from ffdi.commands.scoring import PHASH_BITS, RESAMPLES, scoring_options
 from ffdi.errors import InputError
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
+from ffdi.stagekit.options import place
 
 
 @click.command(
@@ -19,7 +20,7 @@ from ffdi.stagekit.console import console, say
 )
 @click.option("--images", "images_file", required=True, type=click.Path(path_type=Path), help="an images.csv")
 @click.option("--folds", "folds_file", type=click.Path(path_type=Path), help="its folds.csv: judge its test rows alone")
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="the folder that its paths start from")
+@click.option("--root", required=True, type=place, help="the folder or URL that its paths start from")
 @click.option("--name", help="what to call this data set  [default: the name of --root]")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: metrics/cross/MODEL-on-NAME.json]"
@@ -31,7 +32,7 @@ from ffdi.stagekit.console import console, say
 def evaluate(
     images_file: Path,
     folds_file: Path | None,
-    root: Path,
+    root: Path | str,
     name: str | None,
     out: Path | None,
     phash_bits: int,
@@ -51,21 +52,21 @@ def evaluate(
     from ffdi.evaluation.other_data import OtherData, evaluate_on_other_data
     from ffdi.features.devices import set_up_torch
     from ffdi.files import replacing, write_json
-    from ffdi.intake.decoding.images import ImageSource
     from ffdi.intake.tables import join, read_folds, read_images
+    from ffdi.params.paths import source_at
     from ffdi.tails.ensemble import load_model
 
-    if not root.is_dir():
+    if isinstance(root, Path) and not root.is_dir():
         raise InputError(f"--root {root}: is no folder: name the one that the paths of {images_file} start from")
     images = read_images(images_file)
     if folds_file:
         images = test_rows(join(images, read_folds(folds_file)))
-    bundle, name = load_model(model), name or root.resolve().name
+    bundle, name = load_model(model), name or Path(root).resolve().name
     out = out or Path("metrics/cross") / f"{model.resolve().name}-on-{name}.json"
     with replacing(out) as temporary:  # opened first: a folder that cannot be written to is reported before any scoring
         evaluation = evaluate_on_other_data(
             bundle,
-            OtherData(name, ImageSource(root, max_pixels), images),
+            OtherData(name, source_at(root, max_pixels), images),
             phash_bits=phash_bits,
             bootstrap=Bootstrap(bootstrap, seed),
             device=set_up_torch(),

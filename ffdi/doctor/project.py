@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ffdi.doctor.diagnosis import Diagnosis, State, one_of
+from ffdi.doctor.data_root import root_diagnosis
+from ffdi.doctor.diagnosis import Diagnosis, State
 from ffdi.doctor.locks import lock_diagnoses
 from ffdi.doctor.next_run import NextStage, planned_stages
 from ffdi.doctor.weights import weights_diagnoses
 from ffdi.errors import one_line
 from ffdi.files import human_bytes
-from ffdi.params.paths import resolve_path
 from ffdi.params.schema import Params
 
 SECTION = "project"
@@ -23,12 +23,7 @@ _SPARE = 1e9  # bytes that should stay free
 def project_diagnoses(params: Params) -> Iterator[Diagnosis]:
     """Of the folder that this process runs in."""
     yield from weights_diagnoses(params)
-    root = resolve_path(params.data.root)
-    found = f"{root} {'is there' if root.exists() else 'is not there'}"
-    drawn = str(params.data.root) == "data/demo"
-    remedy = "dvc repro draws it" if drawn else "correct data.root in params.yaml"
-    state: State = "ok" if root.exists() else "note" if drawn else "missing"
-    yield one_of(state, SECTION, "data.root", found, remedy)
+    yield root_diagnosis(params.data, SECTION)
     if params.extract.store:
         from ffdi.doctor.feature_store import store_diagnosis
 

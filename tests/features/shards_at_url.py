@@ -28,7 +28,7 @@ def body(s3: S3Server, key: str) -> bytes:
 
 
 def shards_in(s3: S3Server) -> list[str]:
-    return [key for key in sorted(s3.keys()) if key.endswith(".h5")]
+    return [key for key in sorted(s3.stored()) if key.endswith(".h5")]
 
 
 def assert_whole(folder: Path | str, plan: list[Row]) -> None:

@@ -71,7 +71,7 @@ def test_a_narrower_keep_is_derived_from_shards_at_a_url(
     narrow, computed = FeatureStore(tmp_path / "f"), FeatureStore(tmp_path / "computed/narrow")
     assert narrow.read(narrow.rows).tobytes() == computed.read(computed.rows).tobytes()
     assert [e["sha256"] for e in narrow.index.shards] == [e["sha256"] for e in computed.index.shards]
-    assert len([key for key in sorted(s3.keys()) if key.endswith(".h5")]) == len(narrow.index.shards)
+    assert len([key for key in sorted(s3.stored()) if key.endswith(".h5")]) == len(narrow.index.shards)
 
 
 def test_perturbed_features_stay_in_their_folder(
@@ -81,12 +81,12 @@ def test_perturbed_features_stay_in_their_folder(
         ["jpeg-30"], tmp_path / "swept", ImageSource(tiny.root, 10**6), ExtractSettings(store=s3.url)
     )
     extract_perturbed(load_extractor(extraction.backbone(), weights), tiny.rows.head(2), sweep)
-    assert s3.keys() == [] and (tmp_path / "swept/jpeg-30/shard-00000.h5").exists()
+    assert s3.stored() == [] and (tmp_path / "swept/jpeg-30/shard-00000.h5").exists()
 
 
 def test_the_commands_read_a_url(extraction: TinyExtraction, s3: S3Server, tmp_path: Path) -> None:
     extraction(store=s3.url)
-    url, (first, *_) = f"{s3.url}/tiny", (key for key in sorted(s3.keys()) if key.endswith(".h5"))
+    url, (first, *_) = f"{s3.url}/tiny", (key for key in sorted(s3.stored()) if key.endswith(".h5"))
     for place in (url, str(tmp_path / "f")):
         listed = CliRunner().invoke(main, ["shards", "ls", place])
         assert f"at {url}\n" in listed.stdout and re.search(

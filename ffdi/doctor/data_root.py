@@ -1,0 +1,49 @@
+"""Whether the images are where data.root says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ffdi.doctor.diagnosis import Diagnosis, State, one_of
+from ffdi.errors import StorageError
+from ffdi.intake.remote_archives import is_archive_name
+from ffdi.intake.settings import DataSettings
+from ffdi.params.paths import resolve_path
+from ffdi.storage import Remote
+from ffdi.store_faults import Patience
+from ffdi.urls import is_url
+
+_SOON = Patience(attempts=2)
+_AGAIN = "a change there is seen after dvc repro --single-item --force root"
+
+
+def root_diagnosis(data: DataSettings, section: str) -> Diagnosis:
+    """Of data.root: a folder, an archive, or a URL that is asked for its first file."""
+    if is_url(data.root) and not data.root.startswith("file://"):
+        return _of_url(data, section)
+    root = resolve_path(data.root.removeprefix("file://"))
+    found = f"{root} {'is there' if root.exists() else 'is not there'}"
+    drawn = data.root == "data/demo"
+    remedy = "dvc repro draws it" if drawn else "correct data.root in params.yaml"
+    state: State = "ok" if root.exists() else "note" if drawn else "missing"
+    return one_of(state, section, "data.root", found, remedy)
+
+
+def _of_url(data: DataSettings, section: str) -> Diagnosis:
+    try:
+        remote = Remote(data.root, _SOON)
+        if is_archive_name(remote.url):
+            there = remote.exists("")
+        elif remote.can_list:
+            there = next(remote.files(), None) is not None
+        else:
+            there = data.layout != "csv" or remote.exists(data.table)
+    except StorageError as error:
+        place, _, reason = str(error).partition(": ")
+        told, _, cure = reason.partition(": ")
+        return Diagnosis(
+            section, "data.root", "missing", f"{place}: {told}", cure or "correct data.root in params.yaml"
+        )
+    listed = " (listed in data/root)" if Path("data/root").is_file() else ""
+    found = f"{remote.url} is there{listed}; {_AGAIN}" if there else f"{remote.url} has no file"
+    return one_of("ok" if there else "missing", section, "data.root", found, "correct data.root in params.yaml")

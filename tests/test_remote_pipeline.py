@@ -1,0 +1,131 @@
+"""A data set at a URL: every stage that reads images makes of it what it makes of the same files in a folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Tiny, Trained, tiny_backbone
+from project import Project
+from ruamel.yaml import YAML
+from s3_server import SECRET, S3Server
+
+from ffdi.intake.decoding.images import ImageSource
+from ffdi.intake.settings import DataSettings
+from ffdi.params.paths import image_source
+
+HERE = Path(__file__).parents[1]
+pytestmark = pytest.mark.s3
+
+
+def files_of(folder: Path, *but: str) -> dict[str, bytes]:
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name not in but]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["cached", "not cached"])
+def test_all_that_reads_images_reads_them_at_a_url(
+    tiny: Tiny,
+    trained: Trained,
+    weights: Path,
+    s3: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cached: bool,
+) -> None:
+    from ffdi.features.extract import extract_features
+    from ffdi.features.extractor import load_extractor
+    from ffdi.features.settings import ExtractSettings
+    from ffdi.intake.auditing.probe_inputs import read_probe_inputs
+    from ffdi.intake.near_duplicates.copies import read_sketches
+    from ffdi.tails.ensemble import load_model
+    from ffdi.tails.predict import score_files
+
+    monkeypatch.setenv("FFDI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FFDI_CACHE_GB", "1" if cached else "0")
+    here, there = ImageSource(tiny.root), image_source(DataSettings(s3.put_folder(tiny.root, "set")))
+    some = tiny.rows.head(12)
+    for kind in ("500", "drop", "short", "truncate"):
+        s3.fail(kind, method="GET", part=".jpg")
+    mine, theirs = read_probe_inputs(some, here), read_probe_inputs(some, there)
+    assert mine.facts.equals(theirs.facts) and np.array_equal(mine.thumbnails, theirs.thumbnails)
+    sketches = [read_sketches(source, source.files_of(some)) for source in (here, there)]
+    assert np.array_equal(*sketches)
+    settings = ExtractSettings(workers=2, shard_rows=32)
+    extractor = load_extractor(tiny_backbone(), weights)
+    extract_features(tiny.rows, extractor, tmp_path / "features", source=there, settings=settings)
+    assert files_of(tmp_path / "features") == files_of(trained.features)
+    model = load_model(trained.model)
+    scores = [score_files(model, some, source, device=torch.device("cpu")).mean for source in (here, there)]
+    assert np.array_equal(*scores)
+    assert not cached or s3.asked("GET", ".jpg") <= len(tiny.rows) + 6  # each once, but for the faults
+
+
+def small_pipeline(folder: Path, root: str, environment: dict[str, str]) -> Project:
+    """The demo's params with one small backbone and recipe on 24 people."""
+    params: dict[str, Any] = YAML(typ="safe", pure=True).load((HERE / "params.yaml").read_text())
+    backbone = params["backbones"]["mobilenet_v2"] | {
+        "image_size": 64,
+        "views": {"count": 1, "policy": "seeds", "seed": 0},
+    }
+    params["demo"]["identities"] = 24
+    params["data"]["root"] = root
+    params["split"] |= {"folds": 2, "embedding": "tiny", "find_copies": True}
+    params["backbones"] = {"tiny": backbone}
+    params["recipes"] = {"one": params["recipes"]["mobilenet_v2"] | {"epochs": 1, "backbone": "tiny"}}
+    params["ensembles"] = {}
+    params["evaluate"] = {
+        "bootstrap": 100,
+        "attributes": None,
+        "robustness": {"recipes": ["one"], "levels": ["jpeg-50"]},
+        "cross": {},
+    }
+    params["ladder"] = {"recipe": "one", "backbone": "tiny", "epochs": 1}
+    made = Project(folder, params, environment)
+    made.environment["FFDI_CACHE"] = str(folder.parent / "cache")
+    made.run("git", "init", "-q")
+    made.commit("start")
+    return made
+
+
+@pytest.mark.long
+def test_the_pipeline_gives_the_same_bytes_at_a_url(
+    tmp_path: Path, warm_environment: dict[str, str], s3: S3Server
+) -> None:
+    local = small_pipeline(tmp_path / "local/ffdi", "data/demo", warm_environment)
+    targets = ("evaluate@one", "report")
+    local.run("dvc", "repro", "-q", *targets)
+    url = s3.put_folder(local.folder / "data/demo", "lake/demo")
+    remote = small_pipeline(tmp_path / "remote/ffdi", url, warm_environment | s3.environment())
+    for kind in ("500", "503", "drop", "truncate", "short"):
+        s3.fail(kind, 2, method="GET", part="/img/")
+    said = remote.run("dvc", "repro", *targets)
+    assert f"root: {url}: " in said
+    for name in ("images.csv", "folds.csv", "rejected.csv", "skipped.csv", "audit.ok", "audit_findings.csv"):
+        assert (local.folder / "data" / name).read_bytes() == (remote.folder / "data" / name).read_bytes(), name
+    for name in ("data/features", "data/models", "metrics"):
+        mine, theirs = (files_of(one.folder / name, "cost.json") for one in (local, remote))
+        different = [file for file in mine if mine[file] != theirs.get(file) and not is_timed(file, mine, theirs)]
+        assert mine.keys() == theirs.keys() and not different
+    for file in remote.folder.rglob("*"):
+        assert not file.is_file() or ".git" in file.parts or SECRET.encode() not in file.read_bytes(), file
+    assert SECRET not in said
+    assert "Data and pipelines are up to date" in remote.run("dvc", "status")
+    first = min(key for key in s3.stored() if key.endswith(".jpg"))
+    s3.put(first, (local.folder / "data/demo" / first.removeprefix("lake/demo/")).read_bytes() + b"\0")
+    assert "Data and pipelines are up to date" in remote.run("dvc", "status")  # nobody has listed it again
+    remote.run("dvc", "repro", "--single-item", "--force", "root")
+    assert re.search(r"ingest:\s+changed deps:\s+modified:\s+data/root", remote.run("dvc", "status"))
+
+
+def is_timed(file: str, mine: dict[str, bytes], theirs: dict[str, bytes]) -> bool:
+    """Whether two files differ in seconds alone."""
+    if not file.endswith(".json"):
+        return False
+    one, other = (json.loads(files[file]) for files in (mine, theirs))
+    return all(one[key] == other[key] or "second" in key or "images_per" in key for key in one)
