@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,16 @@ def ray_cluster() -> Iterator[Any]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+def workers_of(cluster: Any) -> list[int]:
+    """The PIDs of the workers of ffdi on the first node of a cluster."""
+    raylet = cluster.head_node.all_processes["raylet"][0].process.pid
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it may just have ended
+            _, _, after_name = stat.read_text().rpartition(")")
+            title = (stat.parent / "cmdline").read_bytes()
+            if int(after_name.split()[1]) == raylet and title.startswith(b"ray::Host"):
+                found.append(int(stat.parent.name))
+    return sorted(found)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from conftest import Tiny
+from conftest import HERE, Tiny
+from ray_cluster import workers_of
 from tiny_extraction import contents
 
 from ffdi.console import Console
+from ffdi.errors import InputError
 from ffdi.features.backbone import Backbone
 from ffdi.features.extract import ExtractionSummary, extract_features
 from ffdi.features.extractor import load_extractor
@@ -18,15 +28,17 @@ from ffdi.features.settings import ExtractSettings, RaySettings
 from ffdi.intake.decoding.images import ImageSource
 
 pytestmark = pytest.mark.ray
+SHARD_ROWS = 8
 
 
 class Extraction:
-    """extraction(engine, out) extracts the tiny set in shards of 16 rows."""
+    """extraction("ray", out) extracts the tiny set; `at_first_rows` is called once a worker has computed some."""
 
     def __init__(self, tiny: Tiny, backbone: Backbone, weights: Path) -> None:
         self.tiny, self.backbone, self.weights = tiny, backbone, weights
         self.root = tiny.root
         self.lines: list[str] = []
+        self.at_first_rows: Callable[[], object] = lambda: None
 
     def __call__(self, engine: Any, out: Path, **ray: Any) -> ExtractionSummary:
         return extract_features(
@@ -34,19 +46,33 @@ class Extraction:
             load_extractor(self.backbone, self.weights),
             out,
             source=ImageSource(self.root, 10**6),
-            settings=ExtractSettings(engine=engine, shard_rows=16, ray=RaySettings(**ray)),
-            console=Console(say=self.lines.append),
+            settings=ExtractSettings(engine=engine, shard_rows=SHARD_ROWS, ray=RaySettings(**ray)),
+            console=Console(say=self.lines.append, progress=self._progress),
         )
+
+    def _progress(self, items: Iterable[Any], total: int, **_: Any) -> Iterator[Any]:
+        for number, item in enumerate(items):
+            yield item
+            if number == 0:
+                self.at_first_rows()
 
 
 @pytest.fixture
 def extraction(tiny: Tiny, backbone: Callable[..., Backbone], weights: Path) -> Extraction:
-    return Extraction(tiny, backbone(), weights)
+    return Extraction(tiny, backbone(cut="input"), weights)
+
+
+@pytest.fixture
+def due(extraction: Extraction, tmp_path: Path) -> dict[str, bytes]:
+    """The bytes of the local engine."""
+    extraction("local", tmp_path / "local")
+    return contents(tmp_path / "local")
 
 
 def test_one_and_two_workers_give_the_bytes_of_the_local_engine(
-    ray_cluster: Any, extraction: Extraction, tmp_path: Path
+    ray_cluster: Any, tiny: Tiny, backbone: Callable[..., Backbone], weights: Path, tmp_path: Path
 ) -> None:
+    extraction = Extraction(tiny, backbone(), weights)
     extraction("local", tmp_path / "here")
     for workers in (1, 2):
         out = tmp_path / f"ray{workers}"
@@ -54,3 +80,119 @@ def test_one_and_two_workers_give_the_bytes_of_the_local_engine(
         assert done.computed == done.rows > 48 and done.seconds["prefix"] > 0
         assert contents(out) == contents(tmp_path / "here")
     assert extraction("ray", out).computed == 0
+
+
+def test_a_killed_worker_and_a_full_object_store_change_no_byte(
+    ray_cluster: Any, extraction: Extraction, due: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Features do not go through the object store, so it may be full."""
+    import ray
+
+    filler = ray.put(np.zeros(70_000_000, np.uint8))
+    extraction.at_first_rows = lambda: os.kill(workers_of(ray_cluster)[0], signal.SIGKILL)
+    done = extraction("ray", tmp_path / "out")
+    del filler
+    assert done.computed == done.rows
+    assert any("its process died" in line for line in extraction.lines)
+    assert contents(tmp_path / "out") == due
+
+
+def test_a_node_that_goes_and_a_straggler_change_no_byte(
+    ray_cluster: Any, extraction: Extraction, due: dict[str, bytes], tmp_path: Path
+) -> None:
+    node = ray_cluster.add_node(num_cpus=1, object_store_memory=80_000_000, node_ip_address="127.0.0.1")
+
+    def at_first_rows() -> None:
+        straggler = workers_of(ray_cluster)[0]
+        os.kill(straggler, signal.SIGSTOP)
+        threading.Timer(2, os.kill, (straggler, signal.SIGCONT)).start()
+        ray_cluster.remove_node(node)
+
+    extraction.at_first_rows = at_first_rows
+    extraction("ray", tmp_path / "out")
+    assert any("the worker was lost" in line for line in extraction.lines)
+    assert contents(tmp_path / "out") == due
+
+
+def test_a_shard_that_fails_is_named_and_the_next_run_computes_it_alone(
+    ray_cluster: Any, extraction: Extraction, due: dict[str, bytes], tmp_path: Path
+) -> None:
+    root, out = tmp_path / "pictures", tmp_path / "out"
+    shutil.copytree(extraction.tiny.root, root)
+    extraction.root = root
+    gone = root / "0007.jpg"
+    kept = gone.read_bytes()
+    gone.unlink()
+    with pytest.raises(
+        InputError, match=r"^shard-\d+\.h5: failed 2 times, at last on \S+:\d+: .*0007\.jpg: cannot be read"
+    ):
+        extraction("ray", out, retries=1)
+    assert not (out / "index.json").exists()
+    gone.write_bytes(kept)
+    done = extraction("ray", out)
+    assert 0 < done.computed <= 2 * SHARD_ROWS < done.rows
+    assert contents(out) == due
+
+
+def test_ctrl_c_ends_the_workers_and_the_next_run_goes_on(
+    ray_cluster: Any, extraction: Extraction, due: dict[str, bytes], tmp_path: Path
+) -> None:
+    def press() -> None:
+        raise KeyboardInterrupt
+
+    extraction.at_first_rows = press
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        extraction("ray", out)
+    deadline = time.monotonic() + 20
+    while workers_of(ray_cluster):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not (out / "index.json").exists()
+    extraction.at_first_rows = lambda: None
+    assert extraction("ray", out).reused > 0
+    assert contents(out) == due
+
+
+PARAMS = """
+data: {{root: {root}}}
+backbones: {{pixels: {{network: "torchvision:mobilenet_v2", weights: random, cut: input, image_size: 64}}}}
+recipes: {{pixels: {{backbone: pixels}}}}
+split: {{embedding: pixels}}
+ladder: {{recipe: pixels, backbone: pixels}}
+extract: {{engine: ray, shard_rows: 4, ray: {{address: "{address}"}}}}
+"""
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_goes_on_where_it_was(
+    ray_cluster: Any, tiny: Tiny, weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "params.yaml").write_text(PARAMS.format(root=tiny.root, address=ray_cluster.address))
+
+    def stage(out: Path, *options: str) -> subprocess.Popen[bytes]:
+        files = {
+            "images": tiny.images_file,
+            "folds": tiny.folds_file,
+            "weights": weights,
+            "out": out,
+            "timings": tmp_path,
+        }
+        named = [word for name, file in files.items() for word in (f"--{name}", str(file))]
+        command = [sys.executable, str(HERE / "stages/extract.py"), "--backbone", "pixels", *named, *options]
+        return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
+
+    local = stage(tmp_path / "local", "--engine", "local")
+    out = tmp_path / "out"
+    killed = stage(out)
+    while not list(out.glob("next/shard-*.h5")):
+        assert killed.poll() is None
+        time.sleep(0.005)
+    killed.kill()
+    killed.wait()
+    assert not (out / "index.json").exists()
+    again = stage(out)
+    said = again.communicate(timeout=120)[1].decode()
+    assert again.returncode == 0 and "reused" in said and " 0 reused" not in said
+    assert local.wait(timeout=120) == 0
+    assert contents(out) == contents(tmp_path / "local")

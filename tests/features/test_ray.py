@@ -78,3 +78,34 @@ def test_workers_that_cannot_begin_are_an_error_of_one_line(ray_cluster: Any) ->
         pytest.raises(FfdiError, match=r"^\S+:\d+: weights/x.safetensors: is not"),
     ):
         list(cluster.map(refuse, [1]))
+
+
+@dataclass(frozen=True)
+class OneDiffers:
+    """Makes workers of which the second says something else about itself."""
+
+    folder: Path
+
+    def __call__(self) -> Any:
+        try:
+            (self.folder / "first").touch(exist_ok=False)
+            return Double({"torch": "2.9"})
+        except FileExistsError:
+            return Double({"torch": "2.8"})
+
+
+@dataclass(frozen=True)
+class Double:
+    about: dict[str, str]
+
+    def __call__(self, number: int, tell: Callable[[Any], None]) -> tuple[int, str]:
+        time.sleep(0.5)
+        return 2 * number, self.about["torch"]
+
+
+def test_a_worker_that_differs_from_the_first_gets_no_work(ray_cluster: Any, tmp_path: Path) -> None:
+    lines: list[str] = []
+    with Cluster(ONE_CPU, Console(say=lines.append)) as cluster:
+        results = [result for _, result in cluster.map(OneDiffers(tmp_path), range(6))]
+    assert [number for number, _ in results] == [0, 2, 4, 6, 8, 10] and len({torch for _, torch in results}) == 1
+    assert any("differs from" in line and "torch 2." in line for line in lines)
