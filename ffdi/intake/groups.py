@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from ffdi.errors import InputError
 
+Texts: TypeAlias = Union[Sequence[str], "pd.Series[str]"]
+Ints = npt.NDArray[np.int64]
 SEPARATOR = "|"  # between the names in a cell of the column `group`
 _EXAMPLES = 3
 
@@ -28,20 +33,73 @@ def join_names(names: Iterable[str]) -> str:
     return SEPARATOR.join(sorted(set(names) - {""}))
 
 
-def several(cells: Sequence[str]) -> npt.NDArray[np.bool_]:
+def several(cells: Texts) -> npt.NDArray[np.bool_]:
     """(N,) whether a cell holds more than one name."""
-    return np.array([SEPARATOR in cell and len(split_names(cell)) > 1 for cell in cells], bool)
+    many = _holds_separator(as_texts(cells))
+    rows = np.flatnonzero(many)
+    many[rows] = [len(split_names(cell)) > 1 for cell in as_texts(cells).iloc[rows]]
+    return many
 
 
-def single_names(cells: Sequence[str]) -> list[str]:
+def single_names(cells: Texts) -> pd.Series[str]:
     """(N,) the name in each cell that holds one, "" where it holds several."""
-    return ["" if many else cell for cell, many in zip(cells, several(cells), strict=True)]
+    texts, many = as_texts(cells), several(cells)
+    return texts.mask(many, "") if many.any() else texts
 
 
-def memberships(cells: Sequence[str]) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """(row numbers (M,), names) of every name in every cell, row by row."""
-    found = [(row, name) for row, cell in enumerate(cells) for name in split_names(cell)]
-    return np.array([row for row, _ in found], np.int64), [name for _, name in found]
+def as_texts(texts: Texts) -> pd.Series[str]:
+    """A column of text, whatever holds it."""
+    return texts if isinstance(texts, pd.Series) else pd.Series(list(texts), dtype="str")
+
+
+def coded(texts: pd.Series[str]) -> tuple[Ints, pd.Series[str]]:
+    """((N,) the place of each text among the distinct ones, which are sorted; those)."""
+    code, distinct = pd.factorize(texts, sort=True)
+    return code.astype(np.int64, copy=False), pd.Series(distinct, dtype="str")
+
+
+def repeated(texts: Sequence[str], code: npt.NDArray[np.integer[Any]]) -> pd.Series[str]:
+    """(N,) the text of each place `code` (N,) in `texts`."""
+    return pd.Series(texts, dtype="str").take(code).reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Memberships:
+    """Every name in every cell, row by row: row `row` (M,) has the name `names[name]` (M,); `names` are sorted, distinct."""
+
+    row: Ints
+    name: Ints
+    names: pd.Series[str]
+
+
+def memberships(cells: Texts) -> Memberships:
+    """The names in the cells of the column `group`; a cell that many rows have is split once."""
+    code, distinct = pd.factorize(as_texts(cells))
+    texts = pd.Series(distinct, dtype="str")
+    split = np.flatnonzero(_holds_separator(texts) | (texts.str.strip() != texts).to_numpy(bool))
+    count = (texts != "").to_numpy(bool).astype(np.int64)
+    parts = [split_names(cell) for cell in texts.iloc[split]]
+    count[split] = [len(names) for names in parts]
+    start = np.cumsum(count) - count
+    if len(split):  # each cell's names, in the order of the cells
+        whole = np.setdiff1d(np.flatnonzero(count), split)
+        at = np.concatenate([start[whole], np.repeat(start[split], count[split]) + _ranks(count[split])])
+        flat = pd.concat([texts.iloc[whole], pd.Series([n for names in parts for n in names], dtype="str")])
+        flat = flat.iloc[np.argsort(at, kind="stable")]
+    else:
+        flat = texts[count > 0]
+    name, names = coded(flat)
+    row = np.repeat(np.arange(len(code)), count[code])
+    return Memberships(row, name[np.repeat(start[code], count[code]) + _ranks(count[code])], names)
+
+
+def _ranks(count: Ints) -> Ints:
+    """0, 1, ... count - 1 for each count, one after the other."""
+    return np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+
+
+def _holds_separator(texts: pd.Series[str]) -> npt.NDArray[np.bool_]:
+    return texts.str.contains(SEPARATOR, regex=False).to_numpy(bool, copy=True)
 
 
 def group_names(pattern: str) -> list[str]:
@@ -106,7 +164,7 @@ def _second_sources(cells: Sequence[str], paths: Sequence[str]) -> list[str]:
     return [f"{len(found)} of {len(cells)} paths name a second group, such as {', '.join(found[:_EXAMPLES])}: {cure}"]
 
 
-def drawn_order(group: npt.NDArray[np.str_], seed: int) -> npt.NDArray[np.int64]:
+def drawn_order(group: npt.NDArray[Any], seed: int) -> npt.NDArray[np.int64]:
     """(N,) the place of every row's group in an order drawn from `seed`, to give StratifiedGroupKFold for its groups.
 
     Its own `shuffle` is wrong before scikit-learn 1.8, the first release without Python 3.10: it shuffles the class

@@ -157,7 +157,10 @@ def second_folds(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 def sides(folds: pd.DataFrame) -> npt.NDArray[np.str_]:
     """(N,) the side of each row of folds.csv: `test`, `fold K` or `dropped`. No group may be on two sides."""
-    return np.where(folds["role"] == "train", "fold " + folds["fold"].astype(str), folds["role"]).astype(str)
+    place = pd.to_numeric(folds["fold"], errors="coerce").fillna(-1).to_numpy(np.int64)  # "" before it is written
+    names = np.array([f"fold {number}" for number in range(int(place.max(initial=-1)) + 1)] + ["test", "dropped"])
+    elsewhere = np.where(folds["role"] == "test", len(names) - 2, len(names) - 1)
+    return names[np.where(folds["role"] == "train", place, elsewhere)]
 
 
 def tables_digest(images: Path, folds: Path) -> str:

@@ -38,8 +38,8 @@ def ring(people: int, each: int = 2) -> pd.DataFrame:
 
 def parted(images: pd.DataFrame, out: pd.DataFrame) -> list[str]:
     """Groups, by any of the images' names, that stand on two sides; dropped images stand on none."""
-    rows, names = memberships(list(images["group"]))
-    stands = pd.DataFrame({"name": names, "side": sides(out)[rows]})
+    of = memberships(images["group"])
+    stands = pd.DataFrame({"name": of.names.iloc[of.name].array, "side": sides(out)[of.row]})
     counts = stands[stands["side"] != "dropped"].groupby("name")["side"].nunique()
     return list(counts.index[counts > 1])
 
@@ -157,12 +157,14 @@ def test_forgeries_of_people_without_photos_are_drawn_by_their_first() -> None:
     cells = ["", "b|c", "a|c", "a|d", "e"]
     none = np.array([""] * 5)
     # c and d have no photo but in images that name a or b as well; nobody else names a and b.
-    assert links_without_chains(cells, list("12345"), none, 0) == ["", "b", "a", "a", "e"]
+    assert list(links_without_chains(cells, np.arange(5), none, 0)) == ["", "b", "a", "a", "e"]
     # One near a photo of no group goes where that goes; one of a known person too.
-    assert links_without_chains([*cells, "f|g", "e|h"], [*"12345", "1", "7"], np.array([""] * 7), 0)[5:] == ["", ""]
+    assert list(links_without_chains([*cells, "f|g", "e|h"], np.array([0, 1, 2, 3, 4, 0, 6]), np.array([""] * 7), 0))[
+        5:
+    ] == ["", ""]
     # Of a's two images in two given splits none may part it: the test set has the first say.
     given_split = np.array(["", "", "train", "test", ""])
-    assert links_without_chains(cells, list("12345"), given_split, 0) == ["", "b", "", "a", "e"]
+    assert list(links_without_chains(cells, np.arange(5), given_split, 0)) == ["", "b", "", "a", "e"]
 
 
 def test_forgeries_join_their_sources_as_far_as_there_is_room() -> None:
@@ -170,7 +172,7 @@ def test_forgeries_join_their_sources_as_far_as_there_is_room() -> None:
     none = np.array([""] * 8)
 
     def links(most: int, given_split: Any = none) -> list[str]:
-        return links_without_chains(cells, list("12345678"), given_split, most)[4:]
+        return list(links_without_chains(cells, np.arange(8), given_split, most))[4:]
 
     assert links(3) == ["a|b", "", "", "c|d"]
     assert links(4) == ["", "b|c", "b|c", ""]  # the commonest first; a or d besides would make six

@@ -25,7 +25,7 @@ from ffdi.intake.auditing.findings import (
     Finding,
 )
 from ffdi.intake.auditing.held_out import trained_on_held_out
-from ffdi.intake.groups import memberships
+from ffdi.intake.groups import coded, memberships
 from ffdi.intake.near_duplicates.clusters import Pairs, components
 from ffdi.intake.near_duplicates.copies import find_copies
 from ffdi.intake.near_duplicates.embeddings import embedding_pairs
@@ -33,6 +33,7 @@ from ffdi.intake.near_duplicates.hashes import perceptual_pairs
 from ffdi.intake.near_duplicates.one_photo import one_photo_pairs, same_picture
 from ffdi.intake.near_duplicates.variants import Sketches
 from ffdi.intake.settings import AuditSettings
+from ffdi.intake.table_files.columns import repeated
 from ffdi.intake.tables import second_folds, sides
 
 Embeddings = npt.NDArray[Any]  # (N, D)
@@ -91,9 +92,10 @@ def find_leaks(
     rows = rows.reset_index(drop=True)
     audited = _AuditedRows(rows, sides(rows), rows["label"].to_numpy(), sketches)
     hits: list[_Hit] = []
-    for column, check in (("group", GROUP), ("intake_group", GROUP), ("image_id", EXACT)):
-        hits += _parted_names(list(rows[column]), audited.side, check)
-    alike = perceptual_pairs(list(rows["phash"]), settings.phash_bits)
+    twice = ["image_id"] if repeated(rows["image_id"]).any() else []
+    for column, check in (("group", GROUP), ("intake_group", GROUP), *((name, EXACT) for name in twice)):
+        hits += _parted_names(rows[column], audited.side, check)
+    alike = perceptual_pairs(rows["phash"], settings.phash_bits)
     if sketches is not None:
         alike = one_photo_pairs(alike, audited.label, audited.side, sketches)
     same, forged = audited.by_labels(alike)
@@ -107,35 +109,44 @@ def find_leaks(
         same, forged = _near_by_embedding(audited, embeddings, settings.min_cosine)
         hits += audited.across(same, EMBEDDING)
         of_two_labels.append((forged, EMBEDDING))
-    hits += _same_bytes_two_labels(rows)
+    hits += _same_bytes_two_labels(rows) if twice else []
     hits += [hit for pairs, search in of_two_labels for hit in _conflicts_and_overlaps(audited, pairs, search)]
-    findings = _merged(hits, list(rows["path"]), audited.side) + _folds_without_class(audited)
+    findings = _merged(hits, rows["path"], audited.side) + _folds_without_class(audited)
     findings += [Finding(INVERTED_LABELS, "", "", reason) for reason in inverted]
     findings += trained_on_held_out(rows)
     return sorted(findings, key=lambda finding: ORDER.index(finding.check))
 
 
-def _parted_names(cells: list[str], side: Sides, check: str) -> list[_Hit]:
+def _parted_names(cells: pd.Series[str], side: Sides, check: str) -> list[_Hit]:
     """For each name in the cells that stands on several sides: its first row, and the first on every other side."""
-    row, names = memberships(cells)
-    places = pd.DataFrame({"row": row, "name": names, "side": side[row]}).drop_duplicates(["name", "side"])
-    places = places[places.duplicated("name", keep=False)]
+    of = memberships(cells)
+    place = coded(pd.Series(side, dtype="str"))[0][of.row]
+    least, most = np.full(len(of.names), len(side)), np.full(len(of.names), -1)
+    np.minimum.at(least, of.name, place)
+    np.maximum.at(most, of.name, place)
+    parted = np.flatnonzero((least != most)[of.name])
+    places = pd.DataFrame({"row": of.row[parted], "name": of.name[parted], "side": place[parted]})
+    firsts = places.drop_duplicates(["name", "side"]).groupby("name")["row"].agg(list)
     return [
-        _Hit(check, int(members["row"].iloc[0]), other, str(name), check)
-        for name, members in places.groupby("name")
-        for other in members["row"].iloc[1:].tolist()
+        _Hit(check, rows[0], other, name, check)
+        for name, rows in zip(of.names.iloc[firsts.index], firsts, strict=True)
+        for other in rows[1:]
     ]
 
 
 def _others_of_clusters(pairs: Pairs, side: Sides, check: str) -> list[_Hit]:
     """Each member of a split cluster that no crossing pair names, with a member on another side."""
-    cluster = components(pairs, len(side))
-    members = pd.DataFrame({"side": side, "cluster": cluster})
-    firsts = members.drop_duplicates().reset_index().groupby("cluster")["index"].agg(["first", "last"])
+    row = np.unique(pairs)  # the others are clusters of one
+    cluster = components(pairs, len(side))[row]
+    members = pd.DataFrame({"side": side[row], "cluster": cluster}, index=row)
+    firsts = (
+        members.drop_duplicates().rename_axis("index").reset_index().groupby("cluster")["index"].agg(["first", "last"])
+    )
     split = (firsts["first"] != firsts["last"]).reindex(cluster).to_numpy(copy=True)
-    split[pairs[side[pairs[:, 0]] != side[pairs[:, 1]]].ravel()] = False
-    rest = np.flatnonzero(split)
-    one, other = firsts.loc[cluster[rest]].to_numpy().T  # on two sides
+    crossing = pairs[side[pairs[:, 0]] != side[pairs[:, 1]]]
+    split[np.isin(row, crossing)] = False
+    rest = row[split]
+    one, other = firsts.loc[cluster[split]].to_numpy().T  # on two sides
     partner = np.where(side[one] != side[rest], one, other)
     return [_Hit(check, a, b, "one cluster", check) for a, b in zip(partner.tolist(), rest.tolist(), strict=True)]
 
@@ -177,7 +188,7 @@ def _conflicts_and_overlaps(audited: _AuditedRows, pairs: Pairs, search: str) ->
     return hits
 
 
-def _merged(hits: list[_Hit], paths: list[str], side: Sides) -> list[Finding]:
+def _merged(hits: list[_Hit], paths: pd.Series[str], side: Sides) -> list[Finding]:
     """One finding for each pair of rows."""
     by_pair: dict[tuple[int, int], list[_Hit]] = {}
     for hit in sorted(hits, key=lambda hit: ORDER.index(hit.check)):
@@ -190,14 +201,14 @@ def _merged(hits: list[_Hit], paths: list[str], side: Sides) -> list[Finding]:
         detail = ": ".join(part for part in (places, shared) if part)
         detail += f"; also {', '.join(checks[1:])}" if checks[1:] else ""
         found_by = tuple(dict.fromkeys(hit.found_by for hit in of_pair))
-        findings.append(Finding(first.check, paths[first.a], paths[first.b], detail, checks, found_by))
+        findings.append(Finding(first.check, paths.iloc[first.a], paths.iloc[first.b], detail, checks, found_by))
     return findings
 
 
 def _folds_without_class(audited: _AuditedRows) -> list[Finding]:
     """Folds of one class. A test set of one class leaks nothing; its AUC is null."""
     findings = []
-    for name in sorted(set(audited.side) - {"test"}):
+    for name in sorted(set(pd.unique(audited.side)) - {"test"}):
         validates = (audited.side == name) & (second_folds(audited.rows) < 0)
         counts = [int((validates & (audited.label == label)).sum()) for label in (0, 1)]
         if 0 in counts:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ffdi.intake.groups import memberships
+from ffdi.intake.groups import Memberships, Texts, as_texts, coded, memberships
+from ffdi.intake.table_files.columns import text_of
 
+Rows = npt.NDArray[np.int64]
 Pairs = npt.NDArray[np.int64]  # (M, 2) row numbers, first < second
 
 
@@ -20,35 +22,50 @@ def components(pairs: Pairs, count: int) -> npt.NDArray[np.int64]:
     return np.asarray(connected_components(graph, directed=False)[1])
 
 
-def component_names(pairs: Pairs, names: Sequence[str]) -> list[str]:
+def component_names(pairs: Pairs, names: Texts) -> list[str]:
     """For every row the smallest name in its connected component."""
+    texts = as_texts(names)
+    return list(texts.iloc[component_rows(pairs, texts)])
+
+
+def component_rows(pairs: Pairs, names: Texts) -> Rows:
+    """(N,) for every row the first row, by name, of its connected component."""
     component = components(pairs, len(names))
-    order = np.argsort(np.array(names, dtype=np.str_), kind="stable")
+    order = _sorted_rows(as_texts(names))
     smallest = np.full(component.max(initial=-1) + 1, -1)
     smallest[component[order[::-1]]] = order[::-1]  # the last write wins: the first by name
-    return [names[row] for row in smallest[component]]
+    return smallest[component]
 
 
-def held_together(pairs: Pairs, names: Sequence[str], groups: Sequence[str]) -> npt.NDArray[np.int64]:
+def _sorted_rows(names: pd.Series[str]) -> Rows:
+    text = text_of(names)
+    if pc.all(pc.less_equal(text[:-1], text[1:])).as_py():  # as images.csv is
+        return np.arange(len(names))
+    return np.argsort(coded(names)[0], kind="stable")
+
+
+def held_together(pairs: Pairs, names: Texts, groups: Texts) -> Rows:
     """A number for every row, equal for rows that `pairs`, groups ("" is none) or both hold together."""
-    clusters = component_names(pairs, names)
-    joined = join_groups(groups, clusters)
-    held = [f"g{g}" if g else f"c{c}" for g, c in zip(joined, clusters, strict=True)]
-    return np.asarray(np.unique(held, return_inverse=True)[1])
+    cluster = component_rows(pairs, names)
+    joined = joined_groups(memberships(groups), cluster)
+    return np.where(joined >= 0, joined + len(cluster), cluster)
 
 
-def join_groups(groups: Sequence[str], clusters: Sequence[str]) -> list[str]:
+def join_groups(groups: Texts, clusters: Texts) -> list[str]:
     """Groups that share a cluster or an image become one, named after the smallest; "" (no group) joins nothing.
 
     A row whose whole component has no group keeps "".
     """
-    clusters = list(clusters)
-    rows, names = memberships(groups)
-    nodes = {name: i for i, name in enumerate(dict.fromkeys([f"g{g}" for g in names] + [f"c{c}" for c in clusters]))}
-    links = [(nodes[f"g{g}"], nodes[f"c{clusters[row]}"]) for row, g in zip(rows, names, strict=True)]
-    component = components(np.array(links, np.int64).reshape(-1, 2), len(nodes))
-    best: dict[int, str] = {}
-    for name, node in nodes.items():
-        if name[0] == "g":
-            best[component[node]] = min(best.get(component[node], name[1:]), name[1:])
-    return [best.get(component[nodes[f"c{c}"]], "") for c in clusters]
+    of_rows = memberships(groups)
+    joined = joined_groups(of_rows, pd.factorize(as_texts(clusters))[0])
+    names = [*of_rows.names, ""]
+    return [names[code] for code in joined.tolist()]
+
+
+def joined_groups(groups: Memberships, cluster: Rows) -> Rows:
+    """As join_groups, but by numbers: (N,) the place among groups.names, -1 for none, of rows in these clusters (N,)."""
+    count, clusters = len(groups.names), int(cluster.max(initial=-1)) + 1
+    component = components(np.column_stack([groups.name, cluster[groups.row] + count]), count + clusters)
+    smallest = np.full(component.max(initial=-1) + 1, -1)
+    smallest[component[:count][::-1]] = np.arange(count)[::-1]  # the last write wins: the first by name
+    return smallest[component[cluster + count]]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain, combinations
 
 import numpy as np
 
+from ffdi.intake.groups import Texts, as_texts
 from ffdi.intake.near_duplicates.clusters import Pairs, components
 from ffdi.intake.near_duplicates.forest import KEPT_PAIRS, Edges, minimum_forest, spanning_forest, thinned
 from ffdi.intake.near_duplicates.near_hashes import MOST_BITS, Hashes, Rows, expanded, near_pairs
@@ -70,14 +71,15 @@ def _word(hashes: Hashes, shift: int) -> Rows:
     return np.asarray((hashes >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64)
 
 
-def parse_hashes(phash: Sequence[str]) -> Hashes:
+def parse_hashes(phash: Texts) -> Hashes:
     """images.csv's phash column -> (N, 2) uint64: pHash of the image and of its mirror image."""
-    blocks = (phash[start : start + _PARSED] for start in range(0, len(phash), _PARSED))
+    texts = as_texts(phash)
+    blocks = (texts.iloc[start : start + _PARSED] for start in range(0, len(texts), _PARSED))
     raw = [np.frombuffer(bytes.fromhex("".join(block)), ">u8") for block in blocks]
     return np.concatenate([np.empty(0, np.uint64), *raw]).astype(np.uint64).reshape(-1, 2)
 
 
-def perceptual_pairs(phash: Sequence[str], bits: int) -> Pairs:
+def perceptual_pairs(phash: Texts, bits: int) -> Pairs:
     """Pairs whose pHash, of the image or of its mirror, differs in at most `bits` of 64.
 
     Returns a spanning forest of the pairs, the most alike first: it links each cluster by at most N - 1 pairs, however

@@ -15,9 +15,7 @@ COMPONENTS = 32  # of the features that groups are clustered by
 LEAST = 0.5  # of an equal share: what each fold gets of each class
 
 
-def cluster_folds(
-    embeddings: npt.NDArray[Any], label: Ints, group: npt.NDArray[np.str_], *, folds: int, seed: int
-) -> Ints:
+def cluster_folds(embeddings: npt.NDArray[Any], label: Ints, group: npt.NDArray[Any], *, folds: int, seed: int) -> Ints:
     """(N,) the fold of each image: the cluster of its group, by k-means on (N, D) pooled features.
 
     From the standardised features the mean of each class is taken, so that clusters differ by content and not by class,

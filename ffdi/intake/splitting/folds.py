@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ffdi.errors import InputError
-from ffdi.intake.groups import memberships, several
-from ffdi.intake.near_duplicates.clusters import Pairs, component_names, join_groups
+from ffdi.intake.groups import Ints, Memberships, coded, memberships, repeated, several
+from ffdi.intake.near_duplicates.clusters import Pairs, component_rows, joined_groups
 from ffdi.intake.settings import SplitSettings
 from ffdi.intake.splitting.clustered import cluster_folds
 from ffdi.intake.splitting.draw import Deal, DrawnRows, draw_sides
@@ -52,18 +51,18 @@ def assign_folds(
     lack a class, when nothing or everything would be test, when images of several groups chain so many into one that
     the other folds would be left less than half of their share, or when there is none to `drop`.
     """
-    given = images["given_split"].to_numpy() if settings.use_given else np.full(len(images), "")
-    cells, cluster = list(images["group"]), component_names(pairs, list(images["image_id"]))
+    cells, cluster = images["group"], component_rows(pairs, images["image_id"])
+    given = _given_splits(images, settings)
     grouped = GroupedImages(cells, _links(cells, cluster, given, settings), cluster, given)
-    _refuse_parted(images, grouped)
-    joined = join_groups(grouped.links, cluster)
-    group = np.array([g or c for g, c in zip(joined, cluster, strict=True)])
+    of_rows = memberships(grouped.links)
+    _refuse_parted(images, grouped, of_rows)
+    group, names = _final_groups(of_rows, joined_groups(of_rows, cluster), cluster, images["image_id"])
     side = np.full(len(images), DROPPED - 1)
     strata = _strata(images, settings.stratify_by)
     dealer = _Dealer(images, group, settings, embeddings)
     try:
-        drawn = np.isin(group, group[~several(cells) | (np.array(grouped.links) != "")])
-        rows = DrawnRows(images["image_id"].to_numpy(str), np.array(grouped.links, object), group, given, strata)
+        drawn = np.isin(group, group[~several(cells) | (grouped.links != "").to_numpy(bool)])
+        rows = DrawnRows(images["image_id"], grouped.links, group, given, strata)
         side[drawn] = draw_sides(rows.where(drawn), settings, dealer.of(drawn))
         if settings.two_sources == "drop":
             group, side = place_by_groups(grouped, group, side)
@@ -74,14 +73,32 @@ def assign_folds(
     except InputError as error:
         reason = _about_several_groups(images, group, side, settings)
         raise InputError(f"{error}; {reason}" if reason else str(error)) from None
-    return _folds_table(images, group, cluster, side, left_out)
+    return _folds_table(images["image_id"], names.iloc[group], cluster, side, left_out)
+
+
+def _given_splits(images: pd.DataFrame, settings: SplitSettings) -> Names:
+    if not settings.use_given:
+        return np.full(len(images), "")
+    code, splits = coded(images["given_split"])
+    return np.array(splits, str)[code]
+
+
+def _final_groups(
+    of_rows: Memberships, joined: Ints, cluster: Ints, image_id: pd.Series[str]
+) -> tuple[Ints, pd.Series[str]]:
+    """((N,) the number of each image's final group, the names, sorted): that of its groups, or of its near-duplicates."""
+    named, alone = np.unique(joined[joined >= 0]), np.unique(cluster[joined < 0])
+    code, names = coded(pd.concat([of_rows.names.iloc[named], image_id.iloc[alone]]))
+    of_named, of_alone = np.full(len(of_rows.names), -1), np.full(len(image_id), -1)
+    of_named[named], of_alone[alone] = code[: len(named)], code[len(named) :]
+    return np.where(joined >= 0, np.append(of_named, -1)[joined], of_alone[cluster]), names
 
 
 class _Dealer:
     """Deals the training rows to folds by the settings' method. `count` is the number of folds, `held` what they hold out."""
 
     def __init__(
-        self, images: pd.DataFrame, group: Names, settings: SplitSettings, embeddings: Embeddings | None
+        self, images: pd.DataFrame, group: Ints, settings: SplitSettings, embeddings: Embeddings | None
     ) -> None:
         self._label, self._group, self._settings, self._embeddings = images["label"], group, settings, embeddings
         self._values = attribute_values(images, settings.by) if settings.method == "leave_one_out" else None
@@ -107,7 +124,7 @@ class _Dealer:
         return {"leave_one_out": leave_one_out, "clustered": clustered}.get(self._settings.method)
 
 
-def _links(cells: list[str], cluster: list[str], given: Names, settings: SplitSettings) -> list[str]:
+def _links(cells: pd.Series[str], cluster: Ints, given: Names, settings: SplitSettings) -> pd.Series[str]:
     """The groups that each image joins in the draw."""
     if settings.two_sources != "drop":
         return cells
@@ -117,52 +134,59 @@ def _links(cells: list[str], cluster: list[str], given: Names, settings: SplitSe
     return links_without_chains(cells, cluster, given, most)
 
 
-def _about_several_groups(images: pd.DataFrame, group: Names, side: Sides, settings: SplitSettings) -> str:
+def _about_several_groups(images: pd.DataFrame, group: Ints, side: Sides, settings: SplitSettings) -> str:
     """What images of several groups may have to do with a draw that failed."""
-    cells = list(images["group"])
+    cells = images["group"]
     if settings.two_sources == "drop":
         return f"{(side == DROPPED).sum()} of {several(cells).sum()} images of several groups are dropped"
-    return explain_chain(cells, list(images["path"]), group)
+    return explain_chain(cells, images["path"], group)
 
 
 def _folds_table(
-    images: pd.DataFrame, group: Names, cluster: list[str], side: Sides, left_out: LeftOut | None
+    image_id: pd.Series[str], group: pd.Series[str], cluster: Ints, side: Sides, left_out: LeftOut | None
 ) -> pd.DataFrame:
-    role = np.select([side == TEST, side == DROPPED], ["test", "dropped"], "train")
-    columns = (images["image_id"], group, cluster, role, ["" if f < 0 else str(f) for f in side])
-    table: pd.DataFrame = pd.DataFrame(dict(zip(FOLD_COLUMNS, columns, strict=True)))
+    role = repeated(("test", "dropped", "train"), np.select([side == TEST, side == DROPPED], [0, 1], 2))
+    columns = (image_id, group, image_id.iloc[cluster], role, _numbers(side))
+    table = pd.DataFrame({name: column.array for name, column in zip(FOLD_COLUMNS, columns, strict=True)})
     if left_out is not None:
-        also_out = ["" if f < 0 else str(f) for f in left_out.second]
-        for name, column in zip(HELD_OUT_COLUMNS, (left_out.held_out, also_out), strict=True):
-            table[name] = np.asarray(column)
+        for name, column in zip(HELD_OUT_COLUMNS, (left_out.held_out, _numbers(left_out.second)), strict=True):
+            table[name] = column.array
     return table
 
 
-def _strata(images: pd.DataFrame, stratify_by: str | None) -> Names:
+def _numbers(folds: Sides) -> pd.Series[str]:
+    """(N,) each number as text, "" for one below 0."""
+    return repeated(["", *map(str, range(folds.max(initial=-1) + 1))], np.maximum(folds, -1) + 1)
+
+
+def _strata(images: pd.DataFrame, stratify_by: str | None) -> Ints:
+    """(N,) what is balanced, as numbers that sort as the label and the attribute do as text."""
     label = images["label"].astype(str)
     if stratify_by is None:
-        return label.to_numpy(str)
-    return (label + "|" + attribute_column(images, stratify_by, "split.stratify_by").astype(str)).to_numpy(str)
+        return coded(label)[0]
+    return coded(label + "|" + attribute_column(images, stratify_by, "split.stratify_by").astype(str))[0]
 
 
-def _refuse_parted(images: pd.DataFrame, grouped: GroupedImages) -> None:
-    cells, given = grouped.links, grouped.given
-    row, names = memberships(cells)
-    rows = pd.DataFrame({"group": names, "path": images["path"].to_numpy()[row], "given": given[row]})
-    rows = rows.assign(many=several(cells)[row])[given[row] != ""]
-    sides = rows.groupby("group")["given"].nunique()
+def _refuse_parted(images: pd.DataFrame, grouped: GroupedImages, of_rows: Memberships) -> None:
+    given = grouped.given[of_rows.row]
+    kept = np.flatnonzero(given != "")
+    at = of_rows.row[kept]
+    rows = pd.DataFrame({"group": of_rows.name[kept], "row": at, "given": given[kept]})
+    sides = rows.drop_duplicates(["group", "given"])["group"].value_counts()
     if len(parted := sides[sides > 1]):
-        pair = rows[rows["group"] == parted.index[0]].drop_duplicates("given")
-        places = " and ".join(f"{p} ({s})" for p, s in zip(pair["path"], pair["given"], strict=True))
+        first = parted.index.min()
+        pair = rows[rows["group"] == first].drop_duplicates("given")
+        places = " and ".join(
+            f"{path} ({split})" for path, split in zip(images["path"].iloc[pair["row"]], pair["given"], strict=True)
+        )
         offer = (
             f"; {len(parted)} such groups in all; split.two_sources: drop drops images whose groups stand on two sides"
         )
-        raise InputError(
-            f"group {parted.index[0]!r} stands in two given splits: {places}{offer if rows['many'].any() else ''}"
-        )
+        many = several(grouped.links.iloc[np.unique(at)]).any()
+        raise InputError(f"group {of_rows.names[first]!r} stands in two given splits: {places}{offer if many else ''}")
 
 
-def _refuse_lopsided(cells: Sequence[str], group: Names, folds: int) -> None:
+def _refuse_lopsided(cells: pd.Series[str], group: Ints, folds: int) -> None:
     """Refuse one huge component; `group` is that of the images in folds. A single large group is no error."""
     share = np.unique(group, return_counts=True)[1].max(initial=0) / max(len(group), 1)
     if several(cells).any() and share > (folds + 1) / (2 * folds):
@@ -192,9 +216,12 @@ def _refuse_one_class(
 
 def balance_table(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
     """`place,class,images` for the plot of class balance: a row for each side and each class."""
-    place, label = sides(folds), images["label"].to_numpy()
+    code, places = coded(pd.Series(sides(folds), dtype="str"))
+    counts = np.bincount(code * 2 + images["label"].to_numpy(), minlength=2 * len(places)).reshape(-1, 2)
     rows = [
-        (p, name, int(((place == p) & (label == c)).sum())) for p in np.unique(place) for c, name in enumerate(CLASSES)
+        (p, name, int(count))
+        for p, both in zip(places, counts, strict=True)
+        for name, count in zip(CLASSES, both, strict=True)
     ]
     table: pd.DataFrame = pd.DataFrame(rows, columns=["place", "class", "images"])
     return table
@@ -202,11 +229,10 @@ def balance_table(images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
 
 def describe_clusters(images: pd.DataFrame, folds: pd.DataFrame, most: int = 20) -> list[str]:
     """Lines: how many images are in clusters of two or more, then one for each of the largest `most` clusters."""
-    sizes = folds["cluster"].value_counts(sort=False)
-    sizes = sizes[sizes > 1].sort_values(ascending=False, kind="stable")
-    inside = images["path"].groupby(folds["cluster"].to_numpy())
-    lines = [f"{int(sizes.sum())} images are in {len(sizes)} clusters of near-duplicates (folds.csv: cluster)"]
+    twins = folds["cluster"][(folds["cluster"].duplicated(keep=False)).to_numpy()]
+    sizes = twins.value_counts(sort=False).sort_values(ascending=False, kind="stable")
+    lines = [f"{len(twins)} images are in {len(sizes)} clusters of near-duplicates (folds.csv: cluster)"]
     for cluster in sizes.index[:most]:
-        paths = inside.get_group(cluster)
+        paths = images["path"].iloc[np.flatnonzero(folds["cluster"] == cluster)]
         lines.append("  " + ", ".join(paths.head(6)) + (f" and {len(paths) - 6} more" if len(paths) > 6 else ""))
     return lines + ([f"  and {len(sizes) - most} more clusters"] if len(sizes) > most else [])

@@ -32,7 +32,7 @@ class LeftOut:
     leaves the image out, -1 for none.
     """
 
-    held_out: Names
+    held_out: pd.Series[str]
     second: Ints
     names: tuple[str, ...]
 
@@ -87,12 +87,13 @@ class HeldOut:
     @property
     def own_fold(self) -> Ints:
         """(N,) the fold that holds out the value of each image, -1 where none does."""
-        return np.array([self.fold_of.get(value, -1) for value in self.values.tolist()], np.int64)
+        found, at = np.unique(self.values, return_inverse=True)
+        return np.array([self.fold_of.get(value, -1) for value in found.tolist()], np.int64)[at]
 
     def of(self, side: Ints) -> LeftOut:
         """What is left out where the images stand on these sides; a side below 0 is no fold."""
         own = self.own_fold
-        names = np.array([self.names[fold] if fold >= 0 else "" for fold in side.tolist()])
+        names = pd.Series(["", *self.names], dtype="str").take(np.maximum(side, -1) + 1).reset_index(drop=True)
         return LeftOut(names, np.where((side >= 0) & (own >= 0) & (own != side), own, -1), self.names)
 
 
@@ -124,7 +125,7 @@ def holds_out(held_out: str, value: str) -> bool:
     return f"{POOLED}{value}{POOLED}" in f"{POOLED}{held_out}{POOLED}"
 
 
-def hold_out_values(held: HeldOut, label: Ints, group: Names, train: Ints, seed: int) -> Ints:
+def hold_out_values(held: HeldOut, label: Ints, group: Ints, train: Ints, seed: int) -> Ints:
     """(M,) the fold of each of the rows `train`, by group.
 
     A group whose images have values of one fold stands in that fold. One with values of several stands in one of them,

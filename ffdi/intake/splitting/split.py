@@ -56,10 +56,10 @@ def _near_duplicates(
     images: pd.DataFrame, source: ImageSource, settings: SplitSettings, embeddings: Embeddings | None, console: Console
 ) -> Pairs:
     """The pairs that each search finds, by row number. A search leaves out what is held together already."""
-    ids, groups = list(images["image_id"]), list(images["group"])
+    ids, groups = images["image_id"], images["group"]
     if settings.two_sources == "drop":  # an image of several groups holds none of them together
         groups = single_names(groups)
-    pairs = perceptual_pairs(list(images["phash"]), settings.phash_bits)
+    pairs = perceptual_pairs(images["phash"], settings.phash_bits)
     console.say(f"{len(pairs)} near-duplicate pairs by pHash within {settings.phash_bits} bits")
     if settings.find_copies:
         sketches = read_sketches(source, source.files_of(images), console)
@@ -80,7 +80,7 @@ def _describe(images: pd.DataFrame, folds: pd.DataFrame, balance: pd.DataFrame, 
     """Lines: the clusters, what images of several groups did, and the classes of each side."""
     lines = describe_clusters(images, folds)
     if settings.two_sources == "join":
-        lines.append(describe_components(list(images["group"]), folds["group"].to_numpy(str)))
+        lines.append(describe_components(images["group"], pd.factorize(folds["group"])[0]))
     lines.append(describe_dropped(images, folds))
     lines += describe_held_out(images, folds, settings)
     groups = folds["group"].groupby(sides(folds)).nunique()
