@@ -33,7 +33,7 @@ class ReadAhead:
             yield from items
             return
         self._ended = False
-        threads = [threading.Thread(target=self._fetch, daemon=True) for _ in range(self._readers)]
+        threads = [threading.Thread(target=self._fetch, name="ffdi-fetch", daemon=True) for _ in range(self._readers)]
         waiting: deque[tuple[Item, int]] = deque()
         ahead = 0
         try:
