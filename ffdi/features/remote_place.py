@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
@@ -22,9 +22,11 @@ from ffdi.byte_cache import byte_cache
 from ffdi.errors import NoFileError, ShardError
 from ffdi.features.shard_index import ShardEntry
 from ffdi.files import locked, sha256_file
+from ffdi.parallel import ordered_map
 from ffdi.storage import Remote, RemoteFile
 
 _SHARDS, _KEYS = "shards", "keys"
+_AT_A_TIME = 16  # small requests
 _NAME = re.compile(rf"{_SHARDS}/(?P<key>[0-9a-f]+-[0-9a-f]+)/(?P<sha256>[0-9a-f]{{64}})\.h5")
 
 
@@ -68,12 +70,12 @@ class RemotePlace:
         """What the store lists of the shards, by their names. It may list a new one late: see `now`."""
         return {file.path: file for file in self.remote.files(_SHARDS) if _NAME.fullmatch(file.path)}
 
-    def now(self, names: Iterable[str]) -> dict[str, RemoteFile]:
+    def now(self, names: Sequence[str]) -> dict[str, RemoteFile]:
         """Those shards of `names` that are there; one that is not listed is asked for."""
         listed = self.listed()
-        late = {name: self.remote.file(name) for name in names if name not in listed}
-        found = {name: listed.get(name) or late[name] for name in names}
-        return {name: file for name, file in found.items() if file}
+        late = [name for name in names if name not in listed]
+        asked = [file for file in ordered_map(self.remote.file, late, _AT_A_TIME) if file]
+        return {name: listed[name] for name in names if name in listed} | {file.path: file for file in asked}
 
 
 def remote_name(key: str, sha256: str) -> str:

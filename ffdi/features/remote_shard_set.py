@@ -7,8 +7,6 @@ store.json says where the shards are. What no index names any more is deleted af
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,11 +30,13 @@ from ffdi.features.shard_set import (
     index_of,
     make_plan,
     read_shards,
+    set_in,
     set_of,
     tidy,
 )
 from ffdi.features.shard_task import Source, key_prefix, shard_key
 from ffdi.features.stored_set import STORE, RemoteFiles, StoredSet, set_at
+from ffdi.files import sha256_file
 from ffdi.parallel import ordered_map
 from ffdi.storage import RemoteFile
 from ffdi.urls import checked_url
@@ -62,6 +62,7 @@ class RemoteShardSet:
         self.folder.mkdir(parents=True, exist_ok=True)
         finish_swap(self.folder, self.folder / "next")
         self._stored, self._etag = self._set_there()
+        self._refuse_others()
         stored = self._stored if self._stored and self._stored.index.spec == spec else None
         troubles = stored.troubles() if stored else []
         present = stored.intact(troubles=troubles) if stored else {}
@@ -120,6 +121,22 @@ class RemoteShardSet:
             there = self._place.remote.file(INDEX)
             return None, there.etag if there else None
 
+    def _refuse_others(self) -> None:
+        """ShardError when the URL has rows that the goal has not, and the folder does not point there: another project's."""
+        here, there, goal = set_in(self.folder), self._stored, self.goal
+        if there is None or (here and here.place == self._place):
+            return
+        try:
+            keys = there.all_keys()
+        except ShardError:  # nobody can read this set
+            return
+        if there.index.spec != goal.spec or not np.isin(keys, row_keys(goal.rows)).all():
+            whose = f"holds features that {self.folder} does not point to, perhaps another project's"
+            cure = (
+                f"name another extract.store, or `dvc pull {self.folder}` if they are of this project, or delete them"
+            )
+            raise ShardError(f"{self._place.url}: {whose}: {cure}")
+
     def _written(self, whole: set[str]) -> dict[int, str]:
         """The names of the goal's shards among those that are at the URL, of the present set or of a killed run."""
         goal, there = self.goal, {key_in(name): name for name in sorted(whole)}
@@ -141,12 +158,16 @@ class RemoteShardSet:
 
     def _upload_keys(self) -> RemoteFile:
         """The file with the keys of all rows: who plans or opens the set does not download shards for them."""
-        buffer, remote = io.BytesIO(), self._place.remote
-        np.save(buffer, row_keys(self.goal.rows), allow_pickle=False)
-        data = buffer.getvalue()
-        name = keys_name(hashlib.sha256(data).hexdigest())
-        there = remote.file(name)
-        return there if there and there.size == len(data) else remote.put_bytes(data, name)
+        goal, draft = self.goal, self._place.draft("keys.npy")
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        with open(draft, "wb") as file:
+            head = {"descr": "|S33", "fortran_order": False, "shape": (len(goal.rows),)}
+            np.lib.format.write_array_header_1_0(file, head)
+            for rows in goal.shards:
+                file.write(row_keys(rows).tobytes())
+        uploaded = self._place.remote.put(draft, keys_name(sha256_file(draft)))
+        draft.unlink()
+        return uploaded
 
     def _point(self, index: Index, files: RemoteFiles) -> None:
         """Let the folder point to the URL. Its index comes last, and what else was there goes."""

@@ -170,13 +170,18 @@ def index_of(goal: Goal, plan: Plan, entries: Sequence[ShardEntry], made_by: Seq
     return Index(goal.spec, goal.provenance, tuple(entries), goal.compression, unique)
 
 
-def set_of(spec: FeatureSpec, place: Path | str) -> StoredSet | None:
-    """The set in a folder or at a URL when it can be read and its features are those of `spec`."""
+def set_in(folder: Path) -> StoredSet | None:
+    """The set in a folder, or to which it points, when it can be read."""
     try:
-        stored = read_set(place)
+        return read_set(folder)
     except ShardError:
         return None
-    return stored if stored.index.spec == spec else None
+
+
+def set_of(spec: FeatureSpec, folder: Path) -> StoredSet | None:
+    """The same when its features are those of `spec`."""
+    stored = set_in(folder)
+    return stored if stored and stored.index.spec == spec else None
 
 
 def holds(stored: StoredSet, intact: Mapping[Source, Keys], goal: Goal) -> bool:
@@ -186,9 +191,8 @@ def holds(stored: StoredSet, intact: Mapping[Source, Keys], goal: Goal) -> bool:
         return False
     if [len(rows) for rows in goal.shards] != [entry["rows"] for entry in index.shards]:
         return False
-    return len(intact) == len(index.shards) and np.array_equal(
-        np.concatenate(list(intact.values())), row_keys(goal.rows)
-    )
+    keys = np.concatenate([np.empty(0, "S33"), *intact.values()])
+    return len(intact) == len(index.shards) and np.array_equal(keys, row_keys(goal.rows))
 
 
 def _tasks(

@@ -192,7 +192,9 @@ class StoredSet:
     def _remote_keys(self) -> Keys:
         assert self.remote is not None
         name = self.remote.keys.path
-        keys: Keys = np.load(fetched(self.remote.url, name), mmap_mode="r", allow_pickle=False)
+        keys: Keys = np.load(
+            fetched(self.remote.url, name), "r" if self.index.rows else None
+        )  # nothing cannot be mapped
         if keys.shape != (self.index.rows,) or keys.dtype != np.dtype("S33"):
             raise ShardError(f"{self.remote.url}/{name}: not the keys of {self.index.rows} rows: run extract again")
         return keys

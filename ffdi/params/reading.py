@@ -56,7 +56,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         cure = "run in the folder that has it, or name it with --params"
         raise ParamsError(f"{file}: {error.strerror}: {cure}") from error
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from error
+        raise ParamsError(f"{file}: not readable as YAML: {shown(' '.join(str(error).split()))}") from error
     if not isinstance(raw, dict):
         raise ParamsError(f"{file}: holds no mapping of sections: start from a file of presets/")
     return raw

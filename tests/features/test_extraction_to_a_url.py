@@ -19,6 +19,7 @@ from ffdi import store_faults
 from ffdi.commands.main import main
 from ffdi.console import Console
 from ffdi.doctor.feature_store import store_diagnosis
+from ffdi.errors import ParamsError
 from ffdi.features.backbone import Backbone
 from ffdi.features.extractor import load_extractor
 from ffdi.features.perturbed import PerturbationSweep, extract_perturbed
@@ -26,6 +27,7 @@ from ffdi.features.settings import ExtractSettings
 from ffdi.features.shard_dataset import ShardDataset
 from ffdi.features.store import FeatureStore
 from ffdi.intake.decoding.images import ImageSource
+from ffdi.params.reading import read_params
 from ffdi.storage import Remote
 
 pytestmark = pytest.mark.s3
@@ -129,6 +131,32 @@ def test_a_store_that_refuses_to_be_written_ends_the_run_in_one_line(extraction:
     assert not (extraction.out / "index.json").exists()
     s3.faults.clear()
     assert replace(extraction, out=extraction.out)(store=s3.url).computed > 0
+
+
+@pytest.mark.parametrize(
+    ("store", "says"),
+    [
+        ("s3://key:hidden@bucket/f", r"extract\.store: .*holds a user name or a key: leave it out"),
+        ("s3://bucket/f?X-Amz-Signature=hidden", r"extract\.store: .*holds a query, such as a signature"),
+        ("https://example.org/f", r"extract\.store: .*a web server cannot be written to"),
+        ("/mnt/features", r"extract\.store: .*is no URL, such as s3://bucket/features"),
+    ],
+)
+def test_a_store_that_cannot_be_is_refused_without_its_secret(store: str, says: str, tmp_path: Path) -> None:
+    params = (
+        (Path(__file__).parents[2] / "params.yaml").read_text().replace("extract: {", f'extract: {{store: "{store}", ')
+    )
+    file = tmp_path / "params.yaml"
+    file.write_text(params)
+    with pytest.raises(ParamsError, match=says) as raised:
+        read_params(file)
+    assert "hidden" not in str(raised.value)
+    file.write_text(params.replace("extract: {", "extract: [{"))
+    with pytest.raises(ParamsError, match="not readable as YAML") as raised:
+        read_params(file)
+    assert "hidden" not in str(raised.value)
+    file.write_text(params.replace(store, "s3://bucket/features"))
+    assert read_params(file).extract.store == "s3://bucket/features"
 
 
 @pytest.mark.ray

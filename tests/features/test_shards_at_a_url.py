@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,27 @@ def test_an_index_that_was_written_before_the_kill_is_the_set(
             run(tmp_path / "f", url=url)
     assert run(tmp_path / "f", url=url).rows == []
     assert_whole(tmp_path / "f", PLAN)
+
+
+def test_a_set_of_another_project_is_not_replaced(s3: S3Server, url: str, tmp_path: Path) -> None:
+    run(tmp_path / "f", url=url)
+    there = s3.stored()
+    for plan, spec in ((FEWER, SPEC), (PLAN, replace(SPEC, weights_sha256="cd" * 32))):
+        with pytest.raises(
+            ShardError, match=rf"^{url}: holds features that .*/other does not point to.*: name another"
+        ):
+            run(tmp_path / "other", plan, spec, url=url)
+        assert s3.stored() == there
+    shutil.copytree(tmp_path / "f", tmp_path / "other", dirs_exist_ok=True)  # what dvc pull does
+    run(tmp_path / "other", FEWER, url=url)
+    assert_whole(url, FEWER)
+    assert run(tmp_path / "third", url=url).rows == [row for row in PLAN if row not in FEWER]  # only more
+
+
+def test_nothing_can_be_stored_too(url: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        run(tmp_path / "f", [], url=url)
+        assert len(FeatureStore(url)) == 0 == len(FeatureStore(tmp_path / "f"))
 
 
 def test_a_second_writer_loses_to_the_first_and_then_goes_on_from_there(s3: S3Server, url: str, tmp_path: Path) -> None:
