@@ -37,7 +37,8 @@ from ffdi.params.reading import read_params
 from ffdi.tails.checkpoint import Epoch
 from ffdi.tails.recipe import Head, Recipe
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 
 HEADS = {  # of a fold's tail: what it is trained with in train_bundle
     "mlp": Head("mlp", (512, 256), 0.2, 1, 1, 1),

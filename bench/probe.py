@@ -36,7 +36,8 @@ from ffdi.stagekit.console import console
 from ffdi.tails.probe import MOST_STEPS, TOLERANCE, ProbeSettings, probe_out_of_fold
 from ffdi.tails.recipe import Head, Norm, Recipe
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 
 NETWORK, FOLDS = "wide_resnet50_2", 5
 COUNT = 2667  # of which three quarters are training images

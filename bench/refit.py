@@ -27,7 +27,8 @@ from ffdi.params.reading import read_params
 from ffdi.tails.batches import load_table
 from ffdi.tails.policy_settings import ThresholdRule
 from ffdi.tails.recipe import Recipe
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 
 RESAMPLES, TIMED = 2000, 5
 COLUMNS = (

@@ -36,7 +36,7 @@ def main(
     from ffdi.features.perturbed import PerturbationSweep
     from ffdi.intake.tables import join, read_folds, read_images
     from ffdi.tails.bundle_tables import read_oof
-    from ffdi.tails.train_recipe import TrainingInputs
+    from ffdi.tails.training_inputs import TrainingInputs
 
     device = set_up_torch(params.train.device)
     stage.say(device_line(params.train.device))

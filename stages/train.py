@@ -34,9 +34,10 @@ def main(
     start_ranks(1 if backbone.has_prefix or recipe.head.is_fitted else params.train.processes)
     from ffdi.features.perturbed import PerturbationSweep
     from ffdi.intake.tables import ending_of, join, read_folds, read_images
-    from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+    from ffdi.tails.train_recipe import train_recipe
+    from ffdi.tails.training_inputs import TrainingInputs
 
-    source, cache = image_source(params.data, root), Path(f"data/tta/{backbone.name}")
+    source, out = image_source(params.data, root), out or Path(f"data/models/{name}")
     inputs = TrainingInputs(
         params.data.name,
         join(read_images(images_file), read_folds(folds_file)),
@@ -44,10 +45,9 @@ def main(
         features or Path(f"data/features/{backbone.name}"),
         weights or weights_file(backbone.name),
         params.data.synthesise,
-        PerturbationSweep(recipe.tta, cache, source, params.extract),
+        PerturbationSweep(recipe.tta, Path(f"data/tta/{backbone.name}"), source, params.extract),
         ending_of(images_file),
     )
-    out = out or Path(f"data/models/{name}")
     with (
         training_team(params.train.device, f"train {name}") as (device, report),
         watched(name, inputs.epochs(recipe), plots, timings) as told,

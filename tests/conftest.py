@@ -210,7 +210,8 @@ def trained(tiny: Tiny, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     from ffdi.features.settings import ExtractSettings
     from ffdi.intake.decoding.images import ImageSource
     from ffdi.tails.settings import TrainSettings
-    from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+    from ffdi.tails.train_recipe import train_recipe
+    from ffdi.tails.training_inputs import TrainingInputs
 
     spec = tiny_backbone()
 

@@ -29,7 +29,8 @@ from ffdi.params.reading import read_params
 from ffdi.tails.bundle import load_bundle
 from ffdi.tails.predict import predict_files
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 
 PRESET = Path(__file__).parents[1] / "presets" / "foundation.yaml"
 PARAMS = read_params(PRESET)

@@ -15,7 +15,8 @@ from ffdi.files import write_json
 from ffdi.tails.ensemble_settings import EnsembleSettings
 from ffdi.tails.record import record_hash
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,8 @@ from ffdi.metrics import Metrics, explain_nulls
 from ffdi.tails.policy_settings import ThresholdRule
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 
 
 def with_random_folds(images: pd.DataFrame, seed: int) -> pd.DataFrame:

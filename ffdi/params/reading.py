@@ -21,6 +21,7 @@ from ffdi.intake.settings import DataSettings, SplitSettings
 from ffdi.params.schema import Params
 from ffdi.tails.policy_settings import ThresholdRule
 from ffdi.tails.recipe import Head, Recipe
+from ffdi.tails.settings import TrainSettings
 from ffdi.urls import shown
 
 # Unknown keys are errors, a string is never read as a number, and nothing changes after reading.
@@ -147,7 +148,7 @@ def _broken_rules(settings: Any, raw: Any, *place: str) -> Iterator[str]:
                 except FfdiError as error:
                     yield f"{'.'.join((*place, key))}: {error} (is {shown(repr(raw[key]))})"
         yield from _broken_rules(getattr(settings, key), raw[key], *place, key)
-    if isinstance(settings, DataSettings | SplitSettings | Head | Recipe | ThresholdRule | Robustness):
+    if isinstance(settings, DataSettings | SplitSettings | Head | Recipe | ThresholdRule | Robustness | TrainSettings):
         try:
             settings.check_written(raw)
         except ParamsError as error:

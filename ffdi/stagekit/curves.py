@@ -73,7 +73,8 @@ class Curves:
 
             from ffdi.intake.tables import write_table
 
-            write_table(self._folder / "history.csv", pd.DataFrame([vars(epoch) for epoch in self._history]))
+            history = sorted(self._history, key=lambda epoch: (epoch.fold, epoch.epoch))  # folds may train at once
+            write_table(self._folder / "history.csv", pd.DataFrame([vars(epoch) for epoch in history]))
 
 
 def _open_live(folder: Path) -> Any:

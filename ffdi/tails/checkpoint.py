@@ -180,6 +180,21 @@ class Checkpoints:
 
     def load(self, fold: int, run: Running) -> bool:
         """Bring `run` to the state in the fold's file; False when this training has no file."""
+        found = self._read(fold)
+        if found is None:
+            return False
+        run.restore(*found)
+        return True
+
+    def finished(self, fold: int) -> Fit | None:
+        """What the fit whose last epoch is in the fold's file came to; None when this training has no file."""
+        found = self._read(fold)
+        if found is None:
+            return None
+        tensors, history, best_epoch = found
+        return Fit(_below("best", tensors), tensors["logits"].numpy(), history, best_epoch)
+
+    def _read(self, fold: int) -> tuple[dict[str, Tensor], tuple[Epoch, ...], int] | None:
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -187,20 +202,24 @@ class Checkpoints:
                 header: dict[str, str] = opened.metadata() or {}
                 tensors = {name: opened.get_tensor(name) for name in list(opened.keys())}
         except (OSError, SafetensorError):
-            return False
+            return None
         if header.get("key") != self.key or header.get("digest") != _digest(tensors):
-            return False
+            return None
         progress = json.loads(header["progress"])
-        run.restore(tensors, tuple(Epoch(**epoch) for epoch in progress["history"]), progress["best_epoch"])
-        return True
+        return tensors, tuple(Epoch(**epoch) for epoch in progress["history"]), progress["best_epoch"]
 
 
 def training_key(entries: Mapping[str, Any]) -> str:
     """The key of a training: sha256 of `entries` (plain JSON), torch's version and threads, and the code of this library."""
+    here = {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "code": code_digest()}
+    return hashlib.sha256(canonical_json({**entries, **here})).hexdigest()
+
+
+def code_digest() -> str:
+    """sha256 of the code of this library."""
     package = Path(__file__).parents[1]
     code = {str(f.relative_to(package)): f.read_text(encoding="utf-8") for f in sorted(package.rglob("*.py"))}
-    here = {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "code": code}
-    return hashlib.sha256(canonical_json({**entries, **here})).hexdigest()
+    return hashlib.sha256(canonical_json(code)).hexdigest()
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

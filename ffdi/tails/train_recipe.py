@@ -5,35 +5,26 @@ trained = train_recipe(recipe, inputs, TrainSettings(), device=torch.device("cpu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import Tensor
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.console import Console
-from ffdi.errors import FfdiError, network_code
-from ffdi.features.backbone import Backbone
-from ffdi.features.devices import describe_cuda, repeating
+from ffdi.errors import FfdiError, ParamsError, network_code
+from ffdi.features.devices import repeating
 from ffdi.features.extractor import Extractor, PrefixFile
 from ffdi.features.feature_spec import FeatureSpec, read_provenance
-from ffdi.features.keep import channels_of
-from ffdi.features.perturbed import VIEW, PerturbationSweep, extract_perturbed
-from ffdi.features.self_blending import with_synthesised
+from ffdi.features.perturbed import VIEW, extract_perturbed
 from ffdi.features.stated_preprocessing import resolve_preprocessing
-from ffdi.features.store import FeatureStore
-from ffdi.features.weights import load_network
-from ffdi.files import human_bytes, sole_writer
-from ffdi.intake.table_files.names import CSV
-from ffdi.intake.tables import second_folds
-from ffdi.tails import checkpoint
+from ffdi.files import sole_writer
 from ffdi.tails.batches import FeatureTable, load_table
 from ffdi.tails.calibration import pairs_of, train_pairs
 from ffdi.tails.checkpoint import Checkpoints, Fit
@@ -47,38 +38,9 @@ from ffdi.tails.settings import TrainSettings
 from ffdi.tails.train import OnEpoch, cross_validate, ignore_epoch
 from ffdi.tails.trainable import load_trained
 from ffdi.tails.trained_recipe import RESAMPLES, OutOfFold, TrainedRecipe
+from ffdi.tails.training_inputs import Prepared, TrainingInputs
 from ffdi.tails.tta import averaged_over_views
 from ffdi.tails.unlike import TrainingIndex
-
-
-@dataclass(frozen=True)
-class TrainingInputs:
-    """What a recipe is trained on.
-
-    `images` is images.csv joined with folds.csv, `features` the folder of the backbone's shards, `weights` the file of
-    its network. `synthesise` is the number of self-blended fakes that the shards have for each real training image.
-    `views` says where the images are, and where their features at the levels of the recipe's `tta` are kept. `tables` is
-    the ending of the bundle's tables.
-    """
-
-    data_name: str
-    images: pd.DataFrame
-    backbone: Backbone
-    features: Path
-    weights: Path
-    synthesise: int = 0
-    views: PerturbationSweep | None = None
-    tables: str = CSV
-
-    @cached_property
-    def training_rows(self) -> pd.DataFrame:
-        """The images of role train, synthesised fakes (those with a `source`) included, indexed by image_id."""
-        rows = with_synthesised(self.images, self.synthesise, self.backbone.views.seed)
-        return rows[rows["role"] == "train"].set_index("image_id")
-
-    def epochs(self, recipe: Recipe) -> int:
-        """The most epochs that the training takes, over all tails that it runs."""
-        return recipe.rounds * (len(first_folds(self.training_rows["fold"], recipe.folds)) + recipe.refit)
 
 
 def train_recipe(
@@ -99,38 +61,19 @@ def train_recipe(
     """
     team = current_team()
     team.refuse_idle(recipe)
-    rows, backbone = inputs.training_rows, resolve_preprocessing(inputs.backbone, inputs.weights)
+    made = Prepared.of(recipe, inputs, settings, device, console)
+    rows, images, factory, store, backbone = made.rows, made.images, made.factory, made.store, made.backbone
     real = rows[rows["source"] == ""]
-    store = FeatureStore(inputs.features, keep_open=True)
-    table = _load(store, rows, recipe, settings, device, console)
-    network, _, weights_sha256 = load_network(backbone.network, inputs.weights, backbone.network_args)
-    store.refuse_other_weights(weights_sha256)
-    factory = TailFactory(network, backbone, recipe.head, store.spec.shape)
-    folds, barred = list(rows["fold"]), second_folds(rows).tolist()
-    images = FoldedTable.of(table, folds, list(rows["source"] == ""), list(rows["group"]), barred)
-    repeats = settings.repeats(device.type)
-    provenance: dict[str, Any] = {"data": inputs.data_name, "synthesised": len(rows) - len(real)}
-    if not repeats:
-        provenance["deterministic"] = False
-    if team.size > 1:
-        provenance["ranks"] = team.size
     with ExitStack() as stack:
         stack.enter_context(network_code(backbone.place))
         stack.enter_context(named_policy(f"recipes.{recipe.name}"))
-        stack.enter_context(repeating(repeats))
-        checkpoints = None
-        if out:
-            if team.leads:
-                stack.enter_context(sole_writer(out))
-            key = checkpoint.training_key(_key_entries(recipe, settings, rows, store.spec.fingerprint, device))
-            checkpoints = Checkpoints(out, key)
-        options: dict[str, Any] = {"checkpoints": checkpoints, "console": console}
+        stack.enter_context(repeating(settings.repeats(device.type)))
+        if out and team.leads:
+            stack.enter_context(sole_writer(out))
+        fit = stack.enter_context(_tails(made, inputs, out, console))
         refuse_unresolved(*_validated(images, recipe), recipe.policy)
         with team.leader_first():
             views = _views(recipe, inputs, settings, store.spec, device, console)
-
-        def fit(images: FoldedTable, recipe: Recipe, told: OnEpoch) -> dict[int, Fit]:
-            return cross_validate(factory.fresh, images, recipe, device=device, on_epoch=told, **options)
 
         def train(images: FoldedTable, told: OnEpoch = ignore_epoch) -> dict[int, Fit]:
             fits = fit(images, recipe, told)
@@ -146,12 +89,18 @@ def train_recipe(
             recipe,
             backbone,
             store.spec,
-            network,
+            made.network,
             fits,
             out_of_fold,
             seen=real.reset_index()[["image_id", "phash"]],
             prior=float(real["label"].mean()),
-            provenance={**store.index.provenance, **provenance},
+            provenance={
+                **store.index.provenance,
+                "data": inputs.data_name,
+                "synthesised": len(rows) - len(real),
+                **({} if all(map(settings.repeats, fit.devices)) else {"deterministic": False}),
+                **({"ranks": team.size} if team.size > 1 else {}),
+            },
             frozen={} if recipe.trainable == "all" else _frozen(factory.fresh(0), fits),
             index=_index(images, None if backbone.has_prefix else factory, fits, refit, device),
             refit=refit,
@@ -162,27 +111,50 @@ def train_recipe(
     return trained
 
 
-def _load(
-    store: FeatureStore,
-    rows: pd.DataFrame,
-    recipe: Recipe,
-    settings: TrainSettings,
-    device: torch.device,
-    console: Console,
-) -> FeatureTable:
-    """The features that the recipe takes. FfdiError when those of a head that is fitted at once exceed the memory."""
-    ids, fitted = list(rows.index), recipe.head.is_fitted
-    views: Literal["all"] | int = 0 if fitted and recipe.views == "sample" else "all"
-    if fitted:  # float32 of one vector for each view, and one copy of it for a fit
-        count = sum(len(store.views(i)) for i in ids) if views == "all" else len(ids)
-        size = 8 * count * channels_of(store.spec.shape)
-        if size > settings.memory_gb * 1e9:
-            raise FfdiError(
-                f"head {recipe.head.kind}: the pooled features take {human_bytes(size)}, train.memory_gb is "
-                f"{settings.memory_gb:g}: raise it, or set views: sample"
-            )
-    options: dict[str, Any] = {"memory_gb": settings.memory_gb, "device": device, "console": console}
-    return load_table(store, ids, list(rows["label"]), views=views, **options)
+class Tails(Protocol):
+    """Trains the tails of a recipe. `devices` are the types of device that have done so."""
+
+    @property
+    def devices(self) -> Collection[str]: ...
+
+    def __call__(self, images: FoldedTable, recipe: Recipe, told: OnEpoch) -> dict[int, Fit]:
+        """The fits of the folds that `images` ask for."""
+        ...
+
+
+@dataclass(frozen=True)
+class TailsHere:
+    """Those that this process trains, one after the other."""
+
+    made: Prepared
+    checkpoints: Checkpoints | None
+    console: Console
+
+    @property
+    def devices(self) -> Collection[str]:
+        """That of this process."""
+        return (self.made.device.type,)
+
+    def __call__(self, images: FoldedTable, recipe: Recipe, told: OnEpoch) -> dict[int, Fit]:
+        """As cross_validate."""
+        made, options = self.made, dict[str, Any](checkpoints=self.checkpoints, console=self.console)
+        return cross_validate(made.factory.fresh, images, recipe, device=made.device, on_epoch=told, **options)
+
+
+@contextmanager
+def _tails(made: Prepared, inputs: TrainingInputs, out: Path | None, console: Console) -> Iterator[Tails]:
+    """What trains the tails: a cluster where `engine: ray` wants it, the head has epochs and the bundle a folder."""
+    recipe, images = made.recipe, made.images
+    if made.settings.engine != "ray" or recipe.head.is_fitted or out is None:
+        yield TailsHere(made, Checkpoints(out, made.key) if out else None, console)
+        return
+    if current_team().size > 1:
+        raise ParamsError("train.engine: ray trains a tail in each task: run this without torchrun, or set it to local")
+    from ffdi.tails.cluster import TailsOnCluster, training_cluster
+
+    pairs = pairs_of(recipe.calibration, images.wanted(recipe.folds), images.numbers)
+    with training_cluster(made.settings.ray, console) as cluster:
+        yield TailsOnCluster(cluster, made, inputs, out, pairs, console)
 
 
 def _views(
@@ -241,26 +213,3 @@ def _index(
     scoring = factory.fresh(0)
     load_trained(scoring, dict(refit.state))
     return TrainingIndex.of_refit(images, device, scoring, tail, fold)
-
-
-def _key_entries(
-    recipe: Recipe, settings: TrainSettings, rows: pd.DataFrame, fingerprint: str, device: torch.device
-) -> Mapping[str, Any]:
-    """Everything that decides the bytes of a training, beside the code and what training_key adds itself."""
-    also_out = [column for column in ("also_out",) if column in rows]
-    untrained = {"threshold", "abstain"}  # a refused policy is mended without another training
-    entries: dict[str, Any] = {
-        "recipe": {key: value for key, value in recipe.to_dict().items() if key not in untrained},
-        "train": asdict(settings),
-        "features": fingerprint,
-        "images": rows[["label", "fold", "source", *also_out]].reset_index().to_dict("list"),
-        "device": str(device),
-    }
-    del entries["train"]["deterministic"]
-    if device.type == "cuda":
-        entries["machine"] = describe_cuda()
-    if not settings.repeats(device.type):
-        entries["deterministic"] = False
-    if (ranks := current_team().size) > 1:
-        entries["ranks"] = ranks
-    return entries

@@ -36,7 +36,8 @@ from ffdi.tails.bundle import load_bundle
 from ffdi.tails.predict import predict_files
 from ffdi.tails.recipe import Head
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 
 CPU = torch.device("cpu")
 VIT: dict[str, Any] = {"network": "timm:test_vit", "network_args": {"img_size": 64}, "views": Views()}

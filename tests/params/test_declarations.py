@@ -137,7 +137,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "ThresholdRule": {"rule": "youden", "at": 0.01},
     "Abstain": {"error": 0.05},
     "EnsembleSettings": {"weights": "equal", "abstain": None},
-    "TrainSettings": {"memory_gb": 8.0, "device": "auto", "deterministic": True, "processes": 1},
+    "TrainSettings": {"memory_gb": 8.0, "device": "auto", "deterministic": True, "processes": 1, "engine": "local"},
     "ExtractSettings": {"engine": "local", "workers": "auto", "shard_rows": 4096, "compression": "none", "store": None},
     "EvaluateSettings": {"bootstrap": 2000, "attributes": None, "cross": {}},
     "LadderSettings": {

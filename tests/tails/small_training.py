@@ -19,7 +19,7 @@ from ffdi.tails.heads import Tail
 from ffdi.tails.optimisation import Schedule
 from ffdi.tails.recipe import Recipe
 from ffdi.tails.train import cross_validate
-from ffdi.tails.train_recipe import TrainingInputs
+from ffdi.tails.training_inputs import TrainingInputs
 
 CPU = torch.device("cpu")
 NONE = Schedule()

@@ -32,7 +32,8 @@ from ffdi.tails.calibration import (
 )
 from ffdi.tails.folds import FoldedTable
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 
 K, EACH, RHO = 5, 4000, 0.4
 

@@ -19,7 +19,8 @@ from ffdi.intake.decoding.images import ImageSource
 from ffdi.tails.bundle import load_bundle
 from ffdi.tails.recipe import Head
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 
 ARGS = {"img_size": [32, 32], "depth": 2, "drop_path_rate": 0.5}
 VIT = Backbone("vit", "timm:test_vit", "random", "blocks.1", runtime="torch", network_args=ARGS)

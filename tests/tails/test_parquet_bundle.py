@@ -18,7 +18,8 @@ from ffdi.tails.ensemble import load_model
 from ffdi.tails.ensemble_settings import EnsembleSettings
 from ffdi.tails.fuse import fuse_recipes
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 
 
 @pytest.fixture(scope="module")

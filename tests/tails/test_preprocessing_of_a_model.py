@@ -24,7 +24,8 @@ from ffdi.params.reading import read_params
 from ffdi.tails.bundle import load_bundle
 from ffdi.tails.predict import predict_files
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 
 CPU = torch.device("cpu")
 STAGE = Path(__file__).parents[2] / "stages" / "weights.py"

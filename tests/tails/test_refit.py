@@ -25,7 +25,8 @@ from ffdi.tails.model import ModelScores
 from ffdi.tails.predict import predict_files
 from ffdi.tails.recipe import REFIT
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 
 SETTINGS = TrainSettings(memory_gb=1)
 RECIPE = tiny_recipe(epochs=3, seed=1, refit=True)  # its folds' median is above one epoch

@@ -34,7 +34,8 @@ from ffdi.tails.predict import score_files, score_images
 from ffdi.tails.record import record_hash
 from ffdi.tails.scoring import ImageScore
 from ffdi.tails.settings import TrainSettings
-from ffdi.tails.train_recipe import TrainingInputs, train_recipe
+from ffdi.tails.train_recipe import train_recipe
+from ffdi.tails.training_inputs import TrainingInputs
 from ffdi.tails.unlike import TrainingIndex, embeddings, farthest, pooled_features
 
 
