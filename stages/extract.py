@@ -27,11 +27,12 @@ def main(
     """Run a frozen prefix over every image once and cache its feature maps."""
     params = read_params(params_file)
     backbone = params.backbone(name)
+    from ffdi.features.engines.loading import load_for_engine
     from ffdi.features.extract import extract_features
-    from ffdi.features.extractor import load_extractor
     from ffdi.features.self_blending import with_synthesised
     from ffdi.intake.tables import join, read_folds, read_images
 
+    settings = replace(params.extract, engine=engine or params.extract.engine)
     stage, out = console(f"extract {name}"), out or Path(f"data/features/{name}")
     images = join(read_images(images_file), read_folds(folds_file))
     images = with_synthesised(images, params.data.synthesise, backbone.views.seed)
@@ -40,10 +41,10 @@ def main(
     with stopwatch(f"extract-{name}", timings) as times:  # of the last run that computed a row
         done = extract_features(
             images,
-            load_extractor(backbone, weights or weights_file(name), known=out),
+            load_for_engine(backbone, weights or weights_file(name), out, settings, stage),
             out,
             source=image_source(params.data, root),
-            settings=replace(params.extract, engine=engine or params.extract.engine),
+            settings=settings,
             console=stage,
         )
         times.update({**done.seconds, "computed": done.computed})

@@ -93,10 +93,12 @@ def extract_features(
         if plan := shards.plan():
             if not url:
                 _refuse_small_disk(plan, out)
-            _announce(plan, extractor, console)
+            _announce(plan, None if settings.engine == "ray" else extractor, console)
             files = locate_images(images, source)
             done = choose_engine(settings.engine)(plan.tasks, extractor, files, settings, console)
-            made_by = extractor.open().made_by if plan.unnamed and not plan.missing else done.made_by
+            made_by = done.made_by if plan.missing or plan.unnamed else ()
+            if plan.unnamed and not made_by:
+                made_by = extractor.open().made_by
             shards.commit(plan, done.entries, made_by)
         seconds = _by_part(done.seconds, time.perf_counter() - started)
     computed, derived = (len(plan.missing), sum(plan.derived.values())) if plan else (0, 0)
@@ -112,13 +114,14 @@ def _refuse_small_disk(plan: Plan, out: Path) -> None:
         raise FfdiError(f"{out}: {room}: free some, or store less: a later cut (`ffdi cuts`), keep, fewer views")
 
 
-def _announce(plan: Plan, extractor: Extractor, console: Console) -> None:
-    """Say what is to be done."""
+def _announce(plan: Plan, computes_here: Extractor | None, console: Console) -> None:
+    """Say what is to be done, and by which device where it is one of this machine."""
     there = sum(len(task.rows) for task in plan.tasks) - sum(plan.derived.values())
     for folder, rows in plan.derived.items():
         console.say(f"{rows} rows derived from {folder}")
     if missing := len(plan.missing):
-        console.warn(extractor.device_line)
+        if computes_here:
+            console.warn(computes_here.device_line)
         console.say(f"{there - missing} rows are there, {missing} to compute")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -17,14 +18,17 @@ import numpy as np
 import pytest
 from conftest import HERE, Tiny
 from ray_cluster import workers_of
+from s3_server import S3Server
 from tiny_extraction import contents
 
 from ffdi.console import Console
 from ffdi.errors import InputError
 from ffdi.features.backbone import Backbone
+from ffdi.features.engines.loading import load_for_engine
 from ffdi.features.extract import ExtractionSummary, extract_features
 from ffdi.features.extractor import load_extractor
 from ffdi.features.settings import ExtractSettings, RaySettings
+from ffdi.features.shard_index import read_index
 from ffdi.intake.decoding.images import ImageSource
 
 pytestmark = pytest.mark.ray
@@ -37,6 +41,7 @@ class Extraction:
     def __init__(self, tiny: Tiny, backbone: Backbone, weights: Path) -> None:
         self.tiny, self.backbone, self.weights = tiny, backbone, weights
         self.root = tiny.root
+        self.store: str | None = None
         self.lines: list[str] = []
         self.at_first_rows: Callable[[], object] = lambda: None
 
@@ -46,7 +51,7 @@ class Extraction:
             load_extractor(self.backbone, self.weights),
             out,
             source=ImageSource(self.root, 10**6),
-            settings=ExtractSettings(engine=engine, shard_rows=SHARD_ROWS, ray=RaySettings(**ray)),
+            settings=ExtractSettings(engine=engine, shard_rows=SHARD_ROWS, store=self.store, ray=RaySettings(**ray)),
             console=Console(say=self.lines.append, progress=self._progress),
         )
 
@@ -152,6 +157,29 @@ def test_ctrl_c_ends_the_workers_and_the_next_run_goes_on(
     extraction.at_first_rows = lambda: None
     assert extraction("ray", out).reused > 0
     assert contents(out) == due
+
+
+@pytest.mark.s3
+def test_workers_take_parts_of_a_gpu_and_upload_their_shards(
+    ray_cluster: Any, s3: S3Server, extraction: Extraction, due: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Ray believes that the node has a GPU; only its workers have the environment of the bucket."""
+    node = ray_cluster.add_node(
+        num_cpus=2, num_gpus=1, object_store_memory=80_000_000, node_ip_address="127.0.0.1", include_dashboard=False
+    )
+    ray_cluster.wait_for_nodes()
+    try:
+        settings = ExtractSettings("ray", ray=RaySettings(gpus_per_task=0.5))
+        extractor = load_for_engine(extraction.backbone, extraction.weights, tmp_path / "out", settings, Console())
+        assert extractor.spec == load_extractor(extraction.backbone, extraction.weights).spec
+        extraction.store = f"{s3.url}/features"
+        extraction("ray", tmp_path / "out", gpus_per_task=0.5)
+    finally:
+        ray_cluster.remove_node(node)
+    assert any("each worker takes 1 CPUs and 0.5 GPUs" in line for line in extraction.lines)
+    names = [entry["name"] for entry in read_index(tmp_path / "local").shards]
+    there = {key.rsplit("/", 1)[-1] for key in s3.stored() if key.endswith(".h5")}
+    assert there == {f"{hashlib.sha256(due[name]).hexdigest()}.h5" for name in names}
 
 
 PARAMS = """

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 import pytest
 from conftest import Tiny
+from s3_server import S3Server
 
 from ffdi.bounds import Rule
 from ffdi.console import Console
@@ -21,13 +22,14 @@ from ffdi.features.engines.crew import share_of
 from ffdi.features.engines.host import Host
 from ffdi.features.engines.jobs import Failure, Jobs
 from ffdi.features.engines.ray import Cluster
-from ffdi.features.engines.same_machine import Machine
+from ffdi.features.engines.same_machine import Machine, SharedWeights
 from ffdi.features.engines.tally import Computed, ShardTally
 from ffdi.features.extract import plan_rows
 from ffdi.features.extractor import Extractor, load_extractor
 from ffdi.features.image_views import locate_images
 from ffdi.features.settings import RaySettings
 from ffdi.features.shard_set import Goal, ShardSet
+from ffdi.files import sha256_file
 from ffdi.intake.decoding.images import ImageSource
 
 GONE = InputError("x.jpg: gone")
@@ -127,7 +129,7 @@ def driver(
 
 def test_a_worker_that_sees_what_the_driver_sees_is_taken(driver: tuple[Extractor, Machine]) -> None:
     extractor, machine = driver
-    machine.refuse_other(extractor)
+    assert machine.extractor_here(extractor).load == extractor.load
 
 
 @pytest.mark.parametrize(
@@ -136,10 +138,10 @@ def test_a_worker_that_sees_what_the_driver_sees_is_taken(driver: tuple[Extracto
         (lambda e, m: (e, replace(m, mark=m.mark.with_name("other"))), "is not the folder of the driver here: mount"),
         (lambda e, m: (e, replace(m, image="gone.jpg")), r"gone\.jpg: the images of the driver are not seen here"),
         (
-            lambda e, m: (replace(e, load=replace(e.load, weights=Path("gone"))), m),
+            lambda e, m: (e, replace(m, weights=replace(m.weights, file=Path("gone")))),
             "gone: the weights are not seen here",
         ),
-        (lambda e, m: (replace(e, load=replace(e.load, weights=m.mark)), m), "other weights than the driver's"),
+        (lambda e, m: (e, replace(m, weights=replace(m.weights, file=m.mark))), "other weights than the driver's"),
         (
             lambda e, m: (replace(e, spec=replace(e.spec, policy={**e.spec.policy, "decode": "pillow-rgb-9"})), m),
             r"others than the driver's \(decode pillow-rgb-2, not pillow-rgb-9\)",
@@ -150,9 +152,19 @@ def test_a_worker_that_sees_what_the_driver_sees_is_taken(driver: tuple[Extracto
 def test_another_worker_is_refused(driver: tuple[Extractor, Machine], change: Any, said: str) -> None:
     extractor, machine = change(*driver)
     with pytest.raises(ShardError, match=said):
-        machine.refuse_other(extractor)
+        machine.extractor_here(extractor)
 
 
 def test_the_local_engine_imports_no_ray() -> None:
     code = "import sys, ffdi.features.extract, ffdi.features.engines.local; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.s3
+def test_weights_come_from_the_url_where_the_file_is_not(s3: S3Server, weights: Path) -> None:
+    shared = SharedWeights(weights, sha256_file(weights), f"{s3.url}/features/tiny")
+    shared.share()
+    shared.share()
+    assert s3.stored() == [f"features/tiny/weights/{shared.sha256}.safetensors"]
+    assert replace(shared, file=Path("gone")).here().read_bytes() == weights.read_bytes()
+    assert shared.here() == weights

@@ -67,7 +67,10 @@ def run_on_ray(
     results: list[ShardResult] = []
     begun = math.inf
     with Cluster(settings.ray, console) as cluster, Machine.here(extractor, tasks, images) as machine:
-        threads = settings.workers if settings.workers != "auto" else max(1, int(cluster.share["num_cpus"]))
+        share = cluster.share
+        threads = settings.workers if settings.workers != "auto" else max(1, int(share["num_cpus"]))
+        parts = f"{share['num_cpus']:g} CPUs and {share['num_gpus']:g} GPUs"
+        console.warn(f"Ray: each worker takes {parts}, and computes by {extractor.spec.policy['runtime']}")
         done = cluster.map(
             ShardWork(extractor, images.source, threads, machine),
             tasks,
@@ -107,8 +110,8 @@ class ShardWork:
 
     def __call__(self) -> Callable[[TaskWithImages, Tell], ShardResult]:
         """ShardError when this worker would not compute the features of the driver, or does not see its files."""
-        self.machine.refuse_other(self.extractor)
-        return _ShardWorker(self.extractor, ImageFiles(self.source, {}), self.threads)
+        extractor = self.machine.extractor_here(self.extractor)
+        return _ShardWorker(extractor, ImageFiles(self.source, {}), self.threads)
 
 
 class _ShardWorker:
@@ -126,7 +129,7 @@ class _ShardWorker:
         started = time.perf_counter()
         with self._turn:
             if entry := find_shard(item.task):
-                return ShardResult(entry, (), {}, 0.0, "")
+                return ShardResult(entry, self._computer.runtime.made_by, {}, 0.0, "")
             before = dict(self._timer.seconds)
             computer = self._computer.reading(item.images)
             with closing(computer.blocks(item.task.missing, self._threads)) as blocks:

@@ -7,19 +7,54 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ffdi.byte_cache import byte_cache
 from ffdi.errors import ShardError
 from ffdi.features.extractor import Extractor, PrefixFile, local_spec
 from ffdi.features.feature_spec import FeatureSpec
 from ffdi.features.image_views import ImageFiles
+from ffdi.features.remote_place import RemotePlace
 from ffdi.features.shard_place import LocalPlace
 from ffdi.features.shard_task import ShardTask
 from ffdi.files import sha256_file
 from ffdi.intake.decoding.images import ImageSource
+from ffdi.storage import Remote
 
 _MOUNT = ": mount the same folder on every node, or keep images and features at a URL"
+
+
+@dataclass(frozen=True)
+class SharedWeights:
+    """The weights of the driver as a worker finds them: in the same file, or at a URL below which the shards go too."""
+
+    file: Path
+    sha256: str
+    url: str | None
+
+    def share(self) -> None:
+        """Upload them where there is a URL, unless they are there."""
+        if self.url and Remote(self.url).file(self._name) is None:
+            Remote(self.url).put(self.file, self._name)
+
+    def here(self) -> Path:
+        """Their file on this machine. ShardError when there is none of the same sha256."""
+        if self.file.exists() and sha256_file(self.file) == self.sha256:
+            return self.file
+        if self.url:
+            remote = Remote(self.url)
+            return byte_cache().get(self.sha256, partial(remote.get, self._name), self._are_in)
+        what = "other weights than the driver's" if self.file.exists() else "the weights are not seen here"
+        raise ShardError(f"{self.file.absolute()}: {what}{_MOUNT}")
+
+    @property
+    def _name(self) -> str:
+        return f"weights/{self.sha256}.safetensors"
+
+    def _are_in(self, file: Path) -> bool:
+        return sha256_file(file) == self.sha256
 
 
 @dataclass(frozen=True)
@@ -31,6 +66,7 @@ class Machine:
     mark: Path | None
     source: ImageSource
     image: str | None
+    weights: SharedWeights | None
 
     @classmethod
     @contextmanager
@@ -39,33 +75,38 @@ class Machine:
         place = tasks[0].place
         mark = place.folder / f".{uuid.uuid4().hex}.seen" if isinstance(place, LocalPlace) else None
         first = next(iter(images.files.values()), None)
+        weights = None
+        if isinstance(extractor.load, PrefixFile) and extractor.backbone.has_prefix:
+            url = place.url if isinstance(place, RemotePlace) else None
+            weights = SharedWeights(extractor.load.weights, extractor.spec.weights_sha256, url)
+            weights.share()
         if mark:
             mark.touch()
         try:
-            yield cls(Path.cwd(), mark, images.source, first.path if first else None)
+            yield cls(Path.cwd(), mark, images.source, first.path if first else None, weights)
         finally:
             if mark:
                 with suppress(OSError):  # the commit may have removed its folder
                     mark.unlink()
 
-    def refuse_other(self, extractor: Extractor) -> None:
-        """ShardError when this process would compute other features, or does not see the driver's files."""
-        with suppress(OSError):  # without it, only what is at a URL or has an absolute path is found
-            os.chdir(self.folder)
+    def extractor_here(self, extractor: Extractor) -> Extractor:
+        """The extractor with the weights of this machine. ShardError when this process would compute other features, or
+        does not see the driver's files."""
+        go_to(self.folder)
         _refuse_other_features(extractor)
-        if isinstance(extractor.load, PrefixFile) and extractor.backbone.has_prefix:
-            _refuse_other_weights(extractor.load.weights, extractor.spec.weights_sha256)
         if self.mark and not self.mark.exists():
             raise ShardError(f"{self.mark.parent.absolute()}: is not the folder of the driver here{_MOUNT}")
         if self.image and not self.source.exists(self.image):
             raise ShardError(f"{self.source.place(self.image)}: the images of the driver are not seen here{_MOUNT}")
+        if self.weights is None or not isinstance(extractor.load, PrefixFile):
+            return extractor
+        return replace(extractor, load=replace(extractor.load, weights=self.weights.here()))
 
 
-def _refuse_other_weights(weights: Path, sha256: str) -> None:
-    if not weights.exists():
-        raise ShardError(f"{weights.absolute()}: the weights are not seen here{_MOUNT}")
-    if sha256_file(weights) != sha256:
-        raise ShardError(f"{weights.absolute()}: other weights than the driver's{_MOUNT}")
+def go_to(folder: Path) -> None:
+    """Start paths from a folder, if it is there; without it, only what is at a URL or has an absolute path is found."""
+    with suppress(OSError):
+        os.chdir(folder)
 
 
 def _refuse_other_features(extractor: Extractor) -> None:
