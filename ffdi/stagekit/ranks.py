@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ffdi.tails.train import OnEpoch
 
-_OTHERS_FIRST = 3.0  # seconds in which the cause of an error speaks before those that it concerns, and ends them
+_OTHERS_FIRST = 10.0  # seconds in which the cause of an error speaks before those that it concerns, and ends them
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 
