@@ -62,7 +62,10 @@ def test_typed_labels_and_attributes_are_read_as_of_a_csv(tmp_path: Path, monkey
         ({"path": ["a.jpg"], "label": [7]}, "row 1: label '7'"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_row(tmp_path: Path, columns: dict[str, Any], says: str) -> None:
+def test_what_is_wrong_is_said_with_its_row(
+    tmp_path: Path, columns: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_labels, "_ROWS", 1)
     touch(tmp_path, "a.jpg")
     write(tmp_path / "labels.parquet", **columns)
     with pytest.raises(InputError, match=rf"labels\.parquet: {says}") as caught:
