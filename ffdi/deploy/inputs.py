@@ -82,7 +82,7 @@ def _rows(table: Path) -> list[Path]:
     """The files of a table; InputError where not one of them exists."""
     from ffdi.intake.tables import read_table  # pandas takes long to load
 
-    files = [table.parent / path for path in read_table(table, ("path",))["path"]]
+    files = [table.parent / path for path in read_table(table, ("path",), others=False)["path"]]
     if not any(map(os.path.lexists, files)):
         raise InputError(
             f"{table}: none of its {len(files)} paths exists, such as {files[0]}: they start from the folder of the table"

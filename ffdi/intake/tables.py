@@ -43,15 +43,15 @@ def write_table(file: Path, table: pd.DataFrame) -> None:
             write_csv(temporary, table)
 
 
-def read_table(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_table(file: Path, columns: Sequence[str], *, others: bool = True) -> pd.DataFrame:
     """The table of a file; InputError where the file or a column is missing, or there is no row.
 
     Of a csv, all columns are text ("" where empty); one that a spreadsheet has saved, with a BOM, CRLF or semicolons, is
-    read as before. Of a Parquet file, text is the same, numbers are int64 or float64, and a column of TYPES that has
-    another type is an error.
+    read as before. Of a Parquet file, text is the same, numbers are int64 or float64, and one of `columns` that has another
+    type than TYPES states is an error. Without `others` the table need not have more than `columns`.
     """
     with _one_line_errors(file):
-        table = read_parquet(file) if is_parquet(file) else read_csv(file)
+        table = read_parquet(file, columns, others=others) if is_parquet(file) else read_csv(file)
     if missing := [c for c in columns if c not in table.columns]:
         raise InputError(f"{file}: no column {missing[0]!r}; it has {', '.join(table.columns)}: {AGAIN}")
     if table.empty:

@@ -112,6 +112,24 @@ def test_other_writers_of_parquet_are_read(tmp_path: Path) -> None:
     images(4).astype({"group": "category", "label": "int16"}).to_parquet(tmp_path / "pandas.parquet")
     write_table(tmp_path / "t.csv", images(4))
     pd.testing.assert_frame_equal(read_images(tmp_path / "pandas.parquet"), read_images(tmp_path / "t.csv"))
+    images(4).iloc[[3, 1]].to_parquet(tmp_path / "index.parquet")
+    found = read_images(tmp_path / "index.parquet")
+    assert found["label"].tolist() == [1, 1] and found.index.tolist() == [0, 1]
+    numbers = pa.table({name: pa.array(images(4)[name].tolist()) for name in images()})
+    coded = numbers.set_column(2, "label", numbers["label"].dictionary_encode())
+    pq.write_table(coded, tmp_path / "coded.parquet")
+    pd.testing.assert_frame_equal(read_images(tmp_path / "coded.parquet"), read_images(tmp_path / "t.csv"))
+
+
+def test_columns_that_nobody_asks_for_may_hold_anything(tmp_path: Path) -> None:
+    table = pa.table(
+        {"path": ["a", "b"], "label": ["fake", None], "width": [1, None], "image": [{"bytes": b"x"}, None]}
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet", ("path",))["label"].tolist() == ["fake", ""]
+    assert list(read_table(tmp_path / "t.parquet", ("path",), others=False)) == ["path"]
+    with pytest.raises(InputError, match="column 'label' is string, and has to be int8"):
+        read_table(tmp_path / "t.parquet", ("path", "label"))
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,13 @@ def test_typed_labels_and_attributes_are_read_as_of_a_csv(tmp_path: Path, monkey
         year=pa.array([2019, None, None, 2021]),
         strength=[0.5, 1.0, None, None],
         real=[False, True, None, False],
+        __index_level_0__=[5, 3, None, 0],
         day=pa.array([datetime.date(2026, 1, 2), None, None, None]),
     )
     rows = listed(tmp_path)
     assert list(rows["path"]) == ["a.jpg", "b.jpg", "c.jpg"] and list(rows["label"]) == [1, 0, 1]
     assert list(rows["group"]) == ["x", "y", "x"] and list(rows["given_split"]) == ["test", "train", "train"]
+    assert not [name for name in rows if "index" in name]
     attributes = rows[["attr_year", "attr_strength", "attr_real", "attr_day"]].to_numpy().tolist()
     assert attributes == [["2019", "0.5", "False", "2026-01-02"], ["", "1.0", "True", ""], ["2021", "", "False", ""]]
 

@@ -12,7 +12,8 @@ from ffdi.intake.listing.label_files import LabelFile, inside, read_label_file
 from ffdi.intake.listing.labels import Classes, labels_of
 from ffdi.intake.listing.layout_rows import SPLIT_NAMES, Columns, LayoutRows, given_splits
 
-_INDEX = re.compile(r"|Unnamed: \d+(\.\d+)*")  # the header of an index that pandas wrote, or wrote and read again
+# The header of an index that pandas wrote, or wrote and read again
+_INDEX = re.compile(r"|Unnamed: \d+(\.\d+)*|__index_level_\d+__")
 
 
 def read_csv_table(

@@ -58,6 +58,6 @@ def _texts(column: pd.Series[Any]) -> pa.LargeStringArray | pa.ChunkedArray:
 
 
 def in_memory(table: pa.Table) -> pd.DataFrame:
-    """A table as pandas has it: text as `str`, without a Python object a row, numbers as NumPy's."""
-    frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
+    """A table as pandas has it: text as `str`, without a Python object a row, numbers as NumPy's, and no index."""
+    frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True, ignore_metadata=True)
     return frame

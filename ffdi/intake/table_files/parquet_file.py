@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -65,17 +65,28 @@ def _typed(column: pd.Series[Any], kind: pa.DataType) -> pa.Array:
     return pc.cast(text if pa.types.is_string(kind) else pc.if_else(pc.equal(text, ""), None, text), kind)
 
 
-def read_parquet(file: Path) -> pd.DataFrame:
-    """The table of a file, read a column at a time; InputError where a column is not of its type in TYPES, or lacks a number."""
+def read_parquet(file: Path, columns: Collection[str], *, others: bool = True) -> pd.DataFrame:
+    """The table of a file, read a column at a time: those of `columns` that it has, and maybe all `others`.
+
+    InputError where one of `columns` has another type than TYPES states, or lacks a number. Others may hold anything.
+    """
     with open(file, "rb"), pq.ParquetFile(file) as opened:  # open says what is wrong with a name in fewer words
-        schema = opened.schema_arrow
-        for field in schema:
-            if field.name in TYPES and not _is_like(field.type, TYPES[field.name]):
-                raise InputError(
-                    f"{file}: column {field.name!r} is {field.type}, and has to be {TYPES[field.name]}: {AGAIN}"
-                )
-        columns = {name: in_memory(_without_nulls(file, opened.read([name]), name))[name] for name in schema.names}
-    return pd.DataFrame(columns)
+        found: dict[str, Any] = {}
+        for field in opened.schema_arrow:
+            checked = field.name in columns or field.name in NONE_IS
+            if not (checked or others):
+                continue
+            stated = TYPES.get(field.name, field.type) if checked else field.type
+            if not (stated == field.type or _is_like(field.type, stated)):
+                raise InputError(f"{file}: column {field.name!r} is {field.type}, and has to be {stated}: {AGAIN}")
+            column = _plain(opened.read([field.name]).column(0), stated)
+            if field.name in NONE_IS:
+                column = pc.fill_null(column, NONE_IS[field.name])
+            elif checked and pa.types.is_integer(column.type) and column.null_count:
+                row = pc.index(pc.is_null(column), True).as_py() + 1
+                raise InputError(f"{file}: row {row}: no {field.name}: {AGAIN}")
+            found[field.name] = in_memory(pa.table({field.name: column}))[field.name]
+    return pd.DataFrame(found)
 
 
 def _is_like(found: pa.DataType, stated: pa.DataType) -> bool:
@@ -83,25 +94,24 @@ def _is_like(found: pa.DataType, stated: pa.DataType) -> bool:
     if pa.types.is_dictionary(found):
         found = found.value_type
     if pa.types.is_string(stated):
-        return bool(pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found))
+        return _is_text(found)
     if pa.types.is_integer(stated):
         return bool(pa.types.is_integer(found))
     return bool(pa.types.is_floating(found) or pa.types.is_integer(found))
 
 
-def _without_nulls(file: Path, table: pa.Table, name: str) -> pa.Table:
-    """A column with "" for missing text, -1 for no fold and int64 for whole numbers; InputError for another missing one."""
-    column = table[name]
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.table({name: pc.fill_null(column.cast(pa.large_string()), "")})
-    if pa.types.is_floating(kind) or TYPES.get(name) == pa.float64():
-        return pa.table({name: pc.fill_null(column.cast(pa.float64()), float("nan"))})
-    if pa.types.is_integer(kind):
-        if name in NONE_IS:
-            column = pc.fill_null(column, NONE_IS[name])
-        elif column.null_count:
-            row = pc.index(pc.is_null(column), True).as_py()
-            raise InputError(f"{file}: row {row + 1}: no {name}: {AGAIN}")
-        return pa.table({name: column.cast(pa.int64())})
-    return table
+def _plain(column: pa.ChunkedArray, stated: pa.DataType) -> pa.ChunkedArray:
+    """A column without a dictionary, with "" for missing text, int64 for whole numbers and float64 for others."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        column = column.cast(kind)
+    if _is_text(kind):
+        return pc.fill_null(column.cast(pa.large_string()), "")
+    if pa.types.is_floating(stated) or pa.types.is_floating(kind):
+        return pc.fill_null(column.cast(pa.float64()), float("nan"))
+    return column.cast(pa.int64()) if pa.types.is_integer(kind) else column
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
