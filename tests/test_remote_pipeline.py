@@ -28,15 +28,8 @@ def files_of(folder: Path, *but: str) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
-@pytest.mark.parametrize("cached", [True, False], ids=["cached", "not cached"])
 def test_all_that_reads_images_reads_them_at_a_url(
-    tiny: Tiny,
-    trained: Trained,
-    weights: Path,
-    s3: S3Server,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    cached: bool,
+    tiny: Tiny, trained: Trained, weights: Path, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ffdi.features.extract import extract_features
     from ffdi.features.extractor import load_extractor
@@ -47,7 +40,6 @@ def test_all_that_reads_images_reads_them_at_a_url(
     from ffdi.tails.predict import score_files
 
     monkeypatch.setenv("FFDI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("FFDI_CACHE_GB", "1" if cached else "0")
     here, there = ImageSource(tiny.root), image_source(DataSettings(s3.put_folder(tiny.root, "set")))
     some = tiny.rows.head(12)
     for kind in ("500", "drop", "short", "truncate"):
@@ -63,7 +55,7 @@ def test_all_that_reads_images_reads_them_at_a_url(
     model = load_model(trained.model)
     scores = [score_files(model, some, source, device=torch.device("cpu")).mean for source in (here, there)]
     assert np.array_equal(*scores)
-    assert not cached or s3.asked("GET", ".jpg") <= len(tiny.rows) + 6  # each once, but for the faults
+    assert s3.asked("GET", ".jpg") <= len(tiny.rows) + 6  # each once, but for the faults
 
 
 def small_pipeline(folder: Path, root: str, environment: dict[str, str]) -> Project:
@@ -128,7 +120,6 @@ def test_a_change_at_a_url_is_seen_when_root_runs_again(
     params["data"] = {
         "root": s3.put_folder(tmp_path / "set", "set"),
         "layout": "csv",
-        "tables": "csv",
         "max_rejected": 0.01,
     }
     project = Project(tmp_path / "ffdi", params, warm_environment | s3.environment())

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from conftest import lay_out_multi_ffdi, picture, write_pictures
 from s3_server import S3Server
 
+from ffdi.doctor.data_root import root_diagnosis
 from ffdi.errors import FfdiError, InputError, StorageError
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.ingest import IngestedDataSet, IntakeFiles, ingest_data_set
@@ -32,13 +37,13 @@ def tables(folder: Path) -> dict[str, bytes]:
 
 def imagefolder(root: Path) -> None:
     for number, place in enumerate(
-        ("Real/a b", "Real/x", "fake/x", "fake/masks", "fake/.hidden", "@eaDir", "fake/ä#?%&+")
+        ("Real/a b", "Real/a", "Real/x", "fake/x", "fake/masks", "fake/.hidden", "@eaDir", "fake/ä#?%&+")
     ):
         (root / place).mkdir(parents=True)
         picture(number).save(root / place / f"{number}.png")
     (root / "Real/notes.txt").write_text("x")
     (root / "Real/x/damaged.jpg").write_bytes(b"\xff\xd8\xff no jpeg")
-    (root / "fake/twin.png").write_bytes((root / "fake/x/2.png").read_bytes())
+    (root / "fake/twin.png").write_bytes((root / "fake/x/3.png").read_bytes())
 
 
 def csv_table(root: Path) -> None:
@@ -54,6 +59,13 @@ def multi_ffdi(root: Path) -> None:
     lay_out_multi_ffdi(root / "phase1", [(file, i % 2, i > 3) for i, file in enumerate(files)])
 
 
+PARAMS = """
+data: {{root: "{root}"}}
+split: {{embedding: b}}
+backbones: {{b: {{network: "torchvision:mobilenet_v2", weights: random, cut: features.16}}}}
+recipes: {{r: {{backbone: b}}}}
+ladder: {{recipe: r, backbone: b}}
+"""
 LAYOUTS = {"imagefolder": imagefolder, "csv": csv_table, "multi_ffdi": multi_ffdi}
 
 
@@ -82,6 +94,8 @@ def test_a_url_gives_the_tables_of_a_folder(
     assert len(found.intake.images) > 3
     read_all(remote, tmp_path / "listed")
     assert tables(tmp_path / "local") == tables(tmp_path / "listed")
+    first = [read_all(replace(data, limit=2), tmp_path / "limit").intake.images for data in (local, remote)]
+    assert first[0].equals(first[1])  # the first by the parts of their paths: a/ before "a b/"
 
 
 @pytest.mark.parametrize("layout", ["csv", "multi_ffdi"])
@@ -221,3 +235,37 @@ def test_many_reads_are_under_way_at_once(two: Callable[..., list[DataSettings]]
 
     rows = read_layout(Path(local.root), local).rows[:6]
     assert len(ingest(rows, Slow(Path(local.root)), max_rejected=1.0, workers=1).images) == 6
+
+
+def test_root_is_a_link_or_a_manifest_and_never_another_file(
+    two: Callable[..., list[DataSettings]], tmp_path: Path
+) -> None:
+    stage = runpy.run_path(str(Path(__file__).parents[2] / "stages/root.py"))["main"]
+    out, params = tmp_path / "data/root", tmp_path / "params.yaml"
+    for data in 2 * list(two("csv")):
+        params.write_text(PARAMS.format(root=data.root))
+        done = CliRunner().invoke(stage, ["--params", str(params), "--out", str(out)])
+        assert done.exit_code == 0, done.stderr
+        assert is_manifest(out) == data.root.startswith("s3://") != out.is_symlink()
+    out.write_text("mine")
+    done = CliRunner().invoke(stage, ["--params", str(params), "--out", str(out)])
+    assert done.exit_code == 1 and "is no link and no manifest" in done.stderr and out.read_text() == "mine"
+
+
+def test_the_doctor_asks_a_url_for_its_first_file(tmp_path: Path, s3: S3Server) -> None:
+    def said(root: str, layout: Any = "csv") -> tuple[str, str]:
+        found = root_diagnosis(DataSettings(root, layout), "project")
+        return found.state, f"{found.found}; {found.remedy}"
+
+    s3.put("set/labels.csv", b"path,label\n")
+    state, line = said(f"{s3.url}/set")
+    assert state == "ok" and "is there; a change there is seen after dvc repro --single-item --force root" in line
+    assert said(f"{s3.url}/empty") == ("missing", f"{s3.url}/empty has no file; correct data.root in params.yaml")
+    assert said("s3://no-such-bucket/set") == (
+        "missing",
+        "s3://no-such-bucket/set: no such bucket or folder; correct the URL",
+    )
+    s3.fail("403", 9)
+    state, line = said(f"{s3.url}/set")
+    assert state == "missing" and "access denied" in line and "AWS_ACCESS_KEY_ID" in line
+    assert said(f"file://{tmp_path}")[0] == "ok"
