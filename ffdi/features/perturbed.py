@@ -51,6 +51,9 @@ def extract_perturbed(
     names computes it, even if this machine has another one. Levels in the folder that are not in the sweep are kept.
     Raises as extract_features does, and ShardError when the runtime that the spec names cannot run here.
     """
+    settings = replace(sweep.settings, compression="none", store=None)
+    if sweep.settings.store:  # then workers may share nothing but the store, and a level is small: it stays here
+        settings = replace(settings, engine=ExtractSettings().engine)
     once = Console(alert=_once(console.warn))
     for level in console.progress(sweep.levels, len(sweep.levels), unit="levels"):
         extract_features(
@@ -58,7 +61,7 @@ def extract_perturbed(
             perturbed_extractor(extractor, level),
             sweep.folder / level,
             source=sweep.source,
-            settings=replace(sweep.settings, compression="none", store=None),
+            settings=settings,
             console=once,
         )
     return {level: FeatureStore(sweep.folder / level) for level in sweep.levels}

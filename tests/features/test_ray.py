@@ -68,6 +68,29 @@ def test_what_fails_or_kills_its_worker_is_tried_again_and_the_rest_is_finished(
     assert any(line.startswith("number 1 failed") and "the worker was lost" in line for line in lines)
 
 
+@dataclass(frozen=True)
+class Meeting:
+    """Makes workers that wait for each other."""
+
+    folder: Path
+
+    def __call__(self) -> Callable[[int, Callable[[Any], None]], int]:
+        return self.meet
+
+    def meet(self, number: int, tell: Callable[[Any], None]) -> int:
+        (self.folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 30
+        while len(list(self.folder.iterdir())) < 2:
+            assert time.monotonic() < deadline, "the same worker has both"
+            time.sleep(0.02)
+        return number
+
+
+def test_the_last_items_go_to_workers_that_have_none(ray_cluster: Any, tmp_path: Path) -> None:
+    with Cluster(RaySettings(cpus_per_task=1, retries=0)) as cluster:
+        assert [number for number, _ in cluster.map(Meeting(tmp_path), range(2), at_once=2)] == [0, 1]
+
+
 def refuse() -> Any:
     raise FfdiError("weights/x.safetensors: is not here")
 

@@ -41,7 +41,7 @@ def test_jobs_come_in_order_and_failed_ones_after_pauses_that_double() -> None:
     assert [jobs.next(), jobs.next(), jobs.next()] == [0, 1, None]
     assert jobs.failed(0, "a", GONE)
     jobs.done(1, "one")
-    assert jobs.next() is None and jobs.left == 1
+    assert jobs.next() is None and jobs.left == jobs.waiting == 1
     now = 1.0
     assert jobs.next() == 0 and jobs.failed(0, "b", GONE)
     now = 2.9

@@ -100,7 +100,7 @@ class Crew(Generic[Item, Result]):
         if now >= self._next_look:
             self._next_look = now + _LOOK
             nodes = living_nodes(self._ray)
-            self._share = share_of(nodes, self._settings)
+            self._share = self._share or share_of(nodes, self._settings)
             room = sum(_fits(node, self._share) for node in nodes)
             most = self._settings.max_in_flight
             self._wanted = max(1, room) if most == "auto" else most
@@ -118,13 +118,19 @@ class Crew(Generic[Item, Result]):
 
     def _hand_out(self) -> None:
         """Give items to the workers that have the fewest; each worker holds at most `at_once`."""
-        while open_workers := [w for w in self._workers if w.name and len(w.hands) < self._options.at_once]:
-            worker = min(open_workers, key=lambda w: len(w.hands))
+        while free := [worker for worker in self._workers if self._may_take(worker)]:
+            worker = min(free, key=lambda w: len(w.hands))
             number = self._jobs.next()
             if number is None:
                 return
             packed = self._options.packed(self._items[number])
             worker.hands[worker.actor.work.remote(number, packed)] = number
+
+    def _may_take(self, worker: _Worker) -> bool:
+        """Whether a worker takes another item. The last ones are left to those that would have nothing to do."""
+        return bool(worker.name) and (
+            not worker.hands or (len(worker.hands) < self._options.at_once and self._jobs.waiting > len(self._workers))
+        )
 
     def _take_answers(self) -> None:
         """Wait a moment for an answer, and take all that have come."""
@@ -269,6 +275,4 @@ def _reason(error: Exception) -> str:
     if lacks := re.search(r"No module named '[\w.]+'", str(error)):
         return f"{lacks.group()}: install the package on every node"
     known = {"OutOfMemoryError": "its node ran out of memory", "NodeDiedError": "its node is gone"}
-    if "node" in str(error) and "died" in str(error).split("node", 1)[1][:40]:
-        return known["NodeDiedError"]
-    return known.get(type(error).__name__, "its process died")
+    return known.get(type(error).__name__, "its process or its node died")

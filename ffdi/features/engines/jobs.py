@@ -46,6 +46,11 @@ class Jobs(Generic[Result]):
         self._again: list[tuple[float, int]] = []  # a heap: when, which
         self._tries: dict[int, int] = {}
 
+    @property
+    def waiting(self) -> int:
+        """How many items no worker has in its hands."""
+        return self._count - self._fresh + len(self._again)
+
     def next(self) -> int | None:
         """An item that may begin now; None when there is none."""
         if self._again and self._again[0][0] <= self._clock():

@@ -113,8 +113,9 @@ def _refuse_other_features(extractor: Extractor) -> None:
     """ShardError naming what of the spec would be different if this process had made it."""
     spec, b = extractor.spec, extractor.backbone
     mine = local_spec(b, spec.weights_sha256, spec.shape)
-    if b.runtime == "auto" and spec.policy["runtime"] == "torch-cpu" and mine.policy["runtime"] == "onnxruntime-cpu":
-        mine = replace(mine, policy={**mine.policy, "runtime": "torch-cpu"})  # the driver found that it does not export
+    mine = replace(
+        mine, policy={**mine.policy, "runtime": spec.policy["runtime"]}
+    )  # to open it is to know that it runs
     if mine.fingerprint == spec.fingerprint:
         return
     ours, due = _flat(mine), _flat(spec)
