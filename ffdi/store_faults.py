@@ -105,9 +105,8 @@ def store_code(error: BaseException) -> str:
 
 def is_absent(error: Exception) -> bool:
     """Whether a store says that there is no such file, in a bucket that is there."""
-    return isinstance(error, FileNotFoundError) and (
-        store_code(error) in ("404", "410", "NoSuchKey") or error.__cause__ is None
-    )
+    known = store_code(error) in ("", "404", "410", "NoSuchKey")
+    return isinstance(error, FileNotFoundError) and known and not passing_reason(error)
 
 
 def lost_race(error: Exception) -> bool:

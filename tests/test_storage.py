@@ -160,6 +160,29 @@ def test_a_file_is_there_before_a_listing_says_so(remote: Remote, s3: S3Server) 
     assert len(list(remote.files())) == 2
 
 
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_store_without_conditions_of_its_own_is_looked_at_first(kind: str, tmp_path: Path) -> None:
+    """What holds of every kind of store that fsspec reaches, as gs:// and az:// are."""
+    remote = Remote(f"{kind}://{tmp_path}/lake/set", QUICK)
+    (tmp_path / "shard").write_bytes(b"shard")
+    assert remote.put(tmp_path / "shard", "deep/shard").size == 5
+    first = remote.put_bytes(b"1", "index.json", if_absent=True)
+    with pytest.raises(LostRaceError):
+        remote.put_bytes(b"2", "index.json", if_absent=True)
+    with pytest.raises(LostRaceError):
+        remote.put_bytes(b"22", "index.json", if_etag="another")
+    remote.put_bytes(b"22", "index.json", if_etag=first.etag)
+    assert [(file.path, file.size) for file in remote.files()] == [("deep/shard", 5), ("index.json", 2)]
+    assert [file.path for file in remote.files("deep")] == ["deep/shard"]
+    remote.get("deep/shard", tmp_path / "back", 5)
+    assert (tmp_path / "back").read_bytes() == remote.read("deep/shard") == b"shard"
+    for _ in range(2):
+        remote.delete("deep/shard")
+    assert not remote.exists("deep/shard") and not remote.exists("deep")
+    with pytest.raises(NoFileError, match="deep/shard: no such file"):
+        remote.read("deep/shard")
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
