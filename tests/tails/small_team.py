@@ -10,6 +10,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+import pytest
 import torch
 
 from ffdi.tails.ranks import Team, joined
@@ -17,6 +18,8 @@ from ffdi.tails.ranks import Team, joined
 
 def together(size: int, work: Callable[[Team], Any]) -> list[Any]:
     """What `work` returns on each of `size` ranks; the error that it raised in the place of a result."""
+    if torch.cuda.is_initialized():
+        pytest.skip("a process that has used CUDA cannot fork one that trains: run this file alone")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
