@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ CPU = torch.device("cpu")
 
 
 def in_precision(
-    prefix: Extractor, dtype: torch.dtype, pixels: Callable[[list[Row]], Any], rows: list[Row]
+    prefix: Extractor, dtype: torch.dtype, pixels: Callable[[Sequence[Row]], Any], rows: Sequence[Row]
 ) -> Features:
     """The prefix as a GPU computes it in `dtype`: parameters and every module's output rounded, sums in float32."""
     assert prefix.module is not None

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def goal(shards: int, rows: int) -> Goal:
     return Goal(spec, [(image, view) for image in images for view in (0, 1)], rows, {"weights": "random"})
 
 
-def computed(rows: list[Row]) -> Iterator[Features]:
+def computed(rows: Sequence[Row]) -> Iterator[Features]:
     """Features that no compression makes small, as fast as they can be copied."""
     block = np.random.default_rng(0).normal(size=(256, *SHAPE)).astype(np.float16)
     for start in range(0, len(rows), 256):

@@ -124,7 +124,7 @@ def run_split(folder: Path) -> None:
 def run_plan(folder: Path) -> None:
     """Plan the shards of an extraction from nothing."""
     rows = join(read_images(folder / IMAGES), read_folds(folder / FOLDS))
-    planned = plan_rows(list(rows["image_id"]), list(rows["role"]), VIEWS)
+    planned = plan_rows(rows["image_id"], rows["role"], VIEWS)
     with tempfile.TemporaryDirectory() as out:
         plan = ShardSet(Path(out), Goal(SPEC, planned, SHARD_ROWS, {})).plan()
     assert plan is not None

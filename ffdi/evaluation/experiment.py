@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class RungTables:
     test: FeatureTable
 
     @classmethod
-    def of(cls, features: Features, features_of: list[Row], images: pd.DataFrame) -> RungTables:
+    def of(cls, features: Features, features_of: Sequence[Row], images: pd.DataFrame) -> RungTables:
         """`features_of` is the (image_id, view) of every row of `features`, `images` has image_id, label, group and role."""
 
         def table(role: str) -> FeatureTable:

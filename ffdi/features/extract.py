@@ -8,19 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ffdi.console import Console
 from ffdi.errors import FfdiError
 from ffdi.features.engines.engine import EngineResult, choose_engine
 from ffdi.features.extractor import Extractor
-from ffdi.features.feature_spec import Row
+from ffdi.features.feature_spec import Rows
 from ffdi.features.image_views import locate_images
 from ffdi.features.remote_shard_set import RemoteShardSet
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.shard_set import Goal, Plan, ShardSet
 from ffdi.files import human_bytes, sole_writer
 from ffdi.intake.decoding.images import ImageSource
+
+_PLANNED = 1 << 18  # images at a time
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,26 @@ class ExtractionSummary:
         return lines
 
 
-def plan_rows(image_ids: Sequence[str], roles: Sequence[str], view_count: int) -> list[Row]:
+def plan_rows(
+    image_ids: Sequence[str] | pd.Series[str], roles: Sequence[str] | pd.Series[str], view_count: int
+) -> Rows:
     """Sorted (image_id, view): views 0..view_count of train images, view 0 of test images, view 1 of `perturbed` ones."""
     views = {"train": range(view_count + 1), "test": range(1), "perturbed": range(1, 2)}
-    return sorted((i, v) for i, role in zip(image_ids, roles, strict=True) for v in views[role])
+    code, found = pd.factorize(pd.Series(roles))
+    of_role = [views[role] for role in found]
+    first, count = (np.array([part(r) for r in of_role], np.int64)[code] for part in (lambda r: r.start, len))
+    ends = np.cumsum(count)
+    keys = np.empty((int(ends[-1]) if len(ends) else 0, 33), np.uint8)
+    for start in range(0, len(code), _PLANNED):
+        some = slice(start, start + _PLANNED)
+        digits = np.frombuffer(bytes.fromhex("".join(image_ids[some])), np.uint8).reshape(-1, 32)
+        here = np.repeat(np.arange(len(digits)), count[some])
+        before = ends[some] - count[some]
+        at = np.arange(len(here)) + (before[0] if len(before) else 0)
+        keys[at, :32] = digits[here]
+        keys[at, 32] = first[some][here] + at - before[here]
+    planned = keys.view("S33").ravel()
+    return Rows(planned if (planned[:-1] <= planned[1:]).all() else np.sort(planned))
 
 
 def extract_features(
@@ -73,7 +92,7 @@ def extract_features(
     console gets warnings of what computes rows, when any are missing, and of what that and the decoder meet.
     """
     spec = extractor.spec
-    rows = plan_rows(list(images["image_id"]), list(images["role"]), extractor.backbone.views.count)
+    rows = plan_rows(images["image_id"], images["role"], extractor.backbone.views.count)
     provenance = {
         "weights": extractor.provenance.source,
         "pretrained": extractor.provenance.pretrained,

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,17 +23,52 @@ FORMAT_VERSION = 2
 Row = tuple[str, int]  # (image_id, view)
 Features = npt.NDArray[Any]  # (N, C, H, W), (N, tokens, C) or (N, C): float16 or float32; uint8 pixels for `cut: input`
 Keys = npt.NDArray[np.bytes_]  # (N,) S33: the 32 bytes of the image_id, then the view; they sort as rows do
+_ROWS = 1 << 12  # that are taken from their keys at a time
+
+
+class Rows(Sequence[Row]):
+    """Many rows as their keys: 33 bytes each, where a list of tuples takes some 200."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+
+    @classmethod
+    def of(cls, parts: Iterable[Sequence[Row]]) -> Rows:
+        """The rows of all parts, in their order."""
+        return cls(np.concatenate([np.empty(0, "S33"), *map(row_keys, parts)]))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice) -> Rows: ...
+    def __getitem__(self, at: int | slice) -> Row | Rows:
+        return Rows(self.keys[at]) if isinstance(at, slice) else key_rows(self.keys[[at]])[0]
+
+    def __iter__(self) -> Iterator[Row]:
+        for start in range(0, len(self.keys), _ROWS):
+            yield from key_rows(self.keys[start : start + _ROWS])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def row_keys(rows: Sequence[Row]) -> Keys:
     """The keys of rows, in their order. NumPy ignores trailing zero bytes in comparisons, but all keys have one length."""
+    if isinstance(rows, Rows):
+        return rows.keys
     return np.frombuffer(b"".join(bytes.fromhex(i) + bytes((v,)) for i, v in rows), "S33")
 
 
 def key_rows(keys: Keys) -> list[Row]:
     """The rows of keys."""
-    raw = keys.view(np.uint8).reshape(-1, 33)
-    return [(bytes(row[:32]).hex(), int(row[32])) for row in raw]
+    raw = np.ascontiguousarray(keys).view(np.uint8).reshape(-1, 33)
+    digits = raw[:, :32].tobytes().hex()
+    return [(digits[64 * row : 64 * row + 64], view) for row, view in enumerate(raw[:, 32].tolist())]
 
 
 def stored_bytes(shape: tuple[int, ...], dtype: str) -> int:

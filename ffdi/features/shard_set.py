@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ffdi.errors import ShardError
-from ffdi.features.feature_spec import FeatureSpec, Keys, Row, row_keys
+from ffdi.features.feature_spec import FeatureSpec, Keys, Row, Rows, row_keys
 from ffdi.features.shard_index import INDEX, Index, Maker, ShardEntry, read_index, shard_name
 from ffdi.features.shard_place import LocalPlace, Place
 from ffdi.features.shard_task import Origins, Places, ShardTask, Source
@@ -60,9 +60,9 @@ class Plan:
     derived: Mapping[Path, int]
 
     @cached_property
-    def missing(self) -> list[Row]:
+    def missing(self) -> Rows:
         """The rows that are to be computed, in order."""
-        return [row for task in self.tasks for row in task.missing]
+        return Rows.of(task.missing for task in self.tasks)
 
     @property
     def bytes(self) -> int:
@@ -200,7 +200,7 @@ def _tasks(
 ) -> tuple[ShardTask, ...]:
     """A task for each shard of the goal; rows that `old` shards have are copied."""
     shards, files = goal.shards, list(old)
-    rows = [row for number, part in enumerate(shards) if number not in written for row in part]
+    rows = Rows.of(part for number, part in enumerate(shards) if number not in written)
     file, row_of = _locate(rows, list(old.values()))
     tasks, start = [], 0
     for number, part in enumerate(shards):
@@ -233,7 +233,7 @@ def _origins(files: Sequence[Source], file: Places, place: Places) -> Origins:
 
 def _locate(rows: Sequence[Row], sources: Sequence[Keys]) -> tuple[Places, Places]:
     """(N,) the number of a source that has each row, and (N,) its place there; -1 where none has it."""
-    wanted, there = row_keys(rows), np.concatenate([np.empty(0, "S33"), *sources])
+    wanted, there = row_keys(rows), Rows.of(map(Rows, sources)).keys
     if not len(there):
         return np.full(len(rows), -1), np.full(len(rows), -1)
     order = np.argsort(there, kind="stable")

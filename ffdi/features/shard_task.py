@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ffdi.errors import ShardError
-from ffdi.features.feature_spec import Features, FeatureSpec, Keys, Row, row_keys
+from ffdi.features.feature_spec import Features, FeatureSpec, Keys, Row, Rows, row_keys
 from ffdi.features.keep import Keep, keep_features
 from ffdi.features.shard_index import ShardEntry
 from ffdi.features.shard_place import Place, open_shard
@@ -76,11 +76,9 @@ class ShardTask:
         return shard_key(self.spec, row_keys(self.rows), self.compression)
 
     @property
-    def missing(self) -> list[Row]:
+    def missing(self) -> Rows:
         """The rows that are to be computed, in their order."""
-        if self.origins is None:
-            return []
-        return [row for row, file in zip(self.rows, self.origins.file.tolist(), strict=True) if file < 0]
+        return Rows(row_keys(self.rows)[self.origins.file < 0 if self.origins else slice(0)])
 
 
 class BlockReader:

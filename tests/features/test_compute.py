@@ -53,7 +53,7 @@ def test_progress_sees_every_missing_row(run: TinyExtraction) -> None:
 def test_a_gpu_computes_hardly_more_images_than_there_are_rows(views: int) -> None:
     """A batch has one shape, and what is missing is black: tasks that overshot it ran two of them, half of it black."""
     rng = np.random.default_rng(views)
-    ids = [f"{i:05d}" for i in range(4000)]
+    ids = [f"{i:064x}" for i in range(4000)]
     plan = plan_rows(ids, ["test" if rng.random() < 0.2 else "train" for _ in ids], views)
     tasks = [list(task) for task in in_blocks(plan, 64)]
     assert [row for task in tasks for row in task] == plan
@@ -63,9 +63,10 @@ def test_a_gpu_computes_hardly_more_images_than_there_are_rows(views: int) -> No
 
 
 def test_an_image_of_more_views_than_a_batch_is_a_task_of_its_own() -> None:
-    plan = plan_rows(["a", "b", "c"], ["test", "train", "test"], 9)
+    one, two, three = ("0" * 63 + digit for digit in "123")
+    plan = plan_rows([one, two, three], ["test", "train", "test"], 9)
     tasks = [list(task) for task in in_blocks(plan, 8)]
-    assert [[image for image, _ in task] for task in tasks] == [["a"], ["b"] * 10, ["c"]]
+    assert [[image for image, _ in task] for task in tasks] == [[one], [two] * 10, [three]]
 
 
 def test_extracting_on_cuda_gives_the_rows_of_the_cpu(

@@ -42,7 +42,10 @@ def run(tiny: Tiny, backbone: Make, weights: Path, tmp_path: Path) -> TinyExtrac
 
 
 def test_the_plan_is_sorted_and_has_the_clean_view_alone_of_test_images() -> None:
-    assert plan_rows(["b", "a"], ["train", "test"], 2) == [("a", 0), ("b", 0), ("b", 1), ("b", 2)]
+    a, b, c = ("0" * 63 + digit for digit in "123")
+    planned = plan_rows([c, b, a], ["perturbed", "train", "test"], 2)
+    assert planned == [(a, 0), (b, 0), (b, 1), (b, 2), (c, 1)]
+    assert planned[1:3] == [(b, 0), (b, 1)] and planned[-1] == (c, 1) and plan_rows([], [], 2) == []
 
 
 def test_a_row_is_the_prefix_of_its_view(

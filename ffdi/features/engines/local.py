@@ -10,7 +10,7 @@ from ffdi.console import Console
 from ffdi.features.compute import FeatureComputer
 from ffdi.features.engines.engine import EngineResult
 from ffdi.features.extractor import Extractor
-from ffdi.features.feature_spec import Features
+from ffdi.features.feature_spec import Features, Rows
 from ffdi.features.image_views import ImageFiles
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.shard_index import ShardEntry
@@ -29,7 +29,7 @@ def run_locally(
     console: Console,
 ) -> EngineResult:
     """The missing rows of all tasks are one stream, so the threads never wait at the end of a shard."""
-    missing = [row for task in tasks for row in task.missing]
+    missing = Rows.of(task.missing for task in tasks)
     if not missing:
         return EngineResult(write_shards(tasks, ()), (), {})
     timer = PartTimer()
