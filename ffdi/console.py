@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -46,3 +48,15 @@ class Console:
     def warn(self, line: str) -> None:
         """Say what the user should know even where the other lines are not shown."""
         (self.alert or self.say)(line)
+
+
+@contextmanager
+def only_errors(logger: str | None = None, level: int = logging.ERROR) -> Iterator[None]:
+    """The logger of another's library, by default that of all, says nothing below `level` meanwhile."""
+    named = logging.getLogger(logger)
+    before = named.level
+    named.setLevel(level)
+    try:
+        yield
+    finally:
+        named.setLevel(before)

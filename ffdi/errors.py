@@ -75,6 +75,13 @@ SYSTEM_REMEDIES = {
 }
 
 
+def first_cause(error: BaseException) -> BaseException:
+    """What an error was raised from in the end: an exporter's own errors are a page long."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def said(error: OSError) -> str:
     """What the system says of a file, with what to do where that is known."""
     reason, remedy = error.strerror or str(error), SYSTEM_REMEDIES.get(error.errno or 0)

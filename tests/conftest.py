@@ -20,7 +20,12 @@ from in_browser import browser  # noqa: F401 - a fixture
 from PIL import Image
 from ray_cluster import ray_cluster  # noqa: F401 - a fixture
 from s3_server import s3, s3_server  # noqa: F401 - fixtures
-from workers import pytest_collection_modifyitems, pytest_xdist_auto_num_workers  # noqa: F401 - hooks of pytest
+from workers import (  # noqa: F401 - hooks of pytest
+    pytest_collection_finish,
+    pytest_collection_modifyitems,
+    pytest_unconfigure,
+    pytest_xdist_auto_num_workers,
+)
 
 from ffdi.features.backbone import Backbone, Views
 

@@ -70,6 +70,7 @@ def exp_of(said: str, project: Project) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_queued_experiment_finds_them_too(project: Project) -> None:
     project.run("dvc", "exp", "run", "--queue", "-S=+data.max_rejected=0.25", "-n=queued", "ingest")
     project.run("dvc", "queue", "start")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ffdi.commands.scoring import PHASH_BITS, RESAMPLES, scoring_options
+from ffdi.commands.scoring import PHASH_BITS, RESAMPLES, refuse_no_model, scoring_options
 from ffdi.errors import InputError
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
@@ -45,6 +45,7 @@ def evaluate(
 
     Images that the model was trained on, and near-duplicates of them, are named and left out.
     """
+    refuse_no_model(model)
     from ffdi.bootstrap import Bootstrap
     from ffdi.evaluation.below_chance import explain
     from ffdi.evaluation.evaluate import test_rows

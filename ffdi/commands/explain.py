@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ffdi.commands.scoring import inputs_to_score, refuse_unread, scoring_options
+from ffdi.commands.scoring import inputs_to_score, refuse_no_model, refuse_unread, scoring_options
 from ffdi.stagekit.command import OneLineErrors, uncollected
 from ffdi.stagekit.console import console
 
@@ -59,6 +59,7 @@ def explain(
     """
     stage = console("explain")
     found = inputs_to_score(images, stage)
+    refuse_no_model(model)
 
     with uncollected():
         from ffdi.deploy.detector import load

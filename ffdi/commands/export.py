@@ -24,6 +24,9 @@ ffdi export --model data/models/NAME --format hub hub/NAME --licence apache-2.0"
 @click.option("--format", "kind", required=True, type=click.Choice(["onnx", "card", "hub"]), help="what to write")
 @MODEL
 @click.option("--licence", metavar="ID", help="of the model, such as apache-2.0, as you give it  [default: not stated]")
+@click.option(
+    "--dataset", metavar="ID", help="card, hub: the training's data set there, such as USER/NAME  [default: none]"
+)
 @click.option("--metrics", type=click.Path(path_type=Path), help="card, hub: what was measured  [default: metrics]")
 @click.option("--quantise", type=click.Choice(["int8"]), help="onnx: compute in eight bits; needs --images")
 @click.option(
@@ -35,6 +38,7 @@ def export(
     kind: str,
     model: Path,
     licence: str | None,
+    dataset: str | None,
     metrics: Path | None,
     quantise: str | None,
     images: Path | None,
@@ -51,8 +55,10 @@ def export(
     """
     report = console("export")
     if kind == "onnx":
-        if metrics is not None:
-            raise click.UsageError("--metrics is for --format card and hub: an ONNX file holds no figures")
+        if metrics is not None or dataset is not None:
+            raise click.UsageError(
+                "--metrics and --dataset are for --format card and hub: an ONNX file holds no figures"
+            )
         if quantise and images is None:
             raise click.UsageError("--quantise int8 needs --images, the data that the model was trained on")
         if not quantise and (images is not None or float_ends):
@@ -64,11 +70,13 @@ def export(
         return
     if quantise or images is not None or float_ends:
         raise click.UsageError("--quantise, --images and --float-ends are for --format onnx")
+    from ffdi.deploy.card.facts import Publication
+
     if kind == "card":
         from ffdi.deploy.card.writing import write_card as write
     else:
         from ffdi.deploy.hub import write_hub as write
-    write(model, out, metrics=metrics or _MEASURED, licence=licence, console=report)
+    write(model, out, metrics=metrics or _MEASURED, published=Publication(licence, dataset), console=report)
 
 
 def _export_onnx(out: Path, model: Path, licence: str | None) -> None:

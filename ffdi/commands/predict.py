@@ -12,7 +12,7 @@ from typing import TextIO
 
 import click
 
-from ffdi.commands.scoring import MAX_PIXELS, inputs_to_score, refuse_unread
+from ffdi.commands.scoring import MAX_PIXELS, inputs_to_score, refuse_no_model, refuse_unread
 from ffdi.errors import printable
 from ffdi.files import replacing
 from ffdi.stagekit.command import OneLineErrors, uncollected
@@ -62,6 +62,7 @@ def predict(
         raise click.UsageError("--format parquet: is no text for a terminal: name a file with --out")
     stage = console("predict")
     found = inputs_to_score(images, stage)
+    refuse_no_model(*models)
 
     with uncollected():
         from ffdi.deploy.detector import judgements_by, load_all

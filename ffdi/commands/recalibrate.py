@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ffdi.commands.scoring import PHASH_BITS, RESAMPLES, scoring_options
+from ffdi.commands.scoring import PHASH_BITS, RESAMPLES, refuse_no_model, scoring_options
 from ffdi.errors import InputError, PolicyError
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
@@ -56,6 +56,7 @@ def recalibrate(
     Says by cross-validation what that changes, and whether the images were enough. The new model has its parent's weights,
     byte for byte, and names its parent. Images that the model was trained on are named and left out.
     """
+    refuse_no_model(model)
     from dataclasses import replace
 
     from ffdi.bootstrap import Bootstrap

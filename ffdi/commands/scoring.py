@@ -55,10 +55,19 @@ def refuse_unread(found: Inputs, unreadable: int, count: int) -> None:
         raise InputError("; ".join(lines))
 
 
+def refuse_no_model(*folders: Path) -> None:
+    """BundleError where a folder is no model, or its record was changed: before torch is imported, which takes seconds."""
+    from ffdi.tails.record import read_record, refuse_changed
+
+    for folder in folders:
+        refuse_changed(folder, read_record(folder))
+
+
 def score_with_model(
     model: Path, files: Sequence[Path], max_pixels: int
 ) -> tuple[Model, Iterator[tuple[Path, float | str]]]:
     """The model, and (file, P(fake) or the reason why it cannot be read) in the order of `files`."""
+    refuse_no_model(model)
     with uncollected():
         from ffdi.features.devices import set_up_torch
         from ffdi.tails.ensemble import load_model

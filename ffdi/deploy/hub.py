@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ffdi.console import Console
-from ffdi.deploy.card.facts import CardFacts, read_facts
+from ffdi.deploy.card.facts import UNSAID, CardFacts, Publication, read_facts
 from ffdi.deploy.card.head import TASK
 from ffdi.deploy.card.writing import card
 from ffdi.deploy.licences import source_name
@@ -22,7 +22,7 @@ CONFIG = "config.json"
 
 
 def write_hub(
-    model: Path, out: Path, *, metrics: Path, licence: str | None = None, console: Console = Console()
+    model: Path, out: Path, *, metrics: Path, published: Publication = UNSAID, console: Console = Console()
 ) -> None:
     """Write the model in the folder `model` to the folder `out`, which `ffdi predict --model` reads and a hub takes.
 
@@ -36,7 +36,7 @@ def write_hub(
     refuse_other_folder(
         out, CONFIG, lambda config: config.get("library_name") == _LIBRARY, "folder that ffdi export wrote"
     )
-    facts = read_facts(model, metrics, licence, console)
+    facts = read_facts(model, metrics, published, console)
     with replacing_folder(out) as temporary:
         _copy(model, temporary)
         write_json(temporary / CONFIG, _config(facts))

@@ -5,7 +5,7 @@ The page loads nothing from any host, opens from disk, and escapes every text th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +28,7 @@ from ffdi.evaluation.page_data import (
     robustness_rows,
 )
 from ffdi.evaluation.results import Results, read_results, results_table, times_table
+from ffdi.evaluation.templates import page_template
 from ffdi.evaluation.verdict import caveats, verdict
 from ffdi.evaluation.wrong_images import HeatMaps, heat_maps, most_wrong_images, thumbnails
 from ffdi.files import human_bytes, replacing_folder, write_text
@@ -99,16 +100,7 @@ def render_page(
 
     `heat` has the heat maps of most_wrong_images, `unchecked` maps each check that the audit did not run to the reason.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "figure": _figure,
         "share": _share,
         "signed": _signed,
@@ -116,7 +108,7 @@ def render_page(
         "bytes": human_bytes,
     }
     counts = _counts(rows)
-    return environment.get_template("report.html").render(
+    return page_template(Path(__file__).with_name("report.html"), filters).render(
         **_of_recipes(results),
         **_of_audit(results, findings, unchecked or {}),
         ladder=charts.ladder(results.ladder),

@@ -93,6 +93,16 @@ def _unlike_validation(results: Results) -> list[str]:
     return [f"On the folds its AUC is higher, {value}: their epochs were chosen by it, or the test groups are harder."]
 
 
+def _refit(results: Results) -> list[str]:
+    """What the tails of the folds say of a tail that is none of them."""
+    if not results.best.get("refit"):
+        return []
+    return [
+        "One tail of all training images scores: its threshold and its calibration are of the folds' tails, and so are the "
+        "figures of the folds."
+    ]
+
+
 def _equal_recipes(results: Results) -> list[str]:
     name = results.best_name
     equal = [
@@ -280,17 +290,7 @@ def _percent(share: float) -> str:
 
 
 _CAVEATS: tuple[Callable[[Results], list[str]], ...] = (
-    *(_no_groups, _below_chance, _dropped_images, _few_groups, _unlike_validation, _equal_recipes, _errors),
-    *(
-        _false_alarms,
-        _unlike_training,
-        _undecided,
-        _calibration,
-        _unresolved_rates,
-        _held_out,
-        _protocol,
-        _perturbations,
-        _seen_levels,
-    ),
-    *(_shortcuts, _source_overlap, _other_data),
+    *(_no_groups, _below_chance, _dropped_images, _few_groups, _unlike_validation, _refit, _equal_recipes, _errors),
+    *(_false_alarms, _unlike_training, _undecided, _calibration, _unresolved_rates, _held_out, _protocol),
+    *(_perturbations, _seen_levels, _shortcuts, _source_overlap, _other_data),
 )

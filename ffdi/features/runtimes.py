@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffdi.console import Console
-from ffdi.errors import ExportError, FfdiError, ParamsError, ShardError, one_line, placed
+from ffdi.errors import ExportError, FfdiError, ParamsError, ShardError, first_cause, one_line, placed
 from ffdi.features.backbone import Backbone
 from ffdi.features.batching import BatchedModel, BatchOptions, FloatFeatures, Images
 from ffdi.features.devices import describe_cuda, device_line, has_cuda, repeating, set_up_device
@@ -220,7 +220,7 @@ def exported_graph(backbone: Backbone, weights_sha256: str, load: Callable[[], F
         body = _export(prefix, size)
         _refuse_other_features(body, prefix, size)
     except Exception as error:  # the exporter may raise anything
-        cause = _first_cause(error)
+        cause = first_cause(error)
         reason = one_line(cause)[:200]
         if isinstance(cause, MemoryError) or "can't allocate" in reason:  # the next time there may be enough
             what = f"memory ran out while {backbone.network} cut at {backbone.cut_name} was exported to ONNX ({reason})"
@@ -279,13 +279,6 @@ def _refuse_other_features(body: bytes, prefix: FrozenPrefix, size: int) -> None
     error = np.linalg.norm(given - due) / max(float(np.linalg.norm(due)), 1e-30)
     if np.isfinite(due).all() and not error <= _MOST_ERROR:
         raise ValueError(f"its features are not those of torch, relative error {error:.2g}")
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """What the exporter's own errors, which are a page long, were raised from."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _graph_name(b: Backbone, weights_sha256: str) -> str:

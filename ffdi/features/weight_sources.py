@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ffdi.console import only_errors
 from ffdi.errors import WeightsError, one_line
 from ffdi.features.backbone import Backbone
 from ffdi.features.networks import build_network
@@ -139,7 +140,7 @@ def _from_timm(network: str, tag: str, network_args: Mapping[str, Any]) -> State
     described = timm.models.get_pretrained_cfg(f"{model}.{tag}")
     page = f"https://huggingface.co/{described.hf_hub_id if described else ''}"
     try:
-        with _quiet_hub():
+        with only_errors("huggingface_hub", logging.CRITICAL):  # of its retries: an error says it once
             state = dict(timm.create_model(f"{model}.{tag}", pretrained=True, **network_args).state_dict())
     except GatedRepoError as error:
         remedy = f"accept their licence at {page} and set HF_TOKEN to a token of that account"
@@ -162,18 +163,6 @@ def _from_timm(network: str, tag: str, network_args: Mapping[str, Any]) -> State
         trained = f"weights timm:{tag} were trained with quick GELU, {network} has GELU"
         warnings.warn(f"{trained}: the features that they were published with are those of timm:{own}", stacklevel=3)
     return state
-
-
-@contextlib.contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """The hub's library says nothing of its retries: an error says it once."""
-    logger = logging.getLogger("huggingface_hub")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _unfit(source: str, network: str, network_args: Mapping[str, Any], error: Exception) -> str:

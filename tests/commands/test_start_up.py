@@ -60,3 +60,13 @@ def test_what_computes_nothing_loads_no_torch(trained: Trained, tmp_path: Path) 
     loads_none(("torch",), calls, HERE)
     if not Path("/proc/driver/nvidia/version").exists():
         loads_none(("torch",), [(["doctor"], 0)], tmp_path)
+
+
+def test_a_folder_that_is_no_model_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "none").mkdir()
+    other = ["--root", ".", "--out", "out", "--model", "none"]
+    calls = [["predict", "--model", "none", "a.jpg"], ["explain", "--model", "none", "--out", "out", "a.jpg"]]
+    calls += [["evaluate", "--images", "a.csv", *other], ["recalibrate", "--labels", "a.csv", *other]]
+    calls += [["submit", "--list", "a.jpg", *other]]
+    loads_none(("torch",), [(call, 1) for call in calls], tmp_path)

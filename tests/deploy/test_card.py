@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCard
 
 from ffdi.commands.main import main
 from ffdi.console import Console
-from ffdi.deploy.card.facts import read_facts
+from ffdi.deploy.card.facts import Publication, read_facts
 from ffdi.deploy.card.writing import card, write_card
 from ffdi.errors import BundleError, InputError
 from ffdi.files import write_json
@@ -27,15 +27,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def text_of(folder: Path, licence: str | None = None, console: Console = Console()) -> str:
-    return card(read_facts(folder / "model", folder / "metrics", licence, console))
+def text_of(folder: Path, licence: str | None = None, console: Console = Console(), dataset: str | None = None) -> str:
+    return card(read_facts(folder / "model", folder / "metrics", Publication(licence, dataset), console))
 
 
 def test_a_hub_reads_the_head(folder: Path) -> None:
-    write_card(folder / "model", folder / "README.md", metrics=folder / "metrics", licence="cc-by-nc-4.0")
+    write_card(
+        folder / "model",
+        folder / "README.md",
+        metrics=folder / "metrics",
+        published=Publication("cc-by-nc-4.0", "me/faces"),
+    )
     data = ModelCard.load(folder / "README.md").data
     assert (data.license, data.library_name, data.pipeline_tag) == ("cc-by-nc-4.0", "ffdi", "image-classification")
-    assert (data.datasets, data.model_name) == (["faces"], "tiny")
+    assert (data.datasets, data.model_name) == (["me/faces"], "tiny")
     assert data.tags[:2] == ["deepfake-detection", "ffdi"]
     results: list[EvalResult] = data.eval_results
     found = {(result.dataset_name, result.metric_type): result.metric_value for result in results}
@@ -205,7 +210,9 @@ def test_names_break_neither_markdown_nor_yaml(tmp_path: Path) -> None:
     record = write_model(tmp_path / "model", provenance=provenance)
     write_metrics(tmp_path / "metrics", record)
     text = text_of(tmp_path)
-    assert ModelCard(text).data.datasets == [name]
+    head = ModelCard(text).data
+    assert head.datasets is None  # on a hub the name may be that of another one
+    assert {(result.dataset_type, result.dataset_name) for result in head.eval_results} >= {("custom", name)}
     body = text.split("---\n", 2)[2]
     assert "<script>" not in body and "\n## d" not in body
     (row,) = [line for line in body.splitlines() if line.startswith("|  |")]
@@ -215,6 +222,8 @@ def test_names_break_neither_markdown_nor_yaml(tmp_path: Path) -> None:
 def test_odd_arguments(folder: Path) -> None:
     with pytest.raises(InputError, match="--licence 'My own': is no identifier of a licence such as mit"):
         text_of(folder, "My own")
+    with pytest.raises(InputError, match="--dataset 'a/b/c': is no name of a data set on a hub such as USER/NAME"):
+        text_of(folder, dataset="a/b/c")
     with pytest.raises(InputError, match=r"is a folder: name the file, such as .*README.md"):
         write_card(folder / "model", folder, metrics=folder / "metrics")
     with pytest.raises(BundleError, match="missing: name a folder such as"):

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard
 from two_recipes import both, edit_record
 
 from ffdi.console import Console
+from ffdi.deploy.card.facts import Publication
 from ffdi.deploy.detector import load
 from ffdi.deploy.hub import write_hub
 from ffdi.errors import BundleError, InputError
@@ -23,7 +24,7 @@ from ffdi.tails.fuse import fuse_recipes
 def test_a_recipe_keeps_its_bytes_and_its_scores(trained: Trained, tiny: Tiny, tmp_path: Path) -> None:
     said: list[str] = []
     out = tmp_path / "hub"
-    write_hub(trained.model, out, metrics=tmp_path, licence="mit", console=Console(say=said.append))
+    write_hub(trained.model, out, metrics=tmp_path, published=Publication("mit"), console=Console(say=said.append))
     of_model = {file.name for file in trained.model.iterdir()}
     assert {file.name for file in out.iterdir()} == of_model | {"README.md", "config.json"}
     for name in of_model:

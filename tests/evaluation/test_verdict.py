@@ -58,6 +58,8 @@ def test_the_catch_is_said(tmp_path: Path, tiny: Tiny, trained: Trained) -> None
         f"{wrong.get(('fake', 'real'), 0)} of 6 fakes real.",
         "On other data its AUC is 0.550 (0.500 to 0.640) on wild.",
     ]
+    refit = caveats(replace(calm, recipes={"good": sure | {"refit": True}}))
+    assert len(refit) == len(caveats(calm)) + 1 and refit[0].startswith("One tail of all training images scores")
     at_home = replace(calm, cross=[away | {"tested_on": away["trained_on"]}])
     assert caveats(at_home)[-1] == "It was not judged on any other data set."
     audit = dict(results.audit) | {"probe_thumbnail_auc_low": 0.7, "source_overlap": 4}

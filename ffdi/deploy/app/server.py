@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ffdi.deploy.app.limits import UploadLimits
 from ffdi.deploy.app.worker import Answer, JudgingProcess, judge_of, refusal, tell_operator
 from ffdi.errors import FfdiError
+from ffdi.evaluation.templates import page_template
 from ffdi.tails.record import read_record
 
 FILE_TYPE = "application/octet-stream"
@@ -232,8 +233,4 @@ _misdirected: ASGIApp = _json(421, "The app is not known under this name: ffdi a
 
 
 def _page(template: Path, facts: Mapping[str, Any], limits: UploadLimits) -> bytes:
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    page = environment.from_string(template.read_text(encoding="utf-8"))
-    return page.render(model=facts, limits=limits).encode()
+    return page_template(template).render(model=facts, limits=limits).encode()

@@ -23,7 +23,8 @@ _IDENTITY = ("weights_sha256", "threshold", "temperature")  # of a bundle, among
 class CardFacts:
     """`record` is bundle.json, `parts` that of each recipe by its name. `metrics` is metrics/details/NAME.json, `audit` that
     of the audit, both empty where there are none; `elsewhere` has the metrics on each other data set. `licence` is what the
-    user publishes the model under, `licences` that of each source of weights. `images` counts those of the training."""
+    user publishes the model under, `dataset` how a hub calls the data set of the training, `licences` that of each source of
+    weights. `images` counts those of the training."""
 
     record: Mapping[str, Any]
     parts: Mapping[str, Mapping[str, Any]]
@@ -32,6 +33,7 @@ class CardFacts:
     audit: Metrics = field(default_factory=dict)
     elsewhere: Sequence[Metrics] = ()
     licence: str | None = None
+    dataset: str | None = None
     licences: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
@@ -59,18 +61,34 @@ class CardFacts:
         return [metrics for metrics in self.elsewhere if metrics["tested_on"] != self.data]
 
 
-def read_facts(model: Path, metrics: Path, licence: str | None = None, console: Console = Console()) -> CardFacts:
+@dataclass(frozen=True)
+class Publication:
+    """What the user says of a model that is published: its licence, and how a hub calls the data set of its training."""
+
+    licence: str | None = None
+    dataset: str | None = None
+
+    def refuse_unfit(self) -> None:
+        """InputError when one is no identifier."""
+        if self.licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.licence):
+            what = "is no identifier of a licence such as mit, apache-2.0 or cc-by-nc-4.0"
+            raise InputError(f"--licence {self.licence!r}: {what}")
+        if self.dataset is not None and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", self.dataset, re.ASCII):
+            raise InputError(f"--dataset {self.dataset!r}: is no name of a data set on a hub such as USER/NAME")
+
+
+UNSAID = Publication()
+
+
+def read_facts(model: Path, metrics: Path, published: Publication = UNSAID, console: Console = Console()) -> CardFacts:
     """Read what there is to say of the model in the folder `model`.
 
     `metrics` is the folder of the pipeline, or one that is missing; evaluations on other data are looked for in its cross/
     and in data/cross beside it. Raises BundleError when bundle.json is missing or changed, InputError when the figures are of
-    another bundle, or when `licence` is no identifier. The console hears which evaluations are of another bundle, and left
+    another bundle, or when what is `published` is no identifier. The console hears which evaluations are of another bundle, and left
     out, and which licences bind.
     """
-    if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence):
-        raise InputError(
-            f"--licence {licence!r}: is no identifier of a licence such as mit, apache-2.0 or cc-by-nc-4.0"
-        )
+    published.refuse_unfit()
     record = read_record(model)
     refuse_changed(model, record)
     parts = _parts(model, record)
@@ -79,7 +97,8 @@ def read_facts(model: Path, metrics: Path, licence: str | None = None, console: 
         console.warn(line)
     images = count_rows(model / seen_file(record))
     own, audit = _own_metrics(metrics, record), _audit(metrics, record, images)
-    return CardFacts(record, parts, images, own, audit, _elsewhere(metrics, record, console), licence, licences)
+    elsewhere = _elsewhere(metrics, record, console)
+    return CardFacts(record, parts, images, own, audit, elsewhere, published.licence, published.dataset, licences)
 
 
 def _name(record: Mapping[str, Any]) -> str:

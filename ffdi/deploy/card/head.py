@@ -25,10 +25,10 @@ def head(facts: CardFacts) -> str:
         "library_name": "ffdi",
         "pipeline_tag": TASK,
         "tags": list(dict.fromkeys(["deepfake-detection", "ffdi", *networks])),
-        "datasets": [facts.data],
+        **({"datasets": [facts.dataset]} if facts.dataset else {}),
     }
     results = [
-        *([_result(facts.metrics, facts.data, "test")] if facts.metrics else []),
+        *([_result(facts.metrics, facts.data, "test", facts.dataset)] if facts.metrics else []),
         *(_result(metrics, str(metrics["tested_on"]), "all") for metrics in facts.other_data()),
     ]
     results = [result for result in results if result["metrics"]]
@@ -38,11 +38,14 @@ def head(facts: CardFacts) -> str:
     return f"---\n{yaml(entries)}---\n"
 
 
-def _result(metrics: Metrics, data: str, split: str) -> dict[str, Any]:
-    """An entry of the model-index; figures that are undefined are left out."""
+def _result(metrics: Metrics, data: str, split: str, dataset: str | None = None) -> dict[str, Any]:
+    """An entry of the model-index; figures that are undefined are left out.
+
+    `data` is what this project calls the data set: on a hub it may be the name of someone else's.
+    """
     return {
         "task": {"type": TASK, "name": "Real or fake"},
-        "dataset": {"type": data, "name": data, "split": split},
+        "dataset": {"type": dataset or "custom", "name": data, "split": split},
         "metrics": [
             {"type": kind, "name": name + _interval(metrics, key), "value": round(value, 4)}
             for key, (kind, name) in _INDEXED.items()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ffdi.console import Console
 from ffdi.deploy.card.about import how_to_run, intended_use, licences, training_data, verdicts, what_it_is
-from ffdi.deploy.card.facts import CardFacts, read_facts
+from ffdi.deploy.card.facts import UNSAID, CardFacts, Publication, read_facts
 from ffdi.deploy.card.figures import figures, weaknesses
 from ffdi.deploy.card.head import head
 from ffdi.deploy.card.text import figure, plain
@@ -18,12 +18,12 @@ from ffdi.tails.record import seen_file
 
 
 def write_card(
-    model: Path, out: Path, *, metrics: Path, licence: str | None = None, console: Console = Console()
+    model: Path, out: Path, *, metrics: Path, published: Publication = UNSAID, console: Console = Console()
 ) -> None:
     """Write the card of the model in the folder `model` to the file `out`; see read_facts for the others and for errors."""
     if out.is_dir():
         raise InputError(f"{out}: is a folder: name the file, such as {out / 'README.md'}")
-    facts = read_facts(model, metrics, licence, console)
+    facts = read_facts(model, metrics, published, console)
     write_text(out, card(facts))
     console.say(f"{out}: the model card of {facts.name}")
 

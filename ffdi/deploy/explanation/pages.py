@@ -14,6 +14,7 @@ from ffdi.deploy.explanation.occlusion import Patches
 from ffdi.deploy.explanation.picture import SIDE, explanation_picture, facts, panels, rule_of
 from ffdi.deploy.pictures import Picture
 from ffdi.errors import printable
+from ffdi.evaluation.templates import page_template
 from ffdi.evaluation.wrong_images import data_uri
 from ffdi.files import replacing
 from ffdi.intake.decoding.images import UnreadableImage
@@ -44,8 +45,6 @@ def write_explanations(
     reason. One picture at a time is in memory, and the page is there when all are written. `toward` and `patches` as
     explain.
     """
-    import jinja2
-
     pictures = list(pictures)
     counts = [0, 0]
     names: set[str] = set()
@@ -65,14 +64,7 @@ def write_explanations(
             shown = [(data_uri(panel), caption) for panel, caption in panels(explanation)]
             yield {"path": path, "reason": "", "facts": facts(explanation), "panels": shown}
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("pages.html")
+    template = page_template(Path(__file__).with_name("pages.html"))
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / PAGE) as file, file.open("w", encoding="utf-8") as page:
         rule = rule_of(detector.model.policy)

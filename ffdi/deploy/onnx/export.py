@@ -21,7 +21,7 @@ from ffdi.console import Console
 from ffdi.deploy.onnx.facts import onnx_facts
 from ffdi.deploy.onnx.scoring_graph import ScoringGraph, parameter_bytes
 from ffdi.deploy.onnx.squares import Squares, drawn_pictures
-from ffdi.errors import ExportError, one_line
+from ffdi.errors import ExportError, first_cause, one_line
 from ffdi.files import human_bytes, replacing
 from ffdi.intake.decoding.images import RGB
 from ffdi.tails.model import Model
@@ -104,18 +104,13 @@ def graph_of(graph: ScoringGraph, model: Model) -> Any:
                 verbose=False,
             )
     except Exception as error:  # the exporter may raise anything
-        raise ExportError(f"{model.description['network']} does not export to ONNX: {first_line(error)}") from error
+        raise ExportError(
+            f"{model.description['network']} does not export to ONNX: {one_line(first_cause(error))[:200]}"
+        ) from error
     assert program is not None
     made = share_weights(program.model_proto)
     onnx.checker.check_model(made)
     return made
-
-
-def first_line(error: BaseException) -> str:
-    """The message of what the exporter's own errors, which are a page long, were raised from."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return one_line(error)[:200]
 
 
 def share_weights(made: Any) -> Any:

@@ -7,9 +7,6 @@ images of the training. Each image is scored by the tail that did not train on i
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ffdi.bootstrap import Bootstrap, auc_of, interval_around, resample
-from ffdi.console import Console
+from ffdi.console import Console, only_errors
 from ffdi.deploy.onnx.export import (
     Run,
     described,
@@ -188,7 +185,7 @@ def int8_graph(made: Any, pixels: RGB, *, float_ends: bool) -> Any:
         def get_next(self) -> dict[str, RGB] | None:
             return next(({"images": batch} for batch in self.batches), None)
 
-    with TemporaryDirectory() as folder, _silent():
+    with TemporaryDirectory() as folder, only_errors():  # it advises to preprocess the graph, without need
         out = Path(folder) / "int8.onnx"
         try:
             quantize_static(
@@ -236,15 +233,3 @@ def _reached(nodes: Any, *, forwards: bool) -> set[str]:
         if is_below or node.op_type in _LAYERS:
             below.update(gives)
     return names
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Without the quantiser's advice to preprocess a graph, which this one does not need."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
