@@ -67,7 +67,7 @@ def small_pipeline(folder: Path, root: str, environment: dict[str, str]) -> Proj
     }
     params["demo"]["identities"] = 24
     params["data"]["root"] = root
-    params["split"] |= {"folds": 2, "embedding": "tiny", "find_copies": True}
+    params["split"] |= {"folds": 2, "embedding": "tiny"}
     params["backbones"] = {"tiny": backbone}
     params["recipes"] = {"one": params["recipes"]["mobilenet_v2"] | {"epochs": 1, "backbone": "tiny"}}
     params["ensembles"] = {}

@@ -19,6 +19,11 @@ FOR = {
     "pipeline": "dvc repro",
     "formats": "HEIC and JPEG XL images",
     "app": "ffdi app",
+    "ray": "extract.engine: ray, train.engine: ray",
+    "s3": "data.root and extract.store at s3://",
+    "gcs": "those at gs://",
+    "azure": "those at az://",
+    "http": "data.root at https://",
     "dev": "make test, make lint",
 }
 CHECKOUT = Path(__file__).parents[2]

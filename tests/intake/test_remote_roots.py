@@ -175,6 +175,18 @@ def test_a_table_that_changed_since_the_listing_is_said(
         read_all(remote, tmp_path / "out", manifest)
 
 
+def test_a_table_may_be_one_of_this_machine_but_not_lead_out(
+    two: Callable[..., list[DataSettings]], tmp_path: Path
+) -> None:
+    local, remote = two("csv")
+    table = shutil.move(tmp_path / "set/labels.csv", tmp_path / "mine.csv")
+    read_all(replace(remote, table=str(table)), tmp_path / "out")
+    read_all(replace(local, table=str(table)), tmp_path / "local")
+    assert (tmp_path / "out/images.csv").read_bytes() == (tmp_path / "local/images.csv").read_bytes()
+    with pytest.raises(InputError, match=r"data.table: '../labels.csv' leads out of s3://"):
+        read_all(replace(remote, table="../labels.csv"), tmp_path / "out")
+
+
 def test_errors_of_a_table_name_the_url(two: Callable[..., list[DataSettings]], tmp_path: Path, s3: S3Server) -> None:
     _, remote = two("csv")
     s3.put("lake/set/labels.csv", b"name,label\n0000.jpg,0\n")

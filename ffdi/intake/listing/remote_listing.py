@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ffdi.errors import FfdiError, InputError
 from ffdi.intake.decoding.image_source import LIST_AGAIN
@@ -55,8 +55,7 @@ def remote_listing(remote: Remote, data: DataSettings, sizes: dict[str, int] | N
         folder = Path(temporary)
         if sizes is None:
             sizes = {file.path: file.size for file in list_files(remote, data, folder)}
-        else:
-            _fetch_tables(remote, data, folder, sizes)
+        _fetch_tables(remote, data, folder, sizes)
         in_order = sorted(sizes, key=lambda path: path.split("/"))
         try:
             yield RemoteListing(remote, {path: sizes[path] for path in in_order}, folder)
@@ -67,16 +66,12 @@ def remote_listing(remote: Remote, data: DataSettings, sizes: dict[str, int] | N
 
 
 def list_files(remote: Remote, data: DataSettings, folder: Path) -> Iterator[RemoteFile]:
-    """The files below a root, streamed; the tables of labels are fetched to `folder`.
-
-    They are those that the store lists, or, as data.list_by says and where it cannot list, those that the tables name.
-    """
-    by_table = data.list_by == "table" or not remote.can_list
-    if not by_table:
-        _fetch_tables(remote, data, folder)
+    """The files below a root, streamed: those that the store lists, or, as data.list_by says and where it cannot list,
+    the tables, which are fetched to `folder`, and the files that they name."""
+    if data.list_by != "table" and remote.can_list:
         yield from remote.files()
         return
-    tables = _fetch_tables(remote, data, folder)
+    tables = _fetch_tables(remote, data, folder, {})
     try:
         paths = _listed(folder, data, remote)
     except FfdiError as error:
@@ -85,17 +80,17 @@ def list_files(remote: Remote, data: DataSettings, folder: Path) -> Iterator[Rem
     yield from filter(None, ordered_map(remote.file, sorted(set(paths)), _AT_ONCE))
 
 
-def _fetch_tables(
-    remote: Remote, data: DataSettings, folder: Path, known: dict[str, int] | None = None
-) -> list[RemoteFile]:
-    """Download the tables that a layout reads to `folder`, those of `known` where that is given."""
+def _fetch_tables(remote: Remote, data: DataSettings, folder: Path, sizes: Mapping[str, int]) -> list[RemoteFile]:
+    """Download the tables that a layout reads to `folder`; InputError for one that is not of the size in `sizes`."""
     names = {"imagefolder": (), "csv": (data.table,), "multi_ffdi": LABEL_FILES}[data.layout]
     found = []
     for name in names:
-        there = remote.file(name) if known is None or name in known else None
-        if there is None:
+        if ".." in PurePosixPath(name).parts:
+            raise InputError(f"data.table: {name!r} leads out of {remote.url}")
+        there = remote.file(name)
+        if there is None or PurePosixPath(name).is_absolute():  # that of this machine
             continue
-        if known is not None and there.size != known[name]:
+        if there.size != sizes.get(name, there.size):
             raise InputError(f"{remote.at(name)}: has changed since it was listed: {LIST_AGAIN}")
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
