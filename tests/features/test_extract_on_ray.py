@@ -82,7 +82,7 @@ def test_one_and_two_workers_give_the_bytes_of_the_local_engine(
     for workers in (1, 2):
         out = tmp_path / f"ray{workers}"
         done = extraction("ray", out, max_in_flight=workers)
-        assert done.computed == done.rows > 48 and done.seconds["prefix"] > 0
+        assert done.computed == done.rows > 48 and done.seconds["prefix"] > 0 <= done.seconds["write"]
         assert contents(out) == contents(tmp_path / "here")
     assert extraction("ray", out).computed == 0
 

@@ -70,7 +70,8 @@ def run_on_ray(
         share = cluster.share
         threads = settings.workers if settings.workers != "auto" else max(1, int(share["num_cpus"]))
         parts = f"{share['num_cpus']:g} CPUs and {share['num_gpus']:g} GPUs"
-        console.warn(f"Ray: each worker takes {parts}, and computes by {extractor.spec.policy['runtime']}")
+        by = f", and computes by {extractor.spec.policy['runtime']}" if extractor.backbone.has_prefix else ""
+        console.warn(f"Ray: each worker takes {parts}{by}")
         done = cluster.map(
             ShardWork(extractor, images.source, threads, machine),
             tasks,
@@ -132,20 +133,24 @@ class _ShardWorker:
                 return ShardResult(entry, self._computer.runtime.made_by, {}, 0.0, "")
             before = dict(self._timer.seconds)
             computer = self._computer.reading(item.images)
-            with closing(computer.blocks(item.task.missing, self._threads)) as blocks:
-                sealed = run_shard(item.task, BlockReader(_told(blocks, tell)), self._sealing)
+            with closing(computer.blocks(item.task.missing, self._threads)) as blocks, self._timer.timed("write"):
+                sealed = run_shard(item.task, BlockReader(self._told(blocks, tell)), self._sealing)
             spent = {part: total - before.get(part, 0.0) for part, total in self._timer.seconds.items()}
+        spent["write"] -= spent.pop("wait", 0.0)  # for computed rows
         while self._lines:
             tell(self._lines.pop())
         runtime, line = computer.runtime, computer.fallbacks
         line = f"{host_name()}: {line}" if line else ""
         return ShardResult(sealed.result(), runtime.made_by, spent, time.perf_counter() - started, line)
 
-
-def _told(blocks: Iterator[Features], tell: Tell) -> Iterator[Features]:
-    """The same blocks; the driver is told how many rows they have had."""
-    rows, name = 0, host_name()
-    for block in blocks:
-        rows += len(block)
-        tell(Computed(name, rows))
-        yield block
+    def _told(self, blocks: Iterator[Features], tell: Tell) -> Iterator[Features]:
+        """The same blocks; the driver is told how many rows they have had."""
+        rows, name = 0, host_name()
+        while True:
+            with self._timer.timed("wait"):
+                block = next(blocks, None)
+            if block is None:
+                return
+            rows += len(block)
+            tell(Computed(name, rows))
+            yield block
