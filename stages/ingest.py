@@ -23,7 +23,8 @@ def main(
 ) -> None:
     """Read the data set: every image decoded, identified, hashed, or rejected with a reason."""
     params = read_params(params_file)
-    from ffdi.intake.ingest import ConflictError, IntakeFiles, ingest_data_set
+    from ffdi.intake.ingest import IntakeFiles, ingest_data_set
+    from ffdi.intake.merging import ConflictError
 
     data, stage = params.data, console("ingest")
     source, out = image_source(data, root), out or Path(f"data/images.{data.tables}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,19 +23,19 @@ from ffdi.intake.decoding.images import (
     perceptual_hash,
 )
 from ffdi.intake.decoding.read_ahead import ReadAhead
-from ffdi.intake.groups import join_names, single_names, split_names
 from ffdi.intake.listing.labels import class_lines
 from ffdi.intake.listing.layouts import Listing, read_layout
 from ffdi.intake.listing.manifest import read_manifest
 from ffdi.intake.listing.remote_listing import remote_listing
 from ffdi.intake.listing.walk import NOT_LISTED, passed_over
-from ffdi.intake.near_duplicates.clusters import join_groups
+from ffdi.intake.merging import ConflictError, merge_twins
 from ffdi.intake.settings import DataSettings
 from ffdi.intake.tables import IMAGE_COLUMNS, skipped_table, write_table
 from ffdi.parallel import cpu_count, ordered_map
 from ffdi.storage import Remote
 
 DISK_FAULT = 100  # so many unreadable images in a row are not the files' fault: the disk or the listed names are wrong
+_DESCRIBED = 1 << 14  # images that are kept as Python's objects
 WRONG_NAMES = "the listed names are not those of the files"
 
 
@@ -82,14 +82,6 @@ class IngestedDataSet:
     def class_lines(self) -> list[str]:
         """What the data set calls each class, with counts and examples."""
         return class_lines(self.intake.images, self.listing.class_names)
-
-
-class ConflictError(InputError):
-    """An image is listed with two labels or in two given splits; `listed` has path and reason of each such row."""
-
-    def __init__(self, message: str, listed: pd.DataFrame) -> None:
-        super().__init__(message)
-        self.listed = listed
 
 
 class _Description(NamedTuple):
@@ -184,8 +176,8 @@ def ingest(
             f"{len(rejected)} of {len(listed)} images are unreadable, more than data.max_rejected = {max_rejected:g}: "
             f"mend or remove them, or raise it; the first is {first.path}: {first.reason}"
         )
-    columns = pd.DataFrame(list(readable.values()), columns=list(_Description._fields), index=list(readable))
-    merged, duplicates = _merge(listed.join(columns, how="inner"))
+    rows = listed if len(readable) == len(listed) else listed.loc[readable.index]
+    merged, duplicates = merge_twins(pd.concat([rows, readable], axis=1))
     attributes = [c for c in listed.columns if c.startswith("attr_")]
     return Intake(
         images=merged[[*IMAGE_COLUMNS, *attributes]],
@@ -214,8 +206,9 @@ def _describe(path: str, ahead: ReadAhead, closest: Callable[[str], str | None])
 
 def _sorted_out(
     results: Iterable[_Description | _Unreadable], source: ImageSource
-) -> tuple[dict[int, _Description], list[_Unreadable]]:
-    """(row number -> description, unreadable files in order); InputError for 100 unreadable ones in a row."""
+) -> tuple[pd.DataFrame, list[_Unreadable]]:
+    """(descriptions by row number, unreadable files in order); InputError for 100 unreadable ones in a row."""
+    tables = [_described({})]
     readable: dict[int, _Description] = {}
     rejected: list[_Unreadable] = []
     in_a_row = 0
@@ -223,6 +216,9 @@ def _sorted_out(
         if isinstance(result, _Description):
             readable[row] = result
             in_a_row = 0
+            if len(readable) == _DESCRIBED:
+                tables.append(_described(readable))
+                readable = {}
             continue
         rejected.append(result)
         in_a_row += 1
@@ -230,49 +226,11 @@ def _sorted_out(
             last = f"{DISK_FAULT} unreadable images in a row, the last {source.place(result.path)}: {result.reason}"
             names_differ = all(one.is_missing for one in rejected[-DISK_FAULT:])
             raise InputError(f"{last}: {WRONG_NAMES if names_differ else 'check the disk'}")
-    return readable, rejected
+    return pd.concat([*tables, _described(readable)]), rejected
 
 
-def _merge(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """One row an image_id, the first path by name, and the number of rows that were merged away."""
-    rows = rows.sort_values(["image_id", "path"], kind="stable").reset_index(drop=True)
-    twins = rows[rows["image_id"].duplicated(keep=False)]
-    if twins.empty:
-        return rows, 0
-    _refuse_conflicts(twins)
-    rows["group"] = _joined_names(rows)
-    merged = rows.drop_duplicates("image_id").reset_index(drop=True)
-    return merged, len(rows) - len(merged)
-
-
-def _refuse_conflicts(twins: pd.DataFrame) -> None:
-    """`twins` are rows of the same bytes, sorted by image_id and path."""
-    messages: list[str] = []
-    listed: list[tuple[str, str]] = []
-    for column, what in (("label", "labels"), ("given_split", "given splits")):
-        parted = twins[twins.groupby("image_id")[column].transform("nunique") > 1]
-        reasons = []
-        for _, rows in parted.groupby("image_id"):
-            ends = rows.drop_duplicates(column)
-            places = " and ".join(f"{p} ({column} {v})" for p, v in zip(ends["path"], ends[column], strict=True))
-            reasons.append(f"the same image under two {what}: {places}")
-            listed += [(path, reasons[-1]) for path in rows["path"]]
-        if reasons:
-            messages.append(f"{reasons[0]}; {len(reasons)} such images in all")
-    if messages:
-        raise ConflictError("; ".join(messages), pd.DataFrame(sorted(listed), columns=["path", "reason"]))
-
-
-def _joined_names(rows: pd.DataFrame) -> list[str]:
-    """For every row the groups of its image: those of all rows of the same bytes.
-
-    Where rows of the same bytes name one group each, those groups become one, named after the smallest. Rows of several
-    groups, such as a forgery that is listed for both of its people, do not join their groups.
-    """
-    image_ids, cells = list(rows["image_id"]), list(rows["group"])
-    single = single_names(cells)
-    renamed = dict(zip(single, join_groups(single, image_ids), strict=True))
-    held: dict[str, set[str]] = {}
-    for image_id, cell in zip(image_ids, cells, strict=True):
-        held.setdefault(image_id, set()).update(renamed.get(name, name) for name in split_names(cell))
-    return [join_names(held[image_id]) for image_id in image_ids]
+def _described(rows: Mapping[int, _Description]) -> pd.DataFrame:
+    columns = zip(*rows.values(), strict=True) if rows else [()] * len(_Description._fields)
+    types = (int if name in ("width", "height") else "str" for name in _Description._fields)
+    named = zip(_Description._fields, columns, types, strict=True)
+    return pd.DataFrame({name: pd.Series(list(c), list(rows), dtype=t) for name, c, t in named}, index=list(rows))
