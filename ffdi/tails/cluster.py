@@ -164,10 +164,12 @@ class TailsOnCluster:
     def _train(self, tasks: Sequence[TailTask], told: OnEpoch) -> None:
         seen: set[tuple[int, int]] = set()
 
-        def heard(task: TailTask, what: Epoch | str) -> None:
+        def heard(task: TailTask, what: object) -> None:
             if isinstance(what, str):
                 self._console.say(f"{task.name}: {what}")
-            elif len(task.without) != 2 and (task.number, what.epoch) not in seen:
+            if not isinstance(what, Epoch) or len(task.without) == 2:
+                return
+            if (task.number, what.epoch) not in seen:
                 seen.add((task.number, what.epoch))  # a tail that is tried again tells its first epochs again
                 told(what)
 
