@@ -7,10 +7,13 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import Tiny
+from shard_building import PLAN, SPEC, Computer
 from tiny_extraction import TinyExtraction, contents
 
 from ffdi.errors import ParamsError
@@ -21,6 +24,7 @@ from ffdi.features.extractor import load_extractor
 from ffdi.features.image_views import locate_images
 from ffdi.features.shard_index import read_index
 from ffdi.features.shard_set import Goal, ShardSet
+from ffdi.features.shard_task import BlockReader, find_shard, run_shard
 from ffdi.intake.decoding.images import ImageSource
 
 WORKER = """
@@ -69,3 +73,21 @@ def test_a_loaded_network_stays_where_it_was_loaded(backbone: Callable[..., Back
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(ParamsError, match=r"extract\.engine 'slurm' is not one of local, ray"):
         choose_engine("slurm")
+
+
+def test_a_retry_finds_a_shard_that_is_whole_and_no_other(tmp_path: Path) -> None:
+    """A worker that died may have written its shard, or have been writing it."""
+    plan = ShardSet(tmp_path / "out", Goal(SPEC, PLAN, 100, {})).plan()
+    assert plan is not None
+    [task] = plan.tasks
+    assert find_shard(task) is None
+    with ThreadPoolExecutor(1) as sealing:
+        entry = run_shard(task, BlockReader(Computer()(task.missing)), sealing).result()
+    assert find_shard(task) == entry
+    assert find_shard(replace(task, compression="bitshuffle-lz4")) is None
+    assert find_shard(replace(task, rows=PLAN[:-1])) is None
+    file = task.place.draft(task.name)
+    body = bytearray(file.read_bytes())
+    body[-20] ^= 1  # in the features, which HDF5 reads with their checksum
+    file.write_bytes(body)
+    assert find_shard(task) is None
