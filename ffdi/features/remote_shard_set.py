@@ -171,7 +171,8 @@ class RemoteShardSet:
 
     def _point(self, index: Index, files: RemoteFiles) -> None:
         """Let the folder point to the URL. Its index comes last, and what else was there goes."""
-        if (here := set_of(index.spec, self.folder)) is None or (here.remote, here.index) != (files.plain(), index):
+        here = set_of(index.spec, self.folder)
+        if here is None or here.remote != files.plain() or here.index.to_dict() != index.to_dict():
             (self.folder / INDEX).unlink(missing_ok=True)
             files.write(self.folder)
             index.write(self.folder)
