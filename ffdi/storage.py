@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from ffdi.errors import LostRaceError, StorageError, printable
 from ffdi.store_faults import Patience, check_size, is_absent, lost_race, patiently
-from ffdi.urls import S3, WEB, checked_url
+from ffdi.urls import GOOGLE, S3, WEB, checked_url
 from ffdi.urls import is_url as is_url
 
 T = TypeVar("T")
@@ -204,7 +204,7 @@ class Remote:
         return there is not None and there.size == len(data) and self.read(path) == data
 
     def _condition(self, if_absent: bool, if_etag: str | None) -> dict[str, str]:
-        if if_absent and self.protocol in (*S3, "gs", "gcs"):
+        if if_absent and self.protocol in (*S3, *GOOGLE):
             return {"mode": "create"}
         return {"IfMatch": f'"{if_etag}"'} if if_etag is not None and self.protocol in S3 else {}
 
