@@ -12,10 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from s3_server import S3Server
 from shard_building import IDS, PLAN, SPEC, Computer, Killed, contents, run
 from shards_at_url import FEWER, assert_whole, body, place_of, shards_in
+from torch.utils.data import DataLoader
 
 from ffdi.errors import LockedError, ShardError, StorageError
 from ffdi.features import shard_task
@@ -23,6 +26,7 @@ from ffdi.features.engines.local import write_shards
 from ffdi.features.feature_spec import Row
 from ffdi.features.remote_place import RemotePlace
 from ffdi.features.remote_shard_set import RemoteShardSet
+from ffdi.features.shard_dataset import ShardDataset
 from ffdi.features.shard_set import Goal
 from ffdi.features.store import FeatureStore
 from ffdi.storage import Remote, RemoteFile
@@ -239,3 +243,11 @@ def test_the_drafts_of_a_process_go_with_it_or_with_the_next(tmp_path: Path) -> 
     assert killed.exists()
     ended = drafts("ends")
     assert not killed.exists() and not ended.exists() and {p.name for p in ended.parents[2].iterdir()} == {"lock"}
+
+
+def test_the_workers_of_a_loader_download_for_themselves(s3: S3Server, url: str, tmp_path: Path) -> None:
+    run(tmp_path / "f", url=url)
+    data = ShardDataset(url, dict.fromkeys(IDS, 1), views="all")  # this process has connections of its own
+    loaded = list(DataLoader(data, batch_size=6, num_workers=2, multiprocessing_context="fork", timeout=60))
+    assert np.array_equal(torch.cat([features for features, _ in loaded]), FeatureStore(url).read(PLAN))
+    assert s3.asked("GET", ".h5") == len(data.store.index.shards)
