@@ -1,8 +1,8 @@
 """A model of an extraction on a cluster: a driver, workers with an accelerator each, and a store that they share.
 
-Time is simulated: nothing is computed. A task is one shard, as in ffdi.features.shard_task. Its images are fetched,
-decoded, rendered and run through the prefix as one stream, so that the slowest of these decides. Then the shard is
-written, uploaded and reported to the driver, while the worker goes on with its next task.
+Time is simulated: nothing is computed. A task is one shard, as in ffdi.features.engines.on_ray. Its images are fetched,
+decoded, rendered, run through the prefix and written as one stream, so that the slowest of these decides. Then the
+shard is sealed, uploaded and reported to the driver, while the worker goes on with its next task.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Costs:
     prefix: float
     """a row"""
     write: float
-    """a byte of a shard: written, synced, hashed, read again for the upload"""
+    """a byte of a shard, by the one thread that writes it while others compute"""
+    seal: float
+    """a byte of a shard, by the one thread that syncs it, hashes it and reads it for the upload"""
     plan: float
     """a row, by the driver, before the first task"""
     task: float
@@ -179,10 +181,11 @@ class Run:
         self.driver_free = 0.0
         self.ready = simpy.Store(env, cluster.ahead * workers)
         self.rows = job.tasks
-        self.factors = [math.exp(random.Random(f"{seed} {n}").gauss(0, costs.spread)) for n in range(len(self.rows))]
+        draw = random.Random(f"{seed} tasks")
+        self.factors = [math.exp(draw.gauss(0, costs.spread)) for _ in self.rows]
         self.done, self.left, self.repeated = [0] * len(self.rows), len(self.rows), 0
         self.finished = env.event()
-        self.spent = {"cores": 0.0, "accelerator": 0.0, "writer": 0.0, "driver": 0.0}
+        self.spent = {"cores": 0.0, "accelerator": 0.0, "writer": 0.0, "sealer": 0.0, "driver": 0.0}
 
     def outcome(self) -> Outcome:
         """The extraction from its first row planned to its last shard committed."""
@@ -193,17 +196,17 @@ class Run:
             workers = range(node, self.cluster.workers, nodes)
             self.env.process(self._node(node, len(workers)))
         self.env.run(self.finished)
-        wall = self.env.now
-        most, cluster = max(self.incoming.total, self.outgoing.total), self.cluster
-        busy = {part: spent / wall / cluster.workers for part, spent in self.spent.items()}
+        total, cluster = self.env.now + planning, self.cluster
+        moved_most = max(self.incoming.total, self.outgoing.total)
+        busy = {part: spent / total / cluster.workers for part, spent in self.spent.items()}
         busy["cores"] /= cluster.cores
-        busy["driver"] = (self.spent["driver"] + planning) / (wall + planning)
-        busy["store"] = most / wall / cluster.store_rate
-        busy["network"] = most / wall / (nodes * cluster.node_rate)
-        busy["requests"] = self.requests.total / wall / cluster.get_rate
-        busy["latency"] = self.requests.total / wall / (cluster.workers * cluster.most_requests)
+        busy["driver"] = (self.spent["driver"] + planning) / total
+        busy["store"] = moved_most / total / cluster.store_rate
+        busy["network"] = moved_most / total / (nodes * cluster.node_rate)
+        busy["requests"] = self.requests.total / total / cluster.get_rate
+        busy["latency"] = self.requests.total / total / (cluster.workers * cluster.most_requests)
         moved = self.incoming.total, self.outgoing.total
-        return Outcome(wall + planning, planning, busy, tuple(self.done), self.repeated, *moved)
+        return Outcome(total, planning, busy, tuple(self.done), self.repeated, *moved)
 
     def _submit(self, tasks: list[int]) -> Steps:
         for task in tasks:
@@ -259,20 +262,23 @@ class Run:
     def _compute(self, task: int, slow: float) -> Steps:
         rows, costs, cluster = self.rows[task], self.costs, self.cluster
         images, factor = rows / self.job.views, self.factors[task] * slow
+        writer = rows * self.job.row_bytes * costs.write
         cores = images * costs.decode + rows * (costs.view + costs.prefix * cluster.prefix_on_cores)
+        cores += writer + rows * self.job.row_bytes * costs.seal  # these threads take of the same cores
         accelerator = 0.0 if cluster.prefix_on_cores else rows * costs.prefix
         fetched, asked = self.incoming.flow(images * self.job.image_bytes), self.requests.flow(images)
-        yield self.env.timeout(max(cores / cluster.cores, accelerator) * factor)
+        yield self.env.timeout(max(cores / cluster.cores, accelerator, writer) * factor)
         yield fetched
         yield asked
         self.spent["cores"] += cores * factor
         self.spent["accelerator"] += accelerator * factor
+        self.spent["writer"] += writer * factor
 
     def _end(self, task: int, taken: set[int]) -> Steps:
         size = self.rows[task] * self.job.row_bytes
         try:
-            yield self.env.timeout(size * self.costs.write)
-            self.spent["writer"] += size * self.costs.write
+            yield self.env.timeout(size * self.costs.seal)
+            self.spent["sealer"] += size * self.costs.seal
             yield self.outgoing.flow(size)
             yield from self._drive()
         except simpy.Interrupt:

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from ffdi.params.reading import read_params
+
 HERE = Path(__file__).parents[1]
 CLUSTERS = HERE / "docs" / "clusters"
 RAY_VERSION = re.search(r"^ray==(.+)$", (HERE / "requirements.lock").read_text(encoding="utf-8"), re.M)
@@ -83,6 +85,17 @@ def test_the_extras_that_the_image_installs_exist() -> None:
     extras = re.search(r"ffdi\[(.+?)\]", (CLUSTERS / "Dockerfile").read_text(encoding="utf-8"))
     listed = re.findall(r"^(\w+) =$", (HERE / "setup.cfg").read_text().split("[options.extras_require]")[1], re.M)
     assert extras and set(extras[1].split(",")) <= set(listed)
+
+
+def test_the_two_lines_of_params_are_valid_and_those_of_the_page(tmp_path: Path) -> None:
+    lines = (CLUSTERS / "params.yaml").read_text(encoding="utf-8").splitlines()[-2:]
+    assert "\n".join(["```yaml", *lines, "```"]) in (HERE / "docs" / "scale.md").read_text(encoding="utf-8")
+    whole = YAML(typ="safe", pure=True).load((HERE / "params.yaml").read_text(encoding="utf-8"))
+    for section, keys in yaml("params.yaml").items():
+        whole[section] = whole.get(section, {}) | keys
+    (tmp_path / "params.yaml").write_text(json.dumps(whole))
+    params = read_params(tmp_path / "params.yaml")
+    assert (params.extract.engine, params.data.root) == ("ray", "s3://bucket/faces")
 
 
 def test_the_slurm_job_is_bash() -> None:

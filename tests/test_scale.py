@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,19 +30,21 @@ def job(model: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def costs(model: Any) -> Any:
-    return model.Costs(decode=1e-3, view=5e-4, prefix=2e-3, write=5e-9, plan=1e-6, task=1e-3, start=3, spread=0.2)
+    return model.Costs(
+        decode=1e-3, view=5e-4, prefix=2e-3, write=5e-9, seal=5e-9, plan=1e-6, task=1e-3, start=3, spread=0.2
+    )
 
 
 def test_the_time_of_few_tasks_is_that_worked_out_by_hand(model: Any) -> None:
-    """Four shards of 10 images on 2 workers: each worker computes two, writes the last one, and uploads it."""
+    """Four shards of 10 images on 2 workers: each worker computes two, and seals and uploads one after the other."""
     job = model.Job(images=40, views=1, image_bytes=100, row_bytes=1000, shard_rows=10)
-    costs = model.Costs(decode=0.2, view=0.1, prefix=0.5, write=1e-4, plan=0.01, task=0.0, start=3.0)
+    costs = model.Costs(decode=0.2, view=0.1, prefix=0.5, write=1e-5, seal=1e-4, plan=0.01, task=0.0, start=3.0)
     cluster = model.Cluster(workers=2, cores=1, store_rate=2000, node_rate=2000, workers_a_node=2)
     done = model.simulate(job, costs, cluster)
     computed = 10 * 0.5  # the prefix is slower than the one core's 0.3 s an image
     upload = 10 * 1000 / (2000 / 2)  # two flows share the line
     assert done.planning == pytest.approx(40 * 0.01)
-    # A worker's second upload begins when its first one has ended and its second shard is computed and written.
+    # A worker's second upload begins when its first one has ended and its second shard is computed and sealed.
     assert done.seconds == pytest.approx(0.4 + 3 + computed + (1 + upload) + (1 + upload))
     assert (done.bytes_in, done.bytes_out) == (40 * 100, 40 * 1000)
 
@@ -90,7 +93,7 @@ def test_every_shard_is_committed_once_and_its_bytes_move(
 
 def test_no_worker_waits_while_there_is_work(model: Any, job: Any, costs: Any) -> None:
     """With equal tasks, a free driver and a fast store, the wall is that of the worker with the most tasks."""
-    even, cluster = replace(costs, spread=0, task=0, write=0), model.Cluster(workers=7, cores=4)
+    even, cluster = replace(costs, spread=0, task=0, write=0, seal=0), model.Cluster(workers=7, cores=4)
     whole = replace(job, images=128 * 100, views=1)
     task = 128 * even.prefix
     assert model.simulate(whole, even, cluster).seconds == pytest.approx(
@@ -115,3 +118,24 @@ def test_the_seed_decides_the_outcome(model: Any, job: Any, costs: Any) -> None:
     first = model.Run(job, costs, cluster, 1).outcome()
     assert first == model.Run(job, costs, cluster, 1).outcome()
     assert first.seconds != model.Run(job, costs, cluster, 2).outcome().seconds
+
+
+def test_the_page_has_what_the_script_writes_from_the_measured_seconds(model: Any) -> None:
+    page = (HERE / "docs" / "scale.md").read_text(encoding="utf-8")
+    found = json.loads((HERE / "bench" / "scale.json").read_text(encoding="utf-8"))
+    tables, study = importlib.import_module("scale_tables"), importlib.import_module("scale_study").Study(found)
+    for lines in (tables.inputs_table(study), tables.bytes_table(study)):
+        assert "\n".join(lines) in page
+    table = list(tables.hours_table(study, "mobilenet_v2", 1, (8,)))
+    assert "\n".join(table) in page
+
+
+def test_the_sizes_are_those_of_the_shards(model: Any) -> None:
+    """A hundred million rows: 160 x 7 x 7 and 1024 x 14 x 14 numbers of two bytes; in eight bits a scale a channel more."""
+    row_bytes = importlib.import_module("scale_study").row_bytes
+    assert [row_bytes(one) * 10**8 for one in ("mobilenet_v2", "wide_resnet50_2")] == [
+        1_568_000_000_000,
+        40_140_800_000_000,
+    ]
+    assert row_bytes("mobilenet_v2", dtype="int8") == 160 * 7 * 7 + 4 * 160
+    assert row_bytes("wide_resnet50_2", "mean") == 2048
