@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from conftest import lay_out_multi_ffdi, picture, write_pictures
 from s3_server import S3Server
 
+from ffdi import store_faults
 from ffdi.doctor.data_root import root_diagnosis
 from ffdi.errors import FfdiError, InputError, StorageError
 from ffdi.intake.decoding.images import ImageSource
@@ -185,6 +186,19 @@ def test_a_table_may_be_one_of_this_machine_but_not_lead_out(
     assert (tmp_path / "out/images.csv").read_bytes() == (tmp_path / "local/images.csv").read_bytes()
     with pytest.raises(InputError, match=r"data.table: '../labels.csv' leads out of s3://"):
         read_all(replace(remote, table="../labels.csv"), tmp_path / "out")
+
+
+def test_a_file_that_changed_since_the_listing_is_said(
+    two: Callable[..., list[DataSettings]], tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_faults.time, "sleep", lambda seconds: None)
+    _, remote = two("csv")
+    list_root(remote, manifest := tmp_path / "root")
+    s3.put("lake/set/0003.jpg", b"other")
+    with pytest.raises(
+        InputError, match=r"0003.jpg: has 5 bytes, and had \d+ when it was listed: list it again: dvc repro"
+    ):
+        read_all(remote, tmp_path / "out", manifest)
 
 
 def test_errors_of_a_table_name_the_url(two: Callable[..., list[DataSettings]], tmp_path: Path, s3: S3Server) -> None:

@@ -77,13 +77,13 @@ class ImageSource:
             byte_cache().get(image_id, lambda file: _write(file, data))
 
     def _fetched(self, root: Remote, path: str) -> bytes:
-        size = self.sizes.get(path)
+        size = self.sizes.get(path, -1)
         try:
             return root.read(path, size)
         except NoFileError:
             raise UnreadableImage(f"cannot be read: {os.strerror(errno.ENOENT)}") from None
         except StorageError:
-            now = root.file(path) if size is not None else None
+            now = root.file(path) if size >= 0 else None
             if now and now.size != size:
                 raise InputError(
                     f"{root.at(path)}: has {now.size} bytes, and had {size} when it was listed: {LIST_AGAIN}"

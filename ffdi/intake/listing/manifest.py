@@ -44,7 +44,7 @@ def write_manifest(file: Path, remote: Remote, files: Iterable[RemoteFile]) -> t
         rows.writerow(_HEADER)
         for one in files:
             rows.writerow([one.path, one.size, one.etag])
-            count, held = count + 1, held + one.size
+            count, held = count + 1, held + max(one.size, 0)
         if not count:
             raise InputError(f"{remote.url}: no file below it: correct data.root")
     return count, held
