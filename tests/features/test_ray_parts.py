@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import pytest
@@ -69,6 +70,14 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FfdiError, match=r"needs Ray: pip install 'ffdi\[ray\]'"):
         Cluster(RaySettings()).__enter__()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto"])
+def test_a_cluster_that_does_not_answer_is_said_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(__spec__=object(), is_initialized=lambda: False))
+    with pytest.raises(ParamsError, match=r"127\.0\.0\.1:1 cannot be reached \(.*refused\): start the cluster"):
+        Cluster(RaySettings(address)).__enter__()
 
 
 @pytest.mark.parametrize("address", ["localhost", "ray://", "head:port", "ray://user@head:1"])

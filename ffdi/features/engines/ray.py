@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import socket
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -84,6 +85,7 @@ def _import_ray(*, starts: bool) -> Any:
     if importlib.util.find_spec("ray") is None:
         raise FfdiError("engine: ray needs Ray: pip install 'ffdi[ray]'")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # or its threads write warnings over the progress bar
     if starts:  # then Ray takes 127.0.0.1 for its address, on every system
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
@@ -95,6 +97,9 @@ def _import_ray(*, starts: bool) -> Any:
 def _connect(ray: Any, address: str) -> None:
     """Connect this process to the cluster at an address, or to one that it starts."""
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    if ":" in named:
+        _refuse_silent(named)
     try:
         if address == OWN_CLUSTER:
             own = {"object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
@@ -106,3 +111,13 @@ def _connect(ray: Any, address: str) -> None:
             cure = "no Ray cluster runs on this machine: `ray start --head` starts one, or set it to local"
             raise FfdiError(f"ray.address: auto, but {cure}") from error
         raise ParamsError(f"ray.address: {address} cannot be reached ({one_line(error)[:200]})") from error
+
+
+def _refuse_silent(address: str) -> None:
+    """ParamsError when nothing answers there. Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        cure = "start the cluster, or name where its head listens"
+        raise ParamsError(f"ray.address: {address} cannot be reached ({one_line(error)}): {cure}") from error
