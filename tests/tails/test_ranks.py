@@ -36,7 +36,7 @@ RECIPES = {
     "all at once": replace(
         PLAIN,
         optimizer=Optimizer("sgd", 0.01),
-        class_weights="balanced",
+        class_weights=(1.0, 3.0),
         label_smoothing=0.1,
         clip_grad=0.5,
         ema=0.8,
