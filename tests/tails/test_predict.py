@@ -128,6 +128,8 @@ def test_threads_read_ahead_but_not_without_end(
     bundle = untrained(backbone(), weights)
     read: list[str] = []
     tails: list[str] = []
+    threads, each = torch.get_num_threads(), set[int]()
+    torch.set_num_threads(2)
     bytes_of, scores_of = predict_module.read_bytes, predict_module.score_features
 
     def bytes_read(*arguments: Any) -> Any:
@@ -136,6 +138,7 @@ def test_threads_read_ahead_but_not_without_end(
 
     def scores(*arguments: Any) -> Any:
         tails.append(threading.current_thread().name)
+        each.add(torch.get_num_threads())
         return scores_of(*arguments)
 
     monkeypatch.setattr(predict_module, "read_bytes", bytes_read)
@@ -144,12 +147,16 @@ def test_threads_read_ahead_but_not_without_end(
     files = [tiny.root / path for path in tiny.rows["path"]] * 10
     results = predict_files(bundle, files, max_pixels=10**6, device=CPU)
     next(results)
-    time.sleep(1)
-    ahead = 2 * 3 + 1
+    ahead, patience = 2 * 3 + 1, time.monotonic() + 60
+    while len(read) < ahead * 16 and time.monotonic() < patience:
+        time.sleep(0.05)
+    time.sleep(0.5)  # in which nothing more is read
     assert ahead * 16 <= len(read) <= (ahead + 1) * 16 < len(files)
     assert len(list(results)) == len(files) - 1 and len(read) == len(files)
     assert 1 < len(set(read)) <= 3 and set(tails) == set(read)  # the tails of a block where its features are
     assert threading.main_thread().name not in read
+    assert (each, torch.get_num_threads()) == ({1}, 2)
+    torch.set_num_threads(threads)
 
 
 def test_a_score_that_is_no_number_is_an_error(tiny: Tiny, weights: Path, backbone: Callable[..., Backbone]) -> None:
