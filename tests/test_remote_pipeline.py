@@ -58,7 +58,7 @@ def test_all_that_reads_images_reads_them_at_a_url(
     assert s3.asked("GET", ".jpg") <= len(tiny.rows) + 6  # each once, but for the faults
 
 
-def small_pipeline(folder: Path, root: str, environment: dict[str, str]) -> Project:
+def small_pipeline(folder: Path, root: str, environment: dict[str, str], store: str | None = None) -> Project:
     """The demo's params with one small backbone and recipe on 24 people."""
     params: dict[str, Any] = YAML(typ="safe", pure=True).load((HERE / "params.yaml").read_text())
     backbone = params["backbones"]["mobilenet_v2"] | {
@@ -68,6 +68,7 @@ def small_pipeline(folder: Path, root: str, environment: dict[str, str]) -> Proj
     params["demo"]["identities"] = 24
     params["data"]["root"] = root
     params["split"] |= {"folds": 2, "embedding": "tiny"}
+    params["extract"] |= {"store": store} if store else {}
     params["backbones"] = {"tiny": backbone}
     params["recipes"] = {"one": params["recipes"]["mobilenet_v2"] | {"epochs": 1, "backbone": "tiny"}}
     params["ensembles"] = {}
@@ -93,14 +94,21 @@ def test_the_pipeline_gives_the_same_bytes_at_a_url(
     targets = ("evaluate@one", "report")
     local.run("dvc", "repro", "-q", *targets)
     url = s3.put_folder(local.folder / "data/demo", "lake/demo")
-    remote = small_pipeline(tmp_path / "remote/ffdi", url, warm_environment | s3.environment())
+    environment = warm_environment | s3.environment()
+    remote = small_pipeline(tmp_path / "remote/ffdi", url, environment, store=f"{s3.url}/features")
     for kind in ("500", "503", "drop", "truncate", "short"):
         s3.fail(kind, 2, method="GET", part="/img/")
+        s3.fail(kind, method="GET", part="/shards/")
+        s3.fail(kind if kind in ("500", "503") else "drop", method="PUT", part="/shards/")
     said = remote.run("dvc", "repro", *targets)
     assert f"root: {url}: " in said
     for name in ("images.csv", "folds.csv", "rejected.csv", "skipped.csv", "audit.ok", "audit_findings.csv"):
         assert (local.folder / "data" / name).read_bytes() == (remote.folder / "data" / name).read_bytes(), name
-    for name in ("data/features", "data/models", "metrics"):
+    mine, theirs = (files_of(one.folder / "data/features", "tiny.lock") for one in (local, remote))
+    assert (
+        theirs.keys() == {"tiny/index.json", "tiny/store.json"} and theirs["tiny/index.json"] == mine["tiny/index.json"]
+    )
+    for name in ("data/models", "metrics"):
         mine, theirs = (files_of(one.folder / name, "cost.json") for one in (local, remote))
         different = [file for file in mine if mine[file] != theirs.get(file) and not is_timed(file, mine, theirs)]
         assert mine.keys() == theirs.keys() and not different
