@@ -85,7 +85,6 @@ def _import_ray(*, starts: bool) -> Any:
     if importlib.util.find_spec("ray") is None:
         raise FfdiError("engine: ray needs Ray: pip install 'ffdi[ray]'")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # or its threads write warnings over the progress bar
     if starts:  # then Ray takes 127.0.0.1 for its address, on every system
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
