@@ -93,6 +93,7 @@ def test_submit_judges_known_labels(
 ) -> None:
     rows = tiny.rows.head(20)
     scores = (0.1 + 0.8 * rows["label"]).tolist()
+    monkeypatch.setattr("ffdi.tails.scoring.BLOCK", len(rows))  # all at once
     monkeypatch.setattr(Bundle, "fold_scores", lambda bundle, features, device: {0: np.array(scores)})
 
     def said(labels: Iterable[object]) -> str:
