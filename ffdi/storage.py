@@ -251,6 +251,10 @@ def _filesystem(protocol: str, pid: int) -> Any:
     if protocol == "file":
         options["auto_mkdir"] = True
     try:
+        if protocol in WEB:  # aiohttp's own default ends any download after five minutes
+            import aiohttp
+
+            options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)}
         files = fsspec.filesystem(protocol, **options)
     except ImportError:
         package, extra = _PACKAGES.get(protocol, ("", ""))

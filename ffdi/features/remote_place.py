@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -54,9 +54,13 @@ class RemotePlace:
         return {"name": name, "rows": rows, "sha256": digest}
 
     def find(self, name: str, key: str, rows: int) -> ShardEntry | None:
-        """What is listed under the key. An upload counts once all of it has arrived, so what is listed is whole."""
-        found = sorted(file.path for file in self.remote.files(f"{_SHARDS}/{key}") if _NAME.fullmatch(file.path))
-        return {"name": name, "rows": rows, "sha256": hash_in(found[0])} if found else None
+        """What is listed under the key and has the sha256 of its name: it is downloaded, for it may be a damaged shard
+        that the task is to replace."""
+        for path in sorted(file.path for file in self.remote.files(f"{_SHARDS}/{key}") if _NAME.fullmatch(file.path)):
+            with suppress(ShardError):
+                check_remote(self.url, path)
+                return {"name": name, "rows": rows, "sha256": hash_in(path)}
+        return None
 
     def fetch(self, name: str) -> Path:
         """The file in the cache; it is downloaded unless it is there, and has the sha256 of its name in any case."""
@@ -69,6 +73,10 @@ class RemotePlace:
     def listed(self) -> dict[str, RemoteFile]:
         """What the store lists of the shards, by their names. It may list a new one late: see `now`."""
         return {file.path: file for file in self.remote.files(_SHARDS) if _NAME.fullmatch(file.path)}
+
+    def listed_keys(self) -> set[str]:
+        """The names of the files of keys that the store lists."""
+        return {file.path for file in self.remote.files(_KEYS) if is_keys_name(file.path)}
 
     def now(self, names: Sequence[str]) -> dict[str, RemoteFile]:
         """Those shards of `names` that are there; one that is not listed is asked for."""

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ class RemoteShardSet:
 
     def __init__(self, folder: Path, goal: Goal, url: str) -> None:
         self.folder, self.goal, self._place = folder, goal, RemotePlace(checked_url(url))
-        self._listed = dict[str, RemoteFile]()
+        self._listed, self._listed_keys = dict[str, RemoteFile](), set[str]()
         self._stored: StoredSet | None = None
         self._etag: str | None = None
 
@@ -76,7 +77,7 @@ class RemoteShardSet:
         unnamed = {} if here else read_shards(self.folder, spec)
         for left in (self.folder / "next", self.folder / "salvage"):
             unnamed |= read_shards(left, spec)
-        self._listed = self._place.listed()
+        self._listed, self._listed_keys = self._place.listed(), self._place.listed_keys()
         state = dict(zip(stored.names, troubles, strict=True)) if stored else {}
         names = self._written({name for name in {*self._listed, *state} if not state.get(name)})
         written = {number: self._entry(number, name) for number, name in names.items()}
@@ -106,12 +107,12 @@ class RemoteShardSet:
         files = RemoteFiles(remote.url, tuple(there[name] for name in names), self._upload_keys())
         text = json.dumps(index.to_dict() | {"store": files.to_dict()}, indent=2, ensure_ascii=False, allow_nan=False)
         try:
-            remote.put_bytes(f"{text}\n".encode(), INDEX, if_absent=self._etag is None, if_etag=self._etag)
+            written = remote.put_bytes(f"{text}\n".encode(), INDEX, if_absent=self._etag is None, if_etag=self._etag)
         except LostRaceError:
             what = "another run has written its set there while this one was computed"
             raise LockedError(f"{remote.url}: {what}: let one run write there, and run extract again") from None
         self._point(index, files)
-        self._delete_others(files)
+        self._delete_others(files, written.etag)
 
     def _set_there(self) -> tuple[StoredSet | None, str | None]:
         """The set at the URL and the ETag of its index. A damaged index counts as none, and is replaced."""
@@ -178,18 +179,21 @@ class RemoteShardSet:
             index.write(self.folder)
         tidy(self.folder, {INDEX, STORE})
 
-    def _delete_others(self, files: RemoteFiles) -> None:
+    def _delete_others(self, files: RemoteFiles, etag: str) -> None:
         """Delete what former indexes named and what killed runs left, as far as this run has seen it when it began.
 
-        What cannot be deleted stays for the next run: the set is complete without that.
+        What cannot be deleted stays for the next run: the set is complete without that. Once the index is no longer the
+        one of `etag`, nothing is deleted: another run may have taken it into its set.
         """
-        old = set(self._listed)
+        old = {*self._listed, *self._listed_keys}
         if self._stored and self._stored.remote:
             old |= {*self._stored.names, self._stored.remote.keys.path}
         old -= {files.keys.path, *files.names}
-        for _ in ordered_map(self._delete, sorted(old), _AT_A_TIME):
+        for _ in ordered_map(partial(self._delete, etag), sorted(old), _AT_A_TIME):
             pass
 
-    def _delete(self, name: str) -> None:
+    def _delete(self, etag: str, name: str) -> None:
         with suppress(StorageError):
-            self._place.remote.delete(name)
+            there = self._place.remote.file(INDEX)
+            if there and there.etag == etag:
+                self._place.remote.delete(name)

@@ -32,6 +32,7 @@ from ffdi.features.settings import RaySettings
 from ffdi.features.shard_set import Goal, ShardSet
 from ffdi.files import sha256_file
 from ffdi.intake.decoding.images import ImageSource
+from ffdi.storage import Remote
 
 GONE = InputError("x.jpg: gone")
 
@@ -170,10 +171,18 @@ def test_the_local_engine_imports_no_ray() -> None:
 
 
 @pytest.mark.s3
-def test_weights_come_from_the_url_where_the_file_is_not(s3: S3Server, weights: Path) -> None:
+def test_weights_come_from_the_url_where_the_file_is_not(
+    s3: S3Server, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FFDI_CACHE", str(tmp_path / "cache"))
     shared = SharedWeights(weights, sha256_file(weights), f"{s3.url}/features/tiny")
     shared.share()
     shared.share()
     assert s3.stored() == [f"features/tiny/weights/{shared.sha256}.safetensors"]
-    assert replace(shared, file=Path("gone")).here().read_bytes() == weights.read_bytes()
+    elsewhere = replace(shared, file=Path("gone"))
+    Remote(s3.url).put_bytes(b"torn", s3.stored()[0])
+    with pytest.raises(ShardError, match=r"weights/.*\.safetensors: other weights than its name says: delete it"):
+        elsewhere.here()
+    Remote(s3.url).put(weights, s3.stored()[0])
+    assert elsewhere.here().read_bytes() == weights.read_bytes()
     assert shared.here() == weights

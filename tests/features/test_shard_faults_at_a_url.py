@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 from s3_server import SECRET, S3Server
-from shard_building import PLAN, run
+from shard_building import PLAN, SPEC, Computer, run
 from shards_at_url import FEWER, assert_whole, body, place_of, shards_in
 
 from ffdi.errors import ShardError, StorageError
+from ffdi.features.engines.local import write_shards
+from ffdi.features.remote_shard_set import RemoteShardSet
+from ffdi.features.shard_set import Goal
+from ffdi.features.shard_task import find_shard
 from ffdi.features.store import FeatureStore
 from ffdi.storage import Remote
 
@@ -73,6 +77,17 @@ def test_a_shard_that_changed_is_named_and_made_again(s3: S3Server, url: str, tm
         FeatureStore(tmp_path / "f").read(PLAN)
     assert len(run(tmp_path / "f", url=url).rows) == 5
     assert body(s3, key) == data
+
+
+def test_a_worker_takes_no_damaged_shard_for_one_that_is_done(s3: S3Server, url: str, tmp_path: Path) -> None:
+    run(tmp_path / "f", url=url)
+    key = shards_in(s3)[2]
+    Remote(s3.url).put_bytes(body(s3, key)[:-9] + bytes(9), key)
+    plan = RemoteShardSet(tmp_path / "f", Goal(SPEC, PLAN, 5, {"weights": "random"}), url).plan()
+    [damaged] = [task for task in plan.tasks if task.missing] if plan else []
+    assert find_shard(damaged) is None
+    [entry] = write_shards([damaged], Computer()(damaged.missing))
+    assert find_shard(damaged) == entry
 
 
 @pytest.mark.parametrize("damage", [b"{", *(pytest.param(odd, marks=pytest.mark.long) for odd in (b"{}", b"null"))])

@@ -130,13 +130,15 @@ def test_a_run_that_is_killed_between_upload_and_index_ends_in_the_same_set(
     s3: S3Server, url: str, tmp_path: Path
 ) -> None:
     run(tmp_path / "f", FEWER, url=url)
-    s3.fail("403", method="PUT", part="index.json")
-    with pytest.raises(StorageError, match="access denied"):
-        run(tmp_path / "f", url=url)
+    for plan in (PLAN[:-4], PLAN):
+        s3.fail("403", method="PUT", part="index.json")
+        with pytest.raises(StorageError, match="access denied"):
+            run(tmp_path / "f", plan, url=url)
     assert_whole(tmp_path / "f", FEWER)  # the former set is the set
     assert_whole(url, FEWER)
     assert run(tmp_path / "f", url=url).rows == []
     assert_whole(tmp_path / "f", PLAN)
+    assert sum("/keys/" in key for key in set(s3.stored())) == 1
 
 
 def test_an_index_that_was_written_before_the_kill_is_the_set(
@@ -186,6 +188,22 @@ def test_a_second_writer_loses_to_the_first_and_then_goes_on_from_there(s3: S3Se
     assert_whole(url, PLAN)
     with pytest.raises(ShardError, match=r"\.h5: missing, and the URL holds another set by now: run extract again"):
         FeatureStore(tmp_path / "one")
+
+
+def test_what_another_run_took_into_its_set_is_not_deleted(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path / "one", url=url)
+    point = RemoteShardSet._point
+
+    def then_another_runs(*args: Any) -> None:
+        monkeypatch.setattr(RemoteShardSet, "_point", point)
+        point(*args)
+        assert run(tmp_path / "two", url=url).rows == []  # the former shards are not yet deleted
+
+    monkeypatch.setattr(RemoteShardSet, "_point", then_another_runs)
+    run(tmp_path / "one", FEWER, url=url)
+    assert_whole(url, PLAN)
 
 
 def test_two_who_write_the_same_do_not_disturb_each_other(url: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +61,18 @@ def test_what_nobody_has_asked_for_is_bounded() -> None:
     items.close()
     time.sleep(0.1)
     assert len(source.seen) == 10 and not [t for t in threading.enumerate() if t.name.startswith("ffdi-fetch")]
+
+
+def test_where_the_items_end_in_an_error_nothing_more_is_fetched() -> None:
+    def broken() -> Iterator[str]:
+        yield from map(str, range(100))
+        raise KeyError
+
+    source = Slow()
+    with pytest.raises(KeyError):
+        list(ReadAhead(source, readers=8, most=200).over(broken(), one))
+    time.sleep(0.1)
+    assert len(source.seen) < 100 and not [t for t in threading.enumerate() if t.name.startswith("ffdi-fetch")]
 
 
 def test_an_error_comes_to_who_asks_for_its_file() -> None:

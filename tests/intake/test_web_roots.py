@@ -86,5 +86,6 @@ def test_what_is_wrong_at_a_web_server_is_said(web: str, tmp_path: Path) -> None
     with pytest.raises(StorageError, match=r"busy or failing \(503\), 2 attempts"):
         Remote(web, Patience(2, 0.01)).exists("labels.csv")
     Quiet.busy = 0
+    assert Remote(web)._files.client_kwargs["timeout"].total is None  # aiohttp's own ends a large file
     with pytest.raises(StorageError, match=r"the connection failed"):
         Remote("http://127.0.0.1:9/set", Patience(2, 0.01)).exists("labels.csv")

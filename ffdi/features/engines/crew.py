@@ -188,6 +188,7 @@ class Crew(Generic[Item, Result]):
             self._refused(worker, error)
             return
         self._workers.remove(worker)
+        self._end(worker)  # it may only be out of reach, and would go on
         for number in worker.hands.values():
             self._failed(number, worker.name, error)
 

@@ -44,14 +44,20 @@ class SharedWeights:
         if self.file.exists() and sha256_file(self.file) == self.sha256:
             return self.file
         if self.url:
-            remote = Remote(self.url)
-            return byte_cache().get(self.sha256, partial(remote.get, self._name), self._are_in)
+            return byte_cache().get(self.sha256, partial(self._download, Remote(self.url)), self._are_in)
         what = "other weights than the driver's" if self.file.exists() else "the weights are not seen here"
         raise ShardError(f"{self.file.absolute()}: {what}{_MOUNT}")
 
     @property
     def _name(self) -> str:
         return f"weights/{self.sha256}.safetensors"
+
+    def _download(self, remote: Remote, to: Path) -> None:
+        remote.get(self._name, to)
+        if not self._are_in(to):
+            raise ShardError(
+                f"{remote.at(self._name)}: other weights than its name says: delete it and run extract again"
+            )
 
     def _are_in(self, file: Path) -> bool:
         return sha256_file(file) == self.sha256

@@ -50,8 +50,9 @@ class ReadAhead:
                     yield item
             while waiting:
                 yield waiting.popleft()[0]
-        except GeneratorExit:
-            self._queue.clear()
+        except BaseException:  # closed before its end, too
+            with self._changed:
+                self._queue.clear()
             raise
         finally:
             with self._changed:

@@ -87,8 +87,8 @@ def _fetch_tables(remote: Remote, data: DataSettings, folder: Path, sizes: Mappi
     for name in names:
         if ".." in PurePosixPath(name).parts:
             raise InputError(f"data.table: {name!r} leads out of {remote.url}")
-        there = remote.file(name)
-        if there is None or PurePosixPath(name).is_absolute():  # that of this machine
+        there = None if PurePosixPath(name).is_absolute() else remote.file(name)  # else it is one of this machine
+        if there is None:
             continue
         if there.size != sizes.get(name, there.size):
             raise InputError(f"{remote.at(name)}: has changed since it was listed: {LIST_AGAIN}")
