@@ -38,7 +38,7 @@ bench-gpu: $(VENV)/installed
 	python bench/gpu.py
 
 check-repro: $(VENV)/installed
-	python .ci/check_repro.py
+	python .ci/check_repro.py $(KEEP)
 
 # For maintainers, before figures are committed: records this machine's type, the test scores and README's table.
 record: $(VENV)/installed

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -153,7 +154,11 @@ def problems_elsewhere(clone: Path, committed: Mapping[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", action="store_true", help="note that the present figures are of this machine")
-    if parser.parse_args().record:
+    parser.add_argument(
+        "--keep-demo", action="store_true", help="leave its demo in data/demo, for the tests, if none is there"
+    )
+    options = parser.parse_args()
+    if options.record:
         return record()
     here = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="ffdi-check-repro-") as folder:
@@ -169,6 +174,8 @@ def main() -> None:
         for name in committed:
             (clone / "metrics" / name).unlink()
         problems += [f"skipped: {line}" for line in repro(clone)]
+        if options.keep_demo and not Path("data/demo").exists():
+            shutil.copytree(clone / "data/demo", "data/demo")
         if recorded_on == machine_type():
             problems += unequal(committed, read_all(clone / "metrics")) + changed_hashes(lock, clone / "dvc.lock")
             rule = "equal to the last bit"

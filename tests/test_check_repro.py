@@ -173,7 +173,7 @@ def test_the_whole_check_of_a_clone(
 ) -> None:
     """Only the run itself is a stand-in: it leaves in the clone all that a pipeline leaves, DVC's files too."""
     monkeypatch.chdir(checkout)
-    monkeypatch.setattr(sys, "argv", ["check_repro.py"])
+    monkeypatch.setattr(sys, "argv", ["check_repro.py", "--keep-demo"])
     record()
     live = checkout / "metrics/plots/late_cut/train/live"
     live.mkdir(parents=True)
@@ -190,6 +190,8 @@ def test_the_whole_check_of_a_clone(
     def repro(clone: Path) -> list[str]:
         for folder in ("data", "metrics"):
             shutil.copytree(checkout / folder, clone / folder, dirs_exist_ok=True)
+        (clone / "data/demo").mkdir(exist_ok=True)
+        (clone / "data/demo/labels.csv").write_text("drawn")
         for file, value in figure.items():
             (clone / file).write_text(json.dumps(json.loads((clone / file).read_text()) | {"auc": value}))
         return []
@@ -197,6 +199,7 @@ def test_the_whole_check_of_a_clone(
     monkeypatch.setattr(check_repro, "repro", repro)
     check_repro.main()
     assert " metrics files come out again" in capsys.readouterr().out
+    assert (checkout / "data/demo/labels.csv").read_text() == "drawn"
     figure["metrics/details/late_cut.json"] = 0.5
     with pytest.raises(SystemExit, match=r"do not come out again:\n  (details/)?late_cut(.json)?: auc: .* 0.5"):
         check_repro.main()

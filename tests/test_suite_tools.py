@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import drawn_demo
 import pytest
 from workers import made_once
 
@@ -19,6 +20,14 @@ sys.stderr.write(sys.stdin.read())
 if "fail" in sys.argv:
     raise ValueError("failed")
 sys.exit(int(sys.argv[1]))
+"""
+# As DVC 3.67 wrote it for the files of test_a_demo_is_taken_where_the_code_of_here_drew_it.
+LOCK = """
+stages:
+  demo:
+    deps: [{path: ffdi/demo, md5: e1da08eb427c83828705beeeca6d5595.dir}, {path: stages/demo.py, md5: any}]
+    params: {params.yaml: {demo: {identities: 90, seed: 0}}}
+    outs: [{path: data/demo, md5: c7fa1a643ee701bbb23520b0a6546c05.dir}]
 """
 
 
@@ -40,6 +49,21 @@ def test_a_folder_that_could_not_be_made_is_made_again(tmp_path_factory: pytest.
     with pytest.raises(OSError, match="no room"):
         made_once(tmp_path_factory, name, lambda folder: (_ for _ in ()).throw(OSError("no room")))
     assert made_once(tmp_path_factory, name, lambda folder: (folder / "file").touch()).joinpath("file").exists()
+
+
+@pytest.mark.parametrize("changed", ["nothing", "ffdi/demo/faces.py", "data/demo/img/0.jpg", "dvc.lock"])
+def test_a_demo_is_taken_where_the_code_of_here_drew_it(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawn_demo, "write_demo", lambda *_, **__: None)
+    files = {"ffdi/demo/faces.py": "code", "data/demo/img/0.jpg": "picture", "data/demo/labels.csv": "table"}
+    for name, text in (files | {"dvc.lock": LOCK}).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text.replace("90", "30") if name == changed == "dvc.lock" else text)
+    if changed in files:
+        (tmp_path / changed).write_text("other")
+    taken = drawn_demo.drawn_demo(tmp_path / "new", tmp_path)
+    assert taken == tmp_path / ("data/demo" if changed == "nothing" else "new/demo")
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["0"], 0), (["3"], 3), (["0", "fail"], 1)])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_demo import drawn_demo
 from plants import (
     COPIES,
     Added,
@@ -26,7 +27,6 @@ from plants import (
     with_given_splits,
 )
 
-from ffdi.demo.dataset import write_demo
 from ffdi.errors import InputError
 from ffdi.intake.auditing.findings import SOURCE_OVERLAP
 from ffdi.intake.auditing.leaks import find_leaks
@@ -46,8 +46,7 @@ pytestmark = pytest.mark.slow
 def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataSet]:
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "demo":
-        write_demo(folder / "demo", identities=90, seed=0)
-        yield DataSet.read(folder / "demo", "csv", folder)
+        yield DataSet.read(drawn_demo(folder), "csv", folder)
     else:
         real: Path = request.getfixturevalue("real")
         yield DataSet.read(real / "data" / "ciplab160", "imagefolder", folder)
