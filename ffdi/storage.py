@@ -7,7 +7,9 @@ kept or said here, and no text of a store or its package goes into a message.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -16,17 +18,17 @@ from urllib.parse import quote
 
 from ffdi.errors import LostRaceError, StorageError, printable
 from ffdi.store_faults import Patience, check_size, is_absent, lost_race, patiently
-from ffdi.urls import GOOGLE, S3, WEB, checked_url
+from ffdi.urls import AZURE, BUCKETS, GOOGLE, S3, WEB, checked_url
 from ffdi.urls import is_url as is_url
 
 T = TypeVar("T")
 
 # Protocol -> the package that reaches it, and the extra of ffdi that brings it.
 _PACKAGES = {
-    **dict.fromkeys(("s3", "s3a"), ("s3fs", "s3")),
-    **dict.fromkeys(("gs", "gcs"), ("gcsfs", "gcs")),
-    **dict.fromkeys(("az", "abfs", "abfss"), ("adlfs", "azure")),
-    **dict.fromkeys(("http", "https"), ("aiohttp", "http")),
+    **dict.fromkeys(S3, ("s3fs", "s3")),
+    **dict.fromkeys(GOOGLE, ("gcsfs", "gcs")),
+    **dict.fromkeys(AZURE, ("adlfs", "azure")),
+    **dict.fromkeys(WEB, ("aiohttp", "http")),
 }
 _POOL = 128  # connections to S3 at a time; botocore's own default is 10
 _PARTS = 8  # parts of one large file that are under way at a time
@@ -156,7 +158,7 @@ class Remote:
         """Upload a file and return what the store then has, of which the size is checked."""
 
         def once() -> RemoteFile:
-            self._files.put_file(str(file), self._place(path), **self._large())
+            self._write(path, lambda place: self._files.put_file(str(file), place, **self._large()))
             return self._arrived(path, file.stat().st_size)
 
         return self._patiently(path, once)
@@ -172,7 +174,8 @@ class Remote:
             lost = (if_absent or if_etag is not None) and self._etag_of(path) != if_etag
             if not lost:
                 try:
-                    self._files.pipe_file(self._place(path), data, **self._condition(if_absent, if_etag))
+                    condition = self._condition(if_absent, if_etag)
+                    self._write(path, lambda place: self._files.pipe_file(place, data, **condition))
                 except Exception as error:
                     if not lost_race(error):
                         raise
@@ -182,6 +185,21 @@ class Remote:
             return self._arrived(path, len(data))
 
         return self._patiently(path, once)
+
+    def _write(self, path: str, write: Callable[[str], None]) -> None:
+        """Write a file that is there once it is whole, as all are in a bucket: elsewhere it is renamed when it is."""
+        place = self._place(path)
+        if self.protocol in BUCKETS:
+            write(place)
+            return
+        part = f"{place}.{uuid.uuid4().hex}.part"
+        try:
+            write(part)
+            self._files.mv(part, place)
+        except BaseException:
+            with suppress(Exception):
+                self._files.rm_file(part)
+            raise
 
     def delete(self, path: str) -> None:
         """Remove a file; one that is not there is no error."""

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from ffdi.errors import StorageError
 
-S3, WEB, GOOGLE = ("s3", "s3a"), ("http", "https"), ("gs", "gcs")
+S3, WEB, GOOGLE, AZURE = ("s3", "s3a"), ("http", "https"), ("gs", "gcs"), ("az", "abfs", "abfss")
+BUCKETS = (*S3, *GOOGLE, *AZURE)
 _CREDENTIAL = re.compile(r"(?<=://)[^\s/'\"@]*@|\?[^\s'\"]*")
 
 

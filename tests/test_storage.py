@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from s3_server import SECRET, S3Server
@@ -181,6 +182,26 @@ def test_a_store_without_conditions_of_its_own_is_looked_at_first(kind: str, tmp
     assert not remote.exists("deep/shard") and not remote.exists("deep")
     with pytest.raises(NoFileError, match="deep/shard: no such file"):
         remote.read("deep/shard")
+
+
+def test_a_write_that_is_cut_off_leaves_no_file_where_files_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Remote(f"file://{tmp_path}/lake", QUICK)
+    (tmp_path / "shard").write_bytes(b"shard")
+
+    def cut_off(place: str, *_: Any, **__: Any) -> None:
+        Path(place.removeprefix("file://")).write_bytes(b"sh")
+        raise KeyboardInterrupt
+
+    remote.put_bytes(b"1", "index.json")
+    monkeypatch.setattr(remote._files, "put_file", lambda file, place, **_: cut_off(place))
+    monkeypatch.setattr(remote._files, "pipe_file", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        remote.put(tmp_path / "shard", "shard")
+    with pytest.raises(KeyboardInterrupt):
+        remote.put_bytes(b"2", "index.json")
+    assert remote.read("index.json") == b"1" and [file.path for file in remote.files()] == ["index.json"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from ffdi.errors import StorageError
+from ffdi.intake.decoding import image_source
+from ffdi.intake.decoding.formats import UnreadableImage
 from ffdi.intake.decoding.image_source import ImageSource
 from ffdi.intake.decoding.read_ahead import File, ReadAhead
 from ffdi.parallel import ordered_map
@@ -93,6 +97,21 @@ def test_files_out_of_order_twice_or_never_asked_for_stop_nothing() -> None:
     assert len(read) == 48
     assert ahead.read("never announced") == b"never announced"
     assert [ahead.read(path) for path in ahead.over(["x", "x", "y"], one)] == [b"x", b"x", b"y"]
+
+
+def test_a_cache_without_room_costs_downloads_and_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("FFDI_CACHE", str(tmp_path))
+    monkeypatch.setattr(image_source, "_write", full)
+    source, image_id = ImageSource(Remote(f"memory://{tmp_path}")), hashlib.sha256(b"pixels").hexdigest()
+    assert isinstance(source.root, Remote)
+    source.root.put_bytes(b"pixels", "a.jpg")
+    source.keep(b"pixels", image_id)
+    assert [source.read("a.jpg", image_id) for _ in range(2)] == [b"pixels"] * 2
+    with pytest.raises(UnreadableImage, match="changed since"):
+        source.read("a.jpg", "0" * 64)
 
 
 def test_a_folder_is_read_by_who_asks() -> None:

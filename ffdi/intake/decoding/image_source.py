@@ -6,15 +6,15 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ffdi.byte_cache import byte_cache, cache_bound
-from ffdi.errors import InputError, NoFileError, StorageError
+from ffdi.errors import FfdiError, InputError, NoFileError, StorageError
 from ffdi.intake.decoding.formats import UnreadableImage
 from ffdi.storage import Remote
 
@@ -74,7 +74,8 @@ class ImageSource:
     def keep(self, data: bytes, image_id: str) -> None:
         """Keep the bytes of a file at a URL in the cache for the stages that follow."""
         if self.is_remote and cache_bound():
-            byte_cache().get(image_id, lambda file: _write(file, data))
+            with _or_without():
+                byte_cache().get(image_id, lambda file: _write(file, data))
 
     def _fetched(self, root: Remote, path: str) -> bytes:
         size = self.sizes.get(path, -1)
@@ -92,14 +93,22 @@ class ImageSource:
 
     def _cached(self, root: Remote, path: str, image_id: str) -> bytes:
         """The file's bytes from the cache, or fetched into it; those that are not of `image_id` are not kept."""
+        fetched: list[bytes] = []
 
         def make(file: Path) -> None:
-            _write(file, self._ingested(root, path, image_id))
+            fetched.append(self._ingested(root, path, image_id))
+            _write(file, fetched[0])
 
         if not cache_bound():
             return self._ingested(root, path, image_id)
         while True:
-            kept = byte_cache().get(image_id, make)
+            kept = None
+            with _or_without():
+                kept = byte_cache().get(image_id, make)
+            if fetched:
+                return fetched[0]
+            if kept is None:
+                return self._ingested(root, path, image_id)
             with suppress(FileNotFoundError):  # another process needed the room in between
                 data = kept.read_bytes()
                 if hashlib.sha256(data).hexdigest() == image_id:
@@ -124,6 +133,16 @@ def read_bytes(root: Path, path: str) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UnreadableImage(f"cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _or_without() -> Iterator[None]:
+    """The cache saves downloads alone: a run goes on where it cannot be written, as on a full disk."""
+    try:
+        yield
+    except FfdiError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
 
 
 def _write(file: Path, data: bytes) -> None:
