@@ -77,8 +77,17 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_a_cluster_that_does_not_answer_is_said_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(__spec__=object(), is_initialized=lambda: False))
-    with pytest.raises(ParamsError, match=r"127\.0\.0\.1:1 cannot be reached \(.*refused\): start the cluster"):
+    with pytest.raises(ParamsError, match=r"127\.0\.0\.1:1.* cannot be reached \(.*refused\): start the cluster"):
         Cluster(RaySettings(address)).__enter__()
+
+
+def test_a_cluster_that_has_gone_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = SimpleNamespace(get_ray_address_from_environment=lambda address, folder: "127.0.0.1:1")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray._private.services", noted)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(__spec__=object(), is_initialized=lambda: False))
+    with pytest.raises(ParamsError, match="auto, which is 127.0.0.1:1 by what Ray noted on this machine"):
+        Cluster(RaySettings()).__enter__()
 
 
 @pytest.mark.parametrize("address", ["localhost", "ray://", "head:port", "ray://user@head:1"])

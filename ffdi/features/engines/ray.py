@@ -96,27 +96,38 @@ def _import_ray(*, starts: bool) -> Any:
 def _connect(ray: Any, address: str) -> None:
     """Connect this process to the cluster at an address, or to one that it starts."""
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
-    if ":" in named:
-        _refuse_silent(named)
+    named, said = address, address
     try:
         if address == OWN_CLUSTER:
             own = {"object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
             ray.init(address=OWN_CLUSTER, num_cpus=cpu_count(), _node_ip_address="127.0.0.1", **own, **quiet)
-        else:
-            ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            return
         if address == "auto":
+            variable = os.environ.get("RAY_ADDRESS", "")
+            named = variable or _running_here()
+            said = f"auto, which is {named} by {'$RAY_ADDRESS' if variable else 'what Ray noted on this machine'},"
+        if ":" in named:
+            _refuse_silent(named, said)
+        ray.init(address=named, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        if named == "auto":
             cure = "no Ray cluster runs on this machine: `ray start --head` starts one, or set it to local"
             raise FfdiError(f"ray.address: auto, but {cure}") from error
-        raise ParamsError(f"ray.address: {address} cannot be reached ({one_line(error)[:200]})") from error
+        raise ParamsError(f"ray.address: {said} cannot be reached ({one_line(error)[:200]})") from error
 
 
-def _refuse_silent(address: str) -> None:
+def _running_here() -> str:
+    """The address of the cluster of this machine, as `ray.init` finds it. ConnectionError where there is none."""
+    from ray._private.services import get_ray_address_from_environment
+
+    return str(get_ray_address_from_environment("auto", None))
+
+
+def _refuse_silent(address: str, said: str) -> None:
     """ParamsError when nothing answers there. Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, ValueError) as error:
         cure = "start the cluster, or name where its head listens"
-        raise ParamsError(f"ray.address: {address} cannot be reached ({one_line(error)}): {cure}") from error
+        raise ParamsError(f"ray.address: {said} cannot be reached ({one_line(error)}): {cure}") from error
