@@ -114,9 +114,7 @@ def _search_by_blocks(
     twice = None if component is None else np.tile(component[first], 2)
 
     def as_rows(edges: Edges) -> Edges:
-        ends = edges[:, :2] % size
-        apart = ends[:, 0] != ends[:, 1]
-        return np.column_stack([first[ends[apart]], edges[apart, 2]])
+        return np.column_stack([first[edges[:, :2] % size], edges[:, 2]])
 
     shorten = None if component is None else lambda edges: thinned(edges, 2 * size)
     for edges in near_pairs(both, size, bits, shorten, twice):

@@ -54,6 +54,8 @@ def near_pairs(
 ) -> Iterator[Edges]:
     """(row, other, distance) of the pairs within `bits` of 64, each once, in no order; at least one is below `searched`.
 
+    The hashes from `searched` on are those of the mirror images of the first ones. No image is paired with its own.
+
     `shorten` makes fewer edges of many where a block of them would be large; without it a block ends early, with more
     than KEPT_PAIRS. With `component` (N,), pairs of one component are left out.
     """
@@ -133,7 +135,7 @@ class _HashPart:
         near = near[agreeing == _EQUAL - 1]
         rows, others = self.rows[one[near]], self.rows[other[near]]
         edges = np.stack([rows, others, distance[near].astype(np.int64)], axis=1)
-        return np.asarray(edges[np.minimum(rows, others) < searched])
+        return np.asarray(edges[(np.minimum(rows, others) < searched) & (np.abs(rows - others) != searched)])
 
 
 def _shared(key: Hashes, places: Rows) -> npt.NDArray[np.bool_]:

@@ -58,7 +58,7 @@ def _texts(column: pd.Series[Any]) -> pa.LargeStringArray | None:
     kind = column.dtype.kind if isinstance(column.dtype, np.dtype) else ""
     if kind in ("i", "u"):
         return pc.cast(pa.array(column.to_numpy()), pa.large_string())
-    if kind == "f":
+    if column.dtype == np.float64:
         return pa.array(["" if x != x else repr(x) for x in column.to_list()], pa.large_string())
     try:
         fields = text_of(column)
