@@ -280,8 +280,8 @@ def _filesystem(protocol: str, pid: int) -> Any:
             f"pip install 'ffdi[{extra}]', which brings {package}" if extra else "install the package that fsspec names"
         )
         raise StorageError(f"{protocol}://: needs a package that is not installed: {cure}") from None
-    except ValueError:
-        raise StorageError(f"{protocol}://: no such kind of place; such as s3, gs, az, https") from None
+    except (ValueError, TypeError):  # TypeError: of a kind that needs more than a URL says, such as ftp
+        raise StorageError(f"{protocol}://: is no kind of place that can be read: take s3, gs, az or https") from None
     if protocol in S3:
         files.retries = 1
     return files

@@ -45,6 +45,8 @@ def next_run_diagnoses() -> Iterator[Diagnosis]:
         planned = planned_stages()
     except DvcException as error:
         remedy = "mend what DVC names; a checkout without .dvc: dvc init"
+        if "'data.tables'" in str(error):
+            remedy = "take data.tables out of params.yaml, and change it in the vars of dvc.yaml"
         yield Diagnosis(
             SECTION, "next run", "missing", f"DVC cannot read the pipeline: {one_line(error)[:300]}", remedy
         )

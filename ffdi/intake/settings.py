@@ -125,8 +125,8 @@ class DataSettings:
     """How many self-blended fakes of each real training image are added to the training rows."""
 
     tables: Annotated[Literal["csv", "parquet"], LATER] = "csv"
-    """How tables of a row an image are written: images, folds, scores, and those of models. DVC takes it from dvc.yaml, or
-    from here where dvc.yaml leaves it out: see [scale.md](scale.md#tables-as-parquet)."""
+    """How tables of a row an image are written: images, folds, scores, and those of models. Change it in the `vars` of
+    dvc.yaml and not in params.yaml, or DVC says `cannot redefine`: see [scale.md](scale.md#tables-as-parquet)."""
 
     unread: ClassVar[tuple[str, ...]] = ()  # keys of every layout that have no effect in this section
 

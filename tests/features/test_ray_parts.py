@@ -86,7 +86,7 @@ def test_a_cluster_that_has_gone_is_said_at_once(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setitem(sys.modules, "ray._private.services", noted)
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(__spec__=object(), is_initialized=lambda: False))
-    with pytest.raises(ParamsError, match="auto, which is 127.0.0.1:1 by what Ray noted on this machine"):
+    with pytest.raises(ParamsError, match=r"auto, which is 127\.0\.0\.1:1 by what Ray noted"):
         Cluster(RaySettings()).__enter__()
 
 
