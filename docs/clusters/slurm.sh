@@ -14,6 +14,7 @@ set -euo pipefail
 
 [ -d .venv ] && source .venv/bin/activate
 export RAY_USAGE_STATS_ENABLED=0 DVC_NO_ANALYTICS=true
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"      # since Slurm 22.05 srun does not take it from sbatch
 # Whoever reaches the ports of a Ray cluster can run programs on it, so on a shared machine it asks for a token.
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
