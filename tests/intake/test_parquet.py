@@ -168,7 +168,16 @@ def test_the_csv_has_the_bytes_of_the_csv_module(tmp_path: Path, three_rows_a_bl
     numbers = [0.1, -0.0, 1e300, 1.0, float("nan"), float("inf"), 1e-7, 123456789.0, 2.5, 1e16, 0.3]
     table = images().assign(score=numbers, mixed=[*AWKWARD[:9], 3, None], flag=True)
     plain = table.drop(columns=["mixed", "flag"])
-    for part in (table, plain, table[["path", "label"]], table[["path"]], table.iloc[:0], table.drop(columns="mixed")):
+    short = plain.astype({"score": "float32"})
+    for part in (
+        table,
+        plain,
+        short,
+        table[["path", "label"]],
+        table[["path"]],
+        table.iloc[:0],
+        table.drop(columns="mixed"),
+    ):
         write_table(tmp_path / "t.csv", part)
         with open(tmp_path / "plain.csv", "w", encoding="utf-8", newline="") as text:
             lines: Any = CsvLines(text)
