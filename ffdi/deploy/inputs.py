@@ -12,6 +12,7 @@ from typing import BinaryIO
 from ffdi.errors import InputError
 from ffdi.intake.decoding.formats import format_of
 from ffdi.intake.listing.walk import passed_over, walk
+from ffdi.urls import is_url, shown
 
 LIST_ON_STDIN, TABLES = "-", (".csv", ".parquet")
 _BOM = b"\xef\xbb\xbf"
@@ -45,7 +46,7 @@ def find_inputs(arguments: Iterable[str], stdin: BinaryIO) -> Inputs:
     An argument is a file, a folder, a table (csv or Parquet) with a column `path`, relative to its folder, or `-` for a list
     on stdin: a file or folder a line, or separated by NUL where there is one. One that does not exist may be a glob, in which
     `**` stands for folders at any depth. A file that does not exist is among the files: its row says so. Raises InputError
-    for a folder or a table that cannot be read.
+    for a folder or a table that cannot be read, and for a URL.
     """
     found = Inputs()
     for argument in arguments:
@@ -53,6 +54,8 @@ def find_inputs(arguments: Iterable[str], stdin: BinaryIO) -> Inputs:
             for path in _listed(stdin.read()):
                 found.add(path)
             continue
+        if is_url(argument):
+            raise InputError(f"{shown(argument)}: files at a URL are not read here: download or mount them")
         matches = _matches(argument)
         if not matches:
             found.empty.append(f"{argument}: matches no file")

@@ -51,6 +51,11 @@ def test_a_list_on_stdin_holds_lines_or_nul_separated_names() -> None:
         found("-", stdin=b"\xff\xd8\xff\xe0\0")
 
 
+def test_files_at_a_url_are_refused_and_no_key_is_repeated() -> None:
+    with pytest.raises(InputError, match=r"^s3://\.\.\.bucket/faces: files at a URL are not read here"):
+        found("a.jpg", "s3://KEY:SECRET@bucket/faces")
+
+
 def test_paths_of_a_csv_start_from_its_folder(tmp_path: Path) -> None:
     Path("deep/list.csv").write_text(f"label,path\n1,er/d.jpg\n0,gone.jpg\n0,{tmp_path}/a.jpg\n")
     assert names("deep/list.csv", "e.jpg") == ["deep/er/d.jpg", "deep/gone.jpg", f"{tmp_path}/a.jpg", "e.jpg"]
