@@ -24,6 +24,7 @@ def draw(curves: Curves, gpus: Sequence[int], file: Path) -> None:
         axes.plot(gpus, best, linestyle=":", linewidth=0.8, color=line.get_color())
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(list(gpus), [str(count) for count in gpus])
     axes.set_xlabel("GPUs")
     axes.set_ylabel("hours")
