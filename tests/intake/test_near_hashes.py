@@ -9,7 +9,7 @@ from ffdi.intake.near_duplicates.hashes import perceptual_pairs
 from ffdi.intake.near_duplicates.near_hashes import MOST_BITS, near_pairs
 
 
-@pytest.mark.parametrize("bits", range(MOST_BITS + 1))
+@pytest.mark.parametrize("bits", [0, 1, 2, 3, 6, MOST_BITS])
 @pytest.mark.parametrize("part", [1 << 18, 20])
 def test_it_finds_each_pair_that_comparing_all_with_all_finds_once(
     monkeypatch: pytest.MonkeyPatch, bits: int, part: int
