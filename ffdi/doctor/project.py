@@ -28,6 +28,11 @@ def project_diagnoses(params: Params) -> Iterator[Diagnosis]:
         from ffdi.doctor.feature_store import store_diagnosis
 
         yield store_diagnosis(params.extract.store, list(params.backbones))
+    for name, part in (("extract.ray", params.extract), ("train.ray", params.train)):
+        if part.engine == "ray":
+            from ffdi.doctor.ray_cluster import cluster_diagnosis
+
+            yield cluster_diagnosis(part.ray, SECTION, name)
     yield from lock_diagnoses()
     yield from next_run_diagnoses()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -15,7 +17,9 @@ from ffdi.commands.main import main
 from ffdi.doctor.diagnosis import Diagnosis
 from ffdi.doctor.locks import lock_diagnoses
 from ffdi.doctor.packages import package_diagnoses
+from ffdi.doctor.ray_cluster import cluster_diagnosis
 from ffdi.doctor.weights import weights_diagnoses
+from ffdi.features.settings import RaySettings
 from ffdi.files import sole_writer
 from ffdi.params.reading import read_params
 
@@ -54,6 +58,13 @@ def test_without_a_checkout_the_metadata_of_the_installed_package_count(tmp_path
     found = {each.name: each for each in package_diagnoses(tmp_path)}
     assert {"python", "torch", "timm", "others", "extra pipeline"} <= set(found)
     assert found["torch"].state == "ok"
+
+
+def test_a_cluster_that_does_not_answer_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(__spec__=object(), is_initialized=lambda: False))
+    found = cluster_diagnosis(RaySettings("127.0.0.1:1"), "project", "extract.ray")
+    assert found.state == "missing" and found.found.startswith("ray.address: 127.0.0.1:1 cannot be reached"), found
+    assert cluster_diagnosis(RaySettings("local"), "project", "train.ray").state == "ok"
 
 
 def weights_of(source: str, **changes: object) -> Diagnosis:
