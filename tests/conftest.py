@@ -18,13 +18,17 @@ import pandas as pd
 import pytest
 from in_browser import browser  # noqa: F401 - a fixture
 from PIL import Image
-from ray_cluster import ray_cluster  # noqa: F401 - a fixture
+from ray_cluster import (  # noqa: F401 - a hook of pytest and a fixture
+    pytest_runtest_teardown,
+    ray_cluster,
+)
 from s3_server import s3, s3_server  # noqa: F401 - fixtures
 from workers import (  # noqa: F401 - hooks of pytest
     pytest_collection_finish,
     pytest_collection_modifyitems,
     pytest_unconfigure,
     pytest_xdist_auto_num_workers,
+    pytest_xdist_make_scheduler,
 )
 
 from ffdi.features.backbone import Backbone, Views

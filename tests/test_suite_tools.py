@@ -7,10 +7,11 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import drawn_demo
 import pytest
-from workers import made_once
+from workers import RAY, group_of, made_once, pytest_collection_modifyitems
 
 SCRIPT = """
 import json, os, sys
@@ -49,6 +50,31 @@ def test_a_folder_that_could_not_be_made_is_made_again(tmp_path_factory: pytest.
     with pytest.raises(OSError, match="no room"):
         made_once(tmp_path_factory, name, lambda folder: (_ for _ in ()).throw(OSError("no room")))
     assert made_once(tmp_path_factory, name, lambda folder: (folder / "file").touch()).joinpath("file").exists()
+
+
+def test_the_files_of_one_ray_cluster_are_one_group() -> None:
+    """Each other file is its own group; the groups with the most slow tests come first, and are not divided."""
+
+    class Test:
+        def __init__(self, nodeid: str, slow: bool = False) -> None:
+            self.nodeid, self.slow = nodeid, slow
+
+        def get_closest_marker(self, name: str) -> bool:
+            return self.slow and name == "slow"
+
+    names = ["a.py::1", "features/test_ray.py::1", "b.py::1", "tails/test_on_ray.py::1", "a.py::2", "c.py::1"]
+    tests: list[Any] = [Test(name, slow="ray" in name) for name in names]
+    pytest_collection_modifyitems(tests)
+    sorted_names = [names[place] for place in (1, 3, 0, 4, 2, 5)]
+    assert [test.nodeid for test in tests] == sorted_names
+    assert [group_of(name) for name in sorted_names] == [RAY, RAY, "a.py", "a.py", "b.py", "c.py"]
+
+
+def test_each_file_that_uses_the_cluster_is_of_its_group() -> None:
+    for file in Path(__file__).parent.rglob("test_*.py"):
+        parts = file.read_text(encoding="utf-8").split("\n\n\n")
+        quick = [part for part in parts if "ray_cluster: Any" in part and "mark.long" not in part]
+        assert not quick or group_of(file.name) == RAY, file
 
 
 @pytest.mark.parametrize("changed", ["nothing", "ffdi/demo/faces.py", "data/demo/img/0.jpg", "dvc.lock"])

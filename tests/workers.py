@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from ffdi.files import locked
 from ffdi.parallel import cpu_count, memory_limit
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, ...; none in a run without workers
+RAY = "Ray"  # the group of the files that share a cluster
 WORKER_BYTES = 3 << 30  # what a worker and the stages that it starts hold
 
 
@@ -41,10 +43,31 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, min(cpu_count(), int(memory // WORKER_BYTES)))
 
 
+def group_of(test: str) -> str:
+    """What runs in one worker, one after another: a file's tests, and those of all files that share a Ray cluster."""
+    file = test.partition("::")[0]
+    return RAY if file.endswith("ray.py") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """--dist loadfile hands out groups of tests instead of files."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class OfGroups(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return OfGroups(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with the most slow tests come first: a worker that began one last would keep the others waiting."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    """Groups with the most slow tests come first: a worker that began one last would keep the others waiting."""
+    slow = Counter(group_of(item.nodeid) for item in items if item.get_closest_marker("slow"))
+    places = {group: place for place, group in enumerate(dict.fromkeys(group_of(item.nodeid) for item in items))}
+    items.sort(key=lambda item: (-slow[group_of(item.nodeid)], places[group_of(item.nodeid)]))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

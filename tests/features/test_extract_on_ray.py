@@ -110,7 +110,7 @@ def test_a_node_that_goes_and_a_straggler_change_no_byte(
     def at_first_rows() -> None:
         straggler = workers_of(ray_cluster)[0]
         os.kill(straggler, signal.SIGSTOP)
-        threading.Timer(2, os.kill, (straggler, signal.SIGCONT)).start()
+        threading.Timer(1, os.kill, (straggler, signal.SIGCONT)).start()
         ray_cluster.remove_node(node)
 
     extraction.at_first_rows = at_first_rows
@@ -131,10 +131,10 @@ def test_a_shard_that_fails_is_named_and_the_next_run_computes_it_alone(
     with pytest.raises(
         InputError, match=r"^shard-\d+\.h5: failed 2 times, at last on \S+:\d+: .*0007\.jpg: cannot be read"
     ):
-        extraction("ray", out, retries=1)
+        extraction("ray", out, retries=1, max_in_flight=1)
     assert not (out / "index.json").exists()
     gone.write_bytes(kept)
-    done = extraction("ray", out)
+    done = extraction("ray", out, max_in_flight=1)
     assert 0 < done.computed <= 2 * SHARD_ROWS < done.rows
     assert contents(out) == due
 
@@ -155,7 +155,7 @@ def test_ctrl_c_ends_the_workers_and_the_next_run_goes_on(
         time.sleep(0.05)
     assert not (out / "index.json").exists()
     extraction.at_first_rows = lambda: None
-    assert extraction("ray", out).reused > 0
+    assert extraction("ray", out, max_in_flight=1).reused > 0
     assert contents(out) == due
 
 
@@ -188,17 +188,21 @@ backbones: {{pixels: {{network: "torchvision:mobilenet_v2", weights: random, cut
 recipes: {{pixels: {{backbone: pixels}}}}
 split: {{embedding: pixels}}
 ladder: {{recipe: pixels, backbone: pixels}}
-extract: {{engine: ray, shard_rows: 4, ray: {{address: "{address}"}}}}
+extract: {{engine: ray, shard_rows: 4, ray: {{address: "{address}", max_in_flight: 1}}}}
 """
 
 
 @pytest.mark.slow
 def test_a_driver_that_is_killed_goes_on_where_it_was(
-    ray_cluster: Any, tiny: Tiny, weights: Path, tmp_path: Path
+    ray_cluster: Any, tiny: Tiny, weights: Path, tmp_path: Path, warm_environment: dict[str, str]
 ) -> None:
     (tmp_path / "params.yaml").write_text(PARAMS.format(root=tiny.root, address=ray_cluster.address))
 
-    def stage(out: Path, *options: str) -> subprocess.Popen[bytes]:
+    environment = os.environ | warm_environment
+    warm = shutil.which("python", path=warm_environment["PATH"])
+    assert warm
+
+    def stage(python: str, out: Path, *options: str) -> subprocess.Popen[bytes]:
         files = {
             "images": tiny.images_file,
             "folds": tiny.folds_file,
@@ -207,19 +211,19 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(
             "timings": tmp_path,
         }
         named = [word for name, file in files.items() for word in (f"--{name}", str(file))]
-        command = [sys.executable, str(HERE / "stages/extract.py"), "--backbone", "pixels", *named, *options]
-        return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
+        command = [python, str(HERE / "stages/extract.py"), "--backbone", "pixels", *named, *options]
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
 
-    local = stage(tmp_path / "local", "--engine", "local")
+    local = stage(warm, tmp_path / "local", "--engine", "local")
     out = tmp_path / "out"
-    killed = stage(out)
+    killed = stage(sys.executable, out)
     while not list(out.glob("next/shard-*.h5")):
         assert killed.poll() is None
         time.sleep(0.005)
     killed.kill()
     killed.wait()
     assert not (out / "index.json").exists()
-    again = stage(out)
+    again = stage(warm, out)
     said = again.communicate(timeout=120)[1].decode()
     assert again.returncode == 0 and "reused" in said and " 0 reused" not in said
     assert local.wait(timeout=120) == 0

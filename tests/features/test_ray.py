@@ -42,7 +42,7 @@ class Squares:
         if accident == "fails always" or (accident == "fails" and not tried):
             raise InputError(f"image {number} is gone")
         if accident == "slow":
-            time.sleep(1)
+            time.sleep(0.5)
         return number * number
 
 
@@ -105,24 +105,30 @@ def test_workers_that_cannot_begin_are_an_error_of_one_line(ray_cluster: Any) ->
 
 @dataclass(frozen=True)
 class OneDiffers:
-    """Makes workers of which the second says something else about itself."""
+    """Makes workers of which the second says something else about itself, before the first has done anything."""
 
     folder: Path
 
     def __call__(self) -> Any:
         try:
             (self.folder / "first").touch(exist_ok=False)
-            return Double({"torch": "2.9"})
+            return Double({"torch": "2.9"}, self.folder / "second")
         except FileExistsError:
-            return Double({"torch": "2.8"})
+            (self.folder / "second").touch()
+            return Double({"torch": "2.8"}, self.folder / "second")
 
 
 @dataclass(frozen=True)
 class Double:
     about: dict[str, str]
+    second: Path
 
     def __call__(self, number: int, tell: Callable[[Any], None]) -> tuple[int, str]:
-        time.sleep(0.5)
+        deadline = time.monotonic() + 60
+        while not self.second.exists():
+            assert time.monotonic() < deadline, "there is no second worker"
+            time.sleep(0.02)
+        time.sleep(0.1)  # the driver hears of it meanwhile
         return 2 * number, self.about["torch"]
 
 

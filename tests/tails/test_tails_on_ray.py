@@ -137,8 +137,9 @@ def test_a_cluster_makes_the_same_bundle_though_a_worker_dies(
     """One worker at a time, so that only two are started."""
     lines = list[str]()
     monkeypatch.setattr(cluster, "TailMaker", lambda *made: Deadly(TailMaker(*made), tmp_path / "died"))
-    found = train(PAIR, "ray", RaySettings(cpus_per_task=1, max_in_flight=1), console=Console(say=lines.append))
-    assert found == train(PAIR, "local") and (tmp_path / "died").exists()
+    one = RaySettings(cpus_per_task=1, max_in_flight=1)
+    found = train(replace(PAIR, folds=2), "ray", one, console=Console(say=lines.append))
+    assert found == train(replace(PAIR, folds=2), "local") and (tmp_path / "died").exists()
     assert any(line.startswith("fold 1 failed on ") and "tried again later" in line for line in lines)
 
 
