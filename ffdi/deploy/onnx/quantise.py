@@ -103,7 +103,7 @@ def export_int8(
     judge = with_fold_tails(model)
     pixels, shown = (squares_of(model, [(p.name, p.read) for p in part.pictures]) for part in (calibrating, measured))
     graph, made = float_graph(judge)
-    session = onnx_scores(made.SerializeToString())
+    session = onnx_scores(graph_of(ScoringGraph(judge), judge).SerializeToString())  # it rounds features, as the model
     refuse_other_scores(
         session, Squares.of(judge, drawn_pictures()), f"{out.name}: its scores in float are not {name}'s"
     )
