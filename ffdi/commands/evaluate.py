@@ -10,6 +10,7 @@ from ffdi.commands.scoring import PHASH_BITS, RESAMPLES, refuse_no_model, scorin
 from ffdi.errors import InputError
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
+from ffdi.stagekit.local_path import LocalPath
 from ffdi.stagekit.options import place
 
 
@@ -18,13 +19,11 @@ from ffdi.stagekit.options import place
     short_help="a model on another data set",
     epilog="ffdi evaluate --model data/models/NAME --images other/images.csv --root other/",
 )
-@click.option("--images", "images_file", required=True, type=click.Path(path_type=Path), help="an images.csv")
-@click.option("--folds", "folds_file", type=click.Path(path_type=Path), help="its folds.csv: judge its test rows alone")
+@click.option("--images", "images_file", required=True, type=LocalPath(), help="an images.csv")
+@click.option("--folds", "folds_file", type=LocalPath(), help="its folds.csv: judge its test rows alone")
 @click.option("--root", required=True, type=place, help="the folder or URL that its paths start from")
 @click.option("--name", help="what to call this data set  [default: the name of --root]")
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: metrics/cross/MODEL-on-NAME.json]"
-)
+@click.option("--out", type=LocalPath(dir_okay=False), help="[default: metrics/cross/MODEL-on-NAME.json]")
 @PHASH_BITS
 @RESAMPLES
 @click.option("--seed", default=0, show_default=True, help="of the resampling")

@@ -10,6 +10,7 @@ import click
 from ffdi.commands.scoring import inputs_to_score, refuse_no_model, refuse_unread, scoring_options
 from ffdi.stagekit.command import OneLineErrors, uncollected
 from ffdi.stagekit.console import console
+from ffdi.stagekit.local_path import LocalPath
 
 if TYPE_CHECKING:
     from ffdi.deploy.explanation.explain import Side
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 )
 @click.argument("images", nargs=-1, required=True, metavar="PATH...")
 @scoring_options
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="a folder, made if need be"
-)
+@click.option("--out", required=True, type=LocalPath(file_okay=False), help="a folder, made if need be")
 @click.option(
     "--toward",
     type=click.Choice(["fake", "real"]),

@@ -9,6 +9,7 @@ import click
 from ffdi.commands.scoring import MODEL
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
+from ffdi.stagekit.local_path import LocalPath
 
 _MEASURED = Path("metrics")
 
@@ -20,18 +21,16 @@ _MEASURED = Path("metrics")
 ffdi export --model data/models/NAME --format card README.md
 ffdi export --model data/models/NAME --format hub hub/NAME --licence apache-2.0""",
 )
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=LocalPath())
 @click.option("--format", "kind", required=True, type=click.Choice(["onnx", "card", "hub"]), help="what to write")
 @MODEL
 @click.option("--licence", metavar="ID", help="of the model, such as apache-2.0, as you give it  [default: not stated]")
 @click.option(
     "--dataset", metavar="ID", help="card, hub: the training's data set there, such as USER/NAME  [default: none]"
 )
-@click.option("--metrics", type=click.Path(path_type=Path), help="card, hub: what was measured  [default: metrics]")
+@click.option("--metrics", type=LocalPath(), help="card, hub: what was measured  [default: metrics]")
 @click.option("--quantise", type=click.Choice(["int8"]), help="onnx: compute in eight bits; needs --images")
-@click.option(
-    "--images", type=click.Path(path_type=Path), help="int8: the training's images, a folder or a csv with path"
-)
+@click.option("--images", type=LocalPath(), help="int8: the training's images, a folder or a csv with path")
 @click.option("--float-ends", is_flag=True, help="int8: the first and last layers stay in float")
 def export(
     out: Path,

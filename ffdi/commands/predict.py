@@ -17,6 +17,7 @@ from ffdi.errors import printable
 from ffdi.files import replacing
 from ffdi.stagekit.command import OneLineErrors, uncollected
 from ffdi.stagekit.console import console
+from ffdi.stagekit.local_path import LocalPath
 
 FORMATS = ("table", "csv", "jsonl", "parquet")
 
@@ -33,13 +34,13 @@ FORMATS = ("table", "csv", "jsonl", "parquet")
     "models",
     required=True,
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="a folder such as data/models/NAME; again for a second model, whose scores stand beside the first one's",
 )
 @click.option("--format", "kind", type=click.Choice(FORMATS), help="table on a terminal, csv elsewhere")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     help="a file that appears when it is whole; .jsonl and .parquet are in that format",
 )
 @MAX_PIXELS

@@ -11,6 +11,7 @@ from ffdi.commands.scoring import PHASH_BITS, RESAMPLES, refuse_no_model, scorin
 from ffdi.errors import InputError, PolicyError
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
+from ffdi.stagekit.local_path import LocalPath
 
 
 @click.command(
@@ -18,9 +19,9 @@ from ffdi.stagekit.console import console, say
     short_help="a threshold for another domain, from 20 to 200 labels",
     epilog="ffdi recalibrate --model data/models/NAME --labels few.csv --root few/ --out data/recalibrated",
 )
-@click.option("--labels", required=True, type=click.Path(path_type=Path), help="a csv with path, label and maybe group")
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="the folder that its paths start from")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="the new model")
+@click.option("--labels", required=True, type=LocalPath(), help="a csv with path, label and maybe group")
+@click.option("--root", required=True, type=LocalPath(), help="the folder that its paths start from")
+@click.option("--out", required=True, type=LocalPath(file_okay=False), help="the new model")
 @click.option(
     "--rule", type=click.Choice(["youden", "accuracy", "fpr"]), help="of the threshold  [default: the model's]"
 )

@@ -12,6 +12,7 @@ import click
 from ffdi.errors import InputError
 from ffdi.stagekit.command import uncollected
 from ffdi.stagekit.console import console
+from ffdi.stagekit.local_path import LocalPath
 
 if TYPE_CHECKING:
     from ffdi.console import Console
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from ffdi.tails.model import Model
 
 
-MODEL = click.option(
-    "--model", required=True, type=click.Path(path_type=Path), help="a folder such as data/models/NAME"
-)
+MODEL = click.option("--model", required=True, type=LocalPath(), help="a folder such as data/models/NAME")
 PHASH_BITS = click.option(
     "--phash-bits", default=6, show_default=True, type=click.IntRange(0, 32), help="how unlike near-duplicates may be"
 )

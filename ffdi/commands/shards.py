@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ffdi.stagekit.command import CommandGroup, OneLineErrors
+from ffdi.stagekit.local_path import LocalPath
 
 
 @click.group(
@@ -43,7 +44,7 @@ def ls(folder: str) -> None:
 
 @shards.command(cls=OneLineErrors, epilog="ffdi shards export data/features/NAME npz/")
 @click.argument("folder")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=LocalPath())
 def export(folder: str, out: Path) -> None:
     """Write each shard of FOLDER as an npz file in OUT: features, image_id and view."""
     from ffdi.features.shard_dataset import export_npz

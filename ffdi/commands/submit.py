@@ -9,6 +9,7 @@ import click
 from ffdi.commands.scoring import score_with_model, scoring_options
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
+from ffdi.stagekit.local_path import LocalPath
 
 
 @click.command(
@@ -16,14 +17,12 @@ from ffdi.stagekit.console import console, say
     short_help="a row for every image of a competition's list",
     epilog="ffdi submit --model data/models/NAME --list testset.txt --root testset/ --out submission.csv",
 )
-@click.option(
-    "--list", "list_file", required=True, type=click.Path(path_type=Path), help="a table with img_name, or names"
-)
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="the folder that the names start from")
+@click.option("--list", "list_file", required=True, type=LocalPath(), help="a table with img_name, or names")
+@click.option("--root", required=True, type=LocalPath(), help="the folder that the names start from")
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     help="such as submission.csv or submission.parquet",
 )
 @click.option(

@@ -11,6 +11,7 @@ import click
 from ffdi.errors import FfdiError
 from ffdi.features.settings import EngineName
 from ffdi.intake.table_files.names import found_table
+from ffdi.stagekit.local_path import LocalPath
 from ffdi.urls import is_url
 
 Option = Callable[[Any], Any]
@@ -19,7 +20,7 @@ Option = Callable[[Any], Any]
 def path(flag: str, parameter: str | None = None, default: str | None = None, help: str | None = None) -> Option:
     """A path option. `parameter` is the name of the function's argument, by default that of the flag."""
     names = (flag, parameter) if parameter else (flag,)
-    kind: Any = click.Path(path_type=Path)
+    kind: Any = LocalPath()
     return click.option(*names, type=kind, default=Path(default) if default else None, help=help)
 
 
@@ -42,7 +43,7 @@ def table(flag: str, parameter: str, place: str, help: str | None = None) -> Opt
         except FfdiError as error:
             raise click.UsageError(str(error)) from None
 
-    kind: Any = click.Path(path_type=Path)
+    kind: Any = LocalPath()
     return click.option(flag, parameter, type=kind, callback=value, help=help)
 
 

@@ -82,3 +82,11 @@ def test_a_reader_that_goes_away_ends_a_command_quietly() -> None:
         assert running.stdout and running.stderr
         running.stdout.close()
         assert running.stderr.read() == b"" and running.wait() == 141
+
+
+def test_an_option_that_takes_no_url_refuses_one_and_repeats_no_key_of_it() -> None:
+    given = ["--model", "m", "--list", "l.csv", "--root", "s3://KEY:SECRET@bucket/faces", "--out", "o.csv"]
+    result = CliRunner().invoke(main, ["submit", *given])
+    assert result.exit_code == 2
+    assert "s3://...bucket/faces: a URL is not read here: download or mount it" in " ".join(result.output.split())
+    assert "SECRET" not in result.output
