@@ -12,13 +12,15 @@ import onnx
 import pandas as pd
 import pytest
 from conftest import Tiny, Trained, picture
-from made_bundles import POLICY
+from made_bundles import POLICY, vit_bundle
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from ffdi.deploy.onnx import training_images
+from ffdi.deploy.onnx import quantise, training_images
 from ffdi.deploy.onnx.quantise import cost_of, drawn_parts, export_int8, int8_graph, kept_in_float, with_fold_tails
+from ffdi.deploy.onnx.squares import drawn_pictures
 from ffdi.deploy.onnx.training_images import TrainingImages, find_training_images
+from ffdi.deploy.pictures import Picture
 from ffdi.errors import ExportError, InputError
 from ffdi.files import sha256_file
 from ffdi.tails.bundle import Bundle, load_bundle
@@ -148,6 +150,19 @@ def test_a_refit_model_is_measured_with_the_tails_of_its_folds() -> None:
     assert with_fold_tails(refit).parts[0].tails == folds
     joined = Ensemble({"a": plain, "b": refit}, *(None,) * 6)  # type: ignore[arg-type]
     assert [part.tails for part in with_fold_tails(joined).parts] == [{}, folds]
+
+
+def test_a_steep_model_of_stored_features_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its scores depend on the rounding of stored features by more than an export may differ: the check rounds, too."""
+    monkeypatch.setattr(quantise, "int8_graph", lambda made, *_, **__: made)
+    monkeypatch.setattr(quantise, "images_per_second", lambda *_: 1.0)
+    monkeypatch.setattr(quantise, "drawn_pictures", lambda: drawn_pictures(20))
+    labels = np.arange(12) % 2
+    pictures = tuple(Picture(name, read) for name, read in drawn_pictures(12))
+    images = TrainingImages(pictures, labels, labels // 2, np.arange(12).astype(str), True)
+    steep = replace(vit_bundle(), temperature=0.01)
+    made = export_int8(steep, tmp_path / "steep.onnx", name="steep", images=images)
+    assert made.cost.images == 8 and made.size == (tmp_path / "steep.onnx").stat().st_size
 
 
 @pytest.mark.long
