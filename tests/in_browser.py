@@ -87,7 +87,7 @@ def opened(
         offline=not isinstance(page_of, str),
         bypass_csp=trust,
     )
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     seen = Opened(page)
     page.on("request", lambda request: seen.requests.append(request.url))

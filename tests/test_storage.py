@@ -236,7 +236,7 @@ def test_a_container_of_azure_is_no_credential() -> None:
 def test_a_package_that_is_missing_is_named() -> None:
     with pytest.raises(StorageError, match=r"gs://: needs a package that is not installed: pip install 'ffdi\[gcs\]'"):
         Remote("gs://bucket/set").read("a.jpg")
-    with pytest.raises(StorageError, match="such as s3, gs, az, https"):
+    with pytest.raises(StorageError, match="take s3, gs, az or https"):
         Remote("nothing://bucket/set").read("a.jpg")
 
 
