@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ffdi.errors import StorageError
 
@@ -35,6 +35,14 @@ def checked_url(url: str) -> str:
     if not rest.strip("/"):
         raise StorageError(f"{url}: names no {'bucket' if protocol not in (*WEB, 'file') else 'place'}")
     return f"{protocol}://{rest.rstrip('/')}"
+
+
+def local_path(place: str) -> str | None:
+    """The path of this machine that a setting names, as it stands or as file://; None for any other URL."""
+    if not is_url(place):
+        return place
+    url = checked_url(place)
+    return unquote(url.removeprefix("file://")) if url.startswith("file://") else None
 
 
 def shown(text: str) -> str:

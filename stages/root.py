@@ -9,7 +9,7 @@ from ffdi.params.reading import read_params
 from ffdi.stagekit.command import stage_command
 from ffdi.stagekit.console import console
 from ffdi.stagekit.options import PARAMS, path
-from ffdi.urls import is_url
+from ffdi.urls import local_path
 
 
 @stage_command(PARAMS, path("--out", default="data/root"))
@@ -25,12 +25,13 @@ def main(params_file: Path, out: Path) -> None:
 
     if os.path.lexists(out) and not out.is_symlink() and not is_manifest(out):
         raise InputError(f"{out}: is no link and no manifest, but ffdi needs its place: move it elsewhere")
-    if is_url(data.root) and not data.root.startswith("file://"):
+    root = local_path(data.root)
+    if root is None:
         if out.is_symlink():
             out.unlink()
         console("root").say(list_root(data, out))
     else:
-        _link(resolve_path(data.root.removeprefix("file://")).absolute(), out)
+        _link(resolve_path(root).absolute(), out)
 
 
 def _link(root: Path, out: Path) -> None:

@@ -15,7 +15,7 @@ from s3_server import SECRET, S3Server
 from ffdi.errors import LostRaceError, NoFileError, StorageError
 from ffdi.storage import Remote, _filesystem
 from ffdi.store_faults import Patience
-from ffdi.urls import checked_url, shown
+from ffdi.urls import checked_url, local_path, shown
 
 QUICK = Patience(attempts=3, first=0.01)
 
@@ -243,3 +243,9 @@ def test_a_package_that_is_missing_is_named() -> None:
 def test_no_package_of_a_store_is_loaded_before_it_is_used() -> None:
     code = "import sys, ffdi.storage; ffdi.storage.Remote('s3://b/c'); print({'fsspec', 's3fs', 'botocore'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_the_path_of_this_machine_that_a_setting_names() -> None:
+    assert local_path("data/a set") == "data/a set"
+    assert local_path("file:///data/a%20set/") == "/data/a set"
+    assert local_path("s3://bucket/set") is None

@@ -11,7 +11,7 @@ from ffdi.intake.settings import DataSettings
 from ffdi.params.paths import resolve_path
 from ffdi.storage import Remote
 from ffdi.store_faults import Patience
-from ffdi.urls import is_url
+from ffdi.urls import local_path
 
 _SOON = Patience(attempts=2)
 _AGAIN = "a change there is seen after dvc repro --single-item --force root"
@@ -19,9 +19,10 @@ _AGAIN = "a change there is seen after dvc repro --single-item --force root"
 
 def root_diagnosis(data: DataSettings, section: str) -> Diagnosis:
     """Of data.root: a folder, an archive, or a URL that is asked for its first file."""
-    if is_url(data.root) and not data.root.startswith("file://"):
+    path = local_path(data.root)
+    if path is None:
         return _of_url(data, section)
-    root = resolve_path(data.root.removeprefix("file://"))
+    root = resolve_path(path)
     found = f"{root} {'is there' if root.exists() else 'is not there'}"
     drawn = data.root == "data/demo"
     remedy = "dvc repro draws it" if drawn else "correct data.root in params.yaml"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from ffdi.errors import InputError
 from ffdi.intake.archives import unpacked
 from ffdi.intake.remote_archives import is_archive_name, unpacked_from_url
 from ffdi.intake.settings import DataSettings
-from ffdi.storage import Remote, is_url
+from ffdi.storage import Remote
+from ffdi.urls import is_url, local_path
 
 if TYPE_CHECKING:
     from ffdi.intake.decoding.images import ImageSource
@@ -53,11 +53,10 @@ def source_at(root: Path | str, max_pixels: int) -> ImageSource:
     """The images of a folder, an archive or a URL."""
     from ffdi.intake.decoding.images import ImageSource
 
-    if isinstance(root, Path) or not is_url(root):
-        return ImageSource(unpacked(Path(root)) if Path(root).is_file() else Path(root), max_pixels)
-    remote = Remote(root)
-    if remote.url.startswith("file://"):
-        return source_at(Path(unquote(remote.url.removeprefix("file://"))), max_pixels)
+    path = root if isinstance(root, Path) else local_path(root)
+    if path is not None:
+        return ImageSource(unpacked(Path(path)) if Path(path).is_file() else Path(path), max_pixels)
+    remote = Remote(str(root))
     return ImageSource(unpacked_from_url(remote) if is_archive_name(remote.url) else remote, max_pixels)
 
 
