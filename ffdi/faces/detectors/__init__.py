@@ -1,0 +1,1 @@
+"""Pictures -> boxes of faces, by ONNX files of several kinds of detectors."""

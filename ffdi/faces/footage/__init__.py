@@ -1,0 +1,1 @@
+"""Videos -> frames: the only room that knows PyAV."""
