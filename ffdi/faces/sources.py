@@ -130,9 +130,7 @@ def _found(
         raise NoFaceError("no face" if looked.frames == 1 else f"no face in {looked.frames} frames")
 
 
-def _chosen(
-    seen: Iterable[tuple[Frame, list[Face]]], settings: CropSettings, looked: Looked
-) -> Iterator[_Chosen]:
+def _chosen(seen: Iterable[tuple[Frame, list[Face]]], settings: CropSettings, looked: Looked) -> Iterator[_Chosen]:
     """Tracks, and which faces are cropped. They depend on the frames before, so this is done one frame after the other."""
     tracker, subject = Tracker(), -1
     for frame, faces in seen:

@@ -13,7 +13,9 @@ from ffdi.faces.face import Box, Face
 from ffdi.faces.settings import CropSettings
 from ffdi.intake.decoding.images import RGB
 
-TEMPLATE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
 
 
 def settings(size: int, margin: float = 1.0, **others: object) -> CropSettings:
@@ -50,7 +52,7 @@ def test_parts_of_a_pixel_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "box, rows, columns",
+    ("box", "rows", "columns"),
     [
         ((-10, 5, 10, 25), slice(5, 25), slice(0, 20)),  # moved right
         ((75, 70, 95, 90), slice(60, 80), slice(70, 90)),  # moved left and up
@@ -86,7 +88,7 @@ def test_a_large_face_has_no_aliases(align: str, turned: float) -> None:
 def test_what_is_far_from_the_crop_changes_no_byte() -> None:
     """Only the part of the picture around the crop is handed to Pillow."""
     picture, face = noise(300, 300), at(110.7, 120.2, 181.3, 177.9)
-    whole = Image.fromarray(picture).resize((64, 64), Image.Resampling.BICUBIC, box=(110.7, 113.75, 181.3, 184.35))
+    whole = Image.fromarray(picture).resize((64, 64), Image.Resampling.LANCZOS, box=(110.7, 113.75, 181.3, 184.35))
     difference = np.abs(crop_face(picture, face, settings(64)).astype(int) - np.asarray(whole).astype(int))
     assert difference.max() <= 1  # the corner is rounded in other places
 
@@ -165,4 +167,9 @@ def test_the_file_of_a_crop_holds_its_pixels_alone() -> None:
     opened = Image.open(io.BytesIO(jpeg))
     assert [layer[1:3] for layer in opened.layer] == [(1, 1)] * 3  # type: ignore[attr-defined]  # 4:4:4
     assert opened.quantization[0][0] == 2  # the first step of luminance at quality 95: (16 * 10 + 50) // 100
-    assert not Image.open(io.BytesIO(png)).info and set(opened.info) == {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
+    assert not Image.open(io.BytesIO(png)).info and set(opened.info) == {
+        "jfif",
+        "jfif_version",
+        "jfif_unit",
+        "jfif_density",
+    }
