@@ -6,28 +6,34 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 from ffdi.faces.crops import crop_face
-from ffdi.faces.detectors.detector import FaceDetector
 from ffdi.faces.face import Face
-from ffdi.faces.footage.footage import Frame, frames_of, is_video
 from ffdi.faces.settings import CropSettings
 from ffdi.faces.tracks import Tracker
 from ffdi.intake.decoding.images import RGB, UnreadableImage, open_image, read_bytes, to_array
 from ffdi.parallel import ordered_map, tasks_ahead
 
-_STAYS = 0.5  # of the largest box's area: the face that a video follows is kept while it has as much
+_STAYS = 0.5  # of the largest box's area: the face that a video follows is kept while its box has as much
 
 
 class NoFaceError(UnreadableImage):
     """A photo, or a video in all of the frames that were looked at, without a face."""
 
 
+class FindsFaces(Protocol):
+    """What a FaceDetector does; threads may call it at once."""
+
+    def faces(self, pixels: RGB) -> list[Face]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class FoundFace:
     """A face of a photo (frame 0, 0.0 seconds) or of a frame of a video, and its crop, uint8 (size, size, 3) RGB.
 
-    `frame` is the frame's place in the video, from 0; `track` is the person, from 0 on (tracks.py).
+    `frame` is the frame's place in the video, from 0; `track` is the person, from 0 on (tracks.py). A frame has a track
+    once at most.
     """
 
     frame: int
@@ -46,16 +52,25 @@ class Looked:
 
 
 @dataclass(frozen=True, eq=False)
+class _Frame:
+    """The footage's own takes its place when that is there."""
+
+    number: int
+    seconds: float
+    pixels: RGB
+
+
+@dataclass(frozen=True, eq=False)
 class _Chosen:
     """The faces of a frame that are cropped, with their tracks."""
 
-    frame: Frame
+    frame: _Frame
     faces: list[tuple[int, Face]]
 
 
 def faces_of_source(
     path: Path,
-    detector: FaceDetector,
+    detector: FindsFaces,
     settings: CropSettings,
     max_pixels: int,
     *,
@@ -70,39 +85,34 @@ def faces_of_source(
 
     Raises UnreadableImage (of a video its UnreadableVideo) with the reason, NoFaceError once all was looked at.
     """
-    looked = Looked() if looked is None else looked
-    threads = max(1, workers - 1)  # decoding leaves one to the faces
-    frames = (
-        frames_of(path, settings.frames, max_pixels=max_pixels, threads=threads)
-        if is_video(path)
-        else [Frame(0, 0.0, _photo(path, max_pixels))]
-    )
-    return _found(iter(frames), detector, settings, workers, looked)
+    return _found(_frames(path, settings, max_pixels, workers), detector, settings, workers, looked or Looked())
 
 
-def faces_of_pixels(pixels: RGB, detector: FaceDetector, settings: CropSettings) -> list[FoundFace]:
+def faces_of_pixels(pixels: RGB, detector: FindsFaces, settings: CropSettings) -> list[FoundFace]:
     """The faces of a picture that is in memory, uint8 (H, W, 3) RGB, upright; NoFaceError where there is none."""
-    return list(_found(iter([Frame(0, 0.0, pixels)]), detector, settings, 1, Looked()))
+    return list(_found(iter([_still(pixels)]), detector, settings, 1, Looked()))
 
 
 def frame_of_source(path: Path, number: int, settings: CropSettings, max_pixels: int) -> RGB:
     """A frame that faces_of_source found faces in, uint8 (H, W, 3); of a photo, the photo. UnreadableImage: not there."""
-    if not is_video(path):
-        return _photo(path, max_pixels)
-    for frame in frames_of(path, settings.frames, max_pixels=max_pixels):
+    for frame in _frames(path, settings, max_pixels, 1):
         if frame.number == number:
             return frame.pixels
     raise UnreadableImage(f"has no frame {number}")
 
 
-def _photo(path: Path, max_pixels: int) -> RGB:
-    return to_array(open_image(read_bytes(path.parent, path.name), max_pixels=max_pixels))
+def _frames(path: Path, settings: CropSettings, max_pixels: int, threads: int) -> Iterator[_Frame]:
+    yield _still(to_array(open_image(read_bytes(path.parent, path.name), max_pixels=max_pixels)))
+
+
+def _still(pixels: RGB) -> _Frame:
+    return _Frame(0, 0.0, pixels)
 
 
 def _found(
-    frames: Iterator[Frame], detector: FaceDetector, settings: CropSettings, workers: int, looked: Looked
+    frames: Iterator[_Frame], detector: FindsFaces, settings: CropSettings, workers: int, looked: Looked
 ) -> Iterator[FoundFace]:
-    def seen(frame: Frame) -> tuple[Frame, list[Face]]:
+    def seen(frame: _Frame) -> tuple[_Frame, list[Face]]:
         return frame, detector.faces(frame.pixels)
 
     def cropped(chosen: _Chosen) -> list[FoundFace]:
@@ -114,15 +124,16 @@ def _found(
 
     first = next(frames, None)
     if first is None:
-        raise NoFaceError("no frame")
+        raise NoFaceError("no face: it has no frame")
     frames = chain([first], frames)
-    none = True
+    groups: Iterable[list[FoundFace]]
     if workers == 1:
-        groups: Iterable[list[FoundFace]] = map(cropped, _chosen(map(seen, frames), settings, looked))
+        groups = map(cropped, _chosen(map(seen, frames), settings, looked))
     else:
-        ahead = tasks_ahead(workers, first.pixels.nbytes)
-        looked_at = ordered_map(seen, frames, workers, ahead)
-        groups = ordered_map(cropped, _chosen(looked_at, settings, looked), workers, ahead)
+        ahead = tasks_ahead(workers, 2 * first.pixels.nbytes)  # twice: they wait to be looked at, and to be cropped
+        all_seen = ordered_map(seen, frames, workers, ahead)
+        groups = ordered_map(cropped, _chosen(all_seen, settings, looked), workers, ahead)
+    none = True
     for group in groups:
         none = none and not group
         yield from group
@@ -130,8 +141,12 @@ def _found(
         raise NoFaceError("no face" if looked.frames == 1 else f"no face in {looked.frames} frames")
 
 
-def _chosen(seen: Iterable[tuple[Frame, list[Face]]], settings: CropSettings, looked: Looked) -> Iterator[_Chosen]:
-    """Tracks, and which faces are cropped. They depend on the frames before, so this is done one frame after the other."""
+def _chosen(seen: Iterable[tuple[_Frame, list[Face]]], settings: CropSettings, looked: Looked) -> Iterator[_Chosen]:
+    """Tracks, and which faces are cropped. Both depend on the frames before, so this is done one frame after the other.
+
+    `largest`: the frame's largest face, or the one that was taken last while its box has half the area of the largest, so
+    that two people of like size do not take turns.
+    """
     tracker, subject = Tracker(), -1
     for frame, faces in seen:
         looked.frames += 1
