@@ -52,13 +52,13 @@ class Patches:
         """Of a part, in sides of the image."""
         return 1 / self.across
 
-    def boxes(self) -> list[Box]:
+    def boxes(self) -> list[Patch]:
         """All of them; the last of a row or column ends with the image."""
         starts = [*np.arange(0, 1 - self.side - 1e-9, self.stride * self.side).tolist(), 1 - self.side]
-        return [Box(left, top, self.side, self.side) for top, left in itertools.product(starts, starts)]
+        return [Patch(left, top, self.side, self.side) for top, left in itertools.product(starts, starts)]
 
 
-class Box(NamedTuple):
+class Patch(NamedTuple):
     """A rectangle in a square, in sides of the square."""
 
     left: float
@@ -70,11 +70,11 @@ class Box(NamedTuple):
         """(size, size): 1 inside, 0 outside, with soft edges where it does not end with the square."""
         return _ramp(self.top, self.height, size)[:, None] * _ramp(self.left, self.width, size)
 
-    def moved(self, here: Box, there: Box) -> Box:
+    def moved(self, here: Patch, there: Patch) -> Patch:
         """The same part of an image that lies `there` in another square, and not as `here`."""
         across, down = there.width / here.width, there.height / here.height
         left, top = there.left + (self.left - here.left) * across, there.top + (self.top - here.top) * down
-        return Box(left, top, self.width * across, self.height * down)
+        return Patch(left, top, self.width * across, self.height * down)
 
 
 def _ramp(start: float, length: float, size: int) -> Along:
@@ -84,12 +84,12 @@ def _ramp(start: float, length: float, size: int) -> Along:
     return np.asarray(rising * falling)
 
 
-def whole_image(pixels: Preprocessing, width: int, height: int) -> Box:
+def whole_image(pixels: Preprocessing, width: int, height: int) -> Patch:
     """Where the whole of an image lies around the square that is made of it; parts may be outside."""
     size = pixels.size
     lengths = pixels.resize.scaled(width, height, size)
     starts = [(size - min(length, size)) // 2 - window(length, size)[0] for length in lengths]
-    return Box(*(start / size for start in starts), *(length / size for length in lengths))
+    return Patch(*(start / size for start in starts), *(length / size for length in lengths))
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ class _View:
     square: Image.Image
     policy: tuple[Operation, ...]
     image_id: str
-    placed: Box  # where the whole image lies in it
+    placed: Patch  # where the whole image lies in it
     side: float  # of a part
 
-    def pixels(self, box: Box | None, shown: Box) -> RGB:
+    def pixels(self, box: Patch | None, shown: Patch) -> RGB:
         """(S, S, 3) with the part `box` replaced by its blur; `shown` is where the image lies in the square of `box`."""
         image = self.square
         if box is not None:
@@ -128,7 +128,7 @@ def falls(model: Model, data: bytes, original: Image.Image, shown: Bundle, patch
     readers = {key: BundleReader(part) for key, part in parts.items()}
     views = {key: _views(part, data, original, patches.side) for key, part in parts.items()}
 
-    def features(block: Sequence[Box | None]) -> list[Mapping[str, Features]]:
+    def features(block: Sequence[Patch | None]) -> list[Mapping[str, Features]]:
         found = {
             key: reader(
                 np.stack([[view.pixels(box, here) for view in views[key]] for box in block]), ["image"] * len(block)
