@@ -14,7 +14,7 @@ from PIL import Image
 from small_bundles import noise, untrained, with_tails
 from torch import Tensor, nn
 
-from ffdi.deploy.explanation.occlusion import Box, Falls, Patches, falls, whole_image
+from ffdi.deploy.explanation.occlusion import Falls, Patch, Patches, falls, whole_image
 from ffdi.features.preprocessing import Preprocessing
 from ffdi.intake.decoding.resizing import Resize
 from ffdi.tails.bundle import Bundle
@@ -59,7 +59,7 @@ def test_the_parts_cover_the_image_and_the_last_ends_with_it() -> None:
         assert len(boxes) == a_row**2
         assert max(box.left + box.width for box in boxes) == pytest.approx(1)
         assert np.sum([box.opacity(40) for box in boxes], axis=0).min() > 0.4
-    soft = Box(0.25, 0.0, 0.25, 1.0).opacity(40)
+    soft = Patch(0.25, 0.0, 0.25, 1.0).opacity(40)
     assert soft[0].tolist() == soft[39].tolist()  # no soft edge at the edge of the image
     assert soft[0, 15] == 1 and soft[0, 5] == 0 and 0 < soft[0, 9] < soft[0, 10] < 1
 
@@ -69,11 +69,11 @@ def test_the_parts_cover_the_image_and_the_last_ends_with_it() -> None:
 def test_where_an_image_lies_in_its_square(how: Resize, size: tuple[int, int]) -> None:
     """A block in the image is found in the square where the geometry says."""
     image, pixels = Image.new("RGB", size), Preprocessing(SIZE, (0.0,) * 3, resize=how)
-    part = Box(0.4, 0.45, 0.2, 0.1)  # of the image
+    part = Patch(0.4, 0.45, 0.2, 0.1)  # of the image
     left, top = round(part.left * size[0]), round(part.top * size[1])
     image.paste((255, 255, 255), (left, top, left + round(0.2 * size[0]), top + round(0.1 * size[1])))
     found = np.asarray(pixels.square(image).convert("L"), float) / 255
-    due = part.moved(Box(0, 0, 1, 1), whole_image(pixels, *size))
+    due = part.moved(Patch(0, 0, 1, 1), whole_image(pixels, *size))
     at = (np.arange(SIZE) + 0.5) / SIZE
     assert (found.sum(0) @ at) / found.sum() == pytest.approx(due.left + due.width / 2, abs=0.01)
     assert (found.sum(1) @ at) / found.sum() == pytest.approx(due.top + due.height / 2, abs=0.01)
