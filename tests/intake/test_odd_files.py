@@ -78,14 +78,24 @@ STRANGERS = {
     "WMF": b"\xd7\xcd\xc6\x9a" + bytes(60),
     "SUN raster": b"\x59\xa6\x6a\x95" + bytes(60),
     "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(60),
-    "MPEG": b"\0\0\1\xb3" + bytes(60),
+    "MPEG video": b"\0\0\1\xb3" + bytes(60),
+    "MPEG transport stream": (b"\x47" + bytes(187)) * 3,
     "MP4 video": b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(60),
+    "QuickTime video": b"\0\0\0\x08wide\0\0\1\0mdat" + bytes(60),
     "AVI video": b"RIFF\x40\0\0\0AVI LIST" + bytes(60),
+    "Matroska video": b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\1" + bytes(60),
+    "FLV video": b"FLV\1\1" + bytes(60),
+    "WMV video": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11" + bytes(60),
+    "Ogg video": b"OggS" + bytes(60),
+    "IVF video": b"DKIF\0\0\x20\0VP90" + bytes(60),
+    "H.264 video": b"\0\0\0\1\x67" + bytes(60),
+    "HEVC video": b"\0\0\0\1\x40\1" + bytes(60),
+    "playlist": b"#EXTM3U\nhttp://example.org/a.ts\n",
     "HTML": b"<!DOCTYPE html><html>not found</html>",
     "Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00",
     "ZIP": b"PK\3\4" + bytes(60),
 }
-NAMELESS = ("IM", "DIB", "SPIDER", "MSP", "XBM", "MPEG")
+NAMELESS = ("IM", "DIB", "SPIDER", "MSP", "XBM")
 
 
 @pytest.mark.parametrize("name", STRANGERS)

@@ -11,6 +11,22 @@ from ffdi.errors import InputError
 _JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".jxl")
 _OTHERS = (".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".heif")
 SUFFIXES = (*_JPEGS, *_OTHERS)  # in lower case
+_PARTS_OF_MPEG = (".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".h264", ".264", ".h265", ".265", ".hevc")
+_BOXED = (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v")
+VIDEO_SUFFIXES = (
+    *_BOXED,
+    ".avi",
+    ".mkv",
+    ".webm",
+    ".wmv",
+    ".asf",
+    ".flv",
+    ".ogv",
+    ".mjpeg",
+    ".mjpg",
+    ".ivf",
+    *_PARTS_OF_MPEG,
+)
 
 # In Pillow's names. A JPEG that is followed by more pictures opens as MPO.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF", "JXL")
@@ -53,11 +69,29 @@ _STARTS = {
     "SVG or XML": (b"<svg", b"<?xml"),
     "HTML": (b"<!DOCTYPE html", b"<!doctype html", b"<html"),
     "Git LFS pointer": (b"version https://git-lfs",),
+    "playlist": (b"#EXTM3U", b"ffconcat version", b"[playlist]"),
     "ZIP": (b"PK\3\4",),
     "RAR": (b"Rar!",),
     "7z": (b"7z\xbc\xaf\x27\x1c",),
     "gzip": (b"\x1f\x8b",),
+    "Matroska video": (b"\x1a\x45\xdf\xa3",),  # WebM too
+    "FLV video": (b"FLV\1",),
+    "WMV video": (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",),
+    "Ogg video": (b"OggS",),
+    "IVF video": (b"DKIF\0\0",),
+    "MPEG video": (b"\0\0\1\xba", b"\0\0\1\xb3"),  # a program stream, or MPEG-1 and 2 alone
+    "H.264 video": tuple(start + unit for start in (b"\0\0\1", b"\0\0\0\1") for unit in (b"\x09", b"\x27", b"\x67")),
+    "HEVC video": tuple(start + unit for start in (b"\0\0\1", b"\0\0\0\1") for unit in (b"\x40\1", b"\x46\1")),
 }
+_QUICKTIME = {
+    b"moov",
+    b"mdat",
+    b"wide",
+    b"free",
+    b"skip",
+    b"pnot",
+}  # what a file from before the box of brands begins with
+_TS_PACKET = 188  # bytes from one sync byte to the next; 192 in a .m2ts, which has a time before each
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
@@ -75,10 +109,21 @@ def format_of(data: bytes) -> str:
         return _boxed(data)
     if data[:4] == b"RIFF":
         return {b"WEBP": "WEBP", b"AVI ": "AVI video"}.get(data[8:12], "")
+    if data[4:8] in _QUICKTIME:
+        return "QuickTime video"
     found = next((name for name, starts in _STARTS.items() if data.startswith(starts)), "")
     if found not in FORMATS and data[-18:-2] == b"TRUEVISION-XFILE":  # its first bytes may equal those of a CUR
         return "TGA"
+    if not found and _is_transport_stream(data):
+        return "MPEG transport stream"
     return found or ("DICOM" if data[128:132] == b"DICM" else "")
+
+
+def _is_transport_stream(data: bytes) -> bool:
+    return any(
+        len(data) > first + 2 * step and all(data[first + packet * step] == 0x47 for packet in range(3))
+        for first, step in ((0, _TS_PACKET), (4, _TS_PACKET + 4))
+    )
 
 
 def _boxed(data: bytes) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ffdi.errors import InputError, said
-from ffdi.intake.decoding.formats import SUFFIXES
+from ffdi.intake.decoding.formats import SUFFIXES, VIDEO_SUFFIXES
 
 _SYSTEM_FILES = {
     ".ds_store",
@@ -23,7 +23,6 @@ _SYSTEM_FILES = {
 _SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 _SYSTEM_FOLDERS |= {".spotlight-v100", ".trashes", ".fseventsd"}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".lz4")
-_VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts")
 
 HIDDEN, SYSTEM, EMPTY, SPECIAL, NO_SUFFIX = "hidden", "system file", "empty folder", "no regular file", "no suffix"
 ARCHIVE, VIDEO = "archive: unpack it", "video: take frames from it"
@@ -239,7 +238,7 @@ def _not_an_image(name: str) -> str:
         return ""
     if lower.endswith(_ARCHIVES):
         return ARCHIVE
-    if lower.endswith(_VIDEOS):
+    if lower.endswith(VIDEO_SUFFIXES):
         return VIDEO
     suffix = PurePosixPath(lower).suffix
     return f"{_SUFFIX}{suffix}" if suffix else NO_SUFFIX

@@ -1,0 +1,100 @@
+"""The wanted frames of a video, decoded: only from the last key picture before each of them, where that is exact.
+
+Nothing seeks: whether a seek lands where it should depends on the container and its index. The packets on the way are
+read and passed over instead, which is exact everywhere and costs little beside decoding.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ffdi.faces.footage.opening import OpenVideo, libav_errors, said_by
+from ffdi.faces.footage.timeline import Timeline
+from ffdi.faces.footage.unreadable import UnreadableVideo
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+
+class NotExactError(Exception):
+    """A picture that the container calls a key picture is none: decoding must begin at the first one."""
+
+
+def every_frame(video: OpenVideo) -> Iterator[VideoFrame]:
+    """All frames of a video that was opened anew, in the order of display. UnreadableVideo at the first damage."""
+    for _, packet in _packets(video):
+        for frame in _decoded(video, packet):
+            yield _sound(video, frame)
+
+
+def wanted_frames(
+    video: OpenVideo, timeline: Timeline, numbers: Sequence[int], *, skip: bool
+) -> Iterator[tuple[int, VideoFrame]]:
+    """(number, frame) of the wanted numbers, which must grow, of a video that was opened anew.
+
+    With `skip`, what lies between is not decoded; raises NotExactError where that cannot be done, and what came before
+    it is right. A picture that gives no frame of its own, as a repeated one, shows the frame before it. Raises
+    UnreadableVideo at the first damage.
+    """
+    goals = deque(numbers)
+    start, key = timeline.way_in(timeline.times[goals[0]] if skip else timeline.keys[0])
+    shown: VideoFrame | None = None  # the last one since `start`
+    for place, packet in _packets(video):
+        if place < start:
+            continue
+        try:
+            frames = _decoded(video, packet)
+        except UnreadableVideo:
+            if skip and shown is None:
+                raise NotExactError from None
+            raise
+        for frame in frames:
+            if frame.pts is None or (shown is None and frame.pts < key):  # built on pictures before the key picture
+                continue
+            if skip and shown is None and not (frame.pts == key and frame.key_frame):
+                raise NotExactError
+            _sound(video, frame)
+            while goals and timeline.times[goals[0]] < frame.pts:
+                yield goals.popleft(), shown or frame
+            if goals and timeline.times[goals[0]] == frame.pts:
+                yield goals.popleft(), frame
+            shown = frame
+        if not goals:
+            return
+        ahead, next_key = timeline.way_in(timeline.times[goals[0]])
+        if skip and ahead > place + 1:
+            start, key, shown = ahead, next_key, None
+            video.stream.codec_context.flush_buffers()
+    if shown is None:
+        raise UnreadableVideo("damaged: none of its pictures can be decoded")
+    yield from ((number, shown) for number in goals)
+
+
+def _packets(video: OpenVideo) -> Iterator[tuple[int, Packet[VideoStream] | None]]:
+    """The packets with their places, then None: the decoder gives what it has held back."""
+    place = -1
+    for place, packet in enumerate(video.packets()):
+        yield place, packet
+    yield place + 1, None
+
+
+def _decoded(video: OpenVideo, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+    try:
+        return video.stream.codec_context.decode(packet)
+    except libav_errors() as error:
+        raise UnreadableVideo(f"damaged: {said_by(error)}{_about(video, packet.pts if packet else None)}") from error
+
+
+def _sound(video: OpenVideo, frame: VideoFrame) -> VideoFrame:
+    """The frame; UnreadableVideo for one that the decoder made up in part."""
+    if frame.is_corrupt:
+        raise UnreadableVideo(f"damaged: a picture is not whole{_about(video, frame.pts)}")
+    return frame
+
+
+def _about(video: OpenVideo, time: int | None) -> str:
+    return "" if time is None else f", at {float((time - (video.stream.start_time or 0)) * video.tick):.2f} s"

@@ -1,0 +1,171 @@
+"""Open a video: one demuxer by the file's first bytes, decoders from a list, and never another file or a URL.
+
+libav is given the open file, not its name, so that it has no way to open anything else: a playlist, or a MOV that refers
+to other files, reads nothing but itself. The demuxer is that of the format which the first bytes show; playlists, devices
+and pictures have none here. Decoders that few files need and fewer people look after are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ffdi.errors import InputError, said
+from ffdi.faces.footage.declared_size import refuse_truncated
+from ffdi.faces.footage.unreadable import UnreadableVideo, too_large
+from ffdi.intake.decoding.formats import format_of
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+# The name that format_of gives a format -> libav's demuxer of it.
+_DEMUXERS = {
+    "MP4 video": "mov",
+    "QuickTime video": "mov",
+    "AVI video": "avi",
+    "Matroska video": "matroska",
+    "FLV video": "flv",
+    "WMV video": "asf",
+    "Ogg video": "ogg",
+    "IVF video": "ivf",
+    "MPEG video": "mpeg",
+    "MPEG transport stream": "mpegts",
+    "H.264 video": "h264",
+    "HEVC video": "hevc",
+}
+_BARE_MPEG = b"\0\0\1\xb3"  # a video without a program stream around it
+_DECODERS = (
+    *("h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg4", "msmpeg4v2", "msmpeg4", "mpeg1video", "mpeg2video"),
+    *("mjpeg", "h263", "flv", "wmv1", "wmv2", "wmv3", "vc1", "vp6", "vp6f", "theora", "prores", "dnxhd", "dvvideo"),
+    *("ffv1", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "rawvideo", "v210", "png", "qtrle"),
+)
+_HEAD = 4096  # bytes that show the format
+_BUFFER = 1 << 18  # bytes that are read at once
+
+
+@dataclass(frozen=True, eq=False)
+class OpenVideo:
+    """A video whose pictures can be decoded: libav's container and the stream of it that is the video."""
+
+    container: Any
+    stream: VideoStream
+
+    @property
+    def tick(self) -> Fraction:
+        """The seconds of a unit of its timestamps."""
+        base: Any = self.stream.time_base
+        return Fraction(base.numerator, base.denominator) if base else Fraction(1, 1000)
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """How wide a pixel is in its heights; 1 where the file does not say."""
+        aspect: Any = self.stream.sample_aspect_ratio
+        return Fraction(aspect.numerator, aspect.denominator) if aspect and aspect.numerator > 0 else Fraction(1)
+
+    def packets(self) -> Iterator[Packet[VideoStream]]:
+        """The coded pictures of the stream, from where the container stands. UnreadableVideo where reading fails."""
+        try:
+            # A packet without bytes would tell the decoder that the video is over: AVI has them for repeated pictures.
+            yield from (packet for packet in self.container.demux(self.stream) if packet.size)
+        except libav_errors() as error:
+            raise UnreadableVideo(f"damaged: {said_by(error)}") from error
+
+    def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        """The frames that a packet makes whole, in the order of display; with None those that were held back."""
+        return self.stream.codec_context.decode(packet)
+
+
+@contextmanager
+def opened(path: Path, *, max_pixels: int, threads: int) -> Iterator[OpenVideo]:
+    """The video of a file, with `threads` threads of its decoder. Raises UnreadableVideo, or InputError without PyAV."""
+    try:
+        import av
+    except ImportError:
+        raise InputError(f"{path}: videos are read with the package av: pip install 'ffdi[faces]'") from None
+    kind, demuxer = _kind_of(path)
+    refuse_truncated(path, kind)
+    limits = {"max_pixels": str(max_pixels), "codec_whitelist": ",".join(_DECODERS), "protocol_whitelist": ""}
+    lenient: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    with path.open("rb") as file:
+        try:
+            container = av.open(
+                file, "r", format=demuxer, options=limits, buffer_size=_BUFFER, io_open=_refuse_to_open, **lenient
+            )
+        except libav_errors() as error:
+            raise UnreadableVideo(_why_not_opened(kind, error)) from error
+        with container:
+            stream = _video_of(container, max_pixels)
+            stream.codec_context.options = {"max_pixels": str(max_pixels)}
+            stream.codec_context.thread_count = threads
+            stream.codec_context.thread_type = "AUTO"
+            yield OpenVideo(container, stream)
+
+
+def _kind_of(path: Path) -> tuple[str, str]:
+    """(the format of the file's first bytes, its demuxer)."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise UnreadableVideo(f"cannot be read: {said(error)}") from error
+    if not head:
+        raise UnreadableVideo("empty file")
+    kind = format_of(head)
+    if kind == "JPEG" and path.suffix.lower() in (".mjpeg", ".mjpg"):
+        return "JPEGs in a row", "mjpeg"
+    if head.startswith(_BARE_MPEG):
+        return kind, "mpegvideo"
+    if kind not in _DEMUXERS:
+        raise UnreadableVideo(f"{kind}, no video" if kind else "not a video format that is read")
+    return kind, _DEMUXERS[kind]
+
+
+def _video_of(container: Any, max_pixels: int) -> VideoStream:
+    """The stream marked as default, or else the first; pictures of a cover and thumbnails are none."""
+    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not streams:
+        raise UnreadableVideo("no video in it" if container.streams else "nothing in it")
+    stream: VideoStream = next((one for one in streams if one.disposition & 1), streams[0])
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = "all"
+    decoder: Any = stream.codec_context
+    if decoder is None or decoder.name not in _DECODERS:
+        raise UnreadableVideo(f"a video of codec {stream.codec.name if decoder else 'unknown'}, which is not read")
+    if decoder.width * decoder.height > max_pixels:
+        raise too_large(decoder.width, decoder.height, max_pixels)
+    return stream
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    from av.stream import Disposition
+
+    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+
+
+def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> Any:
+    raise PermissionError(f"refers to another file: {url}")
+
+
+def _why_not_opened(kind: str, error: Exception) -> str:
+    if kind in ("MP4 video", "QuickTime video"):
+        return "truncated or damaged: no index of its pictures (moov)"
+    return f"damaged: {said_by(error)}"
+
+
+def libav_errors() -> tuple[type[Exception], ...]:
+    """What PyAV raises for bytes that libav does not like."""
+    import av
+
+    return (av.error.FFmpegError, OSError, ValueError)
+
+
+def said_by(error: Exception) -> str:
+    """libav's sentence, in one line, without the number and the path around it."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())
