@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +11,7 @@ from ffdi.deploy.explanation.explain import CANNOT_TELL, Explanation, heated
 from ffdi.deploy.explanation.occlusion import Falls
 from ffdi.errors import printable
 from ffdi.evaluation.heated import enlarged
+from ffdi.lettering import font
 from ffdi.tails.policy import Policy
 
 SIDE = 336  # pixels of a panel
@@ -78,7 +77,7 @@ def rule_of(policy: Policy) -> str:
 def explanation_picture(explanation: Explanation, policy: Policy) -> Image.Image:
     """All of it, as one RGB picture."""
     shown = panels(explanation)
-    title, small = _font(19, bold=True), _font(13)
+    title, small = font(19, bold=True), font(13)
     width = _MARGIN + len(shown) * (SIDE + _MARGIN)
     captions = [_wrapped(caption, small, SIDE) for _, caption in shown]
     words = _wrapped(" ".join([rule_of(policy), *facts(explanation)[1:], CANNOT_TELL]), small, width - 2 * _MARGIN)
@@ -98,31 +97,24 @@ def explanation_picture(explanation: Explanation, policy: Policy) -> Image.Image
     return sheet
 
 
-def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[str], font: ImageFont.FreeTypeFont) -> None:
+def _write(
+    draw: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[str], letters: ImageFont.FreeTypeFont
+) -> None:
     for number, line in enumerate(lines):
-        draw.text((at[0], at[1] + 18 * number), line, _SOFT, font)
+        draw.text((at[0], at[1] + 18 * number), line, _SOFT, letters)
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+def _wrapped(text: str, letters: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """Lines of at most `width` pixels; a word that is longer is broken."""
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if font.getlength(longer) <= width:
+        if letters.getlength(longer) <= width:
             lines[-1] = longer
             continue
         lines += [] if not lines[-1] else [""]
         for character in word:
-            if font.getlength(lines[-1] + character) > width:
+            if letters.getlength(lines[-1] + character) > width:
                 lines.append("")
             lines[-1] += character
     return lines
-
-
-@cache
-def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The font that matplotlib brings: it has more of the world's letters than Pillow's own."""
-    import matplotlib
-
-    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
-    return ImageFont.truetype(file, size)
