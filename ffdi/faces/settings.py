@@ -55,6 +55,7 @@ class FacesSettings(CropSettings, DataSettings):
     """A set of raw photos and videos, and how its faces are cropped."""
 
     unread: ClassVar[tuple[str, ...]] = ("synthesise", "tables")
+    videos: ClassVar[bool] = True
 
     max_rejected: Fraction = 0.05
     """The share of photos and videos that are unreadable or show no face above which stage `faces` fails."""

@@ -79,8 +79,17 @@ class DataSettings:
     checkout, also under `dvc exp run --temp` and `--queue`. Or a URL such as `s3://BUCKET/FOLDER`, without a key: see
     [data.md](data.md)."""
 
-    layout: Literal["imagefolder", "multi_ffdi", "csv"] = "csv"
-    """How the data set is laid out; `csv` is a table with path, label and, if known, group, split and attributes."""
+    layout: Literal[
+        "auto",
+        "imagefolder",
+        "csv",
+        "multi_ffdi",
+        "faceforensics",
+        "celeb_df",
+        "dfdc",
+    ] = "csv"
+    """How the data set is laid out; `csv` is a table with path, label and, if known, group, split and attributes; `auto`
+    is any of the others that is recognised. See [data.md](data.md#layouts)."""
 
     table: Annotated[str, OnlyIn("csv")] = "labels.csv"
     """The file of the table, inside the root."""
@@ -92,7 +101,10 @@ class DataSettings:
     """How the files of a root at a URL are found: those that the store lists below it (`prefix`), or those that the
     tables name, each asked for (`table`). By default by prefix, and by table where nothing is listed: at https://."""
 
-    classes: Annotated[dict[str, Annotated[int, Ge(0), Le(1)]], MinLen(1)] | None = None
+    classes: Annotated[
+        Annotated[dict[str, Annotated[int, Ge(0), Le(1)]], MinLen(1)] | None,
+        OnlyIn("auto", "imagefolder", "csv", "multi_ffdi"),
+    ] = None
     """What the data set calls its classes, in any case, with 0 (real) or 1 (fake) for each; by default 0, 1 and the
     usual words. With it, labels that contradict the paths or other columns are reported and taken."""
 
@@ -110,7 +122,7 @@ class DataSettings:
     limit: Positive | None = None
     """How many rows of each given split are read, from the first."""
 
-    exclude: Annotated[tuple[str, ...] | None, OnlyIn("imagefolder")] = None
+    exclude: Annotated[tuple[str, ...] | None, OnlyIn("auto", "imagefolder")] = None
     """Patterns (`*`, `?`, in any case) of the names of folders that hold no examples of a class; by default the usual
     ones for masks, landmarks, heat maps and thumbnails. `[]` excludes nothing; a pattern that fits no folder is an
     error."""
@@ -129,6 +141,7 @@ class DataSettings:
     dvc.yaml and not in params.yaml, or DVC says `cannot redefine`: see [scale.md](scale.md#tables-as-parquet)."""
 
     unread: ClassVar[tuple[str, ...]] = ()  # keys of every layout that have no effect in this section
+    videos: ClassVar[bool] = False  # whether videos are read as images are
 
     @property
     def name(self) -> str:

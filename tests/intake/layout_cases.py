@@ -1,7 +1,8 @@
 """Files on disk in a layout, and the rows that are read of them."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -29,3 +30,15 @@ def table(root: Path, data: str | bytes, name: str = "labels.csv") -> Path:
 
 def records(rows: pd.DataFrame) -> list[dict[Any, Any]]:
     return rows.to_dict("records")
+
+
+@dataclass(frozen=True)
+class RawSettings(DataSettings):
+    """Settings of a section that reads videos as well."""
+
+    videos: ClassVar[bool] = True
+
+
+def raw(root: Path, layout: str, *, videos: bool = True, **changes: Any) -> Listing:
+    """What a layout lists of photos, and of videos where those are read."""
+    return read_layout(root, (RawSettings if videos else DataSettings)(".", layout, **changes))

@@ -10,15 +10,18 @@ from params_files import COMMITTED, changed
 
 from ffdi.errors import ParamsError
 from ffdi.evaluation.settings import OtherDataSettings
+from ffdi.intake.listing.known_layouts import LAYOUTS as KNOWN
 from ffdi.intake.settings import Columns, DataSettings
 from ffdi.params.reading import read_params
 
-LAYOUTS = ("imagefolder", "csv", "multi_ffdi")
+IMPORTERS = ("faceforensics", "celeb_df", "dfdc")
+LAYOUTS = ("auto", "imagefolder", "csv", "multi_ffdi", *IMPORTERS)
 READ_BY = {
     "table": ("csv",),
     "columns": ("csv",),
     "list_by": ("csv", "multi_ffdi"),
-    "exclude": ("imagefolder",),
+    "classes": ("auto", "imagefolder", "csv", "multi_ffdi"),
+    "exclude": ("auto", "imagefolder"),
 }  # all others: by every layout
 READ_BY_ALL = ("root", "layout", "max_pixels", "max_rejected", "synthesise", "tables")
 
@@ -100,12 +103,12 @@ def test_a_mapping_of_columns_asks_for_something(tmp_path: Path) -> None:
 
 
 def test_every_layout_says_what_it_reads() -> None:
-    assert set(get_args(get_type_hints(DataSettings)["layout"])) == set(LAYOUTS)
+    assert set(get_args(get_type_hints(DataSettings)["layout"])) == set(LAYOUTS) == {"auto", *KNOWN}
     text = COMMITTED.with_name("docs").joinpath("data.md").read_text()
     keys = [field.name for field in fields(DataSettings) if field.name not in READ_BY_ALL]
     read = {layout: DataSettings.keys_of(layout) for layout in LAYOUTS}
-    rows = [f"| `{key}` | {' | '.join('yes' if key in read[name] else '' for name in LAYOUTS)} |" for key in keys]
-    for row in (f"| key of `data` | {' | '.join(f'`{name}`' for name in LAYOUTS)} |", *rows):
+    rows = [f"| `{name}` | {' | '.join('yes' if key in read[name] else '' for key in keys)} |" for name in LAYOUTS]
+    for row in (f"| `data.layout` | {' | '.join(f'`{key}`' for key in keys)} |", *rows):
         assert row in text, row
 
 

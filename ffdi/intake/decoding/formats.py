@@ -27,6 +27,7 @@ VIDEO_SUFFIXES = (
     ".ivf",
     *_PARTS_OF_MPEG,
 )
+MEDIA_SUFFIXES = (*SUFFIXES, *VIDEO_SUFFIXES)
 
 # In Pillow's names. A JPEG that is followed by more pictures opens as MPO.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF", "JXL")

@@ -6,14 +6,33 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from ffdi.errors import InputError
 from ffdi.intake.groups import join_names, split_names
 from ffdi.intake.listing.evidence import Labelled
+from ffdi.intake.listing.importer import Importer, LayoutFit, RootFiles
 from ffdi.intake.listing.label_files import LabelFile, inside, read_label_file
 from ffdi.intake.listing.labels import Classes, labels_of
 from ffdi.intake.listing.layout_rows import SPLIT_NAMES, Columns, LayoutRows, given_splits
+from ffdi.intake.settings import Columns as ColumnNames
+from ffdi.intake.settings import DataSettings
 
 # The header of an index that pandas wrote, or wrote and read again
 _INDEX = re.compile(r"|Unnamed: \d+(\.\d+)*|__index_level_\d+__")
+TABLES = ("*.csv", "*.tsv", "*.parquet")  # that layout auto looks into
+# What tables call the columns of paths and labels, in lower case, the first that a table has
+_PATHS: tuple[str, ...] = (
+    "path",
+    "filepath",
+    "file_path",
+    "image_path",
+    "img_path",
+    "video_path",
+    "file",
+    "filename",
+    "file_name",
+)
+_PATHS += ("image", "img", "image_name", "img_name", "video", "video_name")
+_LABELS = ("label", "target", "class", "is_fake", "fake")
 
 
 def read_csv_table(
@@ -69,3 +88,30 @@ def _split_column(table: LabelFile, names: Sequence[str]) -> list[str]:
         row = next(i for i, split in enumerate(splits) if split in unknown)
         raise table.error(row, f"split {cells[row]!r} is not one of train, test, val")
     return splits
+
+
+def _recognise(files: RootFiles, data: DataSettings) -> list[LayoutFit]:
+    """Each table beside the images that has a column of paths and one of labels; labels.csv alone if it is one."""
+    fits: list[LayoutFit] = []
+    for name in files.tables(*TABLES):
+        if "/" in name:
+            continue
+        try:
+            header = {column.casefold(): column for column in read_label_file(files.root / name, ()).columns}
+        except InputError:
+            continue
+        path, label = (next((header[n] for n in names if n in header), None) for names in (_PATHS, _LABELS))
+        if path and label:
+            columns = ColumnNames(path=path, label=label)
+            fit = LayoutFit(f"{name}, columns {path} and {label}", settings={"table": name, "columns": columns})
+            if name == "labels.csv":
+                return [fit]
+            fits.append(fit)
+    return fits
+
+
+CSV = Importer(
+    lambda files, data: read_csv_table(files.root, data.table, data.columns.named(), Classes(data.classes), files.url),
+    recognise=_recognise,
+    names=lambda data: (data.table,),
+)

@@ -30,7 +30,8 @@ class Labelled:
 
     `paths` are relative to the root; `inner` are the same below the folder that gave the label, if a folder did.
     `values` are the cells or folder names that gave the labels, `labels` what they were read as; `columns` are the
-    other columns. An error starts with `place`. `meaning_given`: the user has said what the values mean.
+    other columns. An error starts with `place`. `meaning_given`: the user has said what the values mean. `by_layout` is
+    the layout whose own rule gave the labels, if one did.
     """
 
     place: str
@@ -40,6 +41,7 @@ class Labelled:
     labels: Sequence[int]
     columns: Mapping[str, Sequence[str]]
     meaning_given: bool
+    by_layout: str = ""
 
 
 def check_labels(rows: Labelled) -> list[str]:
@@ -76,6 +78,9 @@ def check_labels(rows: Labelled) -> list[str]:
 
 def _contradiction(rows: Labelled, line: str, mostly_wrong: bool) -> InputError:
     """The error, with the line of params that says what the labels mean, or that they are inverted."""
+    if rows.by_layout:
+        cure = f"mend what is not as layout {rows.by_layout} has it, or list the files in a table, with layout csv"
+        return InputError(f"{rows.place}: {line}; {cure}")
     meaning = dict(sorted(set(zip(rows.values, rows.labels, strict=True))))
     as_they_are = f"if the labels are right, add {classes_line(meaning)} to data"
     if mostly_wrong and all(class_of(value) is None for value in meaning):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ffdi.errors import InputError
 from ffdi.intake.listing.evidence import Labelled
+from ffdi.intake.listing.importer import Importer, LayoutFit, RootFiles
 from ffdi.intake.listing.labels import Classes, classes_line
-from ffdi.intake.listing.layout_rows import SPLIT_NAMES, Columns, LayoutRows, given_splits
-from ffdi.intake.listing.walk import Search, Tree
-
-# Folders that hold no examples of a class: preprocessing and file managers leave them there.
-NO_EXAMPLES = (
-    *("mask", "masks", "gt_masks", "face_masks", "segmentation*", "landmark", "landmarks", "keypoints"),
-    *("heatmap*", "heat_map*", "heat-map*", "saliency*", "thumb", "thumbs", "thumbnail", "thumbnails"),
+from ffdi.intake.listing.layout_rows import (
+    NO_EXAMPLES,
+    SPLIT_NAMES,
+    Columns,
+    LayoutRows,
+    given_splits,
+    refuse_no_utf8,
 )
+from ffdi.intake.listing.walk import Search, Tree, reason_to_skip
+from ffdi.intake.settings import DataSettings
 
 
 def walk_classes(search: Search, root: Path, classes: Classes, exclude: Sequence[str] | None) -> Tree:
@@ -25,8 +28,16 @@ def walk_classes(search: Search, root: Path, classes: Classes, exclude: Sequence
 
     Raises InputError for a pattern of `exclude` that names no folder.
     """
-    patterns = {pattern: pattern.casefold() for pattern in (NO_EXAMPLES if exclude is None else exclude)}
     used: set[str] = set()
+    tree = search(_excluded(classes, exclude, used))
+    if exclude is not None and (idle := [pattern for pattern in exclude if pattern not in used]):
+        raise InputError(f"data.exclude: {idle[0]!r} is the name of no folder below {root}: leave it out")
+    return tree
+
+
+def _excluded(classes: Classes, exclude: Sequence[str] | None, used: set[str]) -> Callable[[str], bool]:
+    """Whether the folder at a path is excluded; `used` gets the patterns that name one."""
+    patterns = {pattern: pattern.casefold() for pattern in (NO_EXAMPLES if exclude is None else exclude)}
 
     def excluded(folder: str) -> bool:
         *above, name = folder.casefold().split("/")
@@ -37,15 +48,23 @@ def walk_classes(search: Search, root: Path, classes: Classes, exclude: Sequence
         used.update(matching)
         return bool(matching)
 
-    tree = search(excluded)
-    if exclude is not None and (idle := [pattern for pattern in exclude if pattern not in used]):
-        raise InputError(f"data.exclude: {idle[0]!r} is the name of no folder below {root}: leave it out")
-    return tree
+    return excluded
 
 
-def read_imagefolder(root: Path, classes: Classes, paths: list[str]) -> LayoutRows:
+def _recognise(files: RootFiles, data: DataSettings) -> list[LayoutFit]:
+    classes, closed = Classes(data.classes), {"": ""}
+    excluded = _excluded(classes, data.exclude, set())
+    read = [path for path in files.media if not reason_to_skip(path, excluded, closed, videos=True)]
+    names = {_place_in_folders(classes, path).name for path in read}
+    if not names or any(classes.of(name) is None for name in names):
+        return []
+    return [LayoutFit(f"folders {', '.join(sorted(names))}")]
+
+
+def read_imagefolder(root: Path, classes: Classes, paths: Sequence[str]) -> LayoutRows:
     """root/CLASS/**/image or root/SPLIT/CLASS/**/image: the folders' names give label and split, in any case."""
-    placed = [_place_in_folders(root, classes, path) for path in paths]
+    refuse_no_utf8(root, paths)
+    placed = [_place_in_folders(classes, path) for path in paths]
     names = [place.name for place in placed]
     meaning = {name: classes.of(name) for name in sorted(set(names))}
     labels: list[int] = []
@@ -58,9 +77,9 @@ def read_imagefolder(root: Path, classes: Classes, paths: list[str]) -> LayoutRo
         within, without = (next(p for p, s in zip(paths, splits) if bool(s) is want) for want in (True, False))
         both = f"{within!r} is in the folder of a split, {without!r} is in none"
         raise InputError(f"{root}: {both}: put all images into such folders, or none")
-    columns: Columns = {"path": paths, "label": labels, "group": [""] * len(paths)}
+    columns: Columns = {"path": list(paths), "label": labels, "group": [""] * len(paths)}
     inner = [place.inner for place in placed]
-    labelled = Labelled(str(root), paths, inner, names, labels, {}, classes.given is not None)
+    labelled = Labelled(str(root), columns["path"], inner, names, labels, {}, classes.given is not None)
     return LayoutRows(columns | {"given_split": given_splits(splits)}, labelled, ("folder ", ""))
 
 
@@ -73,9 +92,7 @@ class _Place:
     inner: str
 
 
-def _place_in_folders(root: Path, classes: Classes, path: str) -> _Place:
-    if not path.isascii() and path != path.encode(errors="replace").decode():
-        raise InputError(f"{root}: file name {path!r} is not UTF-8: rename it")
+def _place_in_folders(classes: Classes, path: str) -> _Place:
     folders = path.split("/")[:-1]
     first = folders[0].casefold() if folders else ""
     split = first if first in SPLIT_NAMES and classes.of(first) is None else ""
@@ -91,3 +108,8 @@ def _unknown_class(
     line = classes_line(classes.with_values(meaning))
     remedy = f"; add {line} to data" if place.name else ""
     return InputError(f"{root}: {where}: not in data.classes ({classes.known}){remedy}")
+
+
+IMAGEFOLDER = Importer(
+    lambda files, data: read_imagefolder(files.root, Classes(data.classes), files.media), recognise=_recognise
+)

@@ -138,15 +138,18 @@ def labels_of(table: LabelFile, name: str, classes: Classes) -> list[int]:
     return [label for value in column if (label := meaning[value]) is not None]
 
 
-def class_lines(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """A line for each class in images.csv, fake first: its name in the data set (by label), its count, three paths."""
+def class_lines(table: pd.DataFrame, names: Sequence[str], what: str = "image") -> list[str]:
+    """A line for each class in images.csv, fake first: its name in the data set (by label), its count, three paths.
+
+    `what` the rows are is said in the singular.
+    """
     lines = []
     for label, name in ((1, "fake"), (0, "real")):
         paths = table["path"][table["label"] == label]
         if paths.empty:
-            lines.append(f"no image is {name}")
+            lines.append(f"no {what} is {name}")
         else:
             such = ", ".join(heapq.nsmallest(3, paths))
-            count = f"{len(paths)} image{'s' * (len(paths) != 1)}"
+            count = f"{len(paths)} {what}{'s' * (len(paths) != 1)}"
             lines.append(printable(f"{name} is {names[label]} ({count}), such as {such}"))
     return lines

@@ -16,21 +16,34 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from typing_extensions import assert_never
 
 from ffdi.errors import InputError
 from ffdi.intake.archives import files_outside
 from ffdi.intake.groups import add_groups, join_names, split_names
-from ffdi.intake.listing.csv_table import read_csv_table
+from ffdi.intake.listing.auto import recognised
 from ffdi.intake.listing.evidence import check_labels
-from ffdi.intake.listing.imagefolder import read_imagefolder, walk_classes
-from ffdi.intake.listing.labels import Classes
+from ffdi.intake.listing.imagefolder import walk_classes
+from ffdi.intake.listing.importer import RootFiles
+from ffdi.intake.listing.known_layouts import LAYOUTS
+from ffdi.intake.listing.labels import Classes, class_lines
 from ffdi.intake.listing.layout_rows import LayoutRows
-from ffdi.intake.listing.multi_ffdi import read_multi_ffdi
 from ffdi.intake.listing.names import Names
 from ffdi.intake.listing.path_attributes import path_attributes
 from ffdi.intake.listing.remote_listing import RemoteListing
-from ffdi.intake.listing.walk import BESIDE, BEYOND_LIMIT, NOT_LISTED, TABLE, Search, Tree, passed_over, walk
+from ffdi.intake.listing.walk import (
+    BESIDE,
+    BEYOND_LIMIT,
+    EXCLUDED,
+    HIDDEN,
+    NOT_LISTED,
+    SYSTEM,
+    TABLE,
+    VIDEO,
+    Search,
+    Tree,
+    passed_over,
+    walk,
+)
 from ffdi.intake.settings import DataSettings
 
 
@@ -50,24 +63,33 @@ class Listing:
 
 
 def read_layout(root: Path, data: DataSettings, remote: RemoteListing | None = None) -> Listing:
-    """The images that a data set lists, none of them opened. Raises InputError naming file, row and rule.
+    """The images that a data set lists, and the videos where `data` is of a section that reads them; none is opened.
 
-    Of a data set at a URL, `root` is the folder of its tables, and `remote` knows its files.
+    With `layout: auto` the first message says which layout was found, the next two which label is fake, with examples.
+    Raises InputError naming file, row and rule. Of a data set at a URL, `root` is the folder of its tables, and `remote` knows its files.
     """
     if not root.is_dir():
         raise InputError(f"{root}: data.root is no folder: name that of the images")
+    search: Search = remote.tree if remote else partial(walk, root, videos=data.videos)
+    url = remote.remote.url if remote else ""
+    auto = data.layout == "auto"
+    messages: list[str] = []
+    if auto:
+        data, found = recognised(_files(root, search(_no_folder), url), data)
+        messages.append(found)
     classes = Classes(data.classes)
-    tree, read = _read(root, data, classes, remote)
+    tree = _tree(search, root, data, classes)
+    read = LAYOUTS[data.layout].read(_files(root, tree, url), data)
     names = Names(root, tree)
     columns = dict(read.columns)
     columns["path"] = paths = names.files(columns["path"])
     if not paths:
-        over = ", ".join(passed_over(tree.skipped))
-        told = f"lists no image: correct data.root, or take another layout{f'; passed over: {over}' if over else ''}"
-        raise InputError(f"{root}: layout {data.layout} {told}")
+        raise _nothing_listed(root, data, tree)
+    if auto:
+        messages += class_lines(pd.DataFrame({"path": paths, "label": columns["label"]}), _class_names(read), "file")
     absent = classes.not_in(read.meaning)
-    messages = [f"data.classes: not in the data: {', '.join(absent)}"] if absent else []
-    messages += check_labels(read.labelled) + names.messages()
+    messages += [f"data.classes: not in the data: {', '.join(absent)}"] if absent else []
+    messages += [*read.messages, *check_labels(read.labelled), *names.messages()]
     columns["group"] = [join_names(split_names(cell)) for cell in columns["group"]]
     if data.group:
         patterns = [data.group] if isinstance(data.group, str) else data.group
@@ -75,38 +97,43 @@ def read_layout(root: Path, data: DataSettings, remote: RemoteListing | None = N
         messages += about_groups
     columns |= path_attributes(columns, paths, data.attributes or {})
     rows = pd.DataFrame(columns)
-    skipped = _skipped(root, tree, names, paths, read.tables)
+    skipped = _skipped(root, tree, names, paths, read)
     if data.limit is not None:
         rows = rows.groupby("given_split", sort=False).head(data.limit).reset_index(drop=True)
         skipped += _beyond_limit(root, names, paths, list(rows["path"]))
     return Listing(rows, skipped, names, messages, _class_names(read))
 
 
-def _read(root: Path, data: DataSettings, classes: Classes, remote: RemoteListing | None) -> tuple[Tree, LayoutRows]:
-    """The files below root, and what the layout's reader makes of them."""
-    search: Search = remote.tree if remote else partial(walk, root)
-    url = remote.remote.url if remote else ""
-    match data.layout:
-        case "imagefolder":
-            tree = walk_classes(search, root, classes, data.exclude)
-            return tree, read_imagefolder(root, classes, tree.images)
-        case "csv":
-            return search(_no_folder), read_csv_table(root, data.table, data.columns.named(), classes, url)
-        case "multi_ffdi":
-            return search(_no_folder), read_multi_ffdi(root, classes)
-    assert_never(data.layout)
+def _tree(search: Search, root: Path, data: DataSettings, classes: Classes) -> Tree:
+    if data.layout == "imagefolder":
+        return walk_classes(search, root, classes, data.exclude)
+    return search(LAYOUTS[data.layout].excluded)
+
+
+def _files(root: Path, tree: Tree, url: str) -> RootFiles:
+    hidden = (HIDDEN, SYSTEM, EXCLUDED)
+    others = [path for path, reason in tree.skipped if not reason.startswith(hidden) and not path.endswith("/")]
+    return RootFiles(root, tree.images, others, url)
+
+
+def _nothing_listed(root: Path, data: DataSettings, tree: Tree) -> InputError:
+    over = ", ".join(passed_over(tree.skipped))
+    told = f"lists no image: correct data.root, or take another layout{f'; passed over: {over}' if over else ''}"
+    if any(reason == VIDEO for _, reason in tree.skipped):
+        told += "; section faces of params.yaml takes crops from videos"
+    return InputError(f"{root}: layout {data.layout} {told}")
 
 
 def _no_folder(folder: str) -> bool:
     return False
 
 
-def _skipped(
-    root: Path, tree: Tree, names: Names, paths: Sequence[str], tables: Sequence[str]
-) -> list[tuple[str, str]]:
+def _skipped(root: Path, tree: Tree, names: Names, paths: Sequence[str], read: LayoutRows) -> list[tuple[str, str]]:
     """(path, reason) of every file that no row lists, those outside an archive's top folder too."""
     listed = {names.place(path) for path in paths}
-    skipped = [(path, NOT_LISTED + " or ".join(tables)) for path in tree.images if names.place(path) not in listed]
+    unlisted = read.unlisted or NOT_LISTED + " or ".join(read.tables)
+    skipped = [(path, unlisted) for path in tree.images if names.place(path) not in listed]
+    tables = set(read.tables)
     others = ((path, TABLE if path in tables else reason) for path, reason in tree.skipped)
     skipped += [(path, reason) for path, reason in others if names.place(path) not in listed]
     return skipped + [(path, BESIDE) for path in files_outside(root)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ffdi.intake.listing.evidence import Labelled
+from ffdi.intake.listing.importer import Importer, LayoutFit, RootFiles
 from ffdi.intake.listing.label_files import LabelFile, inside, read_label_file
 from ffdi.intake.listing.labels import Classes, labels_of
 from ffdi.intake.listing.layout_rows import Columns, LayoutRows
+from ffdi.intake.settings import DataSettings
 
 # Where the two may be: in the root or in its folder phase1.
 LABEL_FILES = tuple(f"{top}{name}_label.txt" for top in ("", "phase1/") for name in ("trainset", "valset"))
@@ -34,3 +36,15 @@ def read_multi_ffdi(root: Path, classes: Classes) -> LayoutRows:
     paths, labels = columns["path"], columns["label"]
     labelled = Labelled(str(root), paths, paths, evidence["target"], labels, evidence, classes.given is not None)
     return LayoutRows(columns, labelled, ("target ", ""), tuple(files))
+
+
+def _recognise(files: RootFiles, data: DataSettings) -> list[LayoutFit]:
+    there = [file for file in LABEL_FILES if file in files.others]
+    return [LayoutFit(" and ".join(there), own_table=True)] if len(there) > 1 else []
+
+
+MULTI_FFDI = Importer(
+    lambda files, data: read_multi_ffdi(files.root, Classes(data.classes)),
+    recognise=_recognise,
+    names=lambda data: LABEL_FILES,
+)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from ffdi.intake.decoding.formats import SUFFIXES
+from ffdi.intake.decoding.formats import MEDIA_SUFFIXES, VIDEO_SUFFIXES
 from ffdi.intake.listing.walk import Tree, walk
 
 _NEIGHBOURS = 25  # names before and after in sorted order, among which the closest one is searched
@@ -94,12 +94,12 @@ class Names:
         if slashed in self.there:
             return slashed, "backslashes"
         composed, normal = unicodedata.normalize("NFC", slashed), _normal(slashed)
-        has_suffix = normal.endswith(SUFFIXES)
+        has_suffix = normal.endswith(MEDIA_SUFFIXES)
         fitting: list[str] = []
         for fits in (
             [path for path in self._by_normal.get(normal, ()) if unicodedata.normalize("NFC", path) == composed],
             self._by_normal.get(normal, []),
-            self._by_stem.get(_stem(normal) if has_suffix else normal, []),
+            [path for path in self._by_stem.get(_stem(normal) if has_suffix else normal, ()) if _alike(path, normal)],
         ):
             if fitting := fits:
                 break
@@ -151,9 +151,14 @@ def _normal(path: str) -> str:
 
 
 def _stem(path: str) -> str:
-    """A path without the suffix of an image."""
-    suffix = next((s for s in SUFFIXES if path.lower().endswith(s)), "")
+    """A path without the suffix of an image or a video."""
+    suffix = next((s for s in MEDIA_SUFFIXES if path.lower().endswith(s)), "")
     return path[: len(path) - len(suffix)]
+
+
+def _alike(file: str, name: str) -> bool:
+    """Whether both are images or both videos, where the name has a suffix."""
+    return not name.endswith(MEDIA_SUFFIXES) or name.endswith(VIDEO_SUFFIXES) == file.lower().endswith(VIDEO_SUFFIXES)
 
 
 def _grouped(items: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ffdi.errors import FfdiError, InputError
+from ffdi.intake.decoding.formats import MEDIA_SUFFIXES
 from ffdi.intake.decoding.image_source import LIST_AGAIN
-from ffdi.intake.listing.csv_table import read_csv_table
-from ffdi.intake.listing.labels import Classes
-from ffdi.intake.listing.multi_ffdi import LABEL_FILES, read_multi_ffdi
+from ffdi.intake.listing.csv_table import TABLES
+from ffdi.intake.listing.importer import RootFiles
+from ffdi.intake.listing.known_layouts import LAYOUTS
 from ffdi.intake.listing.walk import Tree, reason_to_skip
 from ffdi.intake.settings import DataSettings
 from ffdi.parallel import ordered_map
@@ -25,12 +26,13 @@ _AT_ONCE = 64  # files that are asked for at a time, where the store cannot list
 class RemoteListing:
     """The files below a URL: their `sizes` by path, in the order of the paths' parts.
 
-    `folder` is one of this machine, with the tables of labels alone.
+    `folder` is one of this machine, with the tables of labels alone. `videos`: they are read as images are.
     """
 
     remote: Remote
     sizes: dict[str, int]
     folder: Path
+    videos: bool = False
 
     def tree(self, exclude: Callable[[str], bool] = lambda folder: False) -> Tree:
         """As walk of a folder with these files: a store has neither links nor empty folders."""
@@ -38,7 +40,7 @@ class RemoteListing:
         skipped: list[tuple[str, str]] = []
         closed: dict[str, str] = {"": ""}  # folder -> why it is not entered
         for path in self.sizes:
-            if reason := reason_to_skip(path, exclude, closed):
+            if reason := reason_to_skip(path, exclude, closed, videos=self.videos):
                 skipped.append((path, reason))
             else:
                 images.append(path)
@@ -58,7 +60,7 @@ def remote_listing(remote: Remote, data: DataSettings, sizes: dict[str, int] | N
         _fetch_tables(remote, data, folder, sizes)
         in_order = sorted(sizes, key=lambda path: path.split("/"))
         try:
-            yield RemoteListing(remote, {path: sizes[path] for path in in_order}, folder)
+            yield RemoteListing(remote, {path: sizes[path] for path in in_order}, folder, data.videos)
         except FfdiError as error:
             if str(folder) not in str(error):
                 raise
@@ -82,9 +84,8 @@ def list_files(remote: Remote, data: DataSettings, folder: Path) -> Iterator[Rem
 
 def _fetch_tables(remote: Remote, data: DataSettings, folder: Path, sizes: Mapping[str, int]) -> list[RemoteFile]:
     """Download the tables that a layout reads to `folder`; InputError for one that is not of the size in `sizes`."""
-    names = {"imagefolder": (), "csv": (data.table,), "multi_ffdi": LABEL_FILES}[data.layout]
     found = []
-    for name in names:
+    for name in _tables(data, sizes):
         if ".." in PurePosixPath(name).parts:
             raise InputError(f"data.table: {name!r} leads out of {remote.url}")
         there = None if PurePosixPath(name).is_absolute() else remote.file(name)  # else it is one of this machine
@@ -99,17 +100,23 @@ def _fetch_tables(remote: Remote, data: DataSettings, folder: Path, sizes: Mappi
     return found
 
 
+def _tables(data: DataSettings, sizes: Mapping[str, int]) -> list[str]:
+    """The names of tables of a layout; with `auto`, of those that any layout has."""
+    kinds = list(LAYOUTS.values()) if data.layout == "auto" else [LAYOUTS[data.layout]]
+    named = [name for kind in kinds for name in kind.names(data) if data.layout != "auto" or name in sizes]
+    patterns = {pattern for kind in kinds for pattern in kind.patterns}
+    known = RootFiles(Path(), (), [path for path in sizes if not path.lower().endswith(MEDIA_SUFFIXES)])
+    beside = [path for path in known.tables(*TABLES) if "/" not in path] if data.layout == "auto" else []
+    return list(dict.fromkeys([*named, *known.tables(*patterns), *beside]))
+
+
 def _listed(folder: Path, data: DataSettings, remote: Remote) -> list[str]:
     """The paths that the tables in `folder` name."""
-    classes = Classes(data.classes)
-    match data.layout:
-        case "csv":
-            return read_csv_table(folder, data.table, data.columns.named(), classes, remote.url).columns["path"]
-        case "multi_ffdi":
-            return read_multi_ffdi(folder, classes).columns["path"]
-        case "imagefolder":
-            cure = "take layout csv, whose table names the files"
-            raise InputError(f"{remote.url}: a web server lists no files, as layout imagefolder needs: {cure}")
+    if data.layout == "auto" or not (names := LAYOUTS[data.layout].names(data)):
+        cure = "name the layout" if data.layout == "auto" else "take layout csv, whose table names the files"
+        raise InputError(f"{remote.url}: a web server lists no files, as layout {data.layout} needs: {cure}")
+    files = RootFiles(folder, (), [name for name in names if (folder / name).is_file()], remote.url)
+    return LAYOUTS[data.layout].read(files, data).columns["path"]
 
 
 def _renamed(error: FfdiError, folder: Path, remote: Remote) -> FfdiError:

@@ -1,4 +1,4 @@
-"""The files below a root: images, and everything that is passed over, with the reason."""
+"""The files below a root: images, videos where they are asked for, and everything that is passed over, with the reason."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ _SYSTEM_FOLDERS |= {".spotlight-v100", ".trashes", ".fseventsd"}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".lz4")
 
 HIDDEN, SYSTEM, EMPTY, SPECIAL, NO_SUFFIX = "hidden", "system file", "empty folder", "no regular file", "no suffix"
-ARCHIVE, VIDEO = "archive: unpack it", "video: take frames from it"
+ARCHIVE, VIDEO = "archive: unpack it", "video: stage faces takes its frames (section faces of params.yaml)"
 OUT, LOOP, DANGLING = "link that leads out of the root", "link that loops", "link to nothing"
 TWIN = "link to a folder that is read where it stands"
 THROUGH_LINK = "folder that is read through another link"
 TABLE, BEYOND_LIMIT, BESIDE = "table of labels", "beyond data.limit", "beside the archive's top folder"
 NOT_LISTED = "not listed in "  # + the table's name
-_SUFFIX, _EXCLUDED = "suffix ", "in a folder called "
+EXCLUDED = "in a folder called "  # + its name
+_SUFFIX = "suffix "
 _PLURAL = {
     SYSTEM: "system files",
     EMPTY: "empty folders",
@@ -50,8 +51,8 @@ _COMMONEST = 3  # suffixes or archives that a message names
 class Tree:
     """Every file and link below a root, in exactly one of two lists of POSIX paths relative to it.
 
-    `images` have an image's suffix, in the order of their paths' parts; `skipped` is (path, reason) of all others. A
-    folder that is empty or cannot be entered is among these too, with a slash at its end. `through_links` has the
+    `images` have an image's suffix, or a video's where videos are read, in the order of their paths' parts; `skipped`
+    is (path, reason) of all others. A folder that is empty or cannot be entered is among these too, with a slash at its end. `through_links` has the
     path without links of what was found through one.
     """
 
@@ -65,19 +66,20 @@ Search = Callable[
 ]  # finds the files outside the folders for whose path a function is true
 
 
-def walk(root: Path, exclude: Callable[[str], bool] = lambda folder: False) -> Tree:
+def walk(root: Path, exclude: Callable[[str], bool] = lambda folder: False, *, videos: bool = False) -> Tree:
     """Find all files below root, itself a folder or a link to one.
 
     Hidden folders, those of the system, and folders for whose path `exclude` is true are not searched for images. A
     link to a folder is followed if the folder is inside root and is not read otherwise; links that lead out, loop or
-    dangle are skipped. Raises InputError for a folder that cannot be read.
+    dangle are skipped. With `videos`, these are listed among the images. Raises InputError for a folder that cannot be
+    read.
     """
-    return _Walk(root, exclude).tree()
+    return _Walk(root, exclude, videos).tree()
 
 
 class _Walk:
-    def __init__(self, root: Path, exclude: Callable[[str], bool]) -> None:
-        self.root, self.exclude = root, exclude
+    def __init__(self, root: Path, exclude: Callable[[str], bool], videos: bool) -> None:
+        self.root, self.exclude, self.videos = root, exclude, videos
         self.top = os.path.realpath(root)
         self.images: list[str] = []
         self.skipped: list[tuple[str, str]] = []
@@ -145,7 +147,7 @@ class _Walk:
                     self.skipped.append((below, reason))
                 elif entry.is_symlink():
                     inner += [(below, below_real, False)] * self._link(below)
-                elif reason := _not_an_image(entry.name) if entry.is_file(follow_symlinks=False) else SPECIAL:
+                elif reason := _not_read(entry.name, self.videos) if entry.is_file(follow_symlinks=False) else SPECIAL:
                     self.skipped.append((below, reason))
                 else:
                     inner.append((below, below_real, False))
@@ -164,7 +166,13 @@ class _Walk:
             else:
                 self.links.append(link)
             return False
-        if reason := OUT if self._real(link) is None else _not_an_image(link) if stat.S_ISREG(mode) else SPECIAL:
+        if (
+            reason := OUT
+            if self._real(link) is None
+            else _not_read(link, self.videos)
+            if stat.S_ISREG(mode)
+            else SPECIAL
+        ):
             self.skipped.append((link, reason))
         return not reason
 
@@ -198,10 +206,10 @@ class _Walk:
                     self.skipped.append((f"{path}/{entry.name}", reason))
 
 
-def reason_to_skip(path: str, exclude: Callable[[str], bool], closed: dict[str, str]) -> str:
+def reason_to_skip(path: str, exclude: Callable[[str], bool], closed: dict[str, str], *, videos: bool = False) -> str:
     """Why walk would skip a plain file; "" for an image. `closed` keeps why a folder is not entered; at first {"": ""}."""
     folder, _, name = path.rpartition("/")
-    return _why_closed(folder, exclude, closed) or _hidden(name) or _not_an_image(name)
+    return _why_closed(folder, exclude, closed) or _hidden(name) or _not_read(name, videos)
 
 
 def _why_closed(folder: str, exclude: Callable[[str], bool], closed: dict[str, str]) -> str:
@@ -217,7 +225,7 @@ def _closed(name: str, path: str, exclude: Callable[[str], bool]) -> str:
         return SYSTEM
     if name.startswith("."):
         return HIDDEN
-    return f"{_EXCLUDED}{name}" if exclude(path) else ""
+    return f"{EXCLUDED}{name}" if exclude(path) else ""
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -231,10 +239,10 @@ def _hidden(name: str) -> str:
     return HIDDEN if name.startswith(".") else ""
 
 
-def _not_an_image(name: str) -> str:
-    """Why a file name is not that of an image; "" where it is."""
+def _not_read(name: str, videos: bool) -> str:
+    """Why a file name is not that of an image, nor of a video where `videos` are read; "" where it is."""
     lower = name.lower()
-    if lower.endswith(SUFFIXES):
+    if lower.endswith(SUFFIXES) or (videos and lower.endswith(VIDEO_SUFFIXES)):
         return ""
     if lower.endswith(_ARCHIVES):
         return ARCHIVE
@@ -257,10 +265,10 @@ def passed_over(skipped: Iterable[tuple[str, str]]) -> Iterator[str]:
         suffixes[reason.removeprefix(_SUFFIX)] = len(by_reason.pop(reason))
     for reason, paths in sorted(by_reason.items()):
         count = len(paths)
-        if reason.startswith(_EXCLUDED):
+        if reason.startswith(EXCLUDED):
             what = "image" if all(path.lower().endswith(SUFFIXES) for path in paths) else "file"
             plural = "" if count == 1 else "s"
-            yield f"{count} {what}{plural} in folder{plural} called {reason.removeprefix(_EXCLUDED)}"
+            yield f"{count} {what}{plural} in folder{plural} called {reason.removeprefix(EXCLUDED)}"
         elif reason == ARCHIVE:
             yield f"{count} {'archive' if count == 1 else 'archives'} to be unpacked ({_some(sorted(paths))})"
         elif not reason.startswith((NOT_LISTED, TABLE)):
