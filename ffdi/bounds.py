@@ -44,6 +44,14 @@ class Later:
 LATER = Later()
 
 
+def entry_of(hint: Any) -> type | None:
+    """The class of the sections in a list of them, also of one that may be text instead; None for any other type."""
+    for part in (hint, *get_args(hint)):
+        if get_origin(part) is tuple and isinstance(entry := get_args(part)[0], type) and is_dataclass(entry):
+            return entry
+    return None
+
+
 def section_of(hint: Any) -> type | None:
     """The class of a section of settings, also of one that may be `null`; None for any other type."""
     is_union = get_origin(hint) in (Union, UnionType)

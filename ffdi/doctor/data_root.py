@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from ffdi.doctor.diagnosis import Diagnosis, State, one_of
@@ -17,22 +18,32 @@ _SOON = Patience(attempts=2)
 _AGAIN = "a change there is seen after dvc repro --single-item --force root"
 
 
-def root_diagnosis(data: DataSettings, section: str) -> Diagnosis:
-    """Of data.root: a folder, an archive, or a URL that is asked for its first file."""
-    path = local_path(data.root)
+def root_diagnoses(data: DataSettings, section: str) -> Iterator[Diagnosis]:
+    """Of data.root, or of each of the sets that it lists."""
+    for one in data.sets:
+        yield root_diagnosis(one, section, f"data.root {one.called}", Path("data/root") / one.called)
+    if not data.sets:
+        yield root_diagnosis(data, section)
+
+
+def root_diagnosis(
+    data: DataSettings, section: str, name: str = "data.root", manifest: Path = Path("data/root")
+) -> Diagnosis:
+    """Of the root of one set: a folder, an archive, or a URL that is asked for its first file."""
+    path = local_path(data.place)
     if path is None:
-        return _of_url(data, section)
+        return _of_url(data, section, name, manifest)
     root = resolve_path(path)
     found = f"{root} {'is there' if root.exists() else 'is not there'}"
     drawn = data.root == "data/demo"
     remedy = "dvc repro draws it" if drawn else "correct data.root in params.yaml"
     state: State = "ok" if root.exists() else "note" if drawn else "missing"
-    return one_of(state, section, "data.root", found, remedy)
+    return one_of(state, section, name, found, remedy)
 
 
-def _of_url(data: DataSettings, section: str) -> Diagnosis:
+def _of_url(data: DataSettings, section: str, name: str, manifest: Path) -> Diagnosis:
     try:
-        remote = Remote(data.root, _SOON)
+        remote = Remote(data.place, _SOON)
         if is_archive_name(remote.url):
             there = remote.exists("")
         elif remote.can_list:
@@ -42,9 +53,7 @@ def _of_url(data: DataSettings, section: str) -> Diagnosis:
     except StorageError as error:
         place, _, reason = str(error).partition(": ")
         told, _, cure = reason.partition(": ")
-        return Diagnosis(
-            section, "data.root", "missing", f"{place}: {told}", cure or "correct data.root in params.yaml"
-        )
-    listed = " (listed in data/root)" if Path("data/root").is_file() else ""
+        return Diagnosis(section, name, "missing", f"{place}: {told}", cure or "correct data.root in params.yaml")
+    listed = f" (listed in {manifest})" if manifest.is_file() else ""
     found = f"{remote.url} is there{listed}; {_AGAIN}" if there else f"{remote.url} has no file"
-    return one_of("ok" if there else "missing", section, "data.root", found, "correct data.root in params.yaml")
+    return one_of("ok" if there else "missing", section, name, found, "correct data.root in params.yaml")

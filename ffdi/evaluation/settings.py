@@ -11,7 +11,7 @@ from annotated_types import Ge
 from ffdi.bounds import Positive, Rule
 from ffdi.errors import ParamsError
 from ffdi.features.levels import parse_level
-from ffdi.intake.settings import DataSettings
+from ffdi.intake.settings import DataSettings, check_root
 
 
 def _parse_levels(levels: tuple[str | dict[str, Any], ...]) -> None:
@@ -54,6 +54,9 @@ class OtherDataSettings(DataSettings):
     """Another data set to evaluate recipes on. Nothing is trained there, so nothing is synthesised."""
 
     unread: ClassVar[tuple[str, ...]] = ("synthesise",)
+
+    root: Annotated[str, Rule(check_root)]
+    """The folder, archive or URL of this data set."""
 
     recipes: tuple[str, ...]
     """The recipes that are evaluated on this data set."""

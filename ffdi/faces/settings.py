@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
-from ffdi.bounds import Fraction, Positive
-from ffdi.intake.settings import DataSettings
+from ffdi.bounds import Fraction, Positive, Rule
+from ffdi.intake.settings import DataSettings, check_root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,9 @@ class FacesSettings(CropSettings, DataSettings):
 
     unread: ClassVar[tuple[str, ...]] = ("synthesise", "tables")
     videos: ClassVar[bool] = True
+
+    root: Annotated[str, Rule(check_root)]
+    """The folder, archive or URL of the photos and videos."""
 
     max_rejected: Fraction = 0.05
     """The share of photos and videos that are unreadable or show no face above which stage `faces` fails."""

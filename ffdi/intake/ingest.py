@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from ffdi.console import Console
-from ffdi.errors import InputError
+from ffdi.errors import InputError, placed
+from ffdi.intake.decoding.image_source import Sets
 from ffdi.intake.decoding.images import (
     ImageSource,
     UnreadableImage,
@@ -27,6 +28,7 @@ from ffdi.intake.listing.labels import class_lines
 from ffdi.intake.listing.layouts import Listing, read_layout
 from ffdi.intake.listing.manifest import read_manifest
 from ffdi.intake.listing.remote_listing import remote_listing
+from ffdi.intake.listing.several_sets import joined
 from ffdi.intake.listing.walk import NOT_LISTED, passed_over
 from ffdi.intake.merging import ConflictError, merge_twins
 from ffdi.intake.settings import DataSettings
@@ -116,21 +118,36 @@ def ingest_data_set(
     `files.skipped` is written before the first image is read. Raises as read_layout and ingest do; before a
     ConflictError, `files.rejected` is written with the conflicting rows.
     """
-    with _listing(source, data, manifest) as (listing, sizes):
-        return _ingest_listed(listing, replace(source, sizes=sizes), data, files, console)
+    with _listing(source, data, manifest) as (listing, sized):
+        return _ingest_listed(listing, sized, data, files, console)
 
 
 @contextmanager
-def _listing(
-    source: ImageSource, data: DataSettings, manifest: Path | None
-) -> Iterator[tuple[Listing, dict[str, int]]]:
-    """The listing of a source, and the sizes of its files where it is at a URL."""
-    if not isinstance(source.root, Remote):
-        yield read_layout(source.root, data), {}
-        return
-    sizes = read_manifest(manifest, source.root) if manifest else None
-    with remote_listing(source.root, data, sizes) as listed:
-        yield read_layout(listed.folder, data, listed), listed.sizes
+def _listing(source: ImageSource, data: DataSettings, manifest: Path | None) -> Iterator[tuple[Listing, ImageSource]]:
+    """The listing of a source, and the source, which knows the sizes of its files where it is at a URL."""
+    if isinstance(source.root, tuple):
+        with _listings(source.root, data, manifest) as listings:
+            found = joined({name: listing for name, (listing, _) in listings.items()})
+            yield found, replace(source, root=tuple((name, sized) for name, (_, sized) in listings.items()))
+    elif isinstance(source.root, Remote):
+        sizes = read_manifest(manifest, source.root) if manifest else None
+        with remote_listing(source.root, data, sizes) as listed:
+            yield read_layout(listed.folder, data, listed), replace(source, sizes=listed.sizes)
+    else:
+        yield read_layout(source.root, data), source
+
+
+@contextmanager
+def _listings(
+    sets: Sets, data: DataSettings, manifest: Path | None
+) -> Iterator[dict[str, tuple[Listing, ImageSource]]]:
+    """What _listing gives of each of several sets, by its name; an error names the set."""
+    with ExitStack() as stack:
+        found = {}
+        for (name, source), one in zip(sets, data.sets, strict=True):
+            with placed(name):
+                found[name] = stack.enter_context(_listing(source, one, manifest and manifest / name))
+        yield found
 
 
 def _ingest_listed(
@@ -140,8 +157,8 @@ def _ingest_listed(
         console.say(line)
     write_table(files.skipped, skipped_table(listing.skipped))
     try:
-        closest = listing.names.closest
-        intake = ingest(listing.rows, source, max_rejected=data.max_rejected, closest=closest, console=console)
+        rejected, closest = data.max_rejected, listing.closest
+        intake = ingest(listing.rows, source, max_rejected=rejected, closest=closest, console=console)
     except ConflictError as error:
         write_table(files.rejected, error.listed)
         raise
@@ -200,7 +217,7 @@ def _describe(path: str, ahead: ReadAhead, closest: Callable[[str], str | None])
         reason = f"{error}; the closest name is {like!r}" if like else str(error)
         return _Unreadable(path, reason, is_missing=True)
     identity = hashlib.sha256(data).hexdigest()
-    source.keep(data, identity)
+    source.of(path)[0].keep(data, identity)
     return _Description(identity, image.width, image.height, open_header(data).format or "", perceptual_hash(image))
 
 

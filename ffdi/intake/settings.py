@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -13,6 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from ffdi.bounds import LATER, Fraction, FractionAbove0, NonNegative, OnlyIn, Positive, Rule
 from ffdi.errors import ParamsError, StorageError
 from ffdi.intake.groups import group_names
+from ffdi.intake.set_names import check_names, name_of
 from ffdi.urls import checked_url, is_url
 
 HashBits = Annotated[int, Ge(0), Le(32)]
@@ -41,8 +41,9 @@ def _check_attributes(patterns: dict[str, str] | None) -> None:
             raise ParamsError(f"{name} must be a regular expression with (?P<value>...)")
 
 
-def _check_root(root: str) -> None:
-    if is_url(root):
+def check_root(root: str | tuple[SetSettings, ...]) -> None:
+    """Raise ParamsError for a URL that holds a credential, or names no place."""
+    if isinstance(root, str) and is_url(root):
         try:
             checked_url(root)
         except StorageError as error:
@@ -74,10 +75,11 @@ class Columns:
 class DataSettings:
     """Where a data set is, how it is laid out, and what of it is read: see [data.md](data.md)."""
 
-    root: Annotated[str, Rule(_check_root)]
+    root: Annotated[str | tuple[SetSettings, ...], Rule(check_root)]
     """The folder of images, or a zip or tar archive of it, tracked by git or not; a relative path starts at the main
-    checkout, also under `dvc exp run --temp` and `--queue`. Or a URL such as `s3://BUCKET/FOLDER`, without a key: see
-    [data.md](data.md)."""
+    checkout, also under `dvc exp run --temp` and `--queue`. Or a URL such as `s3://BUCKET/FOLDER`, without a key. Or a
+    list of several sets, each with a root and its own keys, which then stand there and not beside the list: see
+    [data.md](data.md#several-sets)."""
 
     layout: Literal[
         "auto",
@@ -145,8 +147,19 @@ class DataSettings:
 
     @property
     def name(self) -> str:
-        """What figures call this data set: its folder, or its archive without the suffixes."""
-        return re.sub(r"(\.(zip|tar|t?gz|bz2|xz))+$", "", Path(self.root).name)
+        """What figures call this data set: its folder, or its archive without the suffixes; of several sets all names."""
+        return "+".join(one.called for one in self.sets) or name_of(self.place)
+
+    @property
+    def sets(self) -> Sequence[SetSettings]:
+        """The sets that it is a list of, none where it is one."""
+        return () if isinstance(self.root, str) else self.root
+
+    @property
+    def place(self) -> str:
+        """The root of what is one set."""
+        assert isinstance(self.root, str), "a list has a root for each set"
+        return self.root
 
     @classmethod
     def keys_of(cls, layout: str) -> list[str]:
@@ -160,15 +173,42 @@ class DataSettings:
 
     def check_written(self, written: Collection[str]) -> None:
         """Raise ParamsError for a key that the file has, which asks for something, and which has no effect."""
+        if not isinstance(self.root, str):
+            self._check_sets(written)
+            return
         keys = self.keys_of(self.layout)
         if idle := sorted(key for key in written if getattr(self, key) and key not in keys):
             raise ParamsError(
                 f"{idle[0]} has no effect with layout {self.layout}, which reads {', '.join(keys)}: leave it out"
             )
-        if self.list_by and not is_url(self.root):
+        if self.list_by and not is_url(self.place):
             raise ParamsError("list_by has no effect with a root that is no URL: leave it out")
         if "max_ungrouped" in written and not self.group:
             raise ParamsError("max_ungrouped has no effect without group: leave it out")
+
+    def _check_sets(self, written: Collection[str]) -> None:
+        check_names([(one.called, one.place) for one in self.sets])
+        keys = ("root", *SetSettings.unread)
+        if idle := sorted(key for key in written if getattr(self, key) and key not in keys):
+            raise ParamsError(f"{idle[0]} has no effect beside a list of sets: write it in the sets that it is for")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetSettings(DataSettings):
+    """One of several sets that are read as one."""
+
+    unread: ClassVar[tuple[str, ...]] = ("max_pixels", "max_rejected", "synthesise", "tables")
+
+    root: Annotated[str, Rule(check_root)]
+    """The folder, archive or URL of this set."""
+
+    name: str = ""
+    """What the set is called in paths, groups and the attribute `dataset`; by default as its folder or its archive."""
+
+    @property
+    def called(self) -> str:
+        """The name that is given, or that of the folder or archive."""
+        return self.name or name_of(self.root)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from ffdi.bounds import section_of
+from ffdi.bounds import entry_of, section_of
 from ffdi.params.schema import Params
 
 DOCUMENT = Path("docs/params.md")
@@ -68,6 +68,8 @@ def _rows(section: type = Params, place: str = "", keys: tuple[str, ...] = ()) -
             yield from _rows(entry, f"{key}.NAME.", ("name", *_inherited(entry)))
         else:
             yield key, _default(field), values(hint), texts[field.name]
+            if (listed := entry_of(inner)) is not None:
+                yield from _rows(listed, f"{key}.NUMBER.", _inherited(listed))
 
 
 def _inherited(section: type) -> tuple[str, ...]:
@@ -81,7 +83,9 @@ def _default(field: Field[Any]) -> str:
         return f"`{json.dumps(field.default_factory())}`"
     if field.default is MISSING:
         return "required"
-    return f"`{field.default}`" if isinstance(field.default, str) else f"`{json.dumps(field.default)}`"
+    return (
+        f"`{field.default}`" if isinstance(field.default, str) and field.default else f"`{json.dumps(field.default)}`"
+    )
 
 
 def values(hint: Any, plural: bool = False) -> str:
@@ -90,6 +94,8 @@ def values(hint: Any, plural: bool = False) -> str:
     kind, parts = get_origin(plain), get_args(plain)
     if kind in (Union, UnionType):
         return " or ".join(values(part, plural) for part in parts)
+    if is_dataclass(plain):
+        return f"section{'s' if plural else ''}"
     if kind is Literal:
         return ", ".join(f"`{part}`" for part in parts)
     if kind is tuple:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,16 +38,26 @@ def unpacked_root(data: DataSettings) -> Path:
     """The folder of a data set's images on this machine; an archive is unpacked first, once."""
     root = image_source(data).root
     if not isinstance(root, Path):
-        raise InputError(f"{root}: is a URL: name a folder of this machine")
+        what = "is a URL" if isinstance(root, Remote) else "are several sets"
+        raise InputError(f"{data.name}: {what}: name a folder of this machine")
     return root
 
 
 def image_source(data: DataSettings, override: Path | str | None = None) -> ImageSource:
     """The images of a data set: those of `override`, or of its root; an archive is unpacked first, once.
 
-    An archive at a URL is known by its suffix.
+    An archive at a URL is known by its suffix. Of several sets, `override` holds each under its name.
     """
-    return source_at(override or (data.root if is_url(data.root) else resolve_path(data.root)), data.max_pixels)
+    if not data.sets:
+        return source_at(override or (data.place if is_url(data.place) else resolve_path(data.place)), data.max_pixels)
+    from ffdi.intake.decoding.images import ImageSource
+
+    sets = [(one.called, replace(one, max_pixels=data.max_pixels)) for one in data.sets]
+    return ImageSource(tuple((name, image_source(one, _below(override, name))) for name, one in sets), data.max_pixels)
+
+
+def _below(root: Path | str | None, name: str) -> Path | str | None:
+    return root / name if isinstance(root, Path) else root and f"{root.rstrip('/')}/{name}"
 
 
 def source_at(root: Path | str, max_pixels: int) -> ImageSource:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ffdi.bounds import Rule, section_of
+from ffdi.bounds import Rule, entry_of, section_of
 from ffdi.errors import FfdiError, ParamsError
 from ffdi.evaluation.settings import Robustness
 from ffdi.intake.settings import DataSettings, SplitSettings
@@ -26,6 +26,7 @@ from ffdi.urls import shown
 
 # Unknown keys are errors, a string is never read as a number, and nothing changes after reading.
 CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+_ROOT = ("data", "root")
 # What pydantic says of types in JSON's words, in those of YAML
 _MESSAGES = {
     "dataclass_type": "Input should be a valid dictionary",
@@ -68,7 +69,7 @@ def _checked(raw: dict[str, Any]) -> Params:
     try:
         params = _validator().validate_json(json.dumps(_as_json(raw)))
     except ValidationError as error:
-        raise ParamsError("; ".join(_problem(dict(e)) for e in error.errors())) from None
+        raise ParamsError("; ".join(_problems([dict(e) for e in error.errors()]))) from None
     if broken := list(_broken_rules(params, raw)):
         raise ParamsError("; ".join(broken))
     params.check_names()
@@ -111,8 +112,22 @@ def _key(key: Any, place: tuple[str, ...]) -> str:
     return key
 
 
+def _problems(errors: list[dict[str, Any]]) -> Iterator[str]:
+    """A line for each error; of data.root, text or a list, those of what it is: pydantic tries the one and the other."""
+    roots = [error for error in errors if error["loc"][:2] == _ROOT and len(error["loc"]) > len(_ROOT)]
+    is_list = any(isinstance(error["input"], list) for error in roots if error["loc"][2] == "str")
+    for error in errors:
+        if error in roots:
+            if (error["loc"][2] == "str") is is_list:
+                continue
+            error["loc"] = (*_ROOT, *error["loc"][3:])
+        yield _problem(error)
+
+
 def _problem(error: dict[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"])
+    if error["loc"][-1] == "root" and isinstance(error["input"], list):
+        return f"{place}: must be one folder, archive or URL: only data.root may be a list of sets"
     if error["type"] == "unexpected_keyword_argument":
         return _unknown_key(error["loc"])
     rule = _MESSAGES.get(error["type"], error["msg"])
@@ -124,9 +139,11 @@ def _unknown_key(place: tuple[int | str, ...]) -> str:
     section: Any = Params
     is_entry = False
     for part in place[:-1]:
+        if isinstance(part, int):  # of a list, whose sections it is already
+            continue
         is_entry = get_origin(section) is dict
         section = get_args(section)[1] if is_entry else get_type_hints(section)[str(part)]
-        section = section_of(section) or section
+        section = section_of(section) or entry_of(section) or section
     keys = [field.name for field in fields(section) if not (is_entry and field.name == "name")]
     return f"unknown key {'.'.join(map(str, place))}: choose one of {', '.join(keys)}"
 
@@ -136,6 +153,9 @@ def _broken_rules(settings: Any, raw: Any, *place: str) -> Iterator[str]:
     if isinstance(settings, dict) and all(is_dataclass(entry) for entry in settings.values()):
         for name, entry in settings.items():
             yield from _broken_rules(entry, raw[name], *place, name)
+    if isinstance(settings, tuple) and isinstance(raw, list):
+        for number, (entry, written) in enumerate(zip(settings, raw, strict=True)):
+            yield from _broken_rules(entry, written, *place, str(number))
     if not is_dataclass(settings) or not isinstance(raw, dict):
         return
     for key, hint in get_type_hints(type(settings), include_extras=True).items():

@@ -100,7 +100,7 @@ def test_a_hundred_missing_in_a_row_are_the_fault_of_their_names(tmp_path: Path)
         r"the last .*/099\.jpg: .*No such file.*; the closest name is 'real/099\.jpg': the listed names are not those"
     )
     with pytest.raises(InputError, match=f"100 unreadable images in a row, {says} of the files$"):
-        run(found.rows, tmp_path, max_rejected=1.0, closest=found.names.closest)
+        run(found.rows, tmp_path, max_rejected=1.0, closest=found.closest)
 
 
 def test_a_mask_is_no_example(tmp_path: Path) -> None:

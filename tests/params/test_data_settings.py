@@ -83,6 +83,51 @@ def test_how_a_folder_is_listed_is_no_question() -> None:
         DataSettings("data/demo", list_by="prefix").check_written({"root", "list_by"})
 
 
+A, B = {"root": "x/a", "layout": "imagefolder"}, {"root": "s3://bucket/b.zip"}
+
+
+def test_a_root_may_be_a_list_of_sets(tmp_path: Path) -> None:
+    data = {"root": [A | {"exclude": ["m"]}, B | {"classes": {0: 1}}, B | {"name": "c"}], "max_pixels": 9}
+    read = read_params(changed(tmp_path, data=data | {"max_rejected": 0.5, "synthesise": 1})).data
+    assert [one.called for one in read.sets] == ["a", "b", "c"] and read.name == "a+b+c"
+    assert (read.sets[0].exclude, read.sets[1].classes, read.max_pixels) == (("m",), {"0": 1}, 9)
+    assert DataSettings("x").sets == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        ({"root": []}, "data: root: a list of no sets: name one"),
+        ({"root": [A, {"root": "y/A"}]}, "data: root: two sets are called 'A', x/a and y/A: give one a `name`"),
+        ({"root": [A, B | {"name": "a"}]}, "two sets are called 'a', x/a and s3://bucket/b.zip"),
+        ({"root": [{"root": ".."}]}, r"data: root: '..' is no name of a set \(..\): it becomes a folder"),
+        ({"root": [A | {"name": "a|b"}]}, r"'a\|b' is no name of a set"),
+        ({"root": [A], "layout": "csv"}, "data: layout has no effect beside a list of sets: write it in the sets"),
+        ({"root": [A], "limit": 3}, "data: limit has no effect beside a list of sets"),
+        ({"root": [A | {"table": "t.csv"}]}, "data.root.0: table has no effect with layout imagefolder"),
+        ({"root": [A, A | {"name": "c", "max_pixels": 9}]}, "data.root.1: max_pixels has no effect with layout"),
+        ({"root": [A | {"group": "("}]}, r"data.root.0.group: must be a regular expression"),
+        ({"root": [A | {"layout": "xls"}]}, r"yaml: data.root.0.layout: Input should be 'imagefolder'"),
+        ({"root": [A | {"labels": 1}]}, r"unknown key data.root.0.labels: choose one of root, layout, .*, name"),
+        ({"root": [{"layout": "csv"}]}, r"yaml: data.root.0.root: Field required$"),
+        ({"root": [{"root": [A]}]}, r"yaml: data.root.0.root: must be one folder, archive or URL: only data.root"),
+        ({"root": ["x"]}, r"yaml: data.root.0: Input should be a valid dictionary \(is 'x'\)"),
+        ({"root": 5}, r"yaml: data.root: Input should be a valid string \(is 5\)$"),
+        ({"root": [{"root": "s3://me:secret-key@b/c"}]}, r"data.root.0.root: s3://...: holds a user name or a key"),
+    ],
+    ids=str,
+)
+def test_what_is_no_list_of_sets_is_said_in_one_line(tmp_path: Path, data: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ParamsError, match=rule) as caught:
+        read_params(changed(tmp_path, data=data))
+    assert "secret-key" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_other_data_are_one_set(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"evaluate.cross.x.root: must be one folder, archive or URL"):
+        read_params(changed(tmp_path, **{"evaluate.cross": {"x": {"root": [A], "recipes": ["late_cut"]}}}))
+
+
 def test_no_root_holds_a_key(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"data.root: s3://...: holds a user name or a key") as caught:
         read_params(changed(tmp_path, **{"data.root": "s3://me:secret-key@bucket/set"}))

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from conftest import HERE
 
+from ffdi.bounds import entry_of
 from ffdi.params.document import meanings
 from ffdi.params.schema import Params
 
@@ -17,7 +18,7 @@ def settings_below(section: type) -> Iterator[type]:
     """A class of settings and those of the sections below it."""
     yield section
     for hint in get_type_hints(section).values():
-        for part in (hint, *get_args(hint)):
+        for part in (hint, *get_args(hint), entry_of(hint)):
             if isinstance(part, type) and is_dataclass(part):
                 yield from settings_below(part)
 
@@ -55,6 +56,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "max_rejected": 0.01,
         "synthesise": 0,
         "tables": "csv",
+    },
+    "SetSettings": {
+        "layout": "csv",
+        "table": "labels.csv",
+        "list_by": None,
+        "classes": None,
+        "group": None,
+        "max_ungrouped": 0.05,
+        "attributes": None,
+        "limit": None,
+        "exclude": None,
+        "max_pixels": 50000000,
+        "max_rejected": 0.01,
+        "synthesise": 0,
+        "tables": "csv",
+        "name": "",
     },
     "SplitSettings": {
         "method": "stratified",

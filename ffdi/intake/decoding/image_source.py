@@ -11,16 +11,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ffdi.byte_cache import byte_cache, cache_bound
-from ffdi.errors import FfdiError, InputError, NoFileError, StorageError
+from ffdi.errors import FfdiError, InputError, NoFileError, StorageError, printable
 from ffdi.intake.decoding.formats import UnreadableImage
 from ffdi.storage import Remote
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Sets: TypeAlias = "tuple[tuple[str, ImageSource], ...]"
 CHANGED = "changed since it was ingested: run ingest again"
 LIST_AGAIN = "list it again: dvc repro --single-item --force root"
 _TWICE = 2  # downloads of a file whose bytes are not those that were ingested: the first one may have been cut off
@@ -30,30 +31,51 @@ _TWICE = 2  # downloads of a file whose bytes are not those that were ingested: 
 class ImageSource:
     """Where images are: paths of images.csv start at `root`. Images of more than `max_pixels` are refused.
 
-    `sizes` are the bytes of files at a URL as they were listed; a body of another length counts as cut off.
+    `root` is a folder or a URL; or several sets, each with its name, with which the paths of its images begin. `sizes` are
+    the bytes of files at a URL as they were listed; a body of another length counts as cut off.
     """
 
-    root: Path | Remote
+    root: Path | Remote | Sets
     max_pixels: int = 50_000_000
     sizes: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_remote(self) -> bool:
-        """Whether reading an image waits for a network."""
+        """Whether reading an image, or one of several sets, waits for a network."""
+        if isinstance(self.root, tuple):
+            return any(source.is_remote for _, source in self.root)
         return isinstance(self.root, Remote)
 
     def place(self, path: str) -> str:
         """A file as messages call it."""
-        return self.root.at(path) if isinstance(self.root, Remote) else str(self.root / path)
+        root, below = self._at(path)
+        return root.at(below) if isinstance(root, Remote) else str(root / below)
 
     def exists(self, path: str) -> bool:
         """Whether there is anything of that name, a dangling link too."""
-        return self.root.exists(path) if isinstance(self.root, Remote) else os.path.lexists(self.root / path)
+        root, below = self._at(path)
+        return root.exists(below) if isinstance(root, Remote) else os.path.lexists(root / below)
 
     def files_of(self, images: pd.DataFrame) -> list[tuple[str, str]]:
         """(path, image_id) of the images of images.csv, for `read`. A folder's files are not checked by their sha256 here:
         where that matters, whoever reads them gives it."""
         return list(zip(images["path"], images["image_id"] if self.is_remote else repeat(""), strict=False))
+
+    def of(self, path: str) -> tuple[ImageSource, str]:
+        """The one set that has a file, and the file's path there; InputError where no set has that name."""
+        if not isinstance(self.root, tuple):
+            return self, path
+        name, _, below = path.partition("/")
+        for known, source in self.root:
+            if known == name:
+                return source, below
+        names = ", ".join(known for known, _ in self.root)
+        raise InputError(f"{printable(path)}: begins with the name of no set of data.root ({names}): run ingest again")
+
+    def _at(self, path: str) -> tuple[Path | Remote, str]:
+        source, below = self.of(path)
+        assert not isinstance(source.root, tuple)  # no set is a list of sets
+        return source.root, below
 
     def read(self, path: str, image_id: str = "") -> bytes:
         """The bytes of a file; UnreadableImage where it is missing, or no longer has the sha256 `image_id`, if that is given.
@@ -61,6 +83,9 @@ class ImageSource:
         A file at a URL whose `image_id` is known is kept in this machine's cache. Raises StorageError where the store
         cannot be reached: that says nothing of the image.
         """
+        if isinstance(self.root, tuple):
+            source, below = self.of(path)
+            return source.read(below, image_id)
         if not isinstance(self.root, Remote):
             data = read_bytes(self.root, path)
         elif not image_id:

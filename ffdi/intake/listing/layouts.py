@@ -10,7 +10,7 @@ because ffdi draws its own validation folds.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,13 +51,13 @@ from ffdi.intake.settings import DataSettings
 class Listing:
     """What a layout lists: `rows`, one an image, and (path, reason) of every other file below the root, in `skipped`.
 
-    `names` knows which listed names were found under another name. `messages` are lines about the rows that the user
-    should read. `class_names` is what the data set calls real and fake, see labels.class_lines.
+    `closest` gives the name on disk that is most like a listed one that is not there, if any is. `messages` are lines about
+    the rows that the user should read. `class_names` is what the data set calls real and fake, see labels.class_lines.
     """
 
     rows: pd.DataFrame
     skipped: list[tuple[str, str]]
-    names: Names
+    closest: Callable[[str], str | None]
     messages: list[str]
     class_names: tuple[str, str]
 
@@ -101,7 +101,7 @@ def read_layout(root: Path, data: DataSettings, remote: RemoteListing | None = N
     if data.limit is not None:
         rows = rows.groupby("given_split", sort=False).head(data.limit).reset_index(drop=True)
         skipped += _beyond_limit(root, names, paths, list(rows["path"]))
-    return Listing(rows, skipped, names, messages, _class_names(read))
+    return Listing(rows, skipped, names.closest, messages, _class_names(read))
 
 
 def _tree(search: Search, root: Path, data: DataSettings, classes: Classes) -> Tree:

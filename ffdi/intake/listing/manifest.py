@@ -23,7 +23,7 @@ _HEADER = ["path", "size", "etag"]
 
 def list_root(data: DataSettings, out: Path) -> str:
     """Write the manifest of a data set at a URL, and say what is there; an archive is a root of one file."""
-    remote = Remote(data.root)
+    remote = Remote(data.place)
     with tempfile.TemporaryDirectory(prefix="ffdi-tables-") as folder:
         files = _archive(remote) if is_archive_name(remote.url) else list_files(remote, data, Path(folder))
         count, held = write_manifest(out, remote, files)
