@@ -107,7 +107,7 @@ def test_a_root_may_be_a_list_of_sets(tmp_path: Path) -> None:
         ({"root": [A | {"table": "t.csv"}]}, "data.root.0: table has no effect with layout imagefolder"),
         ({"root": [A, A | {"name": "c", "max_pixels": 9}]}, "data.root.1: max_pixels has no effect with layout"),
         ({"root": [A | {"group": "("}]}, r"data.root.0.group: must be a regular expression"),
-        ({"root": [A | {"layout": "xls"}]}, r"yaml: data.root.0.layout: Input should be 'imagefolder'"),
+        ({"root": [A | {"layout": "xls"}]}, r"yaml: data.root.0.layout: Input should be '"),
         ({"root": [A | {"labels": 1}]}, r"unknown key data.root.0.labels: choose one of root, layout, .*, name"),
         ({"root": [{"layout": "csv"}]}, r"yaml: data.root.0.root: Field required$"),
         ({"root": [{"root": [A]}]}, r"yaml: data.root.0.root: must be one folder, archive or URL: only data.root"),
