@@ -59,10 +59,10 @@ def _evenly(count: int, most: int) -> list[int]:
 def contact_sheet(title: str, entries: Iterable[ContactEntry], *, most_crops: int = 8) -> bytes:
     """The sheet as a JPEG; the same entries give the same bytes. They may be made one after the other.
 
-    At most 8 crops of a source are shown, evenly spread. `most_crops`: how many one has at most; where that is one, as of
+    At most 8 crops of a source are shown, evenly spread. `most_crops`: how many one has at most; where they are few, as of
     photos, more sources stand side by side.
     """
-    columns, across = (3, 2) if most_crops <= 1 else (2, 4)
+    columns, across = (3, 2) if most_crops <= 2 * _CROP_ROWS else (2, 4)
     wide = _PICTURE[0] + 3 * _PAD + across * (_CROP + _CROP_GAP) - _CROP_GAP
     high = _PICTURE[1] + 2 * _PAD + 2 * _ROW
     cards = [_card(entry, (wide, high), across) for entry in entries]

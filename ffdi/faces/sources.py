@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ffdi.faces.crops import crop_face
 from ffdi.faces.face import Face
+from ffdi.faces.footage.footage import Frame, frames_of, is_video
 from ffdi.faces.settings import CropSettings
 from ffdi.faces.tracks import Tracker
 from ffdi.intake.decoding.images import RGB, UnreadableImage, open_image, read_bytes, to_array
@@ -52,19 +53,10 @@ class Looked:
 
 
 @dataclass(frozen=True, eq=False)
-class _Frame:
-    """The footage's own takes its place when that is there."""
-
-    number: int
-    seconds: float
-    pixels: RGB
-
-
-@dataclass(frozen=True, eq=False)
 class _Chosen:
     """The faces of a frame that are cropped, with their tracks."""
 
-    frame: _Frame
+    frame: Frame
     faces: list[tuple[int, Face]]
 
 
@@ -101,18 +93,21 @@ def frame_of_source(path: Path, number: int, settings: CropSettings, max_pixels:
     raise UnreadableImage(f"has no frame {number}")
 
 
-def _frames(path: Path, settings: CropSettings, max_pixels: int, threads: int) -> Iterator[_Frame]:
-    yield _still(to_array(open_image(read_bytes(path.parent, path.name), max_pixels=max_pixels)))
+def _frames(path: Path, settings: CropSettings, max_pixels: int, threads: int) -> Iterator[Frame]:
+    if is_video(path):
+        yield from frames_of(path, settings.frames, max_pixels=max_pixels, threads=threads)
+    else:
+        yield _still(to_array(open_image(read_bytes(path.parent, path.name), max_pixels=max_pixels)))
 
 
-def _still(pixels: RGB) -> _Frame:
-    return _Frame(0, 0.0, pixels)
+def _still(pixels: RGB) -> Frame:
+    return Frame(0, 0.0, pixels)
 
 
 def _found(
-    frames: Iterator[_Frame], detector: FindsFaces, settings: CropSettings, workers: int, looked: Looked
+    frames: Iterator[Frame], detector: FindsFaces, settings: CropSettings, workers: int, looked: Looked
 ) -> Iterator[FoundFace]:
-    def seen(frame: _Frame) -> tuple[_Frame, list[Face]]:
+    def seen(frame: Frame) -> tuple[Frame, list[Face]]:
         return frame, detector.faces(frame.pixels)
 
     def cropped(chosen: _Chosen) -> list[FoundFace]:
@@ -141,7 +136,7 @@ def _found(
         raise NoFaceError("no face" if looked.frames == 1 else f"no face in {looked.frames} frames")
 
 
-def _chosen(seen: Iterable[tuple[_Frame, list[Face]]], settings: CropSettings, looked: Looked) -> Iterator[_Chosen]:
+def _chosen(seen: Iterable[tuple[Frame, list[Face]]], settings: CropSettings, looked: Looked) -> Iterator[_Chosen]:
     """Tracks, and which faces are cropped. Both depend on the frames before, so this is done one frame after the other.
 
     `largest`: the frame's largest face, or the one that was taken last while its box has half the area of the largest, so
