@@ -75,7 +75,9 @@ def test_the_preview(tmp_path: Path) -> None:
 )
 def test_what_is_no_table_of_labels_is_said(tmp_path: Path, entries: object) -> None:
     touch(tmp_path, "a.mp4")
-    with pytest.raises(InputError, match=r"no metadata\.json, dataset\.json, labels\.csv: layout dfdc has its labels"):
+    with pytest.raises(
+        InputError, match=r"no metadata\.json, dataset\.json, labels\.csv, where layout dfdc finds labels"
+    ):
         raw(tmp_path, "dfdc")
     metadata(tmp_path, ".", entries)
     with pytest.raises(InputError, match=r"metadata\.json: not as \{\"x\.mp4\": \{\"label\": \"FAKE\""):

@@ -25,9 +25,9 @@ def recognised(files: RootFiles, data: DataSettings) -> tuple[DataSettings, str]
     best = [(name, fit) for name, fit in fits if _step(name, fit) == max(_step(*one) for one in fits)]
     if len(best) != 1:
         told = "; ".join(f"{name} ({fit.why})" for name, fit in best)
-        several = f"{len(best)} layouts fit: {told}" if best else f"no layout of {', '.join(LAYOUTS)} fits"
-        cure = "name one" if best else "name the layout, or list the files in a table, with layout csv"
-        raise InputError(f"{files.url or files.root}: layout auto: {several}: {cure} in data.layout")
+        none = f"none of {', '.join(LAYOUTS)} fits: correct data.root, or list the files in a table, for layout csv"
+        several = f"{len(best)} layouts fit: {told}: name one in data.layout"
+        raise InputError(f"{files.url or files.root}: layout auto: {several if best else none}")
     ((name, fit),) = best
     idle = [
         field.name

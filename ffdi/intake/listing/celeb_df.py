@@ -20,6 +20,7 @@ from ffdi.intake.listing.media_rows import (
     fit_of,
     layout_rows,
     no_example,
+    not_there,
     one_table,
     some,
 )
@@ -39,9 +40,7 @@ def _read(files: RootFiles) -> LayoutRows:
         return layout_rows(rows, files, RowSource("celeb_df", messages=(f"no {_LIST}: no given split",)))
     tested = _tested(files.root / table)
     rows = [row for path in files.media if (row := _row(path, tested))]
-    messages = []
-    if absent := tested.difference(video for row in rows if (video := _video(row.path)[0])):
-        messages.append(f"{_LIST}: {len(absent)} of {len(tested)} videos are not there, such as {some(absent)}")
+    messages = not_there(_LIST, tested, (_video(row.path)[0] for row in rows))
     train, test = ({one for row in rows if row.split == split for one in row.groups} for split in ("train", "test"))
     if both := train & test:
         cure = "with split.use_given: false a test set of other people is drawn"

@@ -15,7 +15,7 @@ from ffdi.errors import InputError
 from ffdi.intake.listing.importer import Importer, LayoutFit, RootFiles
 from ffdi.intake.listing.label_files import read_label_file
 from ffdi.intake.listing.layout_rows import SPLIT_NAMES, LayoutRows
-from ffdi.intake.listing.media_rows import MediaRow, RowSource, layout_rows, no_example, read_json, some
+from ffdi.intake.listing.media_rows import MediaRow, RowSource, layout_rows, no_example, not_there, read_json, some
 
 _TABLES = ("metadata.json", "dataset.json", "labels.csv")
 _LABELS = {"REAL": 0, "FAKE": 1, "0": 0, "1": 1}
@@ -25,18 +25,15 @@ _Videos = Mapping[str, MediaRow]  # by path below the folder of the table, witho
 def _read(files: RootFiles) -> LayoutRows:
     tables = files.tables(*_TABLES)
     if not tables:
-        raise InputError(
-            f"{files.url or files.root}: no {', '.join(_TABLES)}: layout dfdc has its labels from one of them"
-        )
+        raise InputError(f"{files.url or files.root}: no {', '.join(_TABLES)}, where layout dfdc finds labels")
     known = {table: _videos(files.root / table, Path(table).parent.name) for table in tables}
     found = {path: video for path in files.media if (video := _video(path, known))}
     rows = [replace(known[table][name], path=path) for path, (table, name) in found.items()]
     if len({row.split for row in rows}) == 1:  # a part of the set, not a split of it
         rows = [replace(row, split="") for row in rows]
-    seen, messages = set(found.values()), []
+    messages: list[str] = []
     for table, videos in known.items():
-        if absent := [name for name in videos if (table, name) not in seen]:
-            messages.append(f"{table}: {len(absent)} of {len(videos)} videos are not there, such as {some(absent)}")
+        messages += not_there(table, videos, (name for at, name in found.values() if at == table))
     return layout_rows(rows, files, RowSource("dfdc", ("label ", ""), tuple(tables), tuple(messages)))
 
 

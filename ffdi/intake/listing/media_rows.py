@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -102,6 +102,13 @@ def one_table(files: RootFiles, pattern: str) -> str | None:
             f"{files.root}: {found[0]} and {found[1]}: name as data.root the folder of the one that is meant"
         )
     return found[0] if found else None
+
+
+def not_there(table: str, listed: Collection[str], found: Iterable[str]) -> list[str]:
+    """A line about the videos of a table of which no file is there, if there are such."""
+    if not (absent := set(listed).difference(found)):
+        return []
+    return [f"{table}: {len(absent)} of {len(listed)} videos are not there, such as {some(absent)}"]
 
 
 def read_json(file: Path) -> Any:
