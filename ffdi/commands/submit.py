@@ -44,7 +44,7 @@ def submit(list_file: Path, root: Path, out: Path, max_rejected: float, model: P
     from ffdi.evaluation.submission import read_image_list, write_submission
 
     stage, listed = console("submit"), read_image_list(list_file, root)
-    for line in listed.spelling_lines():
+    for line in listed.lines():
         stage.say(line)
     bundle, scores = score_with_model(model, listed.files, max_pixels)
     written = write_submission(out, listed, scores, prior=bundle.prior, max_rejected=max_rejected, console=stage)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from ffdi.errors import InputError
 from ffdi.intake.decoding.formats import format_of
 from ffdi.intake.listing.walk import passed_over, walk
+from ffdi.intake.table_files.names import is_parquet
 from ffdi.urls import is_url, shown
 
 LIST_ON_STDIN, TABLES = "-", (".csv", ".parquet")
@@ -61,7 +62,7 @@ def find_inputs(arguments: Iterable[str], stdin: BinaryIO) -> Inputs:
             found.empty.append(f"{argument}: matches no file")
         for path in matches:
             if path.suffix.lower() in TABLES and path.is_file():
-                found.files += _rows(path)
+                found.files += _rows(path, found.passed_over)
             else:
                 found.add(path)
     return found
@@ -81,11 +82,19 @@ def _listed(data: bytes) -> Iterator[Path]:
     return (Path(os.fsdecode(name)) for name in names if name)
 
 
-def _rows(table: Path) -> list[Path]:
-    """The files of a table; InputError where not one of them exists."""
-    from ffdi.intake.tables import read_table  # pandas takes long to load
+def _rows(table: Path, told: list[str]) -> list[Path]:
+    """The files of a table; InputError where not one of them exists. What is unlike a plain csv is added to `told`."""
+    if is_parquet(table):
+        from ffdi.intake.tables import read_table  # pandas takes long to load
 
-    files = [table.parent / path for path in read_table(table, ("path",), others=False)["path"]]
+        paths = list(read_table(table, ("path",), others=False)["path"])
+    else:
+        from ffdi.intake.listing.label_files import read_label_file  # so does Arrow
+
+        read = read_label_file(table, ("path",), root=table.parent)
+        paths = read.columns["path"]
+        told += filter(None, [read.told])
+    files = [table.parent / path for path in paths]
     if not any(map(os.path.lexists, files)):
         raise InputError(
             f"{table}: none of its {len(files)} paths exists, such as {files[0]}: they start from the folder of the table"

@@ -46,7 +46,10 @@ class FewImages:
         if not isinstance(source.root, Path):
             raise InputError(f"{source.root}: is a URL: name a folder of this machine, as a few images are")
         data = DataSettings(root=str(source.root), layout="csv", table=str(table.resolve()))
-        images = ingest(read_layout(source.root, data).rows, source, console=console).images
+        listing = read_layout(source.root, data)
+        for line in listing.messages:
+            console.say(line)
+        images = ingest(listing.rows, source, console=console).images
         seen, cluster = seen_before(model, images, phash_bits)
         kept = images.assign(group=resampling_groups(list(images["group"]), cluster))[~seen]
         refuse_too_few(kept["label"].to_numpy(), kept["group"].to_numpy(str))

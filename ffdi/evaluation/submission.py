@@ -42,10 +42,11 @@ class ImageList:
     label_column: str
     labels: Sequence[int]
     names_on_disk: Names | None
+    told: Sequence[str] = ()
 
-    def spelling_lines(self) -> list[str]:
-        """A line for each kind of difference between the listed names and those on disk."""
-        return self.names_on_disk.messages() if self.names_on_disk else []
+    def lines(self) -> list[str]:
+        """What is unlike a plain csv, and each kind of difference between the listed names and those on disk."""
+        return [*self.told, *(self.names_on_disk.messages() if self.names_on_disk else ())]
 
     def closest_name(self, file: Path) -> str | None:
         """The name on disk that is most like that of a missing file."""
@@ -67,10 +68,11 @@ class Submission:
 
 def read_image_list(file: Path, root: Path) -> ImageList:
     """Read a list whose names start from `root`, see read_list; raises as it does."""
-    listed, known = read_list(file, root)
+    told: list[str] = []
+    listed, known = read_list(file, root, told.append)
     files, names_on_disk = find_files(root, [path for _, path in listed])
     column, labels = known or ("", [])
-    return ImageList(file, root, [name for name, _ in listed], files, column, labels, names_on_disk)
+    return ImageList(file, root, [name for name, _ in listed], files, column, labels, names_on_disk, told)
 
 
 def write_submission(

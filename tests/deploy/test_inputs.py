@@ -65,6 +65,6 @@ def test_paths_of_a_csv_start_from_its_folder(tmp_path: Path) -> None:
     ):
         found("wrong.csv")
     Path("other.csv").write_text("name\na.jpg\n")
-    with pytest.raises(InputError, match=r"other\.csv: no column 'path'; it has name"):
+    with pytest.raises(InputError, match=r"other\.csv: no column 'path'; the header is 'name'"):
         found("other.csv")
     assert names("gone.csv") == ["gone.csv"]

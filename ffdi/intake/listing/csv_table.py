@@ -13,6 +13,7 @@ from ffdi.intake.listing.importer import Importer, LayoutFit, RootFiles
 from ffdi.intake.listing.label_files import LabelFile, inside, read_label_file
 from ffdi.intake.listing.labels import Classes, labels_of
 from ffdi.intake.listing.layout_rows import SPLIT_NAMES, Columns, LayoutRows, given_splits
+from ffdi.intake.listing.spreadsheets import spoilt_cells
 from ffdi.intake.settings import Columns as ColumnNames
 from ffdi.intake.settings import DataSettings
 
@@ -46,7 +47,7 @@ def read_csv_table(
     wanted = [called.get("path", ["path"])[0], called.get("label", ["label"])[0]]
     asked_for = [name for role in ("group", "split") for name in called.get(role, ())]
     hint = "data.columns says what the table calls path, label, group and split: `columns: {path: NAME, label: NAME}`"
-    table = read_label_file(root / file, (*wanted, *asked_for), hint=hint)
+    table = read_label_file(root / file, (*wanted, *asked_for), hint=hint, root=root)
     cells, (path, label) = table.columns, wanted
     if url:
         cells[path] = [cell.removeprefix(f"{url}/") for cell in cells[path]]
@@ -67,6 +68,7 @@ def read_csv_table(
         labelled,
         (f"{label} ", f" of {file}"),
         (PurePosixPath(file).as_posix(),),
+        messages=tuple(filter(None, (table.told, *spoilt_cells(table, (path, *roles["group"]))))),
     )
 
 

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ffdi.errors import InputError, printable
-from ffdi.intake.listing.labels import CLASSES, class_of, classes_line, words_of
+from ffdi.intake.listing.labels import CLASSES, TRUTHS, class_asked, class_of, classes_line, words_of
 
 # Names of collections, and columns of opinions about an image, are no evidence of its class.
 _COLLECTION = {"dataset", "datasets", "database", "corpus", "benchmark", "challenge", "detection", "detector"}
 _OPINIONS = ("pred", "guess", "vote", "answer")  # predicted, votes, ...
-_TRUTHS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
 _MOST_WORDS = 4  # in a cell: a longer text is not the name of a class
 _EXAMPLES = 3
 _NAMES = ("real", "fake")
@@ -144,9 +143,9 @@ def _folder_class(name: str) -> int | None:
 def _column_classes(header: str, column: Sequence[str]) -> _Named:
     """The class that each cell names. In a column such as is_real or fake, 0 and 1, or true and false, name it."""
     values = set(column)
-    asked = class_of(header) if header.casefold() not in ("live", "edited", "altered") else None
-    if asked is not None and values - {""} and all(value.casefold() in _TRUTHS for value in values - {""}):
-        meaning = {value: asked if _TRUTHS[value.casefold()] else 1 - asked for value in values - {""}}
+    asked = class_asked(header)
+    if asked is not None and values - {""} and all(value.casefold() in TRUTHS for value in values - {""}):
+        meaning = {value: asked if TRUTHS[value.casefold()] else 1 - asked for value in values - {""}}
     else:
         meaning = {value: label for value in values if (label := _cell_class(value)) is not None}
     return [meaning.get(value) for value in column]

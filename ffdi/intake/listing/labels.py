@@ -11,6 +11,7 @@ from functools import lru_cache
 import pandas as pd
 
 from ffdi.errors import InputError, printable
+from ffdi.intake.listing.dialects import visible
 from ffdi.intake.listing.label_files import LabelFile
 
 # What the class folders of public data sets are called.
@@ -39,6 +40,12 @@ _PLAIN = re.compile(r"(?!(true|false|null|yes|no|on|off|y|n)$)[a-z][\w-]*", re.I
 
 RULE = "real, fake and their usual synonyms"
 
+# What a cell of a yes-or-no column says. Excel writes its truth values in its user's language.
+_TRUE = "1 true yes wahr ja vrai verdadero verdadeiro vero waar prawda sant sand истина"
+_FALSE = "0 false no falsch nein faux falso onwaar fałsz falskt falsk ложь"
+TRUTHS = dict.fromkeys(_TRUE.split(), True) | dict.fromkeys(_FALSE.split(), False)
+_ONE_OR_ZERO = re.compile(r"([01])([.,]0*)?")  # as a spreadsheet may write them
+
 
 def words_of(name: str) -> list[str]:
     """The words of a name, casefolded: split at all that is not a letter, and at the capitals of camelCase."""
@@ -55,6 +62,11 @@ def class_of(name: str) -> int | None:
     words = words_of(name)
     named = [WORDS[word] for word in words if word in WORDS]
     return named[0] if len(named) == 1 and not _NEGATIONS.intersection(words) else None
+
+
+def class_asked(header: str) -> int | None:
+    """The class that a yes in the column `header` names, as in is_real; None for one that asks for no class."""
+    return class_of(header) if header.casefold() not in ("live", "edited", "altered") else None
 
 
 def _key(name: str) -> str:
@@ -77,9 +89,20 @@ class Classes:
         """The label of a name: 0, 1, or None for a name without a meaning."""
         return class_of(name) if self.given is None else self._labels.get(_key(name))
 
-    def of_cell(self, value: str) -> int | None:
-        """The label of a cell of a table: as `of`, but 0 and 1 mean themselves if nothing is given."""
-        return int(value) if self.given is None and value in ("0", "1") else self.of(value)
+    def of_cell(self, value: str, header: str = "") -> int | None:
+        """The label of a cell of a table: as `of`, but 0 and 1, 1.0 too, mean themselves if nothing is given.
+
+        In a column whose `header` names a class, such as is_fake, so do the words for true and false in many languages.
+        """
+        seen = visible(value)
+        number = _ONE_OR_ZERO.fullmatch(seen)
+        spellings = (value, seen, number[1] if number else seen)
+        if self.given is not None:
+            return next((label for name in spellings if (label := self.of(name)) is not None), None)
+        if number:
+            return int(number[1])
+        asked, truth = class_asked(header), TRUTHS.get(seen.casefold())
+        return self.of(seen) if asked is None or truth is None else asked if truth else 1 - asked
 
     def with_values(self, meaning: Mapping[str, int | None]) -> dict[str, int | None]:
         """The given names and, sorted, the values that have no label by them: for classes_line."""
@@ -124,7 +147,7 @@ def _as_key(name: str) -> str:
 def labels_of(table: LabelFile, name: str, classes: Classes) -> list[int]:
     """The labels of a column; InputError for the row of a value without a meaning."""
     column = table.columns[name]
-    meaning = {value: classes.of_cell(value) for value in dict.fromkeys(column)}
+    meaning = {value: classes.of_cell(value, name) for value in dict.fromkeys(column)}
     if None in meaning.values():
         row = next(i for i, value in enumerate(column) if meaning[value] is None)
         rule = (

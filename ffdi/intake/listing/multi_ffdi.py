@@ -25,7 +25,7 @@ def read_multi_ffdi(root: Path, classes: Classes) -> LayoutRows:
     tables: list[LabelFile] = []
     files = [f"{top}{name}_label.txt" for name in ("trainset", "valset")]
     for file, name, split in zip(files, ("trainset", "valset"), ("train", "test"), strict=True):
-        table = read_label_file(root / file, ("img_name", "target"))
+        table = read_label_file(root / file, ("img_name", "target"), root=root / f"{top}{name}")
         columns["path"] += inside(root, f"{top}{name}/", table, "img_name")
         columns["label"] += labels_of(table, "target", classes)
         columns["group"] += [""] * len(table.lines)
@@ -35,7 +35,8 @@ def read_multi_ffdi(root: Path, classes: Classes) -> LayoutRows:
     evidence = {name: [*tables[0].columns[name], *tables[1].columns[name]] for name in in_both}
     paths, labels = columns["path"], columns["label"]
     labelled = Labelled(str(root), paths, paths, evidence["target"], labels, evidence, classes.given is not None)
-    return LayoutRows(columns, labelled, ("target ", ""), tuple(files))
+    told = tuple(table.told for table in tables if table.told)
+    return LayoutRows(columns, labelled, ("target ", ""), tuple(files), messages=told)
 
 
 def _recognise(files: RootFiles, data: DataSettings) -> list[LayoutFit]:
