@@ -45,7 +45,7 @@ def test_an_absolute_path_is_read_inside_the_root_alone(tmp_path: Path) -> None:
     assert list(listing.rows["path"]) == ["in/a.jpg", "b.jpg", "c.jpg"] and dict(listing.skipped) == {
         "labels.csv": TABLE
     }
-    (said,) = listing.names.messages()
+    (said,) = listing.messages
     assert said.startswith(f"2 listed names are spelt otherwise on disk (absolute path): '{tmp_path}/root/in/a.jpg' is")
     for path in (f"{tmp_path}/c.jpg", f"{tmp_path}/root/../c.jpg", f"{tmp_path}/root"):
         with pytest.raises(InputError, match=r"row 2: path '/.*' leads out"):
