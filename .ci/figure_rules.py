@@ -15,6 +15,7 @@ from nothing else follows what may differ here:
 - The ends of an interval: by a multiple of its middle, for a draw may hold a group several times.
 - A p-value: by P_VALUE and a tenth of itself; a verdict may turn where its p-value is that near to the level. Above
   NO_MATTER it says no more than that no difference is shown.
+- Figures of units of images: as those of images, with the units' scores; of a few units, by two of them.
 - The share of images unlike the training: by RANK, or by UNLIKE images.
 - Counts, names, reasons: not at all; but the hash of random weights, whose BatchNorm is calibrated by sums, and the
   epochs of a refit, which follow those of the folds.
@@ -98,9 +99,9 @@ class FigureRule:
 
     def bounds(self, key: str) -> tuple[float, float]:
         """The least and the largest value that the recorded figure may have."""
-        value = self.new[key]
-        if key in OF_A_POLICY:
-            slack = BAND * (self.new["n_test"] if key == "undecided" else 1)
+        value, plain = self.new[key], key.removeprefix("unit_")
+        if plain in OF_A_POLICY:
+            slack = BAND * (self.new["n_test" if plain == key else "unit_count"] if plain == "undecided" else 1)
             return value - slack, value + slack
         if ends := re.fullmatch(r"(.+)_(low|high)", key):
             middle = self.new.get(ends[1])
@@ -115,7 +116,7 @@ class FigureRule:
         if key == "threshold":
             return self._thresholds()
         sample = self.samples.of(key)
-        if (figure := self._counted(key)) and sample is not None:
+        if (figure := self._counted(key)) and sample is not None and not key.startswith("unit_attr_"):
             found = [f for f in self._possible(key, sample, figure) if f is not None]
             return (min(found), max(found)) if found else (value, value)
         slack = self._slack(key, sample)
@@ -123,8 +124,8 @@ class FigureRule:
 
     def may_be_null(self, key: str) -> bool:
         """Whether images near the threshold decide that a ratio is one of none."""
-        sample = self.samples.of(key)
-        return key in COUNTED and sample is not None and None in self._possible(key, sample, key)
+        sample, plain = self.samples.of(key), key.removeprefix("unit_")
+        return plain in COUNTED and sample is not None and None in self._possible(key, sample, plain)
 
     def may_turn(self, key: str) -> bool:
         """Whether a verdict, the name of what is worst, a number of epochs, or the hash of random weights may be another
@@ -160,10 +161,15 @@ class FigureRule:
         if self.name == "ladder":  # it keeps no scores: its models are trained and judged within it
             return 2 * RANK
         if self.name == "summary":
-            compared = re.fullmatch(r"(.+)_minus_(.+?)(_robust)?_auc", key)
-            of = self.samples.perturbed if compared and compared[3] else self.samples.of_recipe
+            compared = re.fullmatch(r"(.+)_minus_(.+?)(_robust|_unit)?_auc", key)
+            of_figure = {"_robust": self.samples.perturbed, "_unit": self.samples.units, None: self.samples.of_recipe}
+            of = of_figure[compared[3] if compared else None]
             own = [of(name) for name in compared.groups()[:2]] if compared else []
             return sum(max(RANK, sample.swaps()) for sample in own if sample is not None)
+        if key.startswith("unit_attr_"):  # a few units, whose scores are known only together with all others
+            counts = [self.new.get(re.sub("_(auc|accuracy)$", end, key)) for end in ("_reals", "_fakes")]
+            return max(2 * RANK, 2 / max(sum(int(count or 0) for count in counts), 1))
+        key = key.removeprefix("unit_")
         if re.search("unlike_share(_real|_fake)?$", key):
             count = self.new.get(key.replace("unlike_share", "n_test")) or self.new["n_test"]  # cross has several
             return max(RANK, UNLIKE / int(count))

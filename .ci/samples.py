@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from figures import DIGITS, Figures, may_move
 
+from ffdi.evaluation.units import UNIT, aggregated, numbered
 from ffdi.features.levels import parse_level
 
 ELSEWHERE = 2  # times as far as a test score may one on other or worse images move, whose movement is not known
@@ -78,13 +79,17 @@ class Samples:
         table = self.made.scores[self.name]
         if validated := re.match(r"val_auc|fold_(\d+)_val_auc", key):
             return self._validated(int(validated[1]) if validated[1] else None)
+        if key.startswith("unit_"):
+            validates = re.fullmatch(r"unit_(fold_(\d+)_)?val_auc(_mean|_std)?", key)
+            fold = int(validates[2]) if validates and validates[2] else None
+            return self._validated(fold) if validates else self.units(self.name)
         if key.startswith("held_out"):  # a fold has the images of one value, and no figure says which fold
             return _loosest(self._validated(fold) for fold in self._folds)
         if key.startswith("folds_"):
             return self._mean_of_folds(table)
         if re.fullmatch(r"(robust|robust_unseen|worst)_auc", key):
             return self.perturbed(self.name)
-        for column in table.columns[3:]:
+        for column in _judged(table):
             is_fold = column.startswith("fold_")
             prefix = column if is_fold else f"robustness_{parse_level(column).key}"
             if re.fullmatch(rf"{prefix}_(auc|accuracy)", key):
@@ -119,8 +124,18 @@ class Samples:
         if table is None:
             return None
         reach = ELSEWHERE * self.reach(name)
-        levels = [column for column in table.columns[3:] if not column.startswith("fold_")]
+        levels = [column for column in _judged(table) if not column.startswith("fold_")]
         return _loosest(_sample(table, level, reach) for level in levels)
+
+    def units(self, name: str) -> Sample | None:
+        """The units of the test images of a recipe: the score of one moves no farther than those that it joins."""
+        table, metrics = self.made.scores.get(name), self.made.metrics.get(name, {})
+        if table is None or UNIT not in table or "unit_score" not in metrics:
+            return None
+        of_image, _ = numbered(table[UNIT].fillna(""), table["image_id"])
+        scores = aggregated(of_image, table["score"].to_numpy(np.float64), str(metrics["unit_score"]))
+        joined = pd.DataFrame({"label": table.groupby(of_image)["label"].max(), "score": scores})
+        return _sample(joined, "score", self.reach(name))
 
     def _with_attribute(self, key: str, whole: Sample) -> Sample | None:
         for column, value, own in self._values:
@@ -142,6 +157,11 @@ class Samples:
             for column in images.columns[1:]
             for value in sorted(set(images[column]), key=len, reverse=True)
         ]
+
+
+def _judged(table: pd.DataFrame) -> list[str]:
+    """The columns of scores by folds and at levels."""
+    return [str(column) for column in table.columns[3:] if column != UNIT]
 
 
 def _loosest(samples: Iterable[Sample | None]) -> Sample | None:

@@ -20,13 +20,14 @@ def main(params_file: Path, models: Path, out: Path, details: Path | None, folde
     """Judge trained recipes on other data sets."""
     params = read_params(params_file)
     from ffdi.evaluation.headline import of_pairs, write_metrics
-    from ffdi.evaluation.other_data import evaluate_on_all_other_data
+    from ffdi.evaluation.other_data import OtherDataSet, evaluate_on_all_other_data
     from ffdi.features.devices import device_line, set_up_torch
     from ffdi.files import replacing_folder
 
     device = set_up_torch(params.train.device)
     console("cross").say(device_line(params.train.device))
-    data_sets = ((name, data, image_source(data)) for name, data in params.evaluate.cross.items())
+    unit, cross = params.evaluate.units, params.evaluate.cross
+    data_sets = (OtherDataSet(name, data, image_source(data), unit) for name, data in cross.items())
     with replacing_folder(folder) as temporary:
         metrics = evaluate_on_all_other_data(
             data_sets,

@@ -42,7 +42,7 @@ def main(
     stage.say(device_line(params.train.device))
     rows = join(with_held_values(read_images(images_file), params.split), read_folds(folds_file))
     model, shards = model or Path(f"data/models/{name}"), features or Path(f"data/features/{backbone}")
-    inputs = EvaluationInputs.load(model, shards, rows, params.evaluate.attributes)
+    inputs = EvaluationInputs.load(model, shards, rows, params.evaluate.judged_by)
     levels = robustness.levels_of(name)
     if levels or inputs.bundle.tta:
         folder, source = perturbed or Path(f"data/robustness/{backbone}"), image_source(params.data, root)

@@ -45,7 +45,7 @@ def main(
     rows = join(with_held_values(read_images(images_file), params.split), read_folds(folds_file))
     fused = fuse_recipes(params.ensemble(name), models, rows)
     fused.save(out, standalone=standalone, tables=tables)
-    inputs = EnsembleInputs.load(out, features, rows, params.evaluate.attributes)
+    inputs = EnsembleInputs.load(out, features, rows, params.evaluate.judged_by)
     if levels or inputs.tta:
         inputs = inputs.with_perturbed(levels, perturbed, image_source(params.data, root), params.extract, stage)
     with stopwatch(f"evaluate-{name}", timings) as seconds:

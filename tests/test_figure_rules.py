@@ -214,3 +214,16 @@ def test_the_folds_beside_a_refit_tail_move_with_their_own_scores(made: Figures)
     assert differs(made, folds_auc=0.995, folds_ece=0.1 + 1e-6, refit_minus_folds_auc=-0.5, refit_epochs=4) == []
     moved = differs(made, folds_auc=0.4, folds_ece=0.2, folds_fpr=0.5, refit_minus_folds_auc=-1.1)
     assert [line.split(": ")[1] for line in moved] == list(keys)
+
+
+def test_figures_of_units_may_differ_by_the_units_near_the_threshold(made: Figures) -> None:
+    """Unit u joins b and c, .501 on average: near the threshold; v and w are a and d alone."""
+    made.scores["one"]["unit"] = ["v", "u", "u", None]
+    made.metrics["one"] |= {"unit_score": "mean", "unit_count": 3, "unit_accuracy": 1.0, "unit_auc": 1.0}
+    made.metrics["one"] |= {"unit_auc_low": 0.9, "unit_undecided": 1, "unit_brier": 0.1, "unit_images_max": 2}
+    assert differs(made, unit_accuracy=2 / 3, unit_brier=0.105, unit_auc=0.995) == []
+    for changed in ({"unit_accuracy": 1 / 3}, {"unit_count": 4}, {"unit_images_max": 3}, {"unit_score": "median"}):
+        assert differs(made, **changed), changed
+    assert differs(made, unit_brier=0.12) and differs(made, unit_undecided=2)
+    del made.scores["one"]["unit"]  # without scores, only what little any figure may differ by
+    assert differs(made, unit_accuracy=0.99) == [] and differs(made, unit_accuracy=0.9)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ffdi.errors import InputError
+from ffdi.errors import InputError, ParamsError
 from ffdi.stagekit.command import uncollected
 from ffdi.stagekit.console import console
 from ffdi.stagekit.local_path import LocalPath
@@ -17,6 +17,7 @@ from ffdi.stagekit.local_path import LocalPath
 if TYPE_CHECKING:
     from ffdi.console import Console
     from ffdi.deploy.inputs import Inputs
+    from ffdi.evaluation.settings import UnitRule
     from ffdi.tails.model import Model
 
 
@@ -28,6 +29,24 @@ MAX_PIXELS = click.option(
     "--max-pixels", default=50_000_000, show_default=True, help="above them, an image is not read"
 )
 RESAMPLES = click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(min=100), help="resamples")
+UNIT = click.option("--unit", metavar="COLUMN", help="judge images of one value of it together, such as video")
+UNIT_SCORE = click.option(
+    "--unit-score", metavar="RULE", help="mean, median or top-K: how their scores become one  [default: mean]"
+)
+
+
+def unit_rule(unit: str | None, unit_score: str | None) -> UnitRule | None:
+    """What --unit and --unit-score say; UsageError where they do not fit."""
+    if unit is None:
+        if unit_score is not None:
+            raise click.UsageError("--unit-score: has no effect without --unit")
+        return None
+    from ffdi.evaluation.settings import UnitRule
+
+    try:
+        return UnitRule.named(unit, unit_score or "mean")
+    except ParamsError as error:
+        raise click.UsageError(f"--unit {unit} --unit-score {unit_score or 'mean'}: {error}") from None
 
 
 def scoring_options(command: Callable[..., None]) -> Callable[..., None]:

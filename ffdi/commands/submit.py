@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ffdi.commands.scoring import score_with_model, scoring_options
+from ffdi.commands.scoring import UNIT, UNIT_SCORE, score_with_model, scoring_options, unit_rule
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
 from ffdi.stagekit.local_path import LocalPath
@@ -32,18 +32,33 @@ from ffdi.stagekit.local_path import LocalPath
     type=click.FloatRange(0, 1),
     help="the share of unreadable images above which there is no submission",
 )
+@UNIT
+@UNIT_SCORE
 @scoring_options
-def submit(list_file: Path, root: Path, out: Path, max_rejected: float, model: Path, max_pixels: int) -> None:
+def submit(
+    list_file: Path,
+    root: Path,
+    out: Path,
+    max_rejected: float,
+    unit: str | None,
+    unit_score: str | None,
+    model: Path,
+    max_pixels: int,
+) -> None:
     """Write img_name,y_pred for every row of a list, in its order, as CSV; y_pred is the calibrated P(fake).
 
     An unreadable image is named and gets the model's prior: the share of fakes among the images it was trained on. No
     file is written where more than --max-rejected, or all, are unreadable. Where the list has labels, as 0 and 1 in a
     column target or label, their AUC is said; nothing else depends on them.
+
+    With --unit COLUMN, a column of the list such as video, there is a row for each of its values, COLUMN,y_pred: the
+    scores of its readable images become one.
     """
+    judged_together = unit_rule(unit, unit_score)
     from ffdi.evaluation.below_chance import auc_and_interval, explain
     from ffdi.evaluation.submission import read_image_list, write_submission
 
-    stage, listed = console("submit"), read_image_list(list_file, root)
+    stage, listed = console("submit"), read_image_list(list_file, root, judged_together)
     for line in listed.lines():
         stage.say(line)
     bundle, scores = score_with_model(model, listed.files, max_pixels)
@@ -52,8 +67,17 @@ def submit(list_file: Path, root: Path, out: Path, max_rejected: float, model: P
         say(line)
     for line in explain(written.metrics):
         stage.say(f"WARNING: {line}")
+    each = judged_together.attribute if judged_together else "image"
     if written.metrics:
-        figures = f"{auc_and_interval(written.metrics, 'auc')}, each image a group of its own"
+        figures = f"{auc_and_interval(written.metrics, 'auc')}, each {each} a group of its own"
         stage.say(f"against column {listed.label_column} of {list_file.name}: {figures}")
-    count = f"{len(written.unreadable)} of {len(listed.names)} images"
-    say(f"{out}: {count} cannot be read: their y_pred is the prior {bundle.prior!r}")
+    count, guess = (
+        f"{len(written.unreadable)} of {len(listed.names)} images cannot be read",
+        f"the prior {bundle.prior!r}",
+    )
+    if judged_together:
+        say(
+            f"{out}: {count}; {written.guessed} of {written.rows} rows ({each}) have none that can: their y_pred is {guess}"
+        )
+    else:
+        say(f"{out}: {count}: their y_pred is {guess}")

@@ -44,6 +44,10 @@ def explain(metrics: Metrics) -> list[str]:
         out.append(
             f"{_named(metrics, tails)} on the test set: {TURNED}, so what that fold trained on is most likely turned round"
         )
+    if together := [key for key in below if key.startswith("unit_") and not key.startswith("unit_fold_")]:
+        out.append(
+            f"{_named(metrics, together)}: {TURNED}, though images alone are not: check what {metrics['unit']} holds"
+        )
     if held_out := [key for key in below if key.startswith("held_out_")]:
         out.append(
             f"{_named(metrics, held_out)}: {TURNED}, so fakes that it never saw look more real to it than real ones"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,26 @@ import pandas as pd
 
 from ffdi.bootstrap import Array, Bootstrap, interval_around, mean_auc_of, resample
 from ffdi.errors import InputError
+from ffdi.evaluation.settings import UnitRule
+from ffdi.evaluation.units import UNIT, Units
 from ffdi.intake.table_files.names import found_table
 from ffdi.intake.tables import read_table
 from ffdi.metrics import Metrics, explain_nulls
 
 NO_DIFFERENCE = "no difference shown"
 COLUMNS = ["a", "b", "figure", "difference", "low", "high", "p", "p_corrected", "verdict"]
-AUC, ROBUST_AUC = "auc", "robust_auc"  # the figures that recipes are compared by
+AUC, UNIT_AUC, ROBUST_AUC = "auc", "unit_auc", "robust_auc"  # the figures that recipes are compared by
 Scores = Mapping[str, Array]  # by recipe: (N,), or (L, N) at the levels of a sweep
+_SAID = {AUC: "AUC", UNIT_AUC: "AUC of units", ROBUST_AUC: "mean AUC over the levels"}
+
+
+@dataclass(frozen=True)
+class ScoredUnits:
+    """The units of the test images, with labels and groups (U,), and the recipes' scores (U,) of them."""
+
+    labels: Array
+    groups: Array
+    scores: Scores
 
 
 def read_scores(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> tuple[Array, Array, dict[str, Array]]:
@@ -34,6 +47,23 @@ def read_scores(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> tup
         scores[name], labels = rows["score"].to_numpy(np.float64), rows["label"].to_numpy(np.int64)
     groups: Array = folds.loc[folds["role"] == "test", "group"].to_numpy(str)
     return labels, groups, scores
+
+
+def read_units(plots: Path, scores: Scores, folds: pd.DataFrame, rule: UnitRule | None) -> ScoredUnits | None:
+    """The units of the test images, whose `scores` are of read_scores; None where none is declared. Raises as read_scores,
+    and where a recipe was evaluated without these units."""
+    if rule is None or not scores:
+        return None
+    test, cells = folds[folds["role"] == "test"].reset_index(drop=True), {}
+    for name in scores:
+        rows = _test_scores(plots, name, folds, (UNIT,))
+        cells[name] = rows[UNIT].to_numpy(str)
+        if not np.array_equal(cells[name], next(iter(cells.values()))):
+            raise InputError(f"{plots / name}: has other units than the recipes before it: run evaluate@{name} again")
+    labels = rows["label"].to_numpy(np.int64)
+    units = Units.of(test.assign(label=labels, **{rule.column: cells[name]}), rule)
+    joined = {name: units.scores(of_images) for name, of_images in scores.items()}
+    return ScoredUnits(units.table["label"].to_numpy(), units.table["group"].to_numpy(), joined)
 
 
 def read_sweeps(plots: Path, recipes: Sequence[str], folds: pd.DataFrame) -> list[dict[str, Array]]:
@@ -65,11 +95,13 @@ def compare(
     scores: Scores,
     *,
     bootstrap: Bootstrap,
+    units: ScoredUnits | None = None,
     sweeps: Sequence[Scores] = (),
     level: float = 0.05,
 ) -> pd.DataFrame:
     """A row (COLUMNS) for every two recipes of `scores`, each (N,) P(fake) of the same images in the same order, and for
-    every two of each of the `sweeps`, of which it is the mean AUC over the levels that is compared.
+    every two of each of the `sweeps`, of which it is the mean AUC over the levels that is compared; and for every two on the
+    `units` of the images.
 
     `difference` is AUC of a minus AUC of b, `low` and `high` its 95 % interval: a paired bootstrap over groups, in which
     both get the same draws. `p` is the two-sided p-value of Student's t: the difference over its bootstrap standard
@@ -78,11 +110,13 @@ def compare(
     names the better recipe when it is below `level`. NaN when a class is missing, or when there is one group.
     """
     rows = _differences(labels, groups, scores, AUC, bootstrap)
+    if units is not None:
+        rows += _differences(units.labels, units.groups, units.scores, UNIT_AUC, bootstrap)
     for sweep in sweeps:
         rows += _differences(labels, groups, sweep, ROBUST_AUC, bootstrap)
     table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS[:7])
     table["p_corrected"] = 0.0
-    for figure in (AUC, ROBUST_AUC):
+    for figure in _SAID:
         own = table["figure"] == figure
         table.loc[own, "p_corrected"] = holm(table.loc[own, "p"].to_numpy(np.float64))
     better = np.where(table["difference"] > 0, table["a"], table["b"])
@@ -136,14 +170,15 @@ def comparison_lines(table: pd.DataFrame) -> list[str]:
         if verdict != NO_DIFFERENCE:
             verdict += f", p {pair['p_corrected']:.3f} corrected"
         interval = f"[{pair['low']:+.3f}, {pair['high']:+.3f}]"
-        what = "AUC" if pair["figure"] == AUC else "mean AUC over the levels"
-        lines.append(f"{pair['a']}, {pair['b']}: {what} {pair['difference']:+.3f} {interval}: {verdict}")
+        lines.append(
+            f"{pair['a']}, {pair['b']}: {_SAID[pair['figure']]} {pair['difference']:+.3f} {interval}: {verdict}"
+        )
     return lines
 
 
 def comparison_metrics(table: pd.DataFrame) -> Metrics:
-    """metrics/details/summary.json: for each pair `A_minus_B_auc`, and `A_minus_B_robust_auc` where both were swept over the
-    same levels, with its interval, `_p_corrected` and `_verdict`."""
+    """metrics/details/summary.json: for each pair `A_minus_B_auc`, `A_minus_B_unit_auc` where units are declared, and
+    `A_minus_B_robust_auc` where both were swept over the same levels, with its interval, `_p_corrected` and `_verdict`."""
     out: Metrics = {"pairs": int((table["figure"] == AUC).sum())}
     for row in table.to_dict("records"):
         key = f"{row['a']}_minus_{row['b']}_{row['figure']}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ffdi.errors import FfdiError, InputError, one_line
-from ffdi.evaluation.headline import OF_RECIPE, RESERVED_NAMES
+from ffdi.evaluation.headline import OF_RECIPE, OF_UNITS, RESERVED_NAMES
 from ffdi.metrics import Metrics
 
 MetricsFiles = Mapping[str, Metrics]  # metrics/details/*.json by name
@@ -29,6 +29,7 @@ _SECTIONS = {  # of a recipe's keys, by how they begin
     **dict.fromkeys(("fpr", "expected_", "coverage", "decided_", "abstain_", "undecided"), "threshold"),
     **dict.fromkeys(("refit", "folds_"), "refit"),
     "unlike_": "unlike",
+    "unit": "units",
     **dict.fromkeys(("weight_", "stack_"), "members"),
     **dict.fromkeys(("parameters_", "flops_", "bytes_", "views_"), "cost"),
 }
@@ -128,7 +129,7 @@ def _place(name: str, key: str, recipes: Sequence[str]) -> tuple[str, str, str]:
     if name not in recipes:
         recipe = next((recipe for recipe in recipes if key.startswith(f"{recipe}_")), "")
         return recipe, _OF_FILE.get(name, name), key[len(recipe) + 1 :] if recipe else key
-    if key in OF_RECIPE:
+    if key in OF_RECIPE or key in OF_UNITS:
         return name, "headline", key
     if key in PROVENANCE:
         return name, "provenance", key

@@ -31,6 +31,8 @@ from ffdi.evaluation.robust_figures import (
 )
 from ffdi.evaluation.robustness import perturbed_features
 from ffdi.evaluation.score_tables import SCORES, score_tables
+from ffdi.evaluation.settings import ALONE, JudgedBy
+from ffdi.evaluation.unit_figures import unit_figures, unit_line, unit_validation
 from ffdi.evaluation.unlike_figures import share, unlike_metrics
 from ffdi.features.levels import parse_level, seen_in_training
 from ffdi.features.perturbed import VIEW, PerturbationSweep, views_of
@@ -52,7 +54,7 @@ class EvaluationInputs:
 
     `images` is images.csv joined with folds.csv, `features` are those that the recipe was trained on. `perturbed` has the
     features of the test images by level of perturbation, and at the bundle's `tta` of each; `levels` are those that are
-    judged. `oof` is the bundle's oof.csv. `attributes` names those that split the test set (see by_attribute).
+    judged. `oof` is the bundle's oof.csv, `by` what is judged beside single images.
     """
 
     bundle: Bundle
@@ -61,14 +63,12 @@ class EvaluationInputs:
     oof: pd.DataFrame | None = None
     perturbed: Mapping[str, FeatureStore] = field(default_factory=dict)
     levels: Sequence[str] = ()
-    attributes: Sequence[str] | None = None
+    by: JudgedBy = ALONE
 
     @classmethod
-    def load(
-        cls, model: Path, features: Path, images: pd.DataFrame, attributes: Sequence[str] | None = None
-    ) -> EvaluationInputs:
+    def load(cls, model: Path, features: Path, images: pd.DataFrame, by: JudgedBy = ALONE) -> EvaluationInputs:
         """From the folders of a trained recipe and of its backbone's features."""
-        return cls(load_bundle(model), FeatureStore(features), images, read_oof(model), attributes=attributes)
+        return cls(load_bundle(model), FeatureStore(features), images, read_oof(model), by=by)
 
     def with_perturbed(self, sweep: PerturbationSweep, console: Console = Console()) -> EvaluationInputs:
         """The same with the features of a sweep, which are computed where they are missing."""
@@ -80,17 +80,20 @@ class EvaluationInputs:
 class Evaluation:
     """`metrics` is metrics/details/NAME.json; `plots` maps a table's name (roc, pr, confusion, ...) to its rows.
 
-    `timing` has the seconds that all `tails` took for so many `images`, which are no part of the metrics.
+    `timing` has the seconds that all `tails` took for so many `images`, which are no part of the metrics. `warnings` are
+    lines about the test set.
     """
 
     metrics: Metrics
     plots: Mapping[str, pd.DataFrame]
     timing: Mapping[str, float] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     def lines(self) -> list[str]:
-        """A warning for each kind of AUC below chance, then AUC and accuracy, and those of what was held out."""
-        warnings = [f"WARNING: {line}" for line in below_chance.explain(self.metrics)]
-        return [*warnings, one_line(self.metrics), *refit_line(self.metrics), *held_out_line(self.metrics)]
+        """A warning for each kind of AUC below chance, then AUC and accuracy, and those of units and of what was held out."""
+        warnings = [f"WARNING: {line}" for line in (*self.warnings, *below_chance.explain(self.metrics))]
+        figures = (refit_line, unit_line, held_out_line)
+        return [*warnings, one_line(self.metrics), *(line for of in figures for line in of(self.metrics))]
 
     def write(self, out: Path, details: Path | None = None, plots: Path | None = None, tables: str = CSV) -> None:
         """Write the headline to `out`, all metrics to `details` (see write_metrics) and the tables to the folder `plots`, as
@@ -136,7 +139,7 @@ def evaluate_recipe(
     """
     test = test_rows(inputs.images)
     part = score_test_images(inputs, test, memory_gb=memory_gb, device=device)
-    scored = ScoredTestSet(inputs.bundle, [part], test, inputs.images, inputs.oof, inputs.attributes)
+    scored = ScoredTestSet(inputs.bundle, [part], test, inputs.images, inputs.oof, inputs.by)
     return judge(scored, cost(inputs.bundle, inputs.features.spec), bootstrap=bootstrap)
 
 
@@ -173,14 +176,14 @@ def score_test_images(
 @dataclass(frozen=True)
 class ScoredTestSet:
     """A model and the scores that each of its parts gave the images `test`. `images` has the groups of all images, `oof`
-    the model's out-of-fold scores; `attributes` as by_attribute's `names`."""
+    the model's out-of-fold scores; `by` is what is judged beside single images."""
 
     model: Model
     parts: Sequence[PartScores]
     test: pd.DataFrame
     images: pd.DataFrame
     oof: pd.DataFrame | None = None
-    attributes: Sequence[str] | None = None
+    by: JudgedBy = ALONE
 
 
 def judge(scored: ScoredTestSet, costs: Metrics, *, bootstrap: Bootstrap) -> Evaluation:
@@ -191,20 +194,22 @@ def judge(scored: ScoredTestSet, costs: Metrics, *, bootstrap: Bootstrap) -> Eva
     levels = [level for level in parts[0].by_level if all(level in part.by_level for part in parts)]
     by_level = {level: model.joined([part.by_level[level] for part in parts]).mean for level in levels}
     apart = {level: farthest([part.distance_by_level.get(level) for part in parts]) for level in levels}
-    clean = evaluate_model_scores(model, test, scores, bootstrap=bootstrap, attributes=scored.attributes)
+    clean = evaluate_model_scores(model, test, scores, bootstrap=bootstrap, by=scored.by)
     sweep = _robustness_table(model, test, by_level, bootstrap).assign(unlike_share=[*map(share, apart.values())])
     intervals = robustness_metrics(sweep) | robust_aucs(test, by_level, sweep, bootstrap)
     if scored.oof is not None:
         intervals |= validation_aucs(scored.oof, scored.images, bootstrap=bootstrap)
+    units = unit_validation(scored.oof, scored.images, scored.by.unit, bootstrap=bootstrap)
     held = held_out_figures(scored.oof, scored.images, scores.by_fold, bootstrap=bootstrap)
     intervals |= refit_figures(model, test, [part.by_fold for part in parts], bootstrap=bootstrap)
-    metrics = clean.metrics | explain_nulls(intervals | held.metrics, "one class, or one group") | costs
+    metrics = clean.metrics | explain_nulls(intervals | held.metrics, "one class, or one group") | costs | units.metrics
     table = clean.plots["scores"].join(pd.DataFrame(by_level, index=list(test["image_id"])), on="image_id")
     timing = {"tails": sum(part.seconds for part in parts), "images": len(test)}
     return Evaluation(
         below_chance.mark(metrics),
         {**clean.plots, "scores": table, "robustness": sweep, "held_out": held.table},
         timing,
+        (*clean.warnings, *units.warnings),
     )
 
 
@@ -234,12 +239,9 @@ def evaluate_model_scores(
     scores: ModelScores,
     *,
     bootstrap: Bootstrap,
-    attributes: Sequence[str] | None = None,
+    by: JudgedBy = ALONE,
 ) -> Evaluation:
-    """The metrics of the scores that a model gave `test`: its own, of each fold alone, and by attribute.
-
-    `attributes` as by_attribute's `names`.
-    """
+    """The metrics of the scores that a model gave `test`: its own, of each fold alone, by attribute and of units."""
     labels, groups = test["label"].to_numpy(), test["group"].to_numpy(str)
     metrics = evaluate_scores(labels, scores.mean, groups, threshold=model.threshold, bootstrap=bootstrap)
     metrics |= policy_metrics(model.policy, labels, scores.mean, groups, bootstrap=bootstrap)
@@ -248,10 +250,12 @@ def evaluate_model_scores(
     folds = pd.DataFrame(rows, columns=["fold", *AUC_COLUMNS])
     for row in folds.to_dict("records"):
         metrics |= {f"fold_{row['fold']}_{column}": row[column] for column in AUC_COLUMNS}
-    split = by_attribute(test, scores.mean, threshold=model.threshold, bootstrap=bootstrap, names=attributes)
-    metrics |= _of_model(model) | attribute_metrics(test, split, attributes)
-    plots = score_tables(test, scores, model.threshold) | {"folds": folds, "attributes": split}
-    return Evaluation(explain_nulls(metrics, "one class, or one group, in the test set"), plots)
+    split = by_attribute(test, scores.mean, threshold=model.threshold, bootstrap=bootstrap, names=by.attributes)
+    metrics |= _of_model(model) | attribute_metrics(test, split, by.attributes)
+    units = unit_figures(model, test, scores.mean, by, bootstrap=bootstrap)
+    plots = score_tables(test, scores, model.threshold, units.cells) | {"folds": folds, "attributes": split}
+    metrics = explain_nulls(metrics, "one class, or one group, in the test set") | units.metrics
+    return Evaluation(metrics, plots, warnings=units.warnings)
 
 
 def _of_model(model: Model) -> Metrics:

@@ -21,6 +21,7 @@ from ffdi.evaluation.evaluate import (
     score_test_images,
     test_rows,
 )
+from ffdi.evaluation.settings import ALONE, JudgedBy
 from ffdi.features.perturbed import PerturbationSweep
 from ffdi.features.settings import ExtractSettings
 from ffdi.features.store import FeatureStore
@@ -38,9 +39,7 @@ class EnsembleInputs:
     members: Sequence[EvaluationInputs]
 
     @classmethod
-    def load(
-        cls, model: Path, features: Path, images: pd.DataFrame, attributes: Sequence[str] | None = None
-    ) -> EnsembleInputs:
+    def load(cls, model: Path, features: Path, images: pd.DataFrame, by: JudgedBy = ALONE) -> EnsembleInputs:
         """From the folder of an ensemble and that of all features, which has a folder for each backbone.
 
         BundleError when the model is a recipe.
@@ -49,9 +48,7 @@ class EnsembleInputs:
         if not isinstance(ensemble, Ensemble):
             raise BundleError(f"{model}: is a recipe's bundle, and no ensemble: name a folder of data/ensembles")
         stores = {name: FeatureStore(features / name) for name in {part.backbone.name for part in ensemble.parts}}
-        members = [
-            EvaluationInputs(part, stores[part.backbone.name], images, attributes=attributes) for part in ensemble.parts
-        ]
+        members = [EvaluationInputs(part, stores[part.backbone.name], images, by=by) for part in ensemble.parts]
         return cls(ensemble, read_oof(model), members)
 
     @property
@@ -82,9 +79,9 @@ def evaluate_ensemble(
     inputs: EnsembleInputs, *, bootstrap: Bootstrap, memory_gb: float, device: torch.device
 ) -> Evaluation:
     """Score the test images once, with the ensemble's frozen weights and threshold; raises as evaluate_recipe does."""
-    images, attributes = inputs.members[0].images, inputs.members[0].attributes
+    images, by = inputs.members[0].images, inputs.members[0].by
     test = test_rows(images)
     parts = [score_test_images(member, test, memory_gb=memory_gb, device=device) for member in inputs.members]
     costs = cost_of_parts([(member.bundle, member.features.spec) for member in inputs.members])
-    scored = ScoredTestSet(inputs.ensemble, parts, test, images, inputs.oof, attributes)
+    scored = ScoredTestSet(inputs.ensemble, parts, test, images, inputs.oof, by)
     return judge(scored, costs, bootstrap=bootstrap)

@@ -20,13 +20,15 @@ OF_RECIPE = (
     *("auc", "auc_low", "auc_high", "accuracy", "balanced_accuracy", "ap", "tpr_at_fpr_1e_2"),
     *("eer", "ece", "threshold", "val_auc_mean", "val_auc_std", "n_test", "pretrained"),
 )
+OF_UNITS = ("unit_auc", "unit_auc_low", "unit_auc_high", "unit_accuracy", "unit_val_auc_mean", "unit_count")
 OF_AUDIT = ("leaks", "warnings", "worst_probe", "worst_probe_auc")
 
 
 def of_recipe(metrics: Metrics) -> Metrics:
-    """metrics/RECIPE.json, of the metrics of evaluate; with the figures of held-out values where there are any."""
+    """metrics/RECIPE.json, of the metrics of evaluate; with the figures of units and of held-out values where there are any."""
+    units = [key for key in OF_UNITS if key in metrics]
     held = [key for key in metrics if key.startswith("held_out") and not key.endswith(("_reason", "_reals", "_fakes"))]
-    return _selected(metrics, (*OF_RECIPE, *held))
+    return _selected(metrics, (*OF_RECIPE, *units, *held))
 
 
 def of_audit(metrics: Metrics) -> Metrics:

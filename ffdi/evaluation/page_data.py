@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ffdi.evaluation.attributes import MOST_VALUES
 from ffdi.evaluation.results import Results
+from ffdi.evaluation.units import UNIT, aggregated, numbered
 from ffdi.metrics import Metrics
 
 Row = dict[str, Any]
+MOST_UNITS = 24
 _DARKEST = 24  # % of red behind an AUC of .5 or less: text on it can still be read
 
 
@@ -88,6 +91,30 @@ def refits(results: Results) -> list[Row]:
     return [{"recipe": name, **m} for name, m in results.ranked if m.get("refit")]
 
 
+def units(results: Results) -> list[Row]:
+    """The recipes whose images are judged together as well, in the order of the leaderboard."""
+    return [{"recipe": name, **m} for name, m in results.ranked if "unit_count" in m]
+
+
+def most_wrong_units(results: Results) -> list[Row]:
+    """The units that the best recipe gets most wrong, with the spread of their images' scores; right ones only where fewer
+    are wrong than MOST_UNITS, those nearest to the threshold."""
+    table = results.table(results.best_name, "scores")
+    if UNIT not in table or "unit_score" not in results.best:
+        return []
+    of_image, names = numbered(table[UNIT].fillna(""), table["image_id"])
+    scores = aggregated(of_image, table["score"].to_numpy(np.float64), str(results.best["unit_score"]))
+    by_unit = table.groupby(of_image)
+    found = pd.DataFrame({"unit": names, "score": scores, "label": by_unit["label"].max(), "images": by_unit.size()})
+    found["low"], found["high"] = by_unit["score"].min(), by_unit["score"].max()
+    threshold: Any = results.best["threshold"]
+    found["called"] = (found["score"] >= threshold).astype(int)
+    found["right"] = found["called"] == found["label"]
+    error = (found["score"] - threshold) * (1 - 2 * found["label"])
+    ordered = found.assign(error=error).sort_values(["error", "unit"], ascending=[False, True], kind="stable")
+    return records(ordered.head(MOST_UNITS))
+
+
 def ensembles(results: Results) -> list[Row]:
     """Each ensemble with how its members are joined, and a weight for each of them."""
     return [
@@ -111,3 +138,11 @@ def heaviest_member(metrics: Metrics) -> str:
         return value if isinstance(value, float) else 0.0
 
     return max(members_of(metrics), key=weight, default="")
+
+
+def by_unit(best: Metrics) -> str:
+    """What a recipe is worth on units of images, where they are judged."""
+    if best.get("unit_auc") is None:
+        return ""
+    ends = "" if best["unit_auc_low"] is None else f", {best['unit_auc_low']:.3f} to {best['unit_auc_high']:.3f}"
+    return f", and by {best['unit']} at {best['unit_auc']:.3f} ({best['unit_count']} of them{ends})"

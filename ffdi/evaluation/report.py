@@ -21,11 +21,13 @@ from ffdi.evaluation.page_data import (
     ensembles,
     heaviest_member,
     held_out,
+    most_wrong_units,
     policies,
     protocols,
     records,
     refits,
     robustness_rows,
+    units,
 )
 from ffdi.evaluation.results import Results, read_results, results_table, times_table
 from ffdi.evaluation.templates import page_template
@@ -142,6 +144,8 @@ def _of_recipes(results: Results) -> dict[str, Any]:
         "held_out": held_out(results),
         "protocols": protocols(results),
         "policies": policies(results),
+        "units": units(results),
+        "wrong_units": most_wrong_units(results),
         "robust": robustness_rows(results),
         "robustness": {
             name: (charts.robustness(results, name), records(results.table(name, "robustness"))) for name in swept

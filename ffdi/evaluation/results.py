@@ -19,7 +19,7 @@ from ffdi.intake.tables import read_table
 from ffdi.metrics import Metrics
 
 _KEYS_OF_CROSS = {"recipe", "trained_on", "tested_on", "auc", "auc_low", "auc_high", "accuracy", "n_test", "n_groups"}
-_TEXTS = ("attribute", "value", "without", "tested_on", "at", "seen")  # columns that may look like numbers
+_TEXTS = ("attribute", "value", "without", "tested_on", "at", "seen", "unit")  # columns that may look like numbers
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,21 @@ class Results:
     protocol: Mapping[str, Metrics] = field(default_factory=dict)
 
     @property
+    def unit(self) -> str:
+        """The attribute whose images every recipe is judged by together; empty where there is none."""
+        units = {str(m["unit"]) if "unit_val_auc_mean" in m else "" for m in self.recipes.values()}
+        return units.pop() if len(units) == 1 else ""
+
+    @property
     def ranked(self) -> list[tuple[str, Metrics]]:
-        """Recipes by validation AUC, because the test set must choose nothing; pretrained before random prefixes."""
+        """Recipes by validation AUC, because the test set must choose nothing; pretrained before random prefixes.
+
+        It is that of units where all recipes are judged by one.
+        """
+        figure = "unit_val_auc_mean" if self.unit else "val_auc_mean"
 
         def key(entry: tuple[str, Metrics]) -> tuple[bool, float]:
-            value = entry[1]["val_auc_mean"]
+            value = entry[1][figure]
             return not entry[1]["pretrained"], -value if isinstance(value, float) else 1.0
 
         return sorted(self.recipes.items(), key=key)
@@ -183,15 +193,18 @@ def read_metrics(file: Path) -> Metrics:
 
 def results_table(results: Results) -> str:
     """The leaderboard in Markdown; rows on random prefixes say so."""
+    unit = results.unit
     lines = [
-        "| recipe | prefix | test AUC [95 %] | accuracy [95 %] | validation AUC |",
-        "| --- | --- | --- | --- | --- |",
+        "| recipe | prefix | test AUC [95 %] | accuracy [95 %] | validation AUC |"
+        + (f" by {unit} [95 %] |" if unit else ""),
+        "| --- | --- | --- | --- | --- |" + " --- |" * bool(unit),
     ]
     for name, m in results.ranked:
         prefix = f"{m['weights']}" if m["pretrained"] else "*random prefix: shows that the path works*"
         spread = "" if m["val_auc_std"] is None else f" ± {m['val_auc_std']:.3f}"
         lines.append(
             f"| {name} | {prefix} | {_interval(m, 'auc')} | {_interval(m, 'accuracy')} | {m['val_auc_mean']:.3f}{spread} |"
+            + (f" {_interval(m, 'unit_auc')} |" if unit else "")
         )
     return "\n".join(lines) + "\n"
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
+from ffdi.evaluation.units import UNIT
 from ffdi.metrics import reliability, roc_points
 from ffdi.tails.model import ModelScores
 
 SCORES = "scores"  # the table with a row an image
 
 
-def score_tables(test: pd.DataFrame, of_model: ModelScores, threshold: float) -> dict[str, pd.DataFrame]:
-    """The tables confusion, calibration, scores, roc and pr by name. `of_model` has the scores of the rows of `test`."""
+def score_tables(
+    test: pd.DataFrame, of_model: ModelScores, threshold: float, units: Sequence[str] = ()
+) -> dict[str, pd.DataFrame]:
+    """The tables confusion, calibration, scores, roc and pr by name. `of_model` has the scores of the rows of `test`, `units`
+    the unit of each, where units are judged: a column of the scores."""
     from sklearn.metrics import precision_recall_curve
 
     scores, labels = of_model.mean, test["label"].to_numpy()
@@ -25,6 +31,7 @@ def score_tables(test: pd.DataFrame, of_model: ModelScores, threshold: float) ->
         SCORES: pd.DataFrame(
             {"image_id": test["image_id"], "label": labels, "score": scores}
             | {f"fold_{fold}": alone for fold, alone in of_model.by_fold.items()}
+            | ({UNIT: units} if len(units) else {})
         ).iloc[order],
         # They have no rows when a class is missing, because DVC needs the file.
         "roc": pd.DataFrame(columns=["fpr", "tpr", "threshold"]),

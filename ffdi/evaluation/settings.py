@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
@@ -63,6 +64,49 @@ class OtherDataSettings(DataSettings):
 
 
 @dataclass(frozen=True)
+class UnitRule:
+    """Images that are judged together: those of one value of an `attribute`. `score`: how their scores become one."""
+
+    attribute: str
+    score: str = "mean"
+
+    @classmethod
+    def named(cls, attribute: str, score: str) -> UnitRule:
+        """That of an attribute as it is named, with `attr_` before it or not. ParamsError where a value is none."""
+        _name_an_attribute(attribute)
+        _parse_unit_score(score)
+        return cls(attribute.removeprefix("attr_").strip(), score)
+
+    @property
+    def column(self) -> str:
+        """The attribute's column of images.csv."""
+        return f"attr_{self.attribute}"
+
+
+@dataclass(frozen=True)
+class JudgedBy:
+    """What a test set is judged by beside single images: the `attributes` that split it, see by_attribute's `names`, and
+    the `unit` whose images are judged together."""
+
+    attributes: tuple[str, ...] | None = None
+    unit: UnitRule | None = None
+
+
+ALONE = JudgedBy()  # no unit, and every attribute of few values
+
+
+def _name_an_attribute(name: str | None) -> None:
+    if name is not None and not name.removeprefix("attr_").strip():
+        raise ParamsError("names no attribute: name one of images.csv, such as video, or set null")
+
+
+def _parse_unit_score(rule: str) -> None:
+    """ParamsError for what is neither mean nor median, nor top-K."""
+    if not re.fullmatch(r"mean|median|top-[1-9]\d{0,5}", rule):
+        raise ParamsError("is none of mean, median and top-K, the mean of the K most fake, such as top-3")
+
+
+@dataclass(frozen=True)
 class EvaluateSettings:
     """How recipes are evaluated."""
 
@@ -73,11 +117,33 @@ class EvaluateSettings:
     """The attributes by which the test set is split, each of them whole; `[]`: by none; by default by every one of at
     most 12 values."""
 
+    unit: Annotated[str | None, Rule(_name_an_attribute)] = None
+    """The attribute whose images are judged together as well, such as `video`: see
+    [evaluation.md](evaluation.md#per-video)."""
+
+    unit_score: Annotated[str, Rule(_parse_unit_score)] = "mean"
+    """How the scores of a unit's images become one: `mean`, `median`, or `top-3`, the mean of the 3 most fake."""
+
     robustness: Robustness = Robustness()
     """The sweep over perturbed test images; `[]` is no sweep: see [evaluation.md](evaluation.md)."""
 
     cross: dict[str, OtherDataSettings] = field(default_factory=dict)
     """Other data sets to evaluate recipes on, each with a name, the keys of `data` without `synthesise`, and `recipes`."""
+
+    def check_written(self, written: Collection[str]) -> None:
+        """ParamsError when `unit_score` is named without a `unit`: it would have no effect."""
+        if "unit_score" in written and self.unit is None:
+            raise ParamsError("unit_score has no effect without unit: name an attribute, or leave it out")
+
+    @property
+    def units(self) -> UnitRule | None:
+        """Which images are judged together; None where each is judged alone."""
+        return None if self.unit is None else UnitRule.named(self.unit, self.unit_score)
+
+    @property
+    def judged_by(self) -> JudgedBy:
+        """What a recipe's own test set is judged by."""
+        return JudgedBy(self.attributes, self.units)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ffdi.evaluation.below_chance import TURNED, explain, keys_below
-from ffdi.evaluation.compare import NO_DIFFERENCE
-from ffdi.evaluation.page_data import members_of
+from ffdi.evaluation.compare import AUC, NO_DIFFERENCE, UNIT_AUC
+from ffdi.evaluation.page_data import by_unit, members_of
 from ffdi.evaluation.results import Results
 from ffdi.intake.auditing.shortcuts import FACTS, shortcuts
 
@@ -36,7 +36,7 @@ def verdict(results: Results) -> str:
         interval += f": {TURNED}: labels are most likely turned round"
     return (
         f"{name}, {kind}, tells fake from real at a test AUC of {best['auc']:.3f} "
-        f"({interval}, {best['n_test']} images in {best['n_groups']} groups); {audit}."
+        f"({interval}, {best['n_test']} images in {best['n_groups']} groups){by_unit(best)}; {audit}."
     )
 
 
@@ -104,11 +104,11 @@ def _refit(results: Results) -> list[str]:
 
 
 def _equal_recipes(results: Results) -> list[str]:
-    name = results.best_name
+    name, figure = results.best_name, UNIT_AUC if results.unit else AUC
     equal = [
         row["b"] if row["a"] == name else row["a"]
         for row in results.pairs.to_dict("records")
-        if name in (row["a"], row["b"]) and row["figure"] == "auc" and row["verdict"] == NO_DIFFERENCE
+        if name in (row["a"], row["b"]) and row["figure"] == figure and row["verdict"] == NO_DIFFERENCE
     ]
     if not equal:
         return []

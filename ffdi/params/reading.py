@@ -16,7 +16,7 @@ from ruamel.yaml.error import YAMLError
 
 from ffdi.bounds import Rule, entry_of, section_of
 from ffdi.errors import FfdiError, ParamsError
-from ffdi.evaluation.settings import Robustness
+from ffdi.evaluation.settings import EvaluateSettings, Robustness
 from ffdi.intake.settings import DataSettings, SplitSettings
 from ffdi.params.schema import Params
 from ffdi.tails.policy_settings import ThresholdRule
@@ -27,6 +27,8 @@ from ffdi.urls import shown
 # Unknown keys are errors, a string is never read as a number, and nothing changes after reading.
 CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 _ROOT = ("data", "root")
+# Settings that have a rule for which of their keys are written
+_CHECKED = (DataSettings, SplitSettings, Head, Recipe, ThresholdRule, EvaluateSettings, Robustness, TrainSettings)
 # What pydantic says of types in JSON's words, in those of YAML
 _MESSAGES = {
     "dataclass_type": "Input should be a valid dictionary",
@@ -168,7 +170,7 @@ def _broken_rules(settings: Any, raw: Any, *place: str) -> Iterator[str]:
                 except FfdiError as error:
                     yield f"{'.'.join((*place, key))}: {error} (is {shown(repr(raw[key]))})"
         yield from _broken_rules(getattr(settings, key), raw[key], *place, key)
-    if isinstance(settings, DataSettings | SplitSettings | Head | Recipe | ThresholdRule | Robustness | TrainSettings):
+    if isinstance(settings, _CHECKED):
         try:
             settings.check_written(raw)
         except ParamsError as error:

@@ -259,3 +259,41 @@ def test_submit_says_at_once_where_it_cannot_write(trained: Trained, tiny: Tiny,
     result = CliRunner().invoke(main, ["submit", *map(str, paths)])
     assert result.exit_code == 1 and "file/out.csv: cannot be written: " in result.stderr
     assert "images" not in result.stderr  # the bar's
+
+
+def test_a_row_for_each_video_joins_the_scores_of_its_frames(trained: Trained, tiny: Tiny, tmp_path: Path) -> None:
+    """In the order in which videos come first; a frame that cannot be read counts for none, and a video of such, prior."""
+    names = list(tiny.rows["path"][:5])
+    cells = ["b/same", "a/same", "b/same", "", "lost", "b/same"]
+    labels = [1, 0, 1, 0, 0, 1]
+    files = [*names[:4], "gone.jpg", "missing.jpg"]
+    rows = "".join(f"{f},{c},{label}\n" for f, c, label in zip(files, cells, labels, strict=True))
+    listed = "img_name,clip,label\n" + rows
+    result, out = submit(trained.model, tiny.root, listed, tmp_path, *ALL_BUT_ONE, "--unit", "clip")
+    assert result.exit_code == 0, result.output
+    bundle = load_bundle(trained.model)
+    scores = [
+        float(score)
+        for _, score in predict_files(
+            bundle, [tiny.root / name for name in names[:4]], max_pixels=10**7, device=torch.device("cpu")
+        )
+    ]
+    with open(out, encoding="utf-8", newline="") as text:
+        header, *found = csv.reader(text, strict=True)
+    assert header == ["clip", "y_pred"]
+    assert [name for name, _ in found] == ["b/same", "a/same", names[3], "lost"]
+    due = [(scores[0] + scores[2]) / 2, scores[1], scores[3], bundle.prior]
+    assert [float(score) for _, score in found] == pytest.approx(due)
+    assert "2 of 6 images cannot be read; 1 of 4 rows (clip) have none that can: their y_pred is" in result.stderr
+    assert "each clip a group of its own" in result.stderr
+    top, _ = submit(trained.model, tiny.root, listed, tmp_path, *ALL_BUT_ONE, "--unit", "clip", "--unit-score", "top-1")
+    assert top.exit_code == 0 and float(out.read_text().splitlines()[1].split(",")[1]) == pytest.approx(
+        max(scores[0], scores[2])
+    )
+    for options, told in (
+        (("--unit", "video"), "no column 'video'; the header is 'img_name,clip,label'"),
+        (("--unit", "clip", "--unit-score", "best"), "is none of mean, median and top-K"),
+        (("--unit-score", "mean"), "has no effect without --unit"),
+    ):
+        wrong, _ = submit(trained.model, tiny.root, listed, tmp_path, *options)
+        assert wrong.exit_code and told in wrong.stderr, wrong.stderr

@@ -156,7 +156,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "EnsembleSettings": {"weights": "equal", "abstain": None},
     "TrainSettings": {"memory_gb": 8.0, "device": "auto", "deterministic": True, "processes": 1, "engine": "local"},
     "ExtractSettings": {"engine": "local", "workers": "auto", "shard_rows": 4096, "compression": "none", "store": None},
-    "EvaluateSettings": {"bootstrap": 2000, "attributes": None, "cross": {}},
+    "EvaluateSettings": {"bootstrap": 2000, "attributes": None, "unit": None, "unit_score": "mean", "cross": {}},
     "LadderSettings": {
         "recipe": "efficientnet_lite0",
         "backbone": "efficientnet_lite0",
