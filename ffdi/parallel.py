@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import TypeVar
 
 from ffdi.container import control_group_settings
@@ -53,12 +54,17 @@ def _cpu_quota(system: Path) -> float:
 
 
 def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, waiting: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    waiting: int | None = None,
+    ended: Event | None = None,
 ) -> Iterator[Result]:
     """Yield function(item) in the order of `items`; at most `waiting` + 1 items (2 x workers + 1) are running or done.
 
     A higher `waiting` keeps the workers busy while the consumer pauses. The first exception ends the map: tasks that
-    have not started are cancelled and the exception is raised here.
+    have not started are cancelled and the exception is raised here, once the others are done; a long task looks at
+    `ended`, which is set then, and need not go on.
     """
     pool = ThreadPoolExecutor(max_workers=workers)
     pending: deque[Future[Result]] = deque()
@@ -70,6 +76,8 @@ def ordered_map(
         while pending:
             yield pending.popleft().result()
     finally:
+        if ended:
+            ended.set()
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -24,6 +24,8 @@ class Project:
             shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
             shutil.copy(HERE / name, folder / name)
+        (folder / "data" / "faces").mkdir(parents=True)
+        shutil.copy(HERE / "data/faces/README.md", folder / "data/faces/README.md")
         with open(folder / "params.yaml", "w") as file:
             YAML(typ="safe", pure=True).dump(params, file)
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

@@ -32,13 +32,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, warm_environment: dict[str
     """Up to ingest, with the root that README's block has and no key beside those that it must have."""
     params = YAML(typ="safe", pure=True).load((HERE / "params.yaml").read_text())
     params["demo"]["identities"] = 6
-    params["data"] = {"root": "data/faces", "layout": "imagefolder"}
+    params["data"] = {"root": "data/own", "layout": "imagefolder"}
     made = Project(tmp_path_factory.mktemp("own") / "ffdi", params, warm_environment)
     for at in range(8):
-        file = made.folder / "data" / "faces" / ("fake" if at % 2 else "real") / f"{at}.png"
+        file = made.folder / "data" / "own" / ("fake" if at % 2 else "real") / f"{at}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         picture(at).save(file)
-    shutil.make_archive(str(made.folder / "data" / "faces"), "zip", made.folder / "data" / "faces")
+    shutil.make_archive(str(made.folder / "data" / "own"), "zip", made.folder / "data" / "own")
     made.run("git", "init", "-q")
     made.commit("start")
     made.run("dvc", "repro", "ingest")
@@ -51,16 +51,14 @@ def stages_run(output: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "changes", [["+data.max_rejected=0.5"], ["data.root=data/faces.zip"]], ids=["folder", "archive"]
-)
+@pytest.mark.parametrize("changes", [["+data.max_rejected=0.5"], ["data.root=data/own.zip"]], ids=["folder", "archive"])
 def test_an_experiment_in_a_copy_finds_images_that_git_ignores(changes: list[str], project: Project) -> None:
     before = project.run("git", "status", "--short")
     said = project.run("dvc", "exp", "run", "--temp", *(f"-S={change}" for change in changes), "ingest")
     assert stages_run(said) == ["root", "ingest"] and "ingest: 8 images (4 fake)" in said
     assert "data/root" not in project.run("git", "show", "--stat", "--format=", exp_of(said, project))
     assert project.run("git", "status", "--short") == before  # the link of the checkout is as it was
-    assert str((project.folder / "data" / "root").readlink()) == "faces"
+    assert str((project.folder / "data" / "root").readlink()) == "own"
 
 
 def exp_of(said: str, project: Project) -> str:
@@ -84,7 +82,7 @@ def test_a_queued_experiment_finds_them_too(project: Project) -> None:
 @pytest.mark.slow
 def test_a_changed_image_is_read_again_and_nothing_else_is(project: Project) -> None:
     assert stages_run(project.run("dvc", "repro", "ingest")) == []
-    image = project.folder / "data" / "faces" / "real" / "0.png"
+    image = project.folder / "data" / "own" / "real" / "0.png"
     picture(99).save(image)
     said = project.run("dvc", "exp", "run", "ingest")
     assert stages_run(said) == ["root", "ingest"]

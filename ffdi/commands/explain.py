@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ffdi.commands.scoring import inputs_to_score, refuse_no_model, refuse_unread, scoring_options
-from ffdi.memory import uncollected
-from ffdi.stagekit.command import OneLineErrors
+from ffdi.stagekit.command import OneLineErrors, uncollected
 from ffdi.stagekit.console import console
 from ffdi.stagekit.local_path import LocalPath
 

@@ -15,8 +15,7 @@ import click
 from ffdi.commands.scoring import MAX_PIXELS, inputs_to_score, refuse_no_model, refuse_unread
 from ffdi.errors import printable
 from ffdi.files import replacing
-from ffdi.memory import uncollected
-from ffdi.stagekit.command import OneLineErrors
+from ffdi.stagekit.command import OneLineErrors, uncollected
 from ffdi.stagekit.console import console
 from ffdi.stagekit.local_path import LocalPath
 

@@ -18,6 +18,7 @@ NAMED = ("torch", "torchvision", "timm", "onnxruntime")  # a line each; the othe
 FOR = {
     "pipeline": "dvc repro",
     "formats": "HEIC and JPEG XL images",
+    "faces": "stage faces, and ffdi predict of photos and videos",
     "app": "ffdi app",
     "ray": "extract.engine: ray, train.engine: ray",
     "s3": "data.root and extract.store at s3://",

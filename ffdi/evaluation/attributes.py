@@ -9,6 +9,7 @@ import pandas as pd
 
 from ffdi.bootstrap import Array, Bootstrap, accuracy_interval, auc_interval
 from ffdi.errors import InputError
+from ffdi.intake.tables import CROP_COLUMNS
 from ffdi.metrics import Metrics, auc, explain_nulls
 
 MOST_VALUES = 12  # an attribute with more values is a name or a number, and is split only where it is named
@@ -27,7 +28,8 @@ def by_attribute(
 ) -> pd.DataFrame:
     """A row (COLUMNS) per value of each attribute of `names`; images without a value are left out.
 
-    Without `names`, of every `attr_*` column of `test` that has at most MOST_VALUES. Raises InputError when `test` has no
+    Without `names`, of every `attr_*` column of `test` that has at most MOST_VALUES, but for those that say where a face
+    crop is from. Raises InputError when `test` has no
     such attribute. When all images of a value have one class, the AUC compares them with all test images of the other class, and
     `against` says so. The accuracy is always of the value's images alone: for fakes it is their recall.
     """
@@ -71,7 +73,7 @@ def attribute_metrics(test: pd.DataFrame, table: pd.DataFrame, names: Sequence[s
         reason = f"{row['reals']} reals and {row['fakes']} fakes, or one group"
         counts: Metrics = {"_reals": row["reals"], "_fakes": row["fakes"]}
         put(row["attribute"], row["value"], counts | explain_nulls(figures, reason))
-    for attribute in _attributes(test) if names is None else ():
+    for attribute in _splitting(test) if names is None else ():
         values = test[f"attr_{attribute}"]
         count = int(values[values != ""].nunique())
         if count > MOST_VALUES:
@@ -84,10 +86,17 @@ def _attributes(test: pd.DataFrame) -> list[str]:
     return [name.removeprefix("attr_") for name in test.columns if name.startswith("attr_")]
 
 
+def _splitting(test: pd.DataFrame) -> list[str]:
+    """The attributes that may part a test set: a frame's number or a face's box says nothing of the forgery."""
+    known = _attributes(test)
+    are_crops = set(CROP_COLUMNS) <= set(known)
+    return [name for name in known if not (are_crops and name in CROP_COLUMNS)]
+
+
 def _split_attributes(test: pd.DataFrame, names: Sequence[str] | None) -> list[str]:
     known = _attributes(test)
     if names is None:
-        return [name for name in known if test[f"attr_{name}"].replace("", None).nunique() <= MOST_VALUES]
+        return [name for name in _splitting(test) if test[f"attr_{name}"].replace("", None).nunique() <= MOST_VALUES]
     chosen = [name.removeprefix("attr_") for name in names]
     if unknown := sorted(set(chosen) - set(known)):
         raise InputError(

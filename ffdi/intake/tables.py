@@ -22,6 +22,15 @@ from ffdi.intake.table_files.parquet_file import parquet_rows, read_parquet, wri
 IMAGE_COLUMNS = ("image_id", "path", "label", "group", "given_split", "width", "height", "format", "phash")
 SPREADSHEETS_CHANGE = ("image_id", "phash", "cluster")  # hex digits that may look like a number: 12e5...
 FOLD_COLUMNS = ("image_id", "group", "cluster", "role", "fold")
+CROP_COLUMNS = (
+    "source",
+    "video",
+    "frame",
+    "seconds",
+    "track",
+    "box",
+    "score",
+)  # where a face crop is from, as attributes
 HELD_OUT_COLUMNS = ("held_out", "also_out")  # more of them, where values are held out
 
 

@@ -73,8 +73,11 @@ def _rows(section: type = Params, place: str = "", keys: tuple[str, ...] = ()) -
 
 
 def _inherited(section: type) -> tuple[str, ...]:
-    """The fields that a section has from another one, which has rows of its own."""
-    return tuple(field.name for base in section.__bases__ if is_dataclass(base) for field in fields(base))
+    """The fields that a section has from another one, which has rows of its own, and has as they are there."""
+    with_rows = [section_of(hint) for hint in get_type_hints(Params).values()]
+    bases = (base for base in section.__bases__ if base in with_rows and is_dataclass(base))
+    defaults = {field.name: field.default for field in fields(section)}
+    return tuple(field.name for base in bases for field in fields(base) if field.default == defaults[field.name])
 
 
 def _default(field: Field[Any]) -> str:

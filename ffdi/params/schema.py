@@ -11,6 +11,7 @@ from ffdi.demo.settings import DemoSettings
 from ffdi.errors import ParamsError
 from ffdi.evaluation.headline import RESERVED_NAMES
 from ffdi.evaluation.settings import EvaluateSettings, LadderSettings, ProtocolSettings
+from ffdi.faces.settings import FacesSettings
 from ffdi.features.backbone import Backbone
 from ffdi.features.settings import ExtractSettings
 from ffdi.intake.settings import AuditSettings, DataSettings, SplitSettings
@@ -31,6 +32,10 @@ class Params:
 
     demo: DemoSettings = field(default_factory=DemoSettings)
     """The synthetic data set."""
+
+    faces: dict[str, FacesSettings] = field(default_factory=dict)
+    """Sets of raw photos and videos, each with a name, whose faces are cropped to `data/faces/NAME`; the keys of `data`
+    without `synthesise` and `tables`, and how to crop: see [faces.md](faces.md)."""
 
     data: DataSettings
     """The data set: see [data.md](data.md)."""
@@ -73,6 +78,11 @@ class Params:
 
         return Bootstrap(self.evaluate.bootstrap, self.seed)
 
+    def face_set(self, name: str) -> FacesSettings:
+        """The set `name` of section `faces`; ParamsError lists the valid names."""
+        settings: FacesSettings = _pick("faces", name, self.faces)
+        return settings
+
     def backbone(self, name: str) -> Backbone:
         """The backbone `name`; ParamsError lists the valid names, or says what is wrong with its view policy."""
         backbone: Backbone = _pick("backbone", name, self.backbones)
@@ -92,6 +102,7 @@ class Params:
     def check_names(self) -> None:
         """Raise ParamsError for a name that is not allowed, or that refers to nothing."""
         for kind, names in (
+            ("faces", self.faces),
             ("backbone", self.backbones),
             ("recipe", self.recipes),
             ("ensemble", self.ensembles),
@@ -168,5 +179,5 @@ class Params:
 
 def _pick(kind: str, name: str, known: dict[str, Any]) -> Any:
     if name not in known:
-        raise ParamsError(f"{kind} {name!r} is not in params: choose one of {', '.join(known)}")
+        raise ParamsError(f"{kind} {name!r} is not in params: choose one of {', '.join(known) or 'none'}")
     return known[name]

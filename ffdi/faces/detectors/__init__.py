@@ -1,1 +1,1 @@
-"""Face detectors: ONNX files that are known by their graphs, run on ONNX Runtime, and the faces that they find."""
+"""Pictures -> boxes of faces, by ONNX files of several kinds of detectors."""

@@ -21,6 +21,7 @@ from ffdi.errors import InputError
 from ffdi.intake.archives import files_outside
 from ffdi.intake.groups import add_groups, join_names, split_names
 from ffdi.intake.listing.auto import recognised
+from ffdi.intake.listing.crop_sets import of_crop_sets
 from ffdi.intake.listing.evidence import check_labels
 from ffdi.intake.listing.imagefolder import walk_classes
 from ffdi.intake.listing.importer import RootFiles
@@ -45,7 +46,6 @@ from ffdi.intake.listing.walk import (
     walk,
 )
 from ffdi.intake.settings import DataSettings
-from ffdi.memory import uncollected
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,6 @@ class Listing:
     class_names: tuple[str, str]
 
 
-@uncollected()
 def read_layout(root: Path, data: DataSettings, remote: RemoteListing | None = None) -> Listing:
     """The images that a data set lists, and the videos where `data` is of a section that reads them; none is opened.
 
@@ -138,7 +137,7 @@ def _skipped(root: Path, tree: Tree, names: Names, paths: Sequence[str], read: L
     tables = set(read.tables)
     others = ((path, TABLE if path in tables else reason) for path, reason in tree.skipped)
     skipped += [(path, reason) for path, reason in others if names.place(path) not in listed]
-    return skipped + [(path, BESIDE) for path in files_outside(root)]
+    return of_crop_sets(skipped) + [(path, BESIDE) for path in files_outside(root)]
 
 
 def _beyond_limit(root: Path, names: Names, paths: Sequence[str], taken: Sequence[str]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from ffdi.errors import InputError, said
 from ffdi.intake.decoding.formats import SUFFIXES, VIDEO_SUFFIXES
+from ffdi.intake.listing.crop_sets import OF_THE_SET
 
 _SYSTEM_FILES = {
     ".ds_store",
@@ -271,7 +272,7 @@ def passed_over(skipped: Iterable[tuple[str, str]]) -> Iterator[str]:
             yield f"{count} {what}{plural} in folder{plural} called {reason.removeprefix(EXCLUDED)}"
         elif reason == ARCHIVE:
             yield f"{count} {'archive' if count == 1 else 'archives'} to be unpacked ({_some(sorted(paths))})"
-        elif not reason.startswith((NOT_LISTED, TABLE)):
+        elif not reason.startswith((NOT_LISTED, TABLE, OF_THE_SET)):
             yield f"{count} {reason.partition(':')[0] if count == 1 else _PLURAL.get(reason, reason)}"
     if total := suffixes.total():
         common = [f"{n} {suffix}" for suffix, n in sorted(suffixes.items(), key=lambda item: (-item[1], item[0])) if n]
