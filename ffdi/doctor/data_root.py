@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ffdi.doctor.diagnosis import Diagnosis, State, one_of
-from ffdi.errors import StorageError
+from ffdi.errors import InputError, StorageError
+from ffdi.intake.listing.layouts import recognised_layout
+from ffdi.intake.listing.remote_listing import tables_by_name
 from ffdi.intake.remote_archives import is_archive_name
 from ffdi.intake.settings import DataSettings
 from ffdi.params.paths import resolve_path
@@ -35,6 +37,12 @@ def root_diagnosis(
         return _of_url(data, section, name, manifest)
     root = resolve_path(path)
     found = f"{root} {'is there' if root.exists() else 'is not there'}"
+    if data.layout == "auto" and root.is_dir():
+        try:
+            found += f"; {recognised_layout(root, data)}"
+        except InputError as error:
+            place, _, told = str(error).partition(": ")
+            return Diagnosis(section, name, "missing", f"{place}: {told}", "name the layout in params.yaml")
     drawn = data.root == "data/demo"
     remedy = "dvc repro draws it" if drawn else "correct data.root in params.yaml"
     state: State = "ok" if root.exists() else "note" if drawn else "missing"
@@ -49,8 +57,8 @@ def _of_url(data: DataSettings, section: str, name: str, manifest: Path) -> Diag
         elif remote.can_list:
             there = next(remote.files(), None) is not None
         else:
-            there = data.layout != "csv" or remote.exists(data.table)
-    except StorageError as error:
+            there = any(map(remote.exists, tables_by_name(remote, data)))
+    except (InputError, StorageError) as error:
         place, _, reason = str(error).partition(": ")
         told, _, cure = reason.partition(": ")
         return Diagnosis(section, name, "missing", f"{place}: {told}", cure or "correct data.root in params.yaml")

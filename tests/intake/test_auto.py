@@ -9,6 +9,7 @@ import pytest
 from conftest import lay_out_multi_ffdi, write_pictures
 from layout_cases import raw, table, touch
 
+from ffdi.doctor.data_root import root_diagnoses
 from ffdi.errors import InputError
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.ingest import IntakeFiles, ingest_data_set
@@ -119,6 +120,15 @@ def test_a_setting_that_the_layout_does_not_read_is_an_error(tmp_path: Path) -> 
     imagefolder(tmp_path / "x")
     found = raw(tmp_path / "x", "auto", classes={"real": 1, "fake": 0}, exclude=("m*s",))
     assert list(found.rows["label"]) == [1, 0, 0] and dict(found.skipped)["train/masks/b.png"]
+
+
+def test_the_doctor_says_it(tmp_path: Path) -> None:
+    (diagnosis,) = root_diagnoses(DataSettings(str(tmp_path), "auto"), "project")
+    assert diagnosis.state == "missing" and "layout auto: none of " in diagnosis.found
+    csv(tmp_path)
+    (diagnosis,) = root_diagnoses(DataSettings(str(tmp_path), "auto"), "project")
+    assert diagnosis.state == "ok"
+    assert diagnosis.found == f"{tmp_path} is there; layout csv: faces.csv, columns Filename and Class"
 
 
 def test_ingest_says_it_first(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from layout_cases import read, records, table, touch
+from layout_cases import raw, read, records, table, touch
 
 from ffdi.errors import InputError
+from ffdi.intake.listing.walk import VIDEO
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,30 @@ def test_limit_is_of_each_given_split(tmp_path: Path) -> None:
     rows, unlisted = read(table(tmp_path, text), "csv", limit=2)
     assert list(rows["path"]) == ["0.jpg", "1.jpg", "6.jpg", "7.jpg"] and list(rows.index) == [0, 1, 2, 3]
     assert unlisted == 0  # they are listed, though not taken
+
+
+@pytest.mark.parametrize("layout", ["imagefolder", "csv", "multi_ffdi"])
+def test_where_a_section_reads_videos_every_layout_lists_them(layout: str, tmp_path: Path) -> None:
+    places = ("trainset/fake", "valset/real") if layout == "multi_ffdi" else ("fake", "real")
+    touch(tmp_path, *(f"{place}/{name}" for place in places for name in ("a.jpg", "b.MP4", "c.mkv")))
+    header = "img_name,target" if layout == "multi_ffdi" else "path,label"
+    for file, label, folder in (("trainset_label.txt", 1, "fake"), ("valset_label.txt", 0, "real")):
+        table(tmp_path, f"{header}\n{folder}/a.jpg,{label}\n{folder}/b.mp4,{label}\n{folder}/c,{label}\n", file)
+    rows = "".join(f"{folder}/{name},{folder}\n" for folder in ("fake", "real") for name in ("a.jpg", "b.mp4", "c"))
+    table(tmp_path, f"path,label\n{rows}")
+    listing = raw(tmp_path, layout)
+    assert list(listing.rows["path"]) == [f"{place}/{name}" for place in places for name in ("a.jpg", "b.MP4", "c.mkv")]
+    assert list(listing.rows["label"]) == [1, 1, 1, 0, 0, 0]
+    tables = {"labels.csv", "trainset_label.txt", "valset_label.txt"}
+    assert {path for path, _ in listing.skipped} == tables
+    listed = raw(tmp_path, layout, videos=False)
+    assert dict(listed.skipped)[f"{places[0]}/b.MP4"] == VIDEO
+
+
+def test_a_video_is_not_read_in_place_of_an_image_nor_an_image_of_a_video(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.mp4", "c.mkv")
+    listing = raw(table(tmp_path, "path,label\na.mp4,1\nb.jpg,1\nc.mp4,0\n"), "csv")
+    assert list(listing.rows["path"]) == ["a.mp4", "b.jpg", "c.mkv"]
 
 
 def test_roots_without_images(tmp_path: Path) -> None:

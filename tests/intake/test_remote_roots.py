@@ -67,7 +67,25 @@ backbones: {{b: {{network: "torchvision:mobilenet_v2", weights: random, cut: fea
 recipes: {{r: {{backbone: b}}}}
 ladder: {{recipe: r, backbone: b}}
 """
-LAYOUTS = {"imagefolder": imagefolder, "csv": csv_table, "multi_ffdi": multi_ffdi}
+
+
+def celeb_df(root: Path) -> None:
+    for number, place in enumerate(("Celeb-real/id0_0000", "YouTube-real/00170/0", "Celeb-synthesis/id0_id1_0000")):
+        for below in ("", "masks/"):
+            (root / place / below).mkdir(parents=True)
+            picture(2 * number + len(below)).save(root / place / f"{below}0.png")
+    picture(20).save(root / "Celeb-real/id1_0000.png")
+    picture(21).save(root / "Celeb-real/other.png")
+    (root / "List_of_testing_videos.txt").write_text("1 YouTube-real/00170.mp4\n")
+
+
+def auto(root: Path) -> None:
+    csv_table(root)
+    (root / "labels.csv").write_text((root / "labels.csv").read_text().replace("label", "Target", 1))
+    (root / "labels.csv").rename(root / "faces.csv")
+
+
+LAYOUTS = {"imagefolder": imagefolder, "csv": csv_table, "multi_ffdi": multi_ffdi, "celeb_df": celeb_df, "auto": auto}
 
 
 @pytest.fixture

@@ -81,6 +81,15 @@ def test_what_is_passed_over_has_a_reason(tmp_path: Path) -> None:
     ]
 
 
+def test_videos_are_listed_where_they_are_read(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b/c.MP4", "b/c.mkv", "b/._c.mp4", "notes.txt")
+    link(tmp_path, **{"d.mov": "b/c.MP4", "e.mp4": "none.mp4"})
+    tree = walk(tmp_path, videos=True)
+    assert tree.images == ["a.jpg", "b/c.MP4", "b/c.mkv", "d.mov"]
+    assert dict(tree.skipped) == {"b/._c.mp4": SYSTEM, "e.mp4": DANGLING, "notes.txt": "suffix .txt"}
+    assert dict(walk(tmp_path).skipped)["d.mov"] == VIDEO and "stage faces" in VIDEO
+
+
 def test_links_to_files(tmp_path: Path) -> None:
     root = tmp_path / "root"
     touch(tmp_path, "root/a.jpg", "root/notes.txt", "root/.store/z.jpg", "outside.jpg", "root_twin/x.jpg")

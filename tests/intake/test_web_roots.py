@@ -80,6 +80,10 @@ def test_a_table_names_the_files_of_a_web_server(web: str, tmp_path: Path) -> No
 def test_what_is_wrong_at_a_web_server_is_said(web: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a web server lists no files, as layout imagefolder needs"):
         list_root(DataSettings(web, "imagefolder"), tmp_path / "root")
+    with pytest.raises(InputError, match="lists no files, as layout celeb_df needs: take layout csv"):
+        list_root(DataSettings(web, "celeb_df"), tmp_path / "root")
+    with pytest.raises(InputError, match="lists no files, as layout auto needs: name the layout"):
+        list_root(DataSettings(web, "auto"), tmp_path / "root")
     with pytest.raises(InputError, match=r"labels2.csv: No such file"):
         list_root(DataSettings(web, table="labels2.csv"), tmp_path / "root")
     Quiet.busy = 4

@@ -67,7 +67,8 @@ def read_layout(root: Path, data: DataSettings, remote: RemoteListing | None = N
     """The images that a data set lists, and the videos where `data` is of a section that reads them; none is opened.
 
     With `layout: auto` the first message says which layout was found, the next two which label is fake, with examples.
-    Raises InputError naming file, row and rule. Of a data set at a URL, `root` is the folder of its tables, and `remote` knows its files.
+    Raises InputError naming file, row and rule. Of a data set at a URL, `root` is the folder of its tables, and `remote`
+    knows its files.
     """
     if not root.is_dir():
         raise InputError(f"{root}: data.root is no folder: name that of the images")
@@ -103,6 +104,11 @@ def read_layout(root: Path, data: DataSettings, remote: RemoteListing | None = N
         rows = rows.groupby("given_split", sort=False).head(data.limit).reset_index(drop=True)
         skipped += _beyond_limit(root, names, paths, list(rows["path"]))
     return Listing(rows, skipped, names.closest, messages, _class_names(read))
+
+
+def recognised_layout(root: Path, data: DataSettings) -> str:
+    """A line about the layout that `auto` takes for a folder. Raises InputError where it takes none."""
+    return recognised(_files(root, walk(root, videos=data.videos), ""), data)[1]
 
 
 def _tree(search: Search, root: Path, data: DataSettings, classes: Classes) -> Tree:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -110,11 +110,17 @@ def _tables(data: DataSettings, sizes: Mapping[str, int]) -> list[str]:
     return list(dict.fromkeys([*named, *known.tables(*patterns), *beside]))
 
 
-def _listed(folder: Path, data: DataSettings, remote: Remote) -> list[str]:
-    """The paths that the tables in `folder` name."""
+def tables_by_name(remote: Remote, data: DataSettings) -> Sequence[str]:
+    """The tables that list every file of a layout, under their names; InputError where it has none such."""
     if data.layout == "auto" or not (names := LAYOUTS[data.layout].names(data)):
         cure = "name the layout" if data.layout == "auto" else "take layout csv, whose table names the files"
         raise InputError(f"{remote.url}: a web server lists no files, as layout {data.layout} needs: {cure}")
+    return names
+
+
+def _listed(folder: Path, data: DataSettings, remote: Remote) -> list[str]:
+    """The paths that the tables in `folder` name."""
+    names = tables_by_name(remote, data)
     files = RootFiles(folder, (), [name for name in names if (folder / name).is_file()], remote.url)
     return LAYOUTS[data.layout].read(files, data).columns["path"]
 
