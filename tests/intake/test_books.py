@@ -141,7 +141,7 @@ def test_the_books_of_random_trees_balance(tmp_path: Path, layout: str, seed: in
     way = tmp_path / "way"  # as data/root is a link
     way.symlink_to("root")
     listing = read_layout(way, DataSettings(".", layout, limit=9 if seed % 4 == 0 else None))
-    intake = ingest(listing.rows, ImageSource(way, 10**6), max_rejected=1.0, workers=1, closest=listing.names.closest)
+    intake = ingest(listing.rows, ImageSource(way, 10**6), max_rejected=1.0, workers=1, closest=listing.closest)
     check_books(way, listing, intake)
 
 

@@ -21,7 +21,7 @@ def test_what_becomes_of_it(tree: Tree, tmp_path: Path) -> None:
         (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
         layout = DataSettings(".", "csv")
     listing = read_layout(tmp_path, layout)
-    intake = ingest(listing.rows, ImageSource(tmp_path, 10**6), max_rejected=1.0, closest=listing.names.closest)
+    intake = ingest(listing.rows, ImageSource(tmp_path, 10**6), max_rejected=1.0, closest=listing.closest)
     assert set(intake.images["path"]) == own | set(tree.read)
     assert set(intake.rejected["path"]) == set(tree.rejected)
     reasons = dict(listing.skipped)

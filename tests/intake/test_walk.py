@@ -204,4 +204,4 @@ def test_a_table_lists_what_a_walk_would_skip(tmp_path: Path) -> None:
     listing = read_layout(tmp_path, DataSettings(".", "csv", table="./in//t.csv"))
     assert list(listing.rows["path"]) == [".hidden/a.jpg", "b.jpg_large", "masks/c.jpg"]
     due = {"d.jpg": "not listed in in/t.csv", "e.txt": "suffix .txt", "in/t.csv": "table of labels"}
-    assert dict(listing.skipped) == due and listing.names.messages() == []
+    assert dict(listing.skipped) == due and listing.messages == []

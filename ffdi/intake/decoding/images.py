@@ -116,7 +116,8 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
     if not name:
         raise UnreadableImage("not an image format that Pillow knows")
     if name not in FORMATS:
-        raise UnreadableImage(f"{name} is not on the list of formats")
+        cure = ": stage faces takes its frames" if name.endswith(" video") else ""
+        raise UnreadableImage(f"{name} is not on the list of formats{cure}")
     if name in NOT_PILLOWS and not _has_plugin(name):
         raise UnreadableImage(f"{name} is read with {NOT_PILLOWS[name]}: pip install 'ffdi[formats]'")
     try:
