@@ -41,5 +41,6 @@ class CenterFace:
         size_of = grown(at[0]) * _STRIDE
         boxes = boxes_around((np.stack([columns, rows], axis=1) + at[1] + 0.5) * _STRIDE, size_of)
         inside = points[:, rows, columns].T.astype(np.float64).reshape(-1, 5, 2)[:, :, ::-1]
-        landmarks = boxes[:, None, :2] + inside * size_of[:, None]
+        with np.errstate(invalid="ignore"):  # of a side that is infinite
+            landmarks = boxes[:, None, :2] + inside * size_of[:, None]
         return Candidates(boxes, scores[0, rows, columns].astype(np.float64), landmarks)

@@ -16,7 +16,8 @@ from ffdi.errors import InputError, one_line
 from ffdi.faces.detectors.candidates import Floats, Size
 
 T = TypeVar("T")
-_PROBE = (128, 256)  # a multiple of all strides, and no square
+# Multiples of all strides that have no number of places in common: a graph that computes both computes any size.
+_PROBES = ((128, 256), (256, 384))
 _FLOAT32 = 1  # onnx.TensorProto.FLOAT
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # Kernels that are chosen by a rule and not by their time, and float32 that is float32: the same bytes in every run.
@@ -78,18 +79,18 @@ def open_graph(body: bytes, recognise: Callable[[Sequence[Floats], Size], T | No
         raise InputError(
             f"no face detector that takes (1, 3, height, width) float32 is known by this graph: {described}"
         )
-    sizes = [None, (dims[2], dims[3])] if dims[2] and dims[3] else [None]
-    failure = ""
-    for size in sizes:
+    own, failure = (dims[2], dims[3]), ""
+    for size, probes in ((None, _PROBES), (own, (own,))):
+        if not all(probes[0]):
+            break
         try:
             graph = DetectorGraph(_session(body if size else _of_any_size(model, entry)), entry.name, size)
-            shape = size or _PROBE
-            outputs = graph(np.zeros((1, 3, *shape), np.float32))
-        except Exception as error:
+            kinds = [recognise(graph(np.zeros((1, 3, *probe), np.float32)), probe) for probe in probes]
+        except Exception as error:  # ONNX Runtime raises classes of its own
             failure = f"; {one_line(error)[:200]}"
             continue
-        if found := recognise(outputs, shape):
-            return graph, found
+        if all(kinds) and (kind := kinds[0]):
+            return graph, kind
     raise InputError(f"no face detector is known by this graph: {described}{failure}")
 
 
