@@ -60,14 +60,39 @@ def jpeg(image: Image.Image | None = None, **options: Any) -> bytes:
     return encoded("JPEG", image, **{"quality": 92} | options)
 
 
-def turned() -> bytes:
+def turned(kind: str = "PNG", **options: Any) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera lay on its side: to be turned a quarter clockwise
-    return encoded("PNG", exif=exif)
+    return encoded(kind, exif=exif.tobytes(), **options)
+
+
+def gain_map() -> bytes:
+    """The picture that turns the one before it into HDR: grey, a quarter of its size, behind its end mark."""
+    return jpeg(scene().convert("L").resize((SIDE // 2, SIDE // 2)))
+
+
+def segment(marker: int, body: bytes, data: bytes) -> bytes:
+    """A JPEG with an application segment right behind its begin."""
+    return data[:2] + struct.pack(">BBH", 0xFF, marker, 2 + len(body)) + body + data[2:]
+
+
+def with_coding(data: bytes, primaries: int, curve: int) -> bytes:
+    """A HEIF or AVIF whose nclx box names these primaries and this transfer curve, by H.273."""
+    at = data.index(b"colrnclx") + 8
+    return data[:at] + struct.pack(">HH", primaries, curve) + data[at + 4 :]
 
 
 def animation(kind: str, **options: Any) -> bytes:
     return encoded(kind, save_all=True, append_images=[Image.new("RGB", (SIDE, SIDE), "red")], **options)
+
+
+def ten_bits(**options: Any) -> bytes:
+    """A HEIC of 10 bits."""
+    import pillow_heif
+
+    buffer, wide = io.BytesIO(), np.asarray(scene()).astype("<u2") * 257
+    pillow_heif.from_bytes(mode="RGB;16", size=(SIDE, SIDE), data=wide.tobytes()).save(buffer, quality=95, **options)
+    return buffer.getvalue()
 
 
 def chunk(kind: bytes, body: bytes, checksum: int | None = None) -> bytes:
@@ -164,6 +189,8 @@ P3_PRIMARIES = ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.
 ADOBE_PRIMARIES = ((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446))
 SRGB, DISPLAY_P3 = profile(SRGB_PRIMARIES, srgb_table()), profile(P3_PRIMARIES, srgb_table())
 ADOBE = profile(ADOBE_PRIMARIES, gamma(2.2))
+PROPHOTO_PRIMARIES = ((0.7977, 0.2880, 0.0000), (0.1352, 0.7119, 0.0000), (0.0313, 0.0001, 0.8249))
+PROPHOTO = profile(PROPHOTO_PRIMARIES, srgb_table())  # with the curve that in_srgb takes
 
 
 def in_srgb(primaries: Sequence[Sequence[float]]) -> Pixels:

@@ -17,11 +17,14 @@ from odd_bytes import (
     DISPLAY_P3,
     EOI,
     P3_PRIMARIES,
+    PROPHOTO,
+    PROPHOTO_PRIMARIES,
     SRGB,
     Odd,
     animation,
     chunk,
     encoded,
+    gain_map,
     grey_profile,
     greyer,
     in_srgb,
@@ -35,8 +38,11 @@ from odd_bytes import (
     ramp16,
     rgb,
     scene,
+    segment,
+    ten_bits,
     tiff,
     turned,
+    with_coding,
 )
 from odd_rejections import REJECTIONS
 from PIL import Image
@@ -47,6 +53,10 @@ BEGIN, END = "<!-- from tests/odd_files.py -->", "<!-- end -->"
 
 READ = "read"
 CODECS = ("PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+GAIN_MAP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+    b'xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"/></rdf:RDF></x:xmpmeta>'
+)
 TEXT, XMP = b'{"nodes":[]},' * 160_000, b"<x/>" * 600_000
 FILES = [
     # Usual files.
@@ -63,7 +73,18 @@ FILES = [
             for more in ({}, {"optimize": True}, {"restart_marker_blocks": 5})
         ],
     ),
-    Odd("MPO and Ultra HDR of phones", "the first picture", lambda: animation("MPO", quality=92), rgb, 3),
+    Odd(
+        "MPO; JPEG with a gain map (Ultra HDR, ISO 21496) or a film (motion photo)",
+        "the first picture",
+        lambda: animation("MPO", quality=92),
+        rgb,
+        3,
+        also=[
+            lambda: jpeg(xmp=GAIN_MAP) + gain_map(),
+            lambda: segment(0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4), jpeg()) + gain_map(),
+            lambda: jpeg() + b"\0\0\0\x18ftypmp42" + bytes(9_000),
+        ],
+    ),
     Odd("PNG", READ, lambda: encoded("PNG"), rgb),
     Odd("WebP", READ, lambda: encoded("WEBP", lossless=True), rgb, 3, also=[lambda: encoded("WEBP", quality=95)]),
     Odd("BMP", READ, lambda: encoded("BMP"), rgb),
@@ -83,6 +104,15 @@ FILES = [
     Odd("JPEG 2000", READ, lambda: encoded("JPEG2000"), rgb),
     Odd("AVIF", READ, lambda: encoded("AVIF", quality=95), rgb, 4),
     Odd("HEIC, HEIF, with `ffdi[formats]`", READ, lambda: encoded("HEIF", quality=95), rgb, 4, needs="pillow_heif"),
+    Odd(
+        "HEIC of several pictures; of 10 bits",
+        "the primary picture, in 8 bits",
+        lambda: animation("HEIF", quality=95),
+        rgb,
+        4,
+        needs="pillow_heif",
+        also=[lambda: animation("HEIF", quality=95, thumbnails=[32]), ten_bits],
+    ),
     Odd("JPEG XL, with `ffdi[formats]`", READ, lambda: encoded("JXL", lossless=True), rgb, needs="pillow_jxl"),
     Odd(
         "animated GIF, WebP, PNG",
@@ -100,6 +130,22 @@ FILES = [
         turned,
         lambda: np.rot90(rgb(), -1),
         also=[lambda: png_with(chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>'))],
+    ),
+    Odd(
+        "HEIC and AVIF that say twice how they lie, in a box of their own (`irot`) and in EXIF",
+        "turned once, by the box",
+        lambda: turned("AVIF", quality=95),
+        lambda: np.rot90(rgb(), -1),
+        4,
+        needs="pillow_heif",
+        also=[lambda: turned("HEIF", quality=95)],
+    ),
+    Odd(
+        "JPEG XL: orientation in EXIF",
+        "ignored, as its own rules say: the header has it",
+        lambda: turned("JXL", lossless=True),
+        rgb,
+        needs="pillow_jxl",
     ),
     Odd("grey", "RGB", lambda: encoded("PNG", scene().convert("L")), lambda: rgb(scene().convert("L"))),
     Odd("palette", "RGB", lambda: encoded("PNG", scene().quantize(16)), lambda: rgb(scene().quantize(16))),
@@ -154,7 +200,34 @@ FILES = [
             lambda: encoded("TIFF", icc_profile=DISPLAY_P3),
             lambda: encoded("PNG", opaque(), icc_profile=DISPLAY_P3),
             lambda: encoded("AVIF", quality=98, subsampling="4:4:4", icc_profile=DISPLAY_P3),
+            lambda: png16(
+                np.asarray(scene()).astype(np.uint16) * 257, chunk(b"iCCP", b"icc\0\0" + zlib.compress(DISPLAY_P3))
+            ),
         ],
+    ),
+    Odd(
+        "profile of a far wider one, such as ProPhoto RGB",
+        "converted to sRGB; what sRGB does not have is clipped",
+        lambda: encoded("PNG", icc_profile=PROPHOTO),
+        lambda: in_srgb(PROPHOTO_PRIMARIES),
+        3,
+        also=[lambda: encoded("TIFF", icc_profile=PROPHOTO)],
+    ),
+    Odd(
+        "profile in a HEIC",
+        "converted to sRGB",
+        lambda: encoded("HEIF", quality=98, chroma=444, icc_profile=DISPLAY_P3),
+        lambda: in_srgb(P3_PRIMARIES),
+        3,
+        needs="pillow_heif",
+    ),
+    Odd(
+        "HEIC and AVIF that name their colours by numbers alone (`nclx`): Display P3, BT.2020",
+        "the numbers are ignored: read as sRGB",
+        lambda: with_coding(encoded("AVIF", quality=95), 12, 13),
+        rgb,
+        4,
+        also=[lambda: with_coding(encoded("AVIF", quality=95), 9, 1)],
     ),
     Odd(
         "profile of grey",

@@ -16,8 +16,10 @@ from odd_bytes import (
     many_scans,
     png16,
     png_spoilt,
+    png_with,
     tiff,
     tiff_of_half_a_jpeg,
+    with_coding,
     zero_tail,
 )
 from PIL import Image
@@ -97,6 +99,27 @@ REJECTIONS = [
         REJECTED,
         lambda: png16(np.zeros((4, 4, 3), np.uint16), chunk(b"tRNS", bytes(6))),
         reason="16-bit colour with a transparent colour",
+    ),
+    Odd(
+        "HDR (PQ, HLG) by numbers alone: HEIC, AVIF (`nclx`), PNG (cICP)",
+        "rejected: there is no rule to make it sRGB",
+        lambda: with_coding(encoded("AVIF"), 9, 16),
+        reason="an HDR picture (PQ), for which there is no rule: export it as sRGB",
+        also=[lambda: png_with(chunk(b"cICP", bytes((9, 16, 0, 1))))],
+    ),
+    Odd(
+        "camera raw: DNG (ProRAW, too), CR2, CR3, NEF, ARW, RAF, ORF, RW2, under any name",
+        "rejected by name; its preview is not taken for the picture",
+        lambda: encoded("TIFF", tiffinfo={50706: b"\1\4\0\0"}),
+        reason="camera raw is not on the list of formats",
+        also=[
+            lambda: encoded("TIFF", tiffinfo={254: 1}),
+            lambda: b"II*\0\x10\0\0\0CR\2\0" + bytes(60),
+            lambda: b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(60),
+            lambda: b"FUJIFILMCCD-RAW 0201" + bytes(60),
+            lambda: b"IIRO\x08\0\0\0" + bytes(60),
+            lambda: b"IIU\0\x18\0\0\0" + bytes(60),
+        ],
     ),
     Odd("Lab", REJECTED, lambda: encoded("TIFF", Image.new("LAB", (4, 4))), reason="Lab colours are not read"),
     Odd(

@@ -74,10 +74,19 @@ def mask(root: Path) -> None:
     (root / "fake" / "m.png").write_bytes(encoded("PNG", halves))
 
 
+HIDDEN = ("fake/.c.jpg", ".git/d.jpg", "fake/.dropbox.c.jpg")
+SYSTEM = (
+    *("fake/Thumbs.db", "__MACOSX/fake/b.jpg", "fake/._b.jpg", "real/~$a.jpg", "real/a.jpg:Zone.Identifier"),
+    *("fake/@eaDir/b.jpg/SYNOPHOTO_THUMB_M.jpg", "#recycle/c.jpg", "$RECYCLE.BIN/d.jpg", ".dropbox.cache/e.jpg"),
+)
+SIDES = (
+    *("fake/b.xmp", "real/a.AAE", "real/a.thm", "real/a.jpg.json", "real/a.jpg.supplemental-metadata.json"),
+    *("real/a.jpg.supplemental-met.json", "real/a.jpg(1).json", "real/a.jpg.supplemental-metadata(2).json"),
+)
 TREES = [
     Tree(
-        "a file with an image's suffix, in any case: `.jpg .jpeg .jpe .jfif .mpo .png .webp .bmp .gif .tif .tiff .ppm "
-        ".pgm .jp2 .avif .heic .heif .jxl`",
+        "a file with an image's suffix, in any case: `.jpg .jpeg .jpe .jfif .pjpeg .pjp .mpo .png .apng .webp .bmp "
+        ".gif .tif .tiff .ppm .pgm .jp2 .j2k .avif .heic .heif .hif .jxl`",
         "an image: read, or rejected with a reason",
         files("fake/c.JPG", "fake/d.jfif", "fake/e.mpo"),
         read=("fake/c.JPG", "fake/d.jfif", "fake/e.mpo"),
@@ -93,15 +102,35 @@ TREES = [
         },
     ),
     Tree(
-        "hidden files and folders; `.DS_Store`, `Thumbs.db`, `desktop.ini`, `._*`, `__MACOSX`, `@eaDir` and their like",
+        "hidden files and folders; `.DS_Store`, `Thumbs.db`, `desktop.ini`, `._*`, `~$*`, `*:Zone.Identifier`, `__MACOSX`, "
+        "`@eaDir`, `#recycle`, `$RECYCLE.BIN` and their like, of Macs, Windows, network disks and clouds",
         "passed over, file by file",
-        files("fake/.c.jpg", ".git/d.jpg", "fake/Thumbs.db", "__MACOSX/fake/b.jpg"),
+        files(*HIDDEN, *SYSTEM),
+        skipped=dict.fromkeys(HIDDEN, "hidden") | dict.fromkeys(SYSTEM, "system file"),
+    ),
+    Tree(
+        "a stand-in for a photo that is in iCloud alone (`.c.HEIC.icloud`); an unfinished download (`.part`, "
+        "`.crdownload`, `.tmp`, ...)",
+        "passed over by that name: `2 unfinished downloads`",
+        files("fake/.c.HEIC.icloud", "fake/d.jpg.crdownload", "fake/e.jpg.PART", "real/f.tmp"),
         skipped={
-            "fake/.c.jpg": "hidden",
-            ".git/d.jpg": "hidden",
-            "fake/Thumbs.db": "system file",
-            "__MACOSX/fake/b.jpg": "system file",
+            "fake/.c.HEIC.icloud": "not downloaded from the cloud",
+            "fake/d.jpg.crdownload": "unfinished download",
+            "fake/e.jpg.PART": "unfinished download",
+            "real/f.tmp": "unfinished download",
         },
+    ),
+    Tree(
+        "side files of photos: `.xmp`, `.aae`, `.thm` and their like; the `.json` that Google Takeout puts beside each",
+        "passed over as such",
+        files(*SIDES),
+        skipped=dict.fromkeys(SIDES, "side file of a photo"),
+    ),
+    Tree(
+        "camera raw: `.dng .cr2 .cr3 .nef .arw .raf .orf .rw2` and others",
+        "passed over as such: export them",
+        files("fake/c.DNG", "real/d.cr3"),
+        skipped=dict.fromkeys(("fake/c.DNG", "real/d.cr3"), "camera raw"),
     ),
     Tree(
         "an archive (each is named) or a video inside; anything that is not a regular file; an empty folder",

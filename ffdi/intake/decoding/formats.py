@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from ffdi.errors import InputError
 
-_JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".jxl")
-_OTHERS = (".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".heif")
+_JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".jp2", ".j2k", ".jxl")
+_OTHERS = (".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".heif", ".hif")
 SUFFIXES = (*_JPEGS, *_OTHERS)  # in lower case
 _PARTS_OF_MPEG = (".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".h264", ".264", ".h265", ".265", ".hevc")
 _BOXED = (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v")
@@ -33,12 +33,14 @@ MEDIA_SUFFIXES = (*SUFFIXES, *VIDEO_SUFFIXES)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF", "JXL")
 NOT_PILLOWS = {"HEIF": "pillow-heif", "JXL": "pillow-jxl-plugin"}  # the packages of ffdi[formats]
 
+RAW = "camera raw"
 _JXL = b"\xff\x0a"
 _STARTS = {
     "JPEG": (b"\xff\xd8\xff",),
     "PNG": (b"\x89PNG\r\n\x1a\n",),
     "BMP": (b"BM",),
     "GIF": (b"GIF87a", b"GIF89a"),
+    RAW: (b"II*\0\x10\0\0\0CR", b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"),  # before TIFF
     "TIFF": (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+"),
     "PPM": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"),
     "JPEG2000": (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),
@@ -131,6 +133,8 @@ def _boxed(data: bytes) -> str:
     """AVIF, HEIF or a video: all begin with an ISO box of brands, the file's main brand first."""
     end = min(int.from_bytes(data[:4], "big"), 4096)
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))]
+    if brands[0] == b"crx ":
+        return RAW
     if brands[0] in (b"avif", b"avis"):
         return "AVIF"
     if brands[0] in (b"mif1", b"msf1", b"miaf") and {b"avif", b"avis"} & set(brands):

@@ -3,7 +3,8 @@
 - the format is one of formats.py and is known by the file's bytes;
 - of an animation, a file of many pages or an MPO, the first picture; EXIF orientation is applied;
 - grey and palette -> RGB; CMYK -> RGB as Pillow converts it; 16-bit grey is rescaled (v / 257), 12-bit TIFF too;
-- a profile that is not sRGB is converted (colour.py); PNG's gAMA, cHRM and cICP are ignored;
+- a profile that is not sRGB is converted (colour.py); PNG's gAMA, cHRM and cICP are ignored, and so are the colours that
+  HEIC and AVIF name without one (nclx); of these, the curves of HDR are refused (hdr.py);
 - transparent pixels are blended over white.
 
 `DECODE_POLICY` names these rules in every fingerprint. Change the name with the rules.
@@ -37,8 +38,9 @@ from PIL import (
 
 from ffdi.errors import InputError
 from ffdi.intake.decoding.colour import to_srgb
-from ffdi.intake.decoding.formats import FORMATS, NOT_PILLOWS, TooManyPixels, format_of, jxl_size
+from ffdi.intake.decoding.formats import FORMATS, NOT_PILLOWS, RAW, TooManyPixels, format_of, jxl_size
 from ffdi.intake.decoding.formats import UnreadableImage as UnreadableImage
+from ffdi.intake.decoding.hdr import refuse_hdr
 from ffdi.intake.decoding.image_source import ImageSource as ImageSource
 from ffdi.intake.decoding.image_source import read_bytes as read_bytes
 from ffdi.intake.decoding.jpegs import jpegs_of_tiff, refuse_many_scans, refuse_unfinished
@@ -64,6 +66,7 @@ _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _NOT_READ = {"F": "floating-point pixels have no range to rescale from", "LAB": "Lab colours are not read"}
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _MIN_IS_WHITE = 258, 262, 0  # tags of TIFF, and a value of the second
 _ORIENTATION = 0x0112
+_DNG_VERSION, _SUBFILE, _REDUCED = 50706, 254, 1
 # Masks, in levels of 255: how far the channels of a grey pixel may differ, how far a JPEG may ring, how far the two
 # greys must differ; then the largest share of ringing pixels, and the least average width of the smaller part.
 _GREY, _RINGING, _APART, _EDGES, _THICK = 8, 16, 64, 0.1, 4
@@ -121,13 +124,22 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
     if name in NOT_PILLOWS and not _has_plugin(name):
         raise UnreadableImage(f"{name} is read with {NOT_PILLOWS[name]}: pip install 'ffdi[formats]'")
     try:
-        return Image.open(io.BytesIO(data), formats=[name])
+        image = Image.open(io.BytesIO(data), formats=[name])
     except UnidentifiedImageError:
         raise UnreadableImage(f"damaged, or of a kind that is not read: {name}") from None
     except Image.DecompressionBombError:  # Pillow's own limit, whatever max_pixels is
         raise TooManyPixels(f"more than the {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels that Pillow opens") from None
     except Exception as error:  # decoders raise almost anything on damaged bytes, struct.error among it
         raise _damaged(error) from error
+    if _is_raw(image):
+        raise UnreadableImage(f"{RAW} is not on the list of formats")
+    return image
+
+
+def _is_raw(image: Image.Image) -> bool:
+    """Whether a TIFF is a camera's raw file, such as DNG: its first picture is a small preview, or says which DNG it is."""
+    tags: Any = getattr(image, "tag_v2", {})
+    return _DNG_VERSION in tags or bool(int(tags.get(_SUBFILE, 0)) & _REDUCED)
 
 
 def _has_plugin(name: str) -> bool:
@@ -152,6 +164,8 @@ def _decoded(data: bytes, max_pixels: int, accepted: bool) -> Image.Image:
             refuse_many_scans(data)
         if image.format == "PNG":
             refuse_wrong_checksums(data)
+        if image.format in ("AVIF", "HEIF", "PNG") and not image.info.get("icc_profile"):
+            refuse_hdr(data, image.format)
         image.load()  # verify() accepts truncated files
         if image.format in ("JPEG", "MPO") and not accepted:
             refuse_unfinished(data)

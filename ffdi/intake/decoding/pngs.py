@@ -14,7 +14,7 @@ from ffdi.intake.decoding.formats import UnreadableImage
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
-_KEPT = (*_PIXELS, b"IEND", b"iCCP", b"eXIf")
+_KEPT = (*_PIXELS, b"IEND", b"iCCP", b"cICP", b"eXIf")
 _LARGEST_PROFILE = 1 << 20  # inflated; Pillow's own limit
 
 
@@ -29,6 +29,13 @@ def has_wide_transparent_colour(data: bytes) -> bool:
     """Whether it is 16-bit colour with one transparent colour, which Pillow compares only with the upper bytes."""
     header = data[8:].startswith(b"\0\0\0\x0dIHDR") and (data[24], data[25])  # depth, kind of colour
     return header == (16, 2) and any(kind == b"tRNS" for kind, _, _ in _chunks(data))
+
+
+def coding_of(data: bytes) -> bytes:
+    """The four numbers of the chunk cICP, by H.273: primaries, transfer curve, matrix, range; zeros where there is none."""
+    return next(
+        (body for kind, body, check in _chunks(data) if kind == b"cICP" and _is_right(kind, body, check)), bytes(4)
+    )
 
 
 def without_side_data(data: bytes) -> bytes:

@@ -22,6 +22,7 @@ from ffdi.intake.archives import files_outside
 from ffdi.intake.groups import add_groups, join_names, split_names
 from ffdi.intake.listing.auto import recognised
 from ffdi.intake.listing.crop_sets import of_crop_sets
+from ffdi.intake.listing.droppings import CLOUD, HIDDEN, SYSTEM, UNFINISHED
 from ffdi.intake.listing.evidence import check_labels
 from ffdi.intake.listing.imagefolder import walk_classes
 from ffdi.intake.listing.importer import RootFiles
@@ -35,9 +36,7 @@ from ffdi.intake.listing.walk import (
     BESIDE,
     BEYOND_LIMIT,
     EXCLUDED,
-    HIDDEN,
     NOT_LISTED,
-    SYSTEM,
     TABLE,
     VIDEO,
     Search,
@@ -118,7 +117,7 @@ def _tree(search: Search, root: Path, data: DataSettings, classes: Classes) -> T
 
 
 def _files(root: Path, tree: Tree, url: str) -> RootFiles:
-    hidden = (HIDDEN, SYSTEM, EXCLUDED)
+    hidden = (HIDDEN, SYSTEM, CLOUD, UNFINISHED, EXCLUDED)
     others = [path for path, reason in tree.skipped if not reason.startswith(hidden) and not path.endswith("/")]
     return RootFiles(root, tree.images, others, url)
 

@@ -13,19 +13,11 @@ from pathlib import Path, PurePosixPath
 from ffdi.errors import InputError, said
 from ffdi.intake.decoding.formats import SUFFIXES, VIDEO_SUFFIXES
 from ffdi.intake.listing.crop_sets import OF_THE_SET
+from ffdi.intake.listing.droppings import HIDDEN, PLURALS, SYSTEM, beside, hidden, is_system_folder
 
-_SYSTEM_FILES = {
-    ".ds_store",
-    "thumbs.db",
-    "ehthumbs.db",
-    "desktop.ini",
-    "icon\r",
-}  # besides ._*, the side files of a Mac
-_SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
-_SYSTEM_FOLDERS |= {".spotlight-v100", ".trashes", ".fseventsd"}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".lz4")
 
-HIDDEN, SYSTEM, EMPTY, SPECIAL, NO_SUFFIX = "hidden", "system file", "empty folder", "no regular file", "no suffix"
+EMPTY, SPECIAL, NO_SUFFIX = "empty folder", "no regular file", "no suffix"
 ARCHIVE, VIDEO = "archive: unpack it", "video: stage faces takes its frames (section faces of params.yaml)"
 OUT, LOOP, DANGLING = "link that leads out of the root", "link that loops", "link to nothing"
 TWIN = "link to a folder that is read where it stands"
@@ -35,7 +27,7 @@ NOT_LISTED = "not listed in "  # + the table's name
 EXCLUDED = "in a folder called "  # + its name
 _SUFFIX = "suffix "
 _PLURAL = {
-    SYSTEM: "system files",
+    **PLURALS,
     EMPTY: "empty folders",
     SPECIAL: "no regular files",
     VIDEO: "videos",
@@ -144,7 +136,7 @@ class _Walk:
                         self.closed.append((below, below_real, reason))
                     else:
                         inner.append((below, below_real, True))
-                elif reason := _hidden(entry.name):
+                elif reason := hidden(entry.name):
                     self.skipped.append((below, reason))
                 elif entry.is_symlink():
                     inner += [(below, below_real, False)] * self._link(below)
@@ -210,7 +202,7 @@ class _Walk:
 def reason_to_skip(path: str, exclude: Callable[[str], bool], closed: dict[str, str], *, videos: bool = False) -> str:
     """Why walk would skip a plain file; "" for an image. `closed` keeps why a folder is not entered; at first {"": ""}."""
     folder, _, name = path.rpartition("/")
-    return _why_closed(folder, exclude, closed) or _hidden(name) or _not_read(name, videos)
+    return _why_closed(folder, exclude, closed) or hidden(name) or _not_read(name, videos)
 
 
 def _why_closed(folder: str, exclude: Callable[[str], bool], closed: dict[str, str]) -> str:
@@ -222,7 +214,7 @@ def _why_closed(folder: str, exclude: Callable[[str], bool], closed: dict[str, s
 
 def _closed(name: str, path: str, exclude: Callable[[str], bool]) -> str:
     """Why a folder is not entered; "" where it is entered."""
-    if name.casefold() in _SYSTEM_FOLDERS:
+    if is_system_folder(name):
         return SYSTEM
     if name.startswith("."):
         return HIDDEN
@@ -234,12 +226,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return sorted(entries, key=lambda entry: entry.name)
 
 
-def _hidden(name: str) -> str:
-    if name.startswith("._") or name.casefold() in _SYSTEM_FILES:
-        return SYSTEM
-    return HIDDEN if name.startswith(".") else ""
-
-
 def _not_read(name: str, videos: bool) -> str:
     """Why a file name is not that of an image, nor of a video where `videos` are read; "" where it is."""
     lower = name.lower()
@@ -249,6 +235,8 @@ def _not_read(name: str, videos: bool) -> str:
         return ARCHIVE
     if lower.endswith(VIDEO_SUFFIXES):
         return VIDEO
+    if reason := beside(name):
+        return reason
     suffix = PurePosixPath(lower).suffix
     return f"{_SUFFIX}{suffix}" if suffix else NO_SUFFIX
 
