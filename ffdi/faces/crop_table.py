@@ -13,6 +13,7 @@ from ffdi.faces.footage.footage import is_video
 from ffdi.faces.journal import Journal
 from ffdi.files import replacing
 from ffdi.intake.groups import SEPARATOR
+from ffdi.intake.listing.captures import captures
 from ffdi.intake.tables import CROP_COLUMNS
 
 _ROLES = ("path", "label", "group", "split")
@@ -24,14 +25,19 @@ def write_labels(file: Path, sources: pd.DataFrame, journal: Journal, files: Cro
     `sources` has the columns of a listing and `image_id`, the sha256 of the source.
     """
     count = 0
-    attributes = column_names(sources)
+    attributes, one_capture = column_names(sources), captures(sources["path"])
     with replacing(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as text:
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow([*_ROLES, *CROP_COLUMNS, *attributes.values()])
         for source in sources.to_dict("records"):
-            for path, place in _faces(source["image_id"], source["path"], journal, files):
-                given = [source["label"], source["group"] or group_of(source["path"]), source["given_split"]]
-                rows.writerow([path, *given, *place, *(source[column] for column in attributes)])
+            path = source["path"]
+            for crop, place in _faces(source["image_id"], path, journal, files):
+                given = [
+                    source["label"],
+                    source["group"] or group_of(one_capture.get(path, path)),
+                    source["given_split"],
+                ]
+                rows.writerow([crop, *given, *place, *(source[column] for column in attributes)])
                 count += 1
     return count
 
@@ -47,7 +53,7 @@ def _faces(sha256: str, path: str, journal: Journal, files: CropFiles) -> Iterat
 
 
 def group_of(path: str) -> str:
-    """The group of a source whose layout names none: itself."""
+    """The group of a source, or of the capture that it is a part of, whose layout names none: itself."""
     return path.replace(SEPARATOR, "_")  # which would part it into two names
 
 
