@@ -5,8 +5,9 @@ Each is drawn by its seed: person `seed` is the same one in the real and in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from math import cos, pi, sin
 from pathlib import Path
@@ -82,24 +83,58 @@ def empty(seed: int, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray((np.clip(light, 0, 1) ** (1 / 2.2) * 255).astype(np.uint8).transpose(1, 2, 0))
 
 
-def encode(path: Path, pictures: Iterator[Image.Image] | Sequence[Image.Image], **options: Any) -> None:
-    """Write pictures as a video. Options: codec, rate (25), pix_fmt (yuv420p), format (by suffix), codec_options."""
+def encode(path: Path, pictures: Iterable[Image.Image | Any], **options: Any) -> Path:
+    """Write pictures, or frames of PyAV, as a video.
+
+    Options: codec, rate (25), pix_fmt (yuv420p), format (by suffix), codec_options, mux_options; times: of the frames, in
+    frames; prepare: what is done to the stream before.
+    """
     import av
 
     codec = options.get("codec") or _CODECS.get(path.suffix, "libx264")
+    times: Sequence[int] | None = options.get("times")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format=options.get("format")) as out:
+    with av.open(str(path), "w", format=options.get("format"), options=options.get("mux_options", {})) as out:
         stream: Any = None
-        for picture in pictures:
+        for place, picture in enumerate(pictures):
+            frame = picture
+            if isinstance(picture, Image.Image):
+                frame = av.VideoFrame.from_ndarray(np.asarray(picture.convert("RGB")), "rgb24")
             if stream is None:
-                stream = out.add_stream(codec, rate=options.get("rate", 25))
-                stream.width, stream.height = picture.size
-                stream.pix_fmt = options.get("pix_fmt", "yuvj420p" if codec == "mjpeg" else "yuv420p")
-                stream.options = {**_QUICK.get(codec, {}), **options.get("codec_options", {})}
-                stream.codec_context.thread_count = 1  # the same bytes on any machine
-            frame = av.VideoFrame.from_ndarray(np.asarray(picture), "rgb24")
+                stream = _stream(out, codec, frame, options)
+            frame.pts, frame.time_base = times[place] if times else place, Fraction(1, options.get("rate", 25))
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
+    return path
+
+
+def _stream(out: Any, codec: str, frame: Any, options: dict[str, Any]) -> Any:
+    stream = out.add_stream(codec, rate=options.get("rate", 25))
+    stream.width, stream.height = frame.width, frame.height
+    stream.pix_fmt = options.get("pix_fmt", "yuvj420p" if codec == "mjpeg" else "yuv420p")
+    stream.options = {**_QUICK.get(codec, {}), **options.get("codec_options", {})}
+    stream.codec_context.thread_count = 1  # the same bytes on any machine
+    if "prepare" in options:
+        options["prepare"](stream)
+    return stream
+
+
+def repacked(source: Path, target: Path, change: Callable[[int, Any], bytes | None]) -> Path:
+    """Copy a video's packets; `change` gets the place and the packet, may set its fields, and may give other bytes."""
+    import av
+
+    with av.open(str(source)) as before, av.open(str(target), "w") as out:
+        stream: Any = before.streams.video[0]
+        copied = out.add_stream_from_template(stream)
+        for place, packet in enumerate(packet for packet in before.demux(stream) if packet.size):
+            other = change(place, packet)
+            if other is not None:
+                new: Any = av.Packet(other)
+                new.pts, new.dts, new.time_base = packet.pts, packet.dts, packet.time_base
+                new.is_keyframe, packet = packet.is_keyframe, new
+            packet.stream = copied
+            out.mux(packet)
+    return target
 
 
 def write_video(
@@ -113,8 +148,7 @@ def write_video(
     **options: Any,
 ) -> Path:
     """Write `moving` as a video, by the codec that is usual for the suffix, or by the options of `encode`."""
-    encode(path, moving(seed=seed, fake=fake, frames=frames, size=size, people=people), **options)
-    return path
+    return encode(path, moving(seed=seed, fake=fake, frames=frames, size=size, people=people), **options)
 
 
 @dataclass(frozen=True)

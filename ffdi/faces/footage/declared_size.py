@@ -10,22 +10,10 @@ from ffdi.faces.footage.unreadable import UnreadableVideo
 _TO_THE_END = 0  # a box of that size reaches to the end of the file
 _LARGE = 1  # a box of that size has its size behind its name, in 64 bits
 # Outermost boxes and elements; what else stands there is not part of the video, and says nothing of its length.
-_BOXES = {
-    b"ftyp",
-    b"styp",
-    b"moov",
-    b"moof",
-    b"mdat",
-    b"mfra",
-    b"sidx",
-    b"free",
-    b"skip",
-    b"wide",
-    b"uuid",
-    b"meta",
-    b"pnot",
-}
+_BOXES = {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"mfra", b"sidx", b"free", b"skip", b"wide", b"uuid", b"meta"}
 _ELEMENTS = {b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\xec"}  # header, segment, void
+_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # the id of an object in the header of ASF
+_ASF_HEAD = 1 << 16  # bytes in which it is
 _MISCOUNTED = 8  # bytes: some writers of AVI count the name and the size of the RIFF as well
 
 
@@ -93,9 +81,24 @@ def _segment(file: BinaryIO, size: int) -> int:
     return at
 
 
+def _asf(file: BinaryIO, size: int) -> int:
+    """The size that the file properties of an ASF (WMV) state, unless it was written while it was broadcast."""
+    head = file.read(_ASF_HEAD)
+    at = head.find(_FILE_PROPERTIES)
+    if at < 0 or len(head) < at + 104 or head[at + 88] & 1:  # a flag: the size is not known
+        return size
+    return int.from_bytes(head[at + 40 : at + 48], "little")
+
+
 def _width(first: int) -> int:
     """How many bytes an id or a size of Matroska has, by its first byte: one more for each leading zero bit."""
     return 9 - first.bit_length()
 
 
-_END_OF = {"MP4 video": _boxes, "QuickTime video": _boxes, "AVI video": _riffs, "Matroska video": _segment}
+_END_OF = {
+    "MP4 video": _boxes,
+    "QuickTime video": _boxes,
+    "AVI video": _riffs,
+    "Matroska video": _segment,
+    "WMV video": _asf,
+}

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ffdi.faces.footage.opening import OpenVideo, libav_errors, said_by
+from ffdi.faces.footage.opening import OpenVideo
 from ffdi.faces.footage.timeline import Timeline
 from ffdi.faces.footage.unreadable import UnreadableVideo
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
+_REPEATS = ("mpeg4",)  # codecs that have pictures which say only that nothing has changed
+
+
 class NotExactError(Exception):
     """A picture that the container calls a key picture is none: decoding must begin at the first one."""
 
@@ -27,7 +30,7 @@ class NotExactError(Exception):
 def every_frame(video: OpenVideo) -> Iterator[VideoFrame]:
     """All frames of a video that was opened anew, in the order of display. UnreadableVideo at the first damage."""
     for _, packet in _packets(video):
-        for frame in _decoded(video, packet):
+        for frame in video.decode(packet):
             yield _sound(video, frame)
 
 
@@ -47,7 +50,7 @@ def wanted_frames(
         if place < start:
             continue
         try:
-            frames = _decoded(video, packet)
+            frames = video.decode(packet)
         except UnreadableVideo:
             if skip and shown is None:
                 raise NotExactError from None
@@ -58,8 +61,8 @@ def wanted_frames(
             if skip and shown is None and not (frame.pts == key and frame.key_frame):
                 raise NotExactError
             _sound(video, frame)
-            while goals and timeline.times[goals[0]] < frame.pts:
-                yield goals.popleft(), shown or frame
+            while goals and timeline.times[goals[0]] < frame.pts:  # its picture gave no frame
+                yield goals.popleft(), _repeated(video, shown) if shown else frame
             if goals and timeline.times[goals[0]] == frame.pts:
                 yield goals.popleft(), frame
             shown = frame
@@ -71,7 +74,7 @@ def wanted_frames(
             video.stream.codec_context.flush_buffers()
     if shown is None:
         raise UnreadableVideo("damaged: none of its pictures can be decoded")
-    yield from ((number, shown) for number in goals)
+    yield from ((number, _repeated(video, shown)) for number in goals)
 
 
 def _packets(video: OpenVideo) -> Iterator[tuple[int, Packet[VideoStream] | None]]:
@@ -82,19 +85,15 @@ def _packets(video: OpenVideo) -> Iterator[tuple[int, Packet[VideoStream] | None
     yield place + 1, None
 
 
-def _decoded(video: OpenVideo, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-    try:
-        return video.stream.codec_context.decode(packet)
-    except libav_errors() as error:
-        raise UnreadableVideo(f"damaged: {said_by(error)}{_about(video, packet.pts if packet else None)}") from error
-
-
 def _sound(video: OpenVideo, frame: VideoFrame) -> VideoFrame:
     """The frame; UnreadableVideo for one that the decoder made up in part."""
     if frame.is_corrupt:
-        raise UnreadableVideo(f"damaged: a picture is not whole{_about(video, frame.pts)}")
+        raise UnreadableVideo(f"damaged: a picture is not whole{video.about(frame.pts)}")
     return frame
 
 
-def _about(video: OpenVideo, time: int | None) -> str:
-    return "" if time is None else f", at {float((time - (video.stream.start_time or 0)) * video.tick):.2f} s"
+def _repeated(video: OpenVideo, shown: VideoFrame) -> VideoFrame:
+    """The frame that stays on screen for a picture without one; UnreadableVideo where the codec knows no such picture."""
+    if video.stream.codec_context.name not in _REPEATS:
+        raise UnreadableVideo(f"damaged: a picture is missing{video.about(shown.pts)}")
+    return shown

@@ -53,7 +53,7 @@ def frames_of(path: Path, frames: int | Literal["all"], *, max_pixels: int, thre
     for skip in (True, False):
         try:
             with opened(path, max_pixels=max_pixels, threads=threads) as video:
-                developer = Developer(video.pixel_aspect, max_pixels)
+                developer = Developer(video.pixel_aspect, video.max_pixels)
                 for number, frame in _chosen(video, timeline, wanted, skip):
                     yield Frame(number, timeline.seconds(number), developer.picture(frame))
                     wanted = wanted[1:]

@@ -7,6 +7,7 @@ and pictures have none here. Decoders that few files need and fewer people look 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ _DECODERS = (
     *("ffv1", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "rawvideo", "v210", "png", "qtrle"),
 )
 _HEAD = 4096  # bytes that show the format
+_DISCARD_ALL = 48  # AVDISCARD_ALL: the demuxer passes a stream over
 _BUFFER = 1 << 18  # bytes that are read at once
 
 
@@ -55,6 +57,7 @@ class OpenVideo:
 
     container: Any
     stream: VideoStream
+    max_pixels: int
 
     @property
     def tick(self) -> Fraction:
@@ -77,8 +80,23 @@ class OpenVideo:
             raise UnreadableVideo(f"damaged: {said_by(error)}") from error
 
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        """The frames that a packet makes whole, in the order of display; with None those that were held back."""
-        return self.stream.codec_context.decode(packet)
+        """The frames that a packet makes whole, in the order of display; with None those that were held back.
+
+        Raises UnreadableVideo for damage, and for a frame of more than max_pixels, which is not decoded.
+        """
+        decoder = self.stream.codec_context
+        try:
+            return decoder.decode(packet)
+        except libav_errors() as error:
+            if decoder.width * decoder.height > self.max_pixels:
+                raise too_large(decoder.width, decoder.height, self.max_pixels) from error
+            if not decoder.width and getattr(error, "errno", 0) == errno.EINVAL:  # how it refuses a size
+                raise UnreadableVideo(f"more pixels than data.max_pixels = {self.max_pixels}, or damaged") from error
+            raise UnreadableVideo(f"damaged: {said_by(error)}{self.about(packet.pts if packet else None)}") from error
+
+    def about(self, time: int | None) -> str:
+        """Where in the video something is, for a message."""
+        return "" if time is None else f", at {float((time - (self.stream.start_time or 0)) * self.tick):.2f} s"
 
 
 @contextmanager
@@ -104,7 +122,7 @@ def opened(path: Path, *, max_pixels: int, threads: int) -> Iterator[OpenVideo]:
             stream.codec_context.options = {"max_pixels": str(max_pixels)}
             stream.codec_context.thread_count = threads
             stream.codec_context.thread_type = "AUTO"
-            yield OpenVideo(container, stream)
+            yield OpenVideo(container, stream, max_pixels)
 
 
 def _kind_of(path: Path) -> tuple[str, str]:
@@ -134,7 +152,7 @@ def _video_of(container: Any, max_pixels: int) -> VideoStream:
     stream: VideoStream = next((one for one in streams if one.disposition & 1), streams[0])
     for other in container.streams:
         if other.index != stream.index:
-            other.discard = "all"
+            other.discard = _DISCARD_ALL
     decoder: Any = stream.codec_context
     if decoder is None or decoder.name not in _DECODERS:
         raise UnreadableVideo(f"a video of codec {stream.codec.name if decoder else 'unknown'}, which is not read")

@@ -49,8 +49,8 @@ _CURVES = {
 }  # H.273's; no logarithms, no linear light, no X'Y'Z'
 _LIMITED, _FULL = 1, 2
 _HD_WIDTH, _SD_HEIGHT = 1280, 576
-_BICUBIC, _FULL_CHROMA, _ACCURATE, _BIT_EXACT = 4, 0x2000 | 0x4000, 0x40000, 0x80000  # swscale's flags
-_FLAGS = _BICUBIC | _FULL_CHROMA | _ACCURATE | _BIT_EXACT
+_BILINEAR, _BICUBIC = 2, 4  # swscale's flags
+_EXACT = 0x2000 | 0x4000 | 0x40000 | 0x80000  # of chroma between its samples, of rounding; the same on any processor
 _ODDEST = 4  # pixels of a larger aspect are taken for an error of the file, and for square
 
 
@@ -94,7 +94,7 @@ class Developer:
             layout,
             src_colorspace=_MATRICES[matrix],
             dst_colorspace=_MATRICES[matrix],
-            interpolation=_FLAGS,
+            interpolation=_EXACT | (_BILINEAR if size == (frame.width, frame.height) else _BICUBIC),
             src_color_range=_FULL if is_rgb or _is_full(frame) else _LIMITED,
             dst_color_range=_FULL,
             threads=1,

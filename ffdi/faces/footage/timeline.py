@@ -16,6 +16,10 @@ from itertools import pairwise
 from ffdi.faces.footage.opening import OpenVideo
 from ffdi.faces.footage.unreadable import UnreadableVideo
 
+_VP8_SHOWN = 0x10  # a bit of the first byte of a picture of VP8: some are there only for others to build on
+_MOST = Fraction(
+    9, 10
+)  # of what Matroska says of the length: where it is damaged, libav passes over what it cannot read
 _USUAL_RATE = Fraction(25)  # frames a second, of a video that tells neither times nor a rate
 
 
@@ -66,6 +70,7 @@ def timeline_of(video: OpenVideo) -> Timeline | None:
     """
     times, keys, places = array("q"), array("q"), array("q")
     last, end, cut, told = 0, 0, False, True
+    is_vp8 = video.stream.codec_context.name == "vp8"
     for place, packet in enumerate(video.packets()):
         cut, time = packet.is_corrupt, packet.pts
         if time is None:
@@ -74,7 +79,8 @@ def timeline_of(video: OpenVideo) -> Timeline | None:
         if packet.is_keyframe:
             keys.append(time)
             places.append(place)
-        if packet.is_discard or not keys or time < keys[0]:  # the first: outside of an edit list
+        hidden = packet.is_discard or (is_vp8 and not memoryview(packet)[0] & _VP8_SHOWN)  # is_discard: by an edit list
+        if hidden or not keys or time < keys[0]:
             continue
         times.append(time)
         if time >= last or len(times) == 1:
@@ -83,6 +89,9 @@ def timeline_of(video: OpenVideo) -> Timeline | None:
         raise UnreadableVideo("truncated: its last picture is not whole")
     if told and not times:
         raise UnreadableVideo("no frame in it")
+    stated = _stated_end(video)
+    if end * video.tick < _MOST * stated:
+        raise UnreadableVideo(f"damaged: its pictures end at {float(end * video.tick):.2f} s of {float(stated):.2f} s")
     ordered = array("q", sorted(times))
     if not told or not all(a < b for found in (ordered, keys) for a, b in pairwise(found)):
         return None
@@ -103,3 +112,13 @@ def counted_timeline(video: OpenVideo, shown: Sequence[int | None]) -> Timeline:
 def _step(times: Sequence[int]) -> int:
     """The mean time from one frame to the next: how long the last one stays where the file does not say."""
     return max(round((times[-1] - times[0]) / max(len(times) - 1, 1)), 1)
+
+
+def _stated_end(video: OpenVideo) -> Fraction:
+    """When a video ends in seconds, by the tag DURATION that writers of Matroska set last; 0 where there is none."""
+    hours, _, rest = video.stream.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    try:
+        return (Fraction(hours) * 60 + Fraction(minutes)) * 60 + Fraction(seconds.rstrip("\0"))
+    except ValueError:
+        return Fraction(0)
