@@ -57,7 +57,9 @@ def test_raw_videos_and_photos_become_a_model_that_judges_one_more_video(
     counts = f"{photos} photos and {videos + 1} videos ({3 * (videos + 1)} frames, 3 of them without a face)"
     assert f"faces wild: {counts}: {3 * videos + photos} faces in {videos + photos} tracks" in said
     assert "passed over: 1 without an image's suffix (1 .txt)" in said
-    assert f"ingest: {3 * videos + photos} images ({(3 * videos + photos) // 2} fake), 0 listed twice and merged" in said
+    assert (
+        f"ingest: {3 * videos + photos} images ({(3 * videos + photos) // 2} fake), 0 listed twice and merged" in said
+    )
     folds = project.folder / "data" / "folds.csv"
     images = pd.read_csv(project.folder / "data" / "images.csv", dtype=str, keep_default_na=False)
     joined = images.merge(pd.read_csv(folds, dtype=str, keep_default_na=False), on="image_id")

@@ -12,6 +12,7 @@ import pytest
 from ffdi.bootstrap import Bootstrap
 from ffdi.errors import InputError
 from ffdi.evaluation.attributes import COLUMNS, MOST_VALUES, attribute_metrics, by_attribute
+from ffdi.intake.tables import CROP_COLUMNS
 from ffdi.metrics import Metrics
 
 SCORES = [0.1, 0.4, 0.7, 0.3, 0.6, 0.9, 0.8]
@@ -136,3 +137,12 @@ def test_an_interval_is_over_groups() -> None:
     table, metrics = split(test.assign(group=[*"abcde", *"f" * 40]), scores)
     assert metrics["attr_maker_gan_accuracy"] == 0.5 and metrics["attr_maker_gan_accuracy_low"] is None
     assert metrics["attr_maker_gan_auc_low"] == 1 and np.isnan(row(table, "gan")["accuracy_low"])
+
+
+def test_where_a_crop_is_from_splits_nothing_unless_it_is_named() -> None:
+    places = {name: ["0"] * 7 for name in CROP_COLUMNS}
+    table, metrics = split(table_of(maker=MAKER, **places))
+    assert set(table["attribute"]) == {"maker"} and all(key.startswith("attr_maker_") for key in metrics)
+    assert split(table_of(**places), names=["track"])[0]["value"].tolist() == ["0"]
+    few = {"track": ["0"] * 7}  # an attribute of the user's own
+    assert set(split(table_of(**few))[0]["attribute"]) == {"track"}

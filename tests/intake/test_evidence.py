@@ -102,6 +102,7 @@ NO_CONTRADICTION = [
         "path,label,source",
         [("{}.jpg", "1,in/real"), ("{}.png", "0,in/fake")],
     ),  # a path may be that of what it was made of
+    ("path,label,source", [("{}.jpg", "1,real_07.mp4"), ("{}.png", "0,fake_07.MP4"), ("x{}.jpg", "1,original.jpg")]),
     ("path,label,p_fake", [("{}.jpg", "1,0.1"), ("{}.png", "0,0.9")]),  # a score is no label
     ("path,label,forgery", [("{}.jpg", "1,eyes"), ("{}.png", "0,")]),
     ("path,label,live", [("{}.jpg", "1,1"), ("{}.png", "0,0")]),

@@ -28,6 +28,7 @@ from ffdi.intake.near_duplicates.hashes import perceptual_pairs
 from ffdi.intake.settings import AuditSettings, DataSettings, SetSettings, SplitSettings
 from ffdi.intake.splitting.folds import assign_folds
 from ffdi.intake.splitting.split import split_images
+from ffdi.intake.tables import CROP_COLUMNS
 from ffdi.params.paths import image_source, unpacked_root
 
 
@@ -266,3 +267,12 @@ def test_the_tiny_set_is_the_same_alone_and_in_a_list(tmp_path: Path) -> None:
     assert (listed["path"] == "set/" + alone["path"]).all() and (listed["group"] == "set:" + alone["group"]).all()
     rest = [column for column in alone.columns if column not in ("path", "group")]
     assert listed[rest].equals(alone[rest])
+
+
+def test_videos_of_one_name_in_two_sets_of_crops_stay_two(tmp_path: Path) -> None:
+    crops = dict(zip(CROP_COLUMNS, ("real/1.mp4", "real/1.mp4", "0", "0.000", "0", "1 2 3 4", "0.9"), strict=True))
+    for number, name in enumerate("ab"):
+        csv_set(tmp_path / name, 10 * number, 4, **(crops | {"video": ""} if name == "b" else crops))
+    images = read_all(two(tmp_path / "a", tmp_path / "b"), tmp_path).intake.images
+    assert set(images["attr_source"]) == {"a/real/1.mp4", "b/real/1.mp4"}
+    assert set(images["attr_video"]) == {"a/real/1.mp4", ""}

@@ -9,6 +9,7 @@ import pandas as pd
 from ffdi.errors import InputError
 from ffdi.intake.groups import SEPARATOR
 from ffdi.intake.listing.layouts import Listing
+from ffdi.intake.tables import CROP_COLUMNS
 
 DATASET, OWN = "attr_dataset", "attr_own_dataset"
 
@@ -17,7 +18,8 @@ def joined(listings: Mapping[str, Listing]) -> Listing:
     """The listing of several sets by their names, in that order.
 
     Paths are NAME/path and groups NAME:group, so that no two sets share one. `attr_dataset` is NAME; an attribute that a
-    set does not have is "" there. A set's own attribute `dataset` is called `own_dataset`.
+    set does not have is "" there. A set's own attribute `dataset` is called `own_dataset`. Of a set of face crops, the
+    photos and videos that they are from are NAME/path as well.
     """
     messages = [f"{name}: {line}" for name, listing in listings.items() for line in _about(listing)]
     rows = pd.concat([_named(listing.rows, name) for name, listing in listings.items()], ignore_index=True)
@@ -43,6 +45,11 @@ def _named(rows: pd.DataFrame, name: str) -> pd.DataFrame:
         path=f"{name}/" + rows["path"], group=groups.where(rows["group"] != "", "")
     )
     rows.insert(len(["path", "label", "group", "given_split"]), DATASET, name)
+    if {f"attr_{column}" for column in CROP_COLUMNS} <= {
+        *rows.columns
+    }:  # paths too: two sets may have a video of one name
+        for column in ("attr_source", "attr_video"):
+            rows[column] = (f"{name}/" + rows[column]).where(rows[column] != "", "")
     return rows
 
 
