@@ -80,6 +80,16 @@ def test_frames_and_crops(tmp_path: Path) -> None:
     }
 
 
+def test_the_folders_of_methods_alone(tmp_path: Path) -> None:
+    videos = "C23/Deepfakes/000_003.mp4", "C23/DeepFakeDetection/01_02__walk__X1.mp4", "C23/original/003.mp4"
+    touch(tmp_path, *videos, "C23/original/x.mp4")
+    assert records(raw(tmp_path, "faceforensics").rows) == [
+        row(videos[1], 1, "01|02", "", "DeepFakeDetection", "actors", ""),
+        row(videos[0], 1, "000|003", "", "Deepfakes", "youtube", ""),
+        row(videos[2], 0, "003", "", "", "youtube", ""),
+    ]
+
+
 def test_a_manipulation_across_two_splits_has_none(tmp_path: Path) -> None:
     touch(tmp_path, "manipulated_sequences/FaceShifter/c23/videos/000_953.mp4", VIDEOS[0])
     splits(tmp_path)
