@@ -83,7 +83,7 @@ def _row(path: str, tested: Collection[str] | None) -> MediaRow | None:
 
 CELEB_DF = Importer(
     read=lambda files, data: _read(files),
-    recognise=lambda files, data: fit_of((_row(path, None) for path in files.media), files.tables(_LIST)),
+    recognise=lambda files, data: fit_of((_row(path, None) for path in files.some()), files.tables(_LIST)),
     patterns=(_LIST,),
     excluded=no_example,
 )
