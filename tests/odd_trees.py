@@ -64,7 +64,7 @@ def link(path: str, target: str, *paths: str) -> Callable[[Path], None]:
 
 
 def odd_things(root: Path) -> None:
-    files("fake/more.zip", "fake/clip.mp4")(root)
+    files("fake/more.zip")(root)
     os.mkfifo(root / "fake" / "pipe.jpg")
     (root / "fake" / "none").mkdir()
 
@@ -133,20 +133,25 @@ TREES = [
         skipped=dict.fromkeys(("fake/c.DNG", "real/d.cr3"), "camera raw"),
     ),
     Tree(
-        "an archive (each is named) or a video inside; anything that is not a regular file; an empty folder",
+        "a video",
+        "passed over in section `data`; listed like an image in section `faces`, which takes its frames",
+        files("fake/clip.mp4"),
+        skipped={"fake/clip.mp4": "video: stage faces takes its frames"},
+    ),
+    Tree(
+        "an archive inside (each is named); anything that is not a regular file; an empty folder",
         "passed over",
         odd_things,
         skipped={
             "fake/more.zip": "archive",
-            "fake/clip.mp4": "video",
             "fake/pipe.jpg": "no regular file",
             "fake/none/": "empty folder",
         },
     ),
     Tree(
-        "folders of masks, landmarks, keypoints, heat maps, segmentations and thumbnails (layout `imagefolder`)",
-        "passed over: `12 images in folders called masks`. `data.exclude` has other patterns of folder names; `[]` takes "
-        "all",
+        "folders of masks, landmarks, keypoints, heat maps, segmentations and thumbnails (not in layouts `csv` and `multi_ffdi`)",
+        "passed over: `12 images in folders called masks`. For `imagefolder`, `data.exclude` has other patterns of folder "
+        "names; `[]` takes all",
         files("fake/masks/c.png", "fake/0/Landmarks/d.jpg"),
         skipped={
             "fake/masks/c.png": "in a folder called masks",
@@ -205,7 +210,7 @@ SPELLINGS = [
         listed=lambda root: ("fake/c.jpg",),
     ),
     Tree(
-        "no suffix, or another image's",
+        "no suffix, or another image's (another video's, of a video)",
         "read, unless the file is another row's",
         files("fake/c.jpg", "fake/d.jpg"),
         read=("fake/c.jpg", "fake/d.jpg"),

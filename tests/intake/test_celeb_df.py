@@ -37,8 +37,8 @@ def test_videos(tmp_path: Path) -> None:
     ]
     assert listing.messages == [
         "List_of_testing_videos.txt: 1 of 4 videos are not there, such as youtube-real/00001",
-        "List_of_testing_videos.txt: 2 people are in its videos and in others, such as id0, id1: with split.use_given: "
-        "false a test set of other people is drawn",
+        "List_of_testing_videos.txt: 2 people are in its videos and in others, such as id0, id1: split.use_given: false "
+        "with split.two_sources: drop draws a test set of other people",
     ]
     assert listing.class_names == ("folder 'Celeb-real' or 'YouTube-real'", "folder 'Celeb-synthesis'")
     assert ("Celeb-real/readme.mp4", "not of layout celeb_df") in listing.skipped

@@ -43,7 +43,7 @@ def _read(files: RootFiles) -> LayoutRows:
     messages = not_there(_LIST, tested, (_video(row.path)[0] for row in rows))
     train, test = ({one for row in rows if row.split == split for one in row.groups} for split in ("train", "test"))
     if both := train & test:
-        cure = "with split.use_given: false a test set of other people is drawn"
+        cure = "split.use_given: false with split.two_sources: drop draws a test set of other people"
         messages.append(f"{_LIST}: {len(both)} people are in its videos and in others, such as {some(both)}: {cure}")
     return layout_rows(rows, files, RowSource("celeb_df", tables=(table,), messages=tuple(messages)))
 

@@ -180,7 +180,8 @@ def _refuse_parted(images: pd.DataFrame, grouped: GroupedImages, of_rows: Member
             f"{path} ({split})" for path, split in zip(images["path"].iloc[pair["row"]], pair["given"], strict=True)
         )
         offer = (
-            f"; {len(parted)} such groups in all; split.two_sources: drop drops images whose groups stand on two sides"
+            f"; {len(parted)} such groups in all; split.two_sources: drop drops images whose groups stand on two sides, "
+            "and split.use_given: false draws a split that parts no group"
         )
         many = several(grouped.links.iloc[np.unique(at)]).any()
         raise InputError(f"group {of_rows.names[first]!r} stands in two given splits: {places}{offer if many else ''}")
