@@ -89,6 +89,10 @@ class DataSettings:
         "faceforensics",
         "celeb_df",
         "dfdc",
+        "deepfakebench",
+        "df40",
+        "real_and_fake_140k",
+        "openfake",
     ] = "csv"
     """How the data set is laid out; `csv` is a table with path, label and, if known, group, split and attributes; `auto`
     is any of the others that is recognised. See [data.md](data.md#layouts)."""
@@ -105,7 +109,7 @@ class DataSettings:
 
     classes: Annotated[
         Annotated[dict[str, Annotated[int, Ge(0), Le(1)]], MinLen(1)] | None,
-        OnlyIn("auto", "imagefolder", "csv", "multi_ffdi"),
+        OnlyIn("auto", "imagefolder", "csv", "multi_ffdi", "deepfakebench"),
     ] = None
     """What the data set calls its classes, in any case, with 0 (real) or 1 (fake) for each; by default 0, 1 and the
     usual words. With it, labels that contradict the paths or other columns are reported and taken."""

@@ -14,13 +14,13 @@ from ffdi.intake.listing.known_layouts import LAYOUTS as KNOWN
 from ffdi.intake.settings import Columns, DataSettings
 from ffdi.params.reading import read_params
 
-IMPORTERS = ("faceforensics", "celeb_df", "dfdc")
+IMPORTERS = ("faceforensics", "celeb_df", "dfdc", "deepfakebench", "df40", "real_and_fake_140k", "openfake")
 LAYOUTS = ("auto", "imagefolder", "csv", "multi_ffdi", *IMPORTERS)
 READ_BY = {
     "table": ("csv",),
     "columns": ("csv",),
     "list_by": ("csv", "multi_ffdi"),
-    "classes": ("auto", "imagefolder", "csv", "multi_ffdi"),
+    "classes": ("auto", "imagefolder", "csv", "multi_ffdi", "deepfakebench"),
     "exclude": ("auto", "imagefolder"),
 }  # all others: by every layout
 READ_BY_ALL = ("root", "layout", "max_pixels", "max_rejected", "synthesise", "tables")

@@ -10,7 +10,7 @@ from ffdi.errors import InputError
 from ffdi.intake.groups import join_names, split_names
 from ffdi.intake.listing.evidence import Labelled
 from ffdi.intake.listing.importer import Importer, LayoutFit, RootFiles
-from ffdi.intake.listing.label_files import LabelFile, inside, read_label_file
+from ffdi.intake.listing.label_files import LabelFile, inside, read_header, read_label_file
 from ffdi.intake.listing.labels import Classes, labels_of
 from ffdi.intake.listing.layout_rows import SPLIT_NAMES, Columns, LayoutRows, given_splits
 from ffdi.intake.listing.spreadsheets import spoilt_cells
@@ -99,7 +99,7 @@ def _recognise(files: RootFiles, data: DataSettings) -> list[LayoutFit]:
         if "/" in name:
             continue
         try:
-            header = {column.casefold(): column for column in read_label_file(files.root / name, ()).columns}
+            header = {column.casefold(): column for column in read_header(files.root / name)}
         except InputError:
             continue
         path, label = (next((header[n] for n in names if n in header), None) for names in (_PATHS, _LABELS))

@@ -15,7 +15,7 @@ from unicodedata import normalize
 from ffdi.errors import InputError
 from ffdi.intake.decoding.formats import SUFFIXES
 from ffdi.intake.listing.dialects import AS_CSV, CODE_PAGES, Dialect, find_dialect, header_names
-from ffdi.intake.listing.parquet_labels import read_parquet_labels
+from ffdi.intake.listing.parquet_labels import parquet_header, read_parquet_labels
 from ffdi.intake.table_files.names import is_parquet
 
 
@@ -55,6 +55,19 @@ def read_list(
     listed = [(name, root / path) for name, path in zip(table.columns["img_name"], paths, strict=True)]
     known = next((name for name in ("target", "label") if set(table.columns.get(name, ())) == {"0", "1"}), None)
     return listed, None if known is None else (known, [int(label) for label in table.columns[known]])
+
+
+def read_header(file: Path) -> list[str]:
+    """The names of a table's columns; no row is read. Raises InputError for a file that is no table."""
+    try:
+        if is_parquet(file):
+            return parquet_header(file)
+        dialect = find_dialect(file, ())
+        with open(file, encoding=dialect.encoding, newline="", errors="replace") as text:
+            _, first = next(_rows(file, text, dialect), (1, []))
+            return header_names(first, ())
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from error
 
 
 def read_label_file(

@@ -25,6 +25,11 @@ def read_parquet_labels(file: Path) -> tuple[dict[str, list[str]], array[int]]:
     try:
         with open(file, "rb"), pq.ParquetFile(file) as opened:
             for field in opened.schema_arrow:
+                if holds_images(field.type):
+                    cure = "write each to a file below the root, and its name in a column of paths in place of this one"
+                    raise InputError(
+                        f"{file}: column {field.name!r} holds the images themselves ({field.type}): {cure}"
+                    )
                 if pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
                     raise InputError(f"{file}: column {field.name!r} is {field.type}, no text or number: leave it out")
             columns = {name: [] for name in opened.schema_arrow.names}
@@ -39,6 +44,21 @@ def read_parquet_labels(file: Path) -> tuple[dict[str, list[str]], array[int]]:
     except pa.ArrowException as error:
         raise InputError(f"{file}: not a readable table: {one_line(error)}") from error
     return columns, rows
+
+
+def parquet_header(file: Path) -> list[str]:
+    """The names of the columns; InputError for a file that is no Parquet."""
+    try:
+        with open(file, "rb"), pq.ParquetFile(file) as opened:
+            return list(opened.schema_arrow.names)
+    except pa.ArrowException as error:
+        raise InputError(f"{file}: not a readable table: {one_line(error)}") from error
+
+
+def holds_images(kind: pa.DataType) -> bool:
+    """Whether a column is of embedded images, as the data sets of Hugging Face have them: {bytes, path}."""
+    fields = {field.name for field in kind} if pa.types.is_struct(kind) else set()
+    return {"bytes", "path"} <= fields
 
 
 def _cells(column: pa.Array) -> list[str]:
