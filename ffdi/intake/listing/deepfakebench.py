@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ffdi.errors import InputError
 from ffdi.intake.listing.df40 import DF40_METHODS
-from ffdi.intake.listing.frame_lists import FOLDERS, ListedVideo, Places, fits_of_lists, frame_lists
+from ffdi.intake.listing.frame_lists import FOLDERS, FramePlaces, ListedVideo, fits_of_lists, frame_lists
 from ffdi.intake.listing.importer import Importer, RootFiles
 from ffdi.intake.listing.layout_rows import LayoutRows
 from ffdi.intake.listing.media_rows import MediaRow, RowSource, layout_rows, some
@@ -28,7 +28,7 @@ _Listed = Mapping[str, tuple[MediaRow, set[str]]]  # path -> the row, the splits
 
 
 def _read(files: RootFiles, given: Mapping[str, int]) -> LayoutRows:
-    places, listed = Places(files), dict[str, tuple[MediaRow, set[str]]]()
+    places, listed = FramePlaces(files), dict[str, tuple[MediaRow, set[str]]]()
     for table, videos in (tables := frame_lists(files)).items():
         for video in videos:
             if (label := _label(video.label, given)) is None:

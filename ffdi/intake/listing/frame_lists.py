@@ -60,7 +60,7 @@ def fits_of_lists(files: RootFiles) -> list[LayoutFit]:
 
 
 @dataclass
-class Places:
+class FramePlaces:
     """Finds the file below the root that a path means: without as many of its first folders as it takes."""
 
     files: RootFiles
