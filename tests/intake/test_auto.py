@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from layout_cases import raw, table, touch
 
 from ffdi.doctor.data_root import root_diagnoses
 from ffdi.errors import InputError
+from ffdi.intake.archives import unpacked
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.ingest import IntakeFiles, ingest_data_set
 from ffdi.intake.listing.known_layouts import LAYOUTS
@@ -99,6 +101,15 @@ def test_a_table_goes_before_the_folders_of_classes(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").rename(tmp_path / "some.csv")
     with pytest.raises(InputError, match=r"2 layouts fit: csv \(more.csv, .*\); csv \(some.csv, .*\): name one"):
         raw(tmp_path, "auto")
+
+
+def test_an_archive_is_recognised_as_its_folder_is(tmp_path: Path) -> None:
+    celeb_df(tmp_path / "in/Celeb-DF-v2")
+    touch(tmp_path / "in", "__MACOSX/Celeb-DF-v2/._x.mp4", ".DS_Store")
+    shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path / "in")
+    listing = raw(unpacked(tmp_path / "set.zip"), "auto")
+    assert listing.messages[0].startswith("layout celeb_df: ")
+    assert listing.rows.equals(raw(tmp_path / "in/Celeb-DF-v2", "celeb_df").rows)
 
 
 def test_what_fits_no_layout_is_an_error_that_lists_them(tmp_path: Path) -> None:

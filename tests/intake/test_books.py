@@ -19,7 +19,12 @@ from ffdi.intake.ingest import Intake, ingest
 from ffdi.intake.listing.layouts import Listing, read_layout
 from ffdi.intake.settings import DataSettings
 
-LAYOUTS = ("imagefolder", "csv", "multi_ffdi")
+TOPS = {  # the folders of real and fake images
+    "imagefolder": ("real", "fake"),
+    "csv": ("real", "fake"),
+    "multi_ffdi": ("trainset", "valset"),
+    "celeb_df": ("Celeb-real/id0_0000", "Celeb-synthesis/id0_id1_0000"),
+}
 ODD_NAMES = (
     *("notes.txt", "photo.jpg_large", "photo.jpg?w=800", "IMG_0001", "more.zip", "clip.mp4", "Thumbs.db", ".DS_Store"),
     *("._a.jpg", ".hidden.png", "faces.tar.gz", "a.jpg.txt"),
@@ -46,13 +51,13 @@ def random_tree(root: Path, layout: str, draw: random.Random) -> None:
     outside = root.parent / "outside"
     outside.mkdir(parents=True)
     (outside / "far.jpg").write_bytes(encoded(0, "JPEG"))
-    tops = ("trainset", "valset") if layout == "multi_ffdi" else ("real", "fake")
+    tops = TOPS[layout]
     folders = [root / top / below for top in tops for below in ("", *draw.sample(ODD_FOLDERS, 4))]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     for i in range(draw.randrange(20, 40)):
         folder = draw.choice(folders)
-        fake = int("fake" in folder.parts or "valset" in folder.parts)  # no picture under two labels or splits
+        fake = int((root / tops[1]) in (folder, *folder.parents))  # no picture under two labels or splits
         kind = draw.choice(["good", "good", "twin", "broken", "mask", "odd", "link", "folder link", "pipe", "empty"])
         if kind == "good":
             (folder / f"{i}.{draw.choice(['jpg', 'JPEG', 'jfif', 'jpe'])}").write_bytes(encoded(2 * i + fake, "JPEG"))
@@ -78,7 +83,7 @@ def random_tree(root: Path, layout: str, draw: random.Random) -> None:
             os.mkfifo(folder / f"{i}.jpg")
         else:
             (folder / f"empty {i}").mkdir()
-    if layout != "imagefolder":
+    if layout in ("csv", "multi_ffdi"):
         for table, top, header in (
             [("labels.csv", "", "path,label")]
             if layout == "csv"
@@ -133,7 +138,7 @@ def check_books(root: Path, listing: Listing, intake: Intake) -> None:
     assert len(listing.rows) == len(read) + intake.duplicates + len(rejected)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", TOPS)
 @pytest.mark.parametrize("seed", range(12))
 def test_the_books_of_random_trees_balance(tmp_path: Path, layout: str, seed: int) -> None:
     root = tmp_path / "root"
