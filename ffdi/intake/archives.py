@@ -25,6 +25,8 @@ from typing import IO, Any
 
 from ffdi.errors import FfdiError, InputError, said
 from ffdi.files import cache_folders, human_bytes, in_cache, locked, replacing_folder
+from ffdi.intake.listing.droppings import hidden, is_system_folder
+from ffdi.intake.listing.zip_names import names_of
 
 RATIO = 100  # an archive of images is hardly smaller than its images; a bomb is thousands of times smaller
 YOURSELF = "unpack it yourself, or pack it again with another program"
@@ -65,14 +67,14 @@ def kept(identity: str, make: Callable[[Path], Path]) -> Path:
 
 def top(folder: Path) -> Path:
     """The one top folder of what was unpacked, if nothing is beside it."""
-    visible = [e for e in folder.iterdir() if e.name != "__MACOSX" and not e.name.startswith(".")]
+    visible = [e for e in folder.iterdir() if not (hidden(e.name) or is_system_folder(e.name))]
     return visible[0] if len(visible) == 1 and visible[0].is_dir() else folder
 
 
 def files_outside(folder: Path) -> list[str]:
     """The files of an archive that are outside `folder`, its one top folder, as paths relative to that folder.
 
-    All of them are hidden files. Empty for a folder that does not come from an archive.
+    All of them are hidden files or the system's. Empty for a folder that does not come from an archive.
     """
     folder = Path(os.path.realpath(folder))
     if str(folder.parent.parent) not in [os.path.realpath(cache / "archives") for cache in cache_folders()]:
@@ -205,8 +207,8 @@ def _zip_members(archive: Path, folder: Path) -> Iterator[_Member]:
             if info.file_size > max(RATIO * info.compress_size, SPARE):
                 raise _bomb(where)
         check_room(archive, sum(info.file_size for info in opened.infolist()), folder)
-        for info in opened.infolist():
-            yield _Member(info.filename, info.is_dir(), info.file_size, partial(opened.open, info))
+        for info, name in zip(opened.infolist(), names_of(opened.infolist()), strict=True):
+            yield _Member(name, name.endswith("/"), info.file_size, partial(opened.open, info))
 
 
 def _tar_members(archive: Path, folder: Path) -> Iterator[_Member]:

@@ -56,6 +56,7 @@ def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
     ("names", "top"),
     [
         (["d/a", "__MACOSX/d/._a", ".DS_Store", ".hidden/x"], "d"),
+        (["d/a", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN/x"], "d"),
         (["./d/./a", "d//b"], "d"),
         (["d/a", "b"], ""),
         (["d/a", "e/a"], ""),

@@ -169,3 +169,16 @@ def test_a_path_that_leads_out(tmp_path: Path, path: str) -> None:
     listed(root, "dataset_json/x.json", {"x": {"x_Real": {"test": {"v": video("x_Real", "../x/v/0.png", path)}}}})
     with pytest.raises(InputError, match=r"path '.*1\.png' leads out of the root"):
         raw(root, "deepfakebench")
+
+
+def test_pictures_in_the_folder_of_a_class_are_of_no_video(tmp_path: Path) -> None:
+    touch(tmp_path, "DF40/MidJourney/fake/a.png", "DF40/MidJourney/real/b.png")
+    lists = {"MidJourney_Fake": "fake/a", "MidJourney_Real": "real/b"}
+    content = {
+        label: {"test": {name: video(label, f"./x/DF40/MidJourney/{name}.png")}} for label, name in lists.items()
+    }
+    listed(tmp_path, "dataset_json/MidJourney.json", {"MidJourney": content})
+    assert records(raw(tmp_path, "deepfakebench").rows) == [
+        row("DF40/MidJourney/fake/a.png", 1, "", "test", "MidJourney") | {"attr_video": ""},
+        row("DF40/MidJourney/real/b.png", 0, "", "test", "") | {"attr_video": ""},
+    ]

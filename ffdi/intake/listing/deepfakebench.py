@@ -58,6 +58,7 @@ def _label(value: str, given: Mapping[str, int]) -> int | None:
 
 def _row(path: str, video: ListedVideo, label: int) -> MediaRow:
     folder, name = path.rpartition("/")[0], video.label
+    folder = "" if folder.rpartition("/")[2].lower() in ("real", "fake") else folder  # pictures that are of no video
     clip = _CLIP.fullmatch(folder.rpartition("/")[2])
     people = clip.groups() if clip else [part for part in path.split("/") if _ACTOR.fullmatch(part)] or [folder]
     method = _FF.get(name, name.removesuffix("_fake").removesuffix("_Fake")) if label else ""
