@@ -203,6 +203,16 @@ def test_each_set_has_its_own_keys(tmp_path: Path) -> None:
     assert (images["label"] == images["path"].str[-5].astype(int) % 2).all()
 
 
+def test_a_set_without_a_split_beside_one_with_a_test_set_is_told(tmp_path: Path) -> None:
+    a, b = csv_set(tmp_path / "a", 0, 4, split="test"), csv_set(tmp_path / "b", 10, 4)
+    says = (
+        "a comes with a test set, b with no split: none of these images will be tested, unless split.use_given is false"
+    )
+    assert says in read_all(two(a, b), tmp_path / "out").listing.messages
+    (b / "labels.csv").write_text("path,label,split\n00.jpg,0,train\n01.jpg,1,train\n")
+    assert not any("with no split" in line for line in read_all(two(a, b), tmp_path / "out").listing.messages)
+
+
 def test_the_place_of_several_sets_is_made_and_unmade(tmp_path: Path) -> None:
     a, b, out = csv_set(tmp_path / "a", 0, 4), csv_set(tmp_path / "b", 10, 4), tmp_path / "data/root"
     (a / "deep/er").mkdir(parents=True)

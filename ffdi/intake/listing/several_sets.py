@@ -22,6 +22,7 @@ def joined(listings: Mapping[str, Listing]) -> Listing:
     photos and videos that they are from are NAME/path as well.
     """
     messages = [f"{name}: {line}" for name, listing in listings.items() for line in _about(listing)]
+    messages += _about_splits({name: {*listing.rows["given_split"]} for name, listing in listings.items()})
     rows = pd.concat([_named(listing.rows, name) for name, listing in listings.items()], ignore_index=True)
     skipped = [(f"{name}/{path}", reason) for name, listing in listings.items() for path, reason in listing.skipped]
     real, fake = (
@@ -35,6 +36,16 @@ def _about(listing: Listing) -> list[str]:
     fakes = int(listing.rows["label"].sum())
     renamed = ["its own attribute dataset is called own_dataset"] if DATASET in listing.rows else []
     return [f"{len(listing.rows)} images listed ({fakes} fake)", *listing.messages, *renamed]
+
+
+def _about_splits(given: Mapping[str, set[str]]) -> list[str]:
+    """A line where some sets have a test set of their own, and others no split: of these, nothing is tested."""
+    tested = [name for name, splits in given.items() if "test" in splits]
+    without = [name for name, splits in given.items() if splits == {""}]
+    if not tested or not without:
+        return []
+    names = f"{', '.join(tested)} come{'s' * (len(tested) == 1)} with a test set, {', '.join(without)} with no split"
+    return [f"{names}: none of these images will be tested, unless split.use_given is false"]
 
 
 def _named(rows: pd.DataFrame, name: str) -> pd.DataFrame:
