@@ -17,6 +17,7 @@ from ffdi.store_faults import Patience
 from ffdi.urls import local_path
 
 _SOON = Patience(attempts=2)
+_MADE = {"data/demo": "dvc repro draws it", "data/faces": "dvc repro makes it where section faces has its name"}
 _AGAIN = "a change there is seen after dvc repro --single-item --force root"
 
 
@@ -43,10 +44,9 @@ def root_diagnosis(
         except InputError as error:
             place, _, told = str(error).partition(": ")
             return Diagnosis(section, name, "missing", f"{place}: {told}", "name the layout in params.yaml")
-    drawn = data.root == "data/demo"
-    remedy = "dvc repro draws it" if drawn else "correct data.root in params.yaml"
-    state: State = "ok" if root.exists() else "note" if drawn else "missing"
-    return one_of(state, section, name, found, remedy)
+    made = next((remedy for place, remedy in _MADE.items() if Path(path).is_relative_to(place)), "")
+    state: State = "ok" if root.exists() else "note" if made else "missing"
+    return one_of(state, section, name, found, made or f"correct {name} in params.yaml")
 
 
 def _of_url(data: DataSettings, section: str, name: str, manifest: Path) -> Diagnosis:

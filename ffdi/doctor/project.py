@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ffdi.doctor.data_root import root_diagnoses
+from ffdi.doctor.data_root import root_diagnoses, root_diagnosis
 from ffdi.doctor.diagnosis import Diagnosis, State
 from ffdi.doctor.locks import lock_diagnoses
 from ffdi.doctor.next_run import NextStage, planned_stages
@@ -23,6 +23,8 @@ _SPARE = 1e9  # bytes that should stay free
 def project_diagnoses(params: Params) -> Iterator[Diagnosis]:
     """Of the folder that this process runs in."""
     yield from weights_diagnoses(params)
+    for name, faces in params.faces.items():
+        yield root_diagnosis(faces, SECTION, f"faces.{name}.root")
     yield from root_diagnoses(params.data, SECTION)
     if params.extract.store:
         from ffdi.doctor.feature_store import store_diagnosis

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +23,7 @@ from ffdi.faces.journal import CroppedSource, Journal
 from ffdi.faces.set_contact import SetContact
 from ffdi.faces.settings import FacesSettings
 from ffdi.faces.source_task import SourceTask, Unfit, sha256_of_source
+from ffdi.faces.totals import CropTotals, counted_reasons
 from ffdi.files import sole_writer, write_json
 from ffdi.intake.decoding.images import DECODE_POLICY
 from ffdi.intake.ingest import DISK_FAULT
@@ -37,8 +36,7 @@ from ffdi.parallel import ordered_map, worker_count
 
 CROP_POLICY = "crops-1"  # change it with what a crop is: all sources are then cropped anew
 NO_FACE = "no face"
-_SHOWN = 3  # rejected sources, and reasons, that a line names
-_NUMBERS = re.compile(r" in \d+ frames|\d+x\d+ ")
+_SHOWN = 3  # rejected sources that an error names
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def make_crop_set(
     """
     detector = open_detector(settings.crops)
     console.say(detector.device_line.removeprefix("faces: "))
-    _refuse_other(out)
+    _refuse_other(out, root)
     with sole_writer(out):
         out.mkdir(parents=True, exist_ok=True)
         listing = read_layout(root, settings)
@@ -74,8 +72,14 @@ def make_crop_set(
             return making.made(listing.rows)
 
 
-def _refuse_other(out: Path) -> None:
-    """InputError for a folder that has something in it and is no set of crops: what is stale there is deleted."""
+def _refuse_other(out: Path, root: Path) -> None:
+    """InputError for a folder that has something in it and is no set of crops: what is stale there is deleted.
+
+    Also for one that lies in the root, whose crops would be photos of the next run, and for a root that lies in it.
+    """
+    here, there = out.resolve(), root.resolve()
+    if here.is_relative_to(there) or there.is_relative_to(here):
+        raise InputError(f"{root}: holds the folder that the crops are written to, or lies in it: name another folder")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file: name a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / JOURNAL).exists():
@@ -203,7 +207,7 @@ class _Making:
         self._write_rejected()
         first = "; ".join(f"{one.path}: {one.reason}" for one in self.rejected[:_SHOWN])
         raise InputError(
-            f"{len(self.rejected)} of {self.total} photos and videos are rejected ({_counted(self.rejected)}), more than "
+            f"{len(self.rejected)} of {self.total} photos and videos are rejected ({counted_reasons(self.rejected)}), more than "
             f"max_rejected = {self.settings.max_rejected:g}: mend or remove them, or raise it; the first are {first}; "
             f"those so far are in {self.out / REJECTED}"
         )
@@ -214,12 +218,12 @@ class _Making:
 
     def _written(self, sources: pd.DataFrame, twins: int, there: int) -> CropSet:
         """The tables of a complete set, labels.csv last; then what is stale is deleted."""
-        totals = _Totals()
+        totals = CropTotals()
         for sha256, path in zip(sources["image_id"], sources["path"], strict=True):
             totals.add(self.journal.get(sha256), is_video(Path(path)))
         if not totals.crops:
             raise InputError(
-                f"{self.root}: no face in any of {self.total} photos and videos: {_counted(self.rejected)}"
+                f"{self.root}: no face in any of {self.total} photos and videos: {counted_reasons(self.rejected)}"
             )
         self.journal.keep(sources["image_id"])
         self._write_rejected()
@@ -230,11 +234,11 @@ class _Making:
         for draft in self.out.glob(".*.tmp"):  # of runs that were killed
             draft.unlink()
         merged = f"; {twins} more have the bytes of another" if twins else ""
-        reasons = f" ({_counted(self.rejected)})" if self.rejected else ""
+        reasons = f" ({counted_reasons(self.rejected)})" if self.rejected else ""
         line = f"{totals.line}{merged}; {there} searched before; {len(self.rejected)} rejected{reasons}"
         return CropSet(self.total, totals.crops, len(self.rejected), line)
 
-    def _facts(self, totals: _Totals) -> dict[str, Any]:
+    def _facts(self, totals: CropTotals) -> dict[str, Any]:
         return {
             "kind": KIND,
             "crops": self.settings.recorded(),
@@ -244,52 +248,3 @@ class _Making:
             "crops_written": totals.crops,
             "rejected": len(self.rejected),
         }
-
-
-@dataclass
-class _Totals:
-    """What a set holds, counted."""
-
-    photos: int = 0
-    videos: int = 0
-    frames: int = 0
-    without_face: int = 0
-    crops: int = 0
-    tracks: int = 0
-    versions: dict[str, set[str]] = field(default_factory=dict)
-
-    def add(self, source: CroppedSource | None, is_of_video: bool) -> None:
-        """Count a source that was searched; None for one that cannot be read."""
-        if source is None:
-            return
-        for name, version in source.versions.items():
-            self.versions.setdefault(name, set()).add(version)
-        self.crops += len(source.faces)
-        self.tracks += source.tracks
-        if is_of_video:
-            self.videos += 1
-            self.frames += source.frames
-            self.without_face += source.without_face
-        else:
-            self.photos += 1
-
-    def versions_line(self) -> dict[str, str]:
-        """The versions of each package that made crops of the set."""
-        return {name: ", ".join(sorted(found)) for name, found in sorted(self.versions.items())}
-
-    @property
-    def line(self) -> str:
-        """What was looked at and found."""
-        return (
-            f"{self.photos} photos and {self.videos} videos ({self.frames} frames, {self.without_face} of them without a "
-            f"face): {self.crops} faces in {self.tracks} tracks"
-        )
-
-
-def _counted(rejected: Iterable[Unfit]) -> str:
-    """How many there are of each reason, without its particulars: "3 no face; 2 damaged"."""
-    counts = Counter(_NUMBERS.sub("", one.reason.partition(":")[0]).strip() for one in rejected)
-    commonest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return "; ".join(
-        [f"{count} {reason}" for reason, count in commonest[:_SHOWN]] + ["..."] * (len(commonest) > _SHOWN)
-    )

@@ -14,13 +14,16 @@ from click.testing import CliRunner, Result
 from conftest import HERE, tiny_backbone
 
 from ffdi.commands.main import main
+from ffdi.doctor.data_root import root_diagnosis
 from ffdi.doctor.diagnosis import Diagnosis
 from ffdi.doctor.locks import lock_diagnoses
 from ffdi.doctor.packages import package_diagnoses
 from ffdi.doctor.ray_cluster import cluster_diagnosis
 from ffdi.doctor.weights import weights_diagnoses
+from ffdi.faces.settings import FacesSettings
 from ffdi.features.settings import RaySettings
 from ffdi.files import sole_writer
+from ffdi.intake.settings import DataSettings
 from ffdi.params.reading import read_params
 
 
@@ -159,3 +162,15 @@ def test_a_wrong_key_of_params_is_said_and_the_machine_too(folder: Path) -> None
     shown = doctor()
     assert shown.exit_code == 1 and "unknown key split.fold: choose one of" in shown.output
     assert "  ok       processors: " in shown.output
+
+
+def test_a_set_of_crops_is_made_by_the_next_run_and_its_photos_must_be_there(folder: Path) -> None:
+    crops = root_diagnosis(DataSettings("data/faces/wild"), "project")
+    assert (crops.state, crops.remedy) == ("note", "dvc repro makes it where section faces has its name")
+    raw = FacesSettings(root="raw")
+    gone = root_diagnosis(raw, "project", "faces.wild.root")
+    assert (gone.name, gone.state, gone.remedy) == (
+        *("faces.wild.root", "missing", "correct faces.wild.root in params.yaml"),
+    )
+    Path("raw").mkdir()
+    assert root_diagnosis(raw, "project", "faces.wild.root").state == "ok"

@@ -112,6 +112,13 @@ def test_no_face_at_all_is_an_error(raw: Path, stub: StubDetector) -> None:
         made(raw, max_rejected=1.0)
 
 
+@pytest.mark.parametrize("root", [".", "set", "set/crops"])
+def test_a_root_around_the_set_or_in_it_is_refused(root: str, raw: Path, stub: StubDetector) -> None:
+    made(raw)
+    with pytest.raises(InputError, match="holds the folder that the crops are written to, or lies in it"):
+        make_crop_set(raw.parent / root, settings(), raw.parent / "set")
+
+
 def test_two_files_of_the_same_bytes_are_one_source(raw: Path, stub: StubDetector) -> None:
     shutil.copy(raw / "real" / "b.png", raw / "real" / "copy_of_b.png")
     done = made(raw, group="(?P<group>[^/]+).png")
