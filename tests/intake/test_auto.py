@@ -103,6 +103,20 @@ def test_a_table_goes_before_the_folders_of_classes(tmp_path: Path) -> None:
         raw(tmp_path, "auto")
 
 
+def test_what_only_looks_like_a_layout_of_the_field(tmp_path: Path) -> None:
+    touch(tmp_path, "original/000.jpg", "fake/001.jpg", "deep/.git/x.jpg", ".git/a.jpg")
+    table(tmp_path, "path,label\na.jpg,1\n", "fake/faces.csv")  # a table deep inside names no set
+    touch(tmp_path, "other/a.jpg")
+    with pytest.raises(InputError, match="none of"):
+        raw(tmp_path, "auto")
+    (tmp_path / "other/a.jpg").unlink()
+    table(tmp_path, json.dumps({"000.jpg": {"label": "REAL", "split": "train"}}), "._metadata.json")
+    table(tmp_path, "path,label\na.jpg,1\n", "._labels.csv")
+    assert raw(tmp_path, "auto").messages[0] == "layout imagefolder: folders fake, original"
+    table(tmp_path, "filename,label\noriginal/000.jpg,0\nfake/001.jpg,1\n")  # as the validation set of DFDC
+    assert raw(tmp_path, "auto").messages[0] == "layout csv: labels.csv, columns filename and label"
+
+
 def test_an_archive_is_recognised_as_its_folder_is(tmp_path: Path) -> None:
     celeb_df(tmp_path / "in/Celeb-DF-v2")
     touch(tmp_path / "in", "__MACOSX/Celeb-DF-v2/._x.mp4", ".DS_Store")

@@ -70,6 +70,16 @@ def test_the_preview(tmp_path: Path) -> None:
     ]
 
 
+def test_labels_that_contradict_the_folders_stop_the_run(tmp_path: Path) -> None:
+    metadata(
+        tmp_path, ".", {"a.mp4": {"label": "FAKE", "split": "train"}, "b.mp4": {"label": "REAL", "split": "train"}}
+    )
+    touch(tmp_path, "real/a.mp4", "fake/b.mp4")
+    says = r"'fake/b.mp4' is 'REAL' \(real\).*; mend what is not as layout dfdc has it, or list the files in a table"
+    with pytest.raises(InputError, match=says):
+        raw(tmp_path, "dfdc")
+
+
 @pytest.mark.parametrize(
     "entries", [[1], {"a.mp4": 1}, {"a.mp4": {"split": "train"}}, {"a.mp4": {"label": "TRUE", "split": "train"}}]
 )

@@ -90,6 +90,15 @@ def test_the_folders_of_methods_alone(tmp_path: Path) -> None:
     ]
 
 
+def test_of_several_splits_that_in_the_fewest_folders_is_meant(tmp_path: Path) -> None:
+    touch(tmp_path, VIDEOS[3])
+    splits(tmp_path, "z/")
+    (tmp_path / "a/b").mkdir(parents=True)
+    for name in ("train", "val", "test"):
+        table(tmp_path, '[["974", "001"]]' if name == "train" else "[]", f"a/b/{name}.json")
+    assert list(raw(tmp_path, "faceforensics").rows["given_split"]) == ["test"]
+
+
 def test_a_manipulation_across_two_splits_has_none(tmp_path: Path) -> None:
     touch(tmp_path, "manipulated_sequences/FaceShifter/c23/videos/000_953.mp4", VIDEOS[0])
     splits(tmp_path)
