@@ -75,7 +75,7 @@ def _row(path: str, split_of: dict[str, str]) -> MediaRow | None:
 
 def _recognise(files: RootFiles) -> list[LayoutFit]:
     rows = [row for path in files.some() if (row := _row(path, {}))]  # a folder `original` alone may be of anything
-    return fit_of(rows, files.tables(*_TABLES)) if rows else []
+    return fit_of(rows, files.tables(*_TABLES)) if any(row.label for row in rows) else []
 
 
 FACEFORENSICS = Importer(
