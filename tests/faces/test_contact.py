@@ -1,6 +1,7 @@
 """The contact sheet: which sources are on it, and what is drawn of them."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,8 @@ def test_boxes_and_crops_of_one_person_have_one_colour() -> None:
     blue, orange = (0, 114, 178), (230, 159, 0)
     two = sheet(entry(2, 2))
     assert share(two, blue) > 0.001 and share(two, orange) > 0.001
+    without_boxes = replace(entry(2, 2), boxes=[])
+    assert 0.0005 < share(sheet(without_boxes), orange) < share(two, orange)
     assert share(sheet(entry(2, 1)), orange) == 0
 
 
