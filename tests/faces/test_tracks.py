@@ -60,6 +60,11 @@ def test_a_third_person_takes_no_track_of_the_two() -> None:
     assert follow([face(100), face(200)], [face(102), face(160), face(206)]) == [[0, 1], [0, 2, 1]]
 
 
+def test_who_has_left_has_no_say() -> None:
+    """The second has left, a third has come. That the second would be nearer to where the first is now, is no matter."""
+    assert follow([face(100, side=42), face(200)], [face(130, side=42), face(60)]) == [[0, 1], [0, 2]]
+
+
 def test_time_that_stands_still_or_goes_back_and_boxes_of_no_size() -> None:
     tracker = Tracker()
     assert tracker.follow(5.0, [face(100)]) == [0]
@@ -67,3 +72,4 @@ def test_time_that_stands_still_or_goes_back_and_boxes_of_no_size() -> None:
     assert tracker.follow(1.0, [face(108)]) == [0]
     assert tracker.follow(1.0, []) == []
     assert tracker.follow(1.1, [Face(Box(7, 7, 7, 7), 0.5), face(110)]) == [1, 0]
+    assert tracker.follow(0.2, [face(400)]) == [2]
