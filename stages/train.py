@@ -11,10 +11,11 @@ from ffdi.stagekit.ranks import start_ranks, training_team, watched
 
 @stage_command(
     *(PARAMS, ROOT, name("--recipe"), IMAGES, FOLDS),
-    path("--features", help="[default: data/features/BACKBONE]"),
-    WEIGHTS,
-    path("--out", help="[default: data/models/RECIPE]"),
-    *(path("--plots"), TIMINGS),
+    *(path("--features", help="[default: data/features/BACKBONE]"), WEIGHTS, path("--plots"), TIMINGS),
+    *(
+        path("--crops", help="[default: crops.json beside --images]"),
+        path("--out", help="[default: data/models/RECIPE]"),
+    ),
 )
 def main(
     params_file: Path,
@@ -24,6 +25,7 @@ def main(
     folds_file: Path,
     features: Path | None,
     weights: Path | None,
+    crops: Path | None,
     out: Path | None,
     plots: Path | None,
     timings: Path,
@@ -35,7 +37,7 @@ def main(
     from ffdi.features.perturbed import PerturbationSweep
     from ffdi.intake.tables import ending_of, join, read_folds, read_images
     from ffdi.tails.train_recipe import train_recipe
-    from ffdi.tails.training_inputs import TrainingInputs
+    from ffdi.tails.training_inputs import TrainingInputs, read_crops
 
     source, out = image_source(params.data, root), out or Path(f"data/models/{name}")
     inputs = TrainingInputs(
@@ -47,6 +49,7 @@ def main(
         params.data.synthesise,
         PerturbationSweep(recipe.tta, Path(f"data/tta/{backbone.name}"), source, params.extract),
         ending_of(images_file),
+        read_crops(crops or images_file.with_name("crops.json")),
     )
     with (
         training_team(params.train.device, f"train {name}") as (device, report),

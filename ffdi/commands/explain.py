@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ffdi.commands.scoring import inputs_to_score, refuse_no_model, refuse_unread, scoring_options
+from ffdi.commands.scoring import (
+    DETECTOR,
+    FACES,
+    cropper_of,
+    inputs_to_score,
+    refuse_no_model,
+    refuse_unread,
+    scoring_options,
+)
 from ffdi.stagekit.command import OneLineErrors, uncollected
 from ffdi.stagekit.console import console
 from ffdi.stagekit.local_path import LocalPath
 
 if TYPE_CHECKING:
+    from ffdi.deploy.cropper import Which
     from ffdi.deploy.explanation.explain import Side
 
 
@@ -24,6 +33,8 @@ if TYPE_CHECKING:
 )
 @click.argument("images", nargs=-1, required=True, metavar="PATH...")
 @scoring_options
+@FACES
+@DETECTOR
 @click.option("--out", required=True, type=LocalPath(file_okay=False), help="a folder, made if need be")
 @click.option(
     "--toward",
@@ -43,6 +54,8 @@ def explain(
     images: tuple[str, ...],
     model: Path,
     max_pixels: int,
+    faces: Which,
+    detector: Path | None,
     out: Path,
     toward: Side | None,
     occlusion: bool,
@@ -52,25 +65,28 @@ def explain(
     """Write to the folder --out what the score of each image depends on: NAME.explained.png, and index.html of all.
 
     Beside the image as the network sees it: the places that counted (Grad-CAM at the cut; for tokens, carried back by
-    attention rollout), and how the score changes when a part is blurred. PATH is as that of ffdi predict.
+    attention rollout), and how the score changes when a part is blurred. PATH is as that of ffdi predict; with a model of face
+    crops, it is the most fake crop of each person that is explained.
 
-    An image that cannot be read is on the page, with the reason, and makes the exit code 1.
+    An image that cannot be read, or has no face, is on the page, with the reason, and makes the exit code 1.
     """
     stage = console("explain")
-    found = inputs_to_score(images, stage)
     refuse_no_model(model)
+    cropper = cropper_of([model], faces, detector, max_pixels)
+    found = inputs_to_score(images, stage, videos=cropper is not None)
 
     with uncollected():
-        from ffdi.deploy.detector import load
+        from ffdi.deploy.detector import load_models
         from ffdi.deploy.explanation.occlusion import Patches
         from ffdi.deploy.explanation.pages import PAGE, write_explanations
         from ffdi.deploy.pictures import pictures_of
         from ffdi.features.devices import set_up_torch
 
-        detector = load(model, max_pixels=max_pixels)
+        (loaded,) = load_models([model], cropper, max_pixels=max_pixels)
         set_up_torch()
     pictures = [picture for file in found.files for picture in pictures_of(file)]
     patches = Patches(across, stride) if occlusion else None
-    counts = write_explanations(out, detector, pictures, toward=toward, patches=patches, console=stage)
-    stage.say(f"{counts.explained} of {len(pictures)} images explained: see {out / PAGE}")
-    refuse_unread(found, counts.unreadable, len(pictures))
+    counts = write_explanations(out, loaded, pictures, toward=toward, patches=patches, console=stage)
+    total = counts.explained + counts.unreadable
+    stage.say(f"{counts.explained} of {total} images explained: see {out / PAGE}")
+    refuse_unread(found, counts.unreadable, total)

@@ -16,6 +16,7 @@ from ffdi.stagekit.local_path import LocalPath
 
 if TYPE_CHECKING:
     from ffdi.console import Console
+    from ffdi.deploy.cropper import Cropper, Which
     from ffdi.deploy.inputs import Inputs
     from ffdi.evaluation.settings import UnitRule
     from ffdi.tails.model import Model
@@ -54,11 +55,35 @@ def scoring_options(command: Callable[..., None]) -> Callable[..., None]:
     return MODEL(MAX_PIXELS(command))
 
 
-def inputs_to_score(arguments: Sequence[str], stage: Console) -> Inputs:
-    """What PATH... names; says what folders have beside images. InputError where there is no image at all."""
+FACES = click.option(
+    "--faces",
+    type=click.Choice(["auto", "all", "largest", "none"]),
+    default="auto",
+    show_default=True,
+    help="of a model of face crops: those that its training took, all, the largest; none: the images are crops",
+)
+DETECTOR = click.option(
+    "--detector",
+    type=LocalPath(dir_okay=False),
+    help="the ONNX file that found the training's faces, where it has moved",
+)
+
+
+def cropper_of(models: Sequence[Path], faces: Which, detector: Path | None, max_pixels: int) -> Cropper | None:
+    """What crops raw photos and videos for the models, None for whole images: see open_cropper. It imports no torch."""
+    from ffdi.deploy.cropper import open_cropper
+
+    return open_cropper(models, faces, detector=detector, max_pixels=max_pixels)
+
+
+def inputs_to_score(arguments: Sequence[str], stage: Console, *, videos: bool = False) -> Inputs:
+    """What PATH... names; says what folders have beside images. InputError where there is no image at all.
+
+    With `videos`, those of folders are scored, too.
+    """
     from ffdi.deploy.inputs import find_inputs
 
-    found = find_inputs(arguments, sys.stdin.buffer)
+    found = find_inputs(arguments, sys.stdin.buffer, videos=videos)
     for line in found.passed_over:
         stage.say(line)
     if not found.files:
@@ -66,9 +91,10 @@ def inputs_to_score(arguments: Sequence[str], stage: Console) -> Inputs:
     return found
 
 
-def refuse_unread(found: Inputs, unreadable: int, count: int) -> None:
+def refuse_unread(found: Inputs, unreadable: int, count: int, faceless: int = 0, things: str = "images") -> None:
     """InputError at the end of a command that scored the rest, where an image could not be read or a folder had none."""
-    unread = [f"{unreadable} of {count} images cannot be read"] if unreadable else []
+    unread = [f"{unreadable} of {count} {things} cannot be read"] if unreadable else []
+    unread += [f"{faceless} of {count} {things} {'has' if faceless == 1 else 'have'} no face"] if faceless else []
     if lines := unread + found.empty:
         raise InputError("; ".join(lines))
 

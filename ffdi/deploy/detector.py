@@ -6,25 +6,22 @@ table = detector.predict(["photo.jpg", "other.png"])        # path, score, verdi
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ffdi.console import Console
+from ffdi.deploy.cropper import Cropper, Which, open_cropper
 from ffdi.deploy.inputs import Inputs
-from ffdi.deploy.judgement import COLUMNS
+from ffdi.deploy.judged_faces import judged_files
+from ffdi.deploy.judgement import COLUMNS, FACE_COLUMNS, Row
 from ffdi.deploy.judgement import Judgement as Judgement
+from ffdi.deploy.picture_scores import judgement_of, scored
 from ffdi.deploy.pictures import Picture, picture_of_pixels, pictures_of
 from ffdi.errors import InputError
-from ffdi.features.decoders import Read
-from ffdi.features.devices import set_up_device
 from ffdi.intake.decoding.images import RGB, ImageSource
 from ffdi.tails.ensemble import load_model
-from ffdi.tails.predict import device_lines, score_by_models
 from ffdi.tails.scoring import ImageScore
 
 if TYPE_CHECKING:
@@ -38,11 +35,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Detector:
-    """A model that judges pictures. `name` is its folder's; pictures of more than `max_pixels` pixels are not read."""
+    """A model that judges pictures. `name` is its folder's; pictures of more than `max_pixels` pixels are not read.
+
+    With a `cropper`, which a model of face crops has, pictures are raw photos and videos.
+    """
 
     name: str
     model: Model
     max_pixels: int = ImageSource.max_pixels
+    cropper: Cropper | None = None
 
     def predict(self, images: Scorable | Iterable[Scorable]) -> pd.DataFrame:
         """A row for each picture, in order: path, score, verdict, spread, unlike, reason; see Judgement.
@@ -51,25 +52,25 @@ class Detector:
         the `path` of the last two is their position, from 0. Images are read as they are needed, so a generator may give
         more than memory holds. Raises InputError for a folder without images and for an array of another kind; a file
         that cannot be read is a row with its reason.
+
+        With a model of face crops these are raw photos and videos, and after the row of each there is one for each person
+        in it, with more columns: see FaceJudgement.
         """
         import pandas as pd
 
-        table = pd.DataFrame([astuple(row) for row in self.judgements(_pictures(images))], columns=list(COLUMNS))
-        return table.astype({"score": float, "spread": float, "unlike": "boolean"})
+        has_faces = self.cropper is not None
+        rows = rows_by([self], _pictures(images, videos=has_faces))
+        columns = FACE_COLUMNS if has_faces else COLUMNS
+        table = pd.DataFrame([astuple(row) for (row,) in rows], columns=list(columns))
+        table = table.astype({"score": float, "spread": float, "unlike": "boolean"})
+        if has_faces:
+            table = table.astype({"track": "Int64", "frames": "Int64", "frame_spread": float, "seconds": float})
+        return table
 
     def judgements(self, pictures: Iterable[Picture], console: Console = Console()) -> Iterator[Judgement]:
-        """What the model says of each picture, in order."""
+        """What the model says of each picture as it is, in order."""
         for (judgement,) in judgements_by([self], pictures, console):
             yield judgement
-
-    def judgement(self, name: str, score: ImageScore | str) -> Judgement:
-        """The row of a score, or of the reason why there is none."""
-        if isinstance(score, str):
-            return Judgement(name, reason=score)
-        by_fold = list(score.by_fold.values())
-        spread = float(np.std(by_fold)) if len(by_fold) > 1 else None
-        verdict = str(self.model.policy.verdicts(np.array([score.mean]))[0])
-        return Judgement(name, score.mean, verdict, spread, score.unlike)
 
 
 def judgements_by(
@@ -79,40 +80,67 @@ def judgements_by(
 
     The first detector's `max_pixels` holds for all.
     """
-    for name, scores in _scores_by(detectors, pictures, console):
-        of_each: Sequence[ImageScore | str] = [scores] * len(detectors) if isinstance(scores, str) else scores
-        yield tuple(detector.judgement(name, score) for detector, score in zip(detectors, of_each, strict=True))
+    models = [detector.model for detector in detectors]
+    named = ((picture.name, picture.name, picture.read) for picture in pictures)
+    for name, scores in scored(models, named, max_pixels=detectors[0].max_pixels, console=console):
+        of_each: Sequence[ImageScore | str] = [scores] * len(models) if isinstance(scores, str) else scores
+        yield tuple(judgement_of(model, name, score) for model, score in zip(models, of_each, strict=True))
 
 
-def _scores_by(
-    detectors: Sequence[Detector], pictures: Iterable[Picture], console: Console
-) -> Iterator[tuple[str, tuple[ImageScore, ...] | str]]:
-    """Only names wait for their scores: the pictures themselves may be large arrays."""
-    device, models, names = set_up_device(), [detector.model for detector in detectors], deque[str]()
-    for line in dict.fromkeys(line for model in models for line in device_lines(model)):
-        console.say(line)
+def rows_by(
+    detectors: Sequence[Detector], pictures: Iterable[Picture], *, rule: str = "mean", console: Console = Console()
+) -> Iterator[Row]:
+    """The rows of each picture, in order: as judgements_by; of detectors that crop, see judged_files, which has the `rule`.
 
-    def images() -> Iterator[tuple[str, Read]]:
-        for picture in pictures:
-            names.append(picture.name)
-            yield picture.name, picture.read
-
-    limit = detectors[0].max_pixels
-    for scores in score_by_models(models, images(), max_pixels=limit, device=device, console=console):
-        yield names.popleft(), scores
+    All have the first one's cropper: see open_cropper, which refuses models of other crops.
+    """
+    if (cropper := detectors[0].cropper) is None:
+        yield from judgements_by(detectors, pictures, console)
+        return
+    models = [detector.model for detector in detectors]
+    for file in judged_files(models, pictures, cropper, rule=rule, console=console):
+        yield from file.rows
 
 
-def load(model: str | Path, *, max_pixels: int = ImageSource.max_pixels) -> Detector:
+def load(
+    model: str | Path,
+    *,
+    max_pixels: int = ImageSource.max_pixels,
+    faces: Which = "auto",
+    detector: str | Path | None = None,
+) -> Detector:
     """The detector of a folder: that of a recipe, such as data/models/NAME, or of an ensemble.
 
-    Raises BundleError when a file of the folder is missing or changed.
+    A model that was trained on crops of faces crops raw photos and videos alike. `faces`: `auto`, which faces the training
+    took, `all` or `largest`; or `none`, where pictures are such crops already. `detector` is a copy of the ONNX file that
+    found the faces of the training, where that has moved.
+
+    Raises BundleError when a file of the folder is missing or changed; InputError where it crops and the packages of
+    ffdi[faces] or the detector are missing.
     """
-    (detector,) = load_all([Path(model)], max_pixels=max_pixels)
-    return detector
+    found = load_all([Path(model)], max_pixels=max_pixels, faces=faces, detector=Path(detector) if detector else None)
+    return found[0]
 
 
-def load_all(folders: Sequence[Path], *, max_pixels: int = ImageSource.max_pixels) -> list[Detector]:
-    """The detectors of different folders; of folders with one name, as much of the path as tells them apart is the name."""
+def load_all(
+    folders: Sequence[Path],
+    *,
+    max_pixels: int = ImageSource.max_pixels,
+    faces: Which = "auto",
+    detector: Path | None = None,
+) -> list[Detector]:
+    """The detectors of different folders; of folders with one name, as much of the path as tells them apart is the name.
+
+    Raises as load, and InputError where they were trained on images that were cropped otherwise.
+    """
+    cropper = open_cropper(folders, faces, detector=detector, max_pixels=max_pixels)
+    return load_models(folders, cropper, max_pixels=max_pixels)
+
+
+def load_models(
+    folders: Sequence[Path], cropper: Cropper | None, *, max_pixels: int = ImageSource.max_pixels
+) -> list[Detector]:
+    """The same with the cropper of open_cropper."""
     places = [folder.resolve() for folder in folders]
     names = [place.name for place in places]
     for length in range(2, max(len(place.parts) for place in places) + 1):
@@ -122,21 +150,21 @@ def load_all(folders: Sequence[Path], *, max_pixels: int = ImageSource.max_pixel
             for name, place in zip(names, places, strict=True)
         ]
     models = map(load_model, folders)
-    return [Detector(name, model, max_pixels) for name, model in zip(names, models, strict=True)]
+    return [Detector(name, model, max_pixels, cropper) for name, model in zip(names, models, strict=True)]
 
 
-def _pictures(images: Any) -> Iterator[Picture]:
+def _pictures(images: Any, *, videos: bool) -> Iterator[Picture]:
     one = isinstance(images, str | Path) or hasattr(images, "getexif") or getattr(images, "ndim", 0) == 3
     for position, image in enumerate([images] if one else images):
         if isinstance(image, str | Path):
-            for file in _files(Path(image)):
+            for file in _files(Path(image), videos=videos):
                 yield from pictures_of(file)
         else:
             yield picture_of_pixels(image, str(position))
 
 
-def _files(path: Path) -> list[Path]:
-    found = Inputs()
+def _files(path: Path, *, videos: bool) -> list[Path]:
+    found = Inputs(videos=videos)
     found.add(path)
     if found.empty:
         raise InputError("; ".join(found.empty))

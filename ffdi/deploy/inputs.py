@@ -21,8 +21,12 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass
 class Inputs:
-    """The files that are scored, in order; lines about what folders hold beside images; and about where no image is."""
+    """The files that are scored, in order; lines about what folders hold beside images; and about where no image is.
 
+    With `videos`, those of folders are scored too.
+    """
+
+    videos: bool = False
     files: list[Path] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
@@ -32,24 +36,27 @@ class Inputs:
         if not path.is_dir():
             self.files.append(path)
             return
-        tree = walk(path)
+        tree = walk(path, videos=self.videos)
         self.files += [path / image for image in tree.images]
         over = ", ".join(passed_over(tree.skipped))
         if not tree.images:
-            self.empty.append(f"{path}: no image in it" + (f"; passed over: {over}" if over else ""))
+            self.empty.append(
+                f"{path}: no image {'or video ' if self.videos else ''}in it"
+                + (f"; passed over: {over}" if over else "")
+            )
         elif over:
             self.passed_over.append(f"{path}: passed over: {over}")
 
 
-def find_inputs(arguments: Iterable[str], stdin: BinaryIO) -> Inputs:
+def find_inputs(arguments: Iterable[str], stdin: BinaryIO, *, videos: bool = False) -> Inputs:
     """What the arguments name, in their order; nothing is opened but tables.
 
     An argument is a file, a folder, a table (csv or Parquet) with a column `path`, relative to its folder, or `-` for a list
     on stdin: a file or folder a line, or separated by NUL where there is one. One that does not exist may be a glob, in which
     `**` stands for folders at any depth. A file that does not exist is among the files: its row says so. Raises InputError
-    for a folder or a table that cannot be read, and for a URL.
+    for a folder or a table that cannot be read, and for a URL. With `videos`, those of folders are among the files.
     """
-    found = Inputs()
+    found = Inputs(videos=videos)
     for argument in arguments:
         if argument == LIST_ON_STDIN:
             for path in _listed(stdin.read()):

@@ -106,11 +106,12 @@ class FusedRecipes:
     def _provenance(self) -> dict[str, Any]:
         """As a recipe's; pretrained when every member is."""
         of_members = [member.record["provenance"] for member in self.members.values()]
-        names = ("data", "weights", "weights_sha256")
+        names, crops = ("data", "weights", "weights_sha256"), [entry.get("crops") for entry in of_members]
         return {
             **{key: joined_names(entry[key] for entry in of_members) for key in names},
             "pretrained": all(entry["pretrained"] for entry in of_members),
             "synthesised": max(entry["synthesised"] for entry in of_members),
+            **({"crops": crops[0]} if crops[0] and all(one == crops[0] for one in crops) else {}),
         }
 
 

@@ -98,6 +98,7 @@ def train_recipe(
                 **store.index.provenance,
                 "data": inputs.data_name,
                 "synthesised": len(rows) - len(real),
+                **({"crops": inputs.crops} if inputs.crops else {}),
                 **({} if all(map(settings.repeats, fit.devices)) else {"deterministic": False}),
                 **({"ranks": team.size} if team.size > 1 else {}),
             },

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from ffdi.console import Console
-from ffdi.errors import FfdiError
+from ffdi.errors import FfdiError, InputError
 from ffdi.features.backbone import Backbone
 from ffdi.features.devices import describe_cuda
 from ffdi.features.keep import channels_of
@@ -34,6 +35,17 @@ from ffdi.tails.recipe import Recipe
 from ffdi.tails.settings import TrainSettings
 
 
+def read_crops(file: Path) -> Mapping[str, Any]:
+    """How the images were cropped, of crops.json: empty where they are whole, or where an older intake wrote none."""
+    if not file.exists():
+        return {}
+    try:
+        record: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON ({error}): run ingest again") from None
+    return record
+
+
 @dataclass(frozen=True)
 class TrainingInputs:
     """What a recipe is trained on.
@@ -41,7 +53,7 @@ class TrainingInputs:
     `images` is images.csv joined with folds.csv, `features` the folder of the backbone's shards, `weights` the file of
     its network. `synthesise` is the number of self-blended fakes that the shards have for each real training image.
     `views` says where the images are, and where their features at the levels of the recipe's `tta` are kept. `tables` is
-    the ending of the bundle's tables.
+    the ending of the bundle's tables, and `crops` says how the images were cropped, see crop_facts.
     """
 
     data_name: str
@@ -52,6 +64,7 @@ class TrainingInputs:
     synthesise: int = 0
     views: PerturbationSweep | None = None
     tables: str = CSV
+    crops: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def training_rows(self) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from PIL import Image
 
 from ffdi.deploy.detector import Judgement, load
 from ffdi.deploy.explanation.explain import CANNOT_TELL, explain, heated
+from ffdi.deploy.judged_faces import people_in
+from ffdi.deploy.judgement import NO_FACE
 from ffdi.deploy.pictures import Picture, pictures_in
 from ffdi.features.devices import set_up_torch
 from ffdi.intake.decoding.formats import TooManyPixels, format_of, jxl_size
@@ -57,12 +59,23 @@ class Judge:
             return 413, {
                 "error": f"This picture has more than {self._detector.max_pixels / 1e6:g} megapixels, the most that is judged here."
             }
-        pictures, told = pictures_in(data, "upload"), []
-        for picture, judged in zip(pictures, self._detector.judgements(pictures), strict=True):
-            if judged.score is None:
-                return 422, {"error": f"This is no picture that can be read ({judged.reason})."}
-            told.append(self._told(judged) | self._shown(picture, judged))
+        judged, told = list(self._judged(data)), []
+        for picture, judgement in judged:
+            if judgement.score is None:
+                return 422, {"error": _refusal(judgement.reason or "")}
+            told.append(self._told(judgement) | self._shown(picture, judgement))
+        if self._detector.cropper:
+            for number, ((picture, _), card) in enumerate(zip(judged, told, strict=True)):
+                card["meaning"] = f"{_which_face(picture, number, len(told))} {card['meaning']}"
         return 200, {"pictures": told}
+
+    def _judged(self, data: bytes) -> Iterator[tuple[Picture, Judgement]]:
+        """The picture, or the faces in it, the most fake first."""
+        pictures, detector = pictures_in(data, "upload"), self._detector
+        if detector.cropper:
+            yield from people_in(detector.model, pictures, detector.cropper)
+        else:
+            yield from zip(pictures, detector.judgements(pictures), strict=True)
 
     def _told(self, judged: Judgement) -> dict[str, Any]:
         policy: Policy = self._detector.model.policy
@@ -87,6 +100,25 @@ class Judge:
         method = f"Heat map: {seen.method}, for {seen.toward}" + (f", by {seen.member}." if seen.member else ".")
         heat = _data_uri(heated(seen.picture, seen.heat))
         return {"picture": _data_uri(seen.picture), "heat": heat, "method": f"{method} {CANNOT_TELL}"}
+
+
+def _refusal(reason: str) -> str:
+    if reason.startswith(NO_FACE):
+        return "No face was found in this picture, and the model judges faces."
+    return f"This is no picture that can be read ({reason})."
+
+
+def _which_face(picture: Picture, number: int, count: int) -> str:
+    """Which face of an upload a card is of; `picture` is called after its place."""
+    place = picture.name.rpartition("(")[2].rstrip(")").split()
+    at = f"{place[0]} to {place[2]} across, {place[1]} to {place[3]} down, in pixels"
+    if count == 1:
+        return f"The face at {at}."
+    return (
+        f"The most fake of {count} faces, at {at}: the verdict on the picture."
+        if number == 0
+        else f"Another face, at {at}."
+    )
 
 
 def _is_larger(data: bytes, max_pixels: int) -> bool:

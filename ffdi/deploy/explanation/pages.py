@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ffdi.console import Console
-from ffdi.deploy.detector import Detector
+from ffdi.deploy.detector import Detector, Judgement
 from ffdi.deploy.explanation.explain import CANNOT_TELL, Side, explain
 from ffdi.deploy.explanation.occlusion import Patches
 from ffdi.deploy.explanation.picture import SIDE, explanation_picture, facts, panels, rule_of
+from ffdi.deploy.judged_faces import people_in
 from ffdi.deploy.pictures import Picture
 from ffdi.errors import printable
 from ffdi.evaluation.templates import page_template
@@ -43,17 +44,17 @@ def write_explanations(
 
     Other files in it stay; PNGs of the same names are replaced. A picture that cannot be read is on the page, with the
     reason. One picture at a time is in memory, and the page is there when all are written. `toward` and `patches` as
-    explain.
+    explain. A detector that crops explains the most fake crop of each person in a file.
     """
     pictures = list(pictures)
     counts = [0, 0]
     names: set[str] = set()
 
     def items() -> Iterator[dict[str, Any]]:
-        for picture in console.progress(pictures, len(pictures)):
+        for picture, judged in _explained(detector, console.progress(pictures, len(pictures)), console):
             path = printable(picture.name)
             try:
-                explanation = explain(detector, picture, toward=toward, patches=patches)
+                explanation = explain(detector, picture, toward=toward, patches=patches, judgement=judged)
             except UnreadableImage as error:
                 counts[1] += 1
                 yield {"path": path, "reason": printable(str(error))}
@@ -72,6 +73,17 @@ def write_explanations(
         for part in template.generate(**about, items=items()):
             page.write(part)
     return Explained(*counts)
+
+
+def _explained(
+    detector: Detector, pictures: Iterable[Picture], console: Console
+) -> Iterator[tuple[Picture, Judgement | None]]:
+    """The pictures, or the crops of the faces in them, with what is known of them already."""
+    if detector.cropper is None:
+        for picture in pictures:
+            yield picture, None
+    else:
+        yield from people_in(detector.model, pictures, detector.cropper, console)
 
 
 def _name(shown: str, taken: set[str]) -> str:
