@@ -10,12 +10,9 @@ from ffdi.stagekit.ranks import start_ranks, training_team, watched
 
 
 @stage_command(
-    *(PARAMS, ROOT, name("--recipe"), IMAGES, FOLDS),
-    *(path("--features", help="[default: data/features/BACKBONE]"), WEIGHTS, path("--plots"), TIMINGS),
-    *(
-        path("--crops", help="[default: crops.json beside --images]"),
-        path("--out", help="[default: data/models/RECIPE]"),
-    ),
+    *(PARAMS, ROOT, name("--recipe"), IMAGES, FOLDS, path("--features", help="[default: data/features/BACKBONE]")),
+    *(WEIGHTS, path("--crops", help="[default: crops.json beside --images]"), path("--plots"), TIMINGS),
+    path("--out", help="[default: data/models/RECIPE]"),
 )
 def main(
     params_file: Path,

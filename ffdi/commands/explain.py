@@ -12,9 +12,9 @@ from ffdi.commands.scoring import (
     FACES,
     cropper_of,
     inputs_to_score,
-    refuse_no_model,
     refuse_unread,
     scoring_options,
+    takes_videos,
 )
 from ffdi.stagekit.command import OneLineErrors, uncollected
 from ffdi.stagekit.console import console
@@ -71,9 +71,8 @@ def explain(
     An image that cannot be read, or has no face, is on the page, with the reason, and makes the exit code 1.
     """
     stage = console("explain")
-    refuse_no_model(model)
+    found = inputs_to_score(images, stage, videos=takes_videos([model], faces))
     cropper = cropper_of([model], faces, detector, max_pixels)
-    found = inputs_to_score(images, stage, videos=cropper is not None)
 
     with uncollected():
         from ffdi.deploy.detector import load_models
@@ -87,6 +86,6 @@ def explain(
     pictures = [picture for file in found.files for picture in pictures_of(file)]
     patches = Patches(across, stride) if occlusion else None
     counts = write_explanations(out, loaded, pictures, toward=toward, patches=patches, console=stage)
-    total = counts.explained + counts.unreadable
-    stage.say(f"{counts.explained} of {total} images explained: see {out / PAGE}")
-    refuse_unread(found, counts.unreadable, total)
+    total, things = sum(counts), "images" if cropper is None else "faces and files without one"
+    stage.say(f"{counts.explained} of {total} {things} explained: see {out / PAGE}")
+    refuse_unread(found, counts.unreadable, total, counts.faceless, things)

@@ -18,8 +18,8 @@ from ffdi.commands.scoring import (
     MAX_PIXELS,
     cropper_of,
     inputs_to_score,
-    refuse_no_model,
     refuse_unread,
+    takes_videos,
 )
 from ffdi.errors import printable
 from ffdi.files import replacing
@@ -86,9 +86,8 @@ def predict(
     if kind == "parquet" and out is None and sys.stdout.isatty():
         raise click.UsageError("--format parquet: is no text for a terminal: name a file with --out")
     stage = console("predict")
-    refuse_no_model(*models)
+    found = inputs_to_score(images, stage, videos=takes_videos(models, faces))
     cropper = cropper_of(models, faces, detector, max_pixels)
-    found = inputs_to_score(images, stage, videos=cropper is not None)
 
     with uncollected():
         from ffdi.deploy.detector import load_models, rows_by

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ffdi.errors import InputError, ParamsError
+from ffdi.errors import FfdiError, InputError, ParamsError
 from ffdi.stagekit.command import uncollected
 from ffdi.stagekit.console import console
 from ffdi.stagekit.local_path import LocalPath
@@ -69,8 +70,18 @@ DETECTOR = click.option(
 )
 
 
+def takes_videos(models: Sequence[Path], faces: Which) -> bool:
+    """Whether the models crop faces of videos; what is wrong with one is said later."""
+    from ffdi.deploy.cropper import recorded_crops
+
+    with suppress(FfdiError):
+        return faces != "none" and recorded_crops(models) is not None
+    return False
+
+
 def cropper_of(models: Sequence[Path], faces: Which, detector: Path | None, max_pixels: int) -> Cropper | None:
     """What crops raw photos and videos for the models, None for whole images: see open_cropper. It imports no torch."""
+    refuse_no_model(*models)
     from ffdi.deploy.cropper import open_cropper
 
     return open_cropper(models, faces, detector=detector, max_pixels=max_pixels)

@@ -102,7 +102,7 @@ def _kind(crops: RecordedCrops | None) -> Any:
 
 
 def _words(crops: RecordedCrops | None) -> str:
-    return crops.words if crops else "whole images"
+    return crops.short if crops else "whole images"
 
 
 def open_cropper(

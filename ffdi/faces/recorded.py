@@ -44,6 +44,14 @@ class RecordedCrops:
             f"{made.size} pixels, as {made.format}"
         )
 
+    @property
+    def short(self) -> str:
+        """What tells these crops from others, in a few words."""
+        made = self.settings
+        turned = ", aligned" if made.align == "similarity" else ""
+        which = f"{made.faces} faces by {self.detector} {self.sha256[:8]} above {made.min_score:g}"
+        return f"{which}, margin {made.margin:g}, {made.size} pixels{turned}, {made.frames} frames, {made.format}"
+
     def opened(self, file: Path | None = None) -> FaceDetector:
         """The detector: that of the settings, or of a copy of its file. InputError where it is another, or not there."""
         from ffdi.faces.detectors.detector import open_detector

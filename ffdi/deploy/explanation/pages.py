@@ -13,6 +13,7 @@ from ffdi.deploy.explanation.explain import CANNOT_TELL, Side, explain
 from ffdi.deploy.explanation.occlusion import Patches
 from ffdi.deploy.explanation.picture import SIDE, explanation_picture, facts, panels, rule_of
 from ffdi.deploy.judged_faces import people_in
+from ffdi.deploy.judgement import NO_FACE
 from ffdi.deploy.pictures import Picture
 from ffdi.errors import printable
 from ffdi.evaluation.templates import page_template
@@ -25,10 +26,11 @@ _LONGEST = 80  # characters of a picture's name that its PNG keeps
 
 
 class Explained(NamedTuple):
-    """How many pictures were explained, and how many could not be read."""
+    """How many pictures were explained, how many could not be read, and how many have no face."""
 
     explained: int
     unreadable: int
+    faceless: int = 0
 
 
 def write_explanations(
@@ -47,7 +49,7 @@ def write_explanations(
     explain. A detector that crops explains the most fake crop of each person in a file.
     """
     pictures = list(pictures)
-    counts = [0, 0]
+    counts = [0, 0, 0]
     names: set[str] = set()
 
     def items() -> Iterator[dict[str, Any]]:
@@ -56,7 +58,7 @@ def write_explanations(
             try:
                 explanation = explain(detector, picture, toward=toward, patches=patches, judgement=judged)
             except UnreadableImage as error:
-                counts[1] += 1
+                counts[2 if str(error).startswith(NO_FACE) else 1] += 1
                 yield {"path": path, "reason": printable(str(error))}
                 continue
             counts[0] += 1
