@@ -70,11 +70,17 @@ def test_it_reads_what_the_layout_reads(layout: str, tmp_path: Path) -> None:
 def test_it_says_which_label_is_fake_before_anything_is_decoded(tmp_path: Path) -> None:
     celeb_df(tmp_path)
     assert raw(tmp_path, "auto").messages[:3] == [
-        "layout celeb_df: folders Celeb-synthesis and YouTube-real, List_of_testing_videos.txt",
+        "layout celeb_df: folders Celeb-synthesis, YouTube-real, List_of_testing_videos.txt",
         "fake is folder 'Celeb-synthesis' (1 file), such as Celeb-synthesis/id0_id1_0000.mp4",
         "real is folder 'YouTube-real' (5 files), such as YouTube-real/00000.mp4, YouTube-real/00001.mp4, "
         "YouTube-real/00002.mp4",
     ]
+
+
+def test_its_folders_of_methods_make_faceforensics(tmp_path: Path) -> None:
+    methods = ["Deepfakes", "Face2Face", "FaceShifter", "FaceSwap", "NeuralTextures"]  # DF40 has methods of like names
+    touch(tmp_path, "original/000.mp4", *(f"{method}/000_003.mp4" for method in methods), "csv/FF_Metadata.csv")
+    assert raw(tmp_path, "auto").messages[0].startswith("layout faceforensics: folders Deepfakes, Face2Face, ")
 
 
 def test_folders_of_a_layout_go_before_those_of_classes_and_its_table_before_any_table(tmp_path: Path) -> None:
@@ -86,7 +92,7 @@ def test_folders_of_a_layout_go_before_those_of_classes_and_its_table_before_any
         raw(tmp_path, "auto")
     assert str(caught.value) == (
         f"{tmp_path}: layout auto: 2 layouts fit: csv (labels.csv, columns path and label); faceforensics (folders "
-        "manipulated_sequences and original_sequences): name one in data.layout"
+        "manipulated_sequences, original_sequences): name one in data.layout"
     )
     for split in ("train", "val", "test"):
         table(tmp_path, "[]", f"{split}.json")

@@ -1,7 +1,8 @@
 """`layout: auto`: which of the known layouts a root has.
 
-A layout that is recognised by a table of its own is taken before those that are recognised by folders or by the columns
-of any table, and these before imagefolder, which most of the others are too. Of several on one step none is taken.
+A layout that is recognised by a table of its own, or by folders that no other has, is taken before those that are
+recognised by their folders or by the columns of any table, and these before imagefolder, which most of the others are
+too. Of several on one step none is taken.
 """
 
 from __future__ import annotations

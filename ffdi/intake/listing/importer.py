@@ -35,7 +35,7 @@ class RootFiles:
 
 @dataclass(frozen=True)
 class LayoutFit:
-    """That a root has a layout, and `why`, for a message. By `own_table`: a table that no other layout has.
+    """That a root has a layout, and `why`, for a message. By `own_table`: a table, or folders, that no other layout has.
 
     `settings` are those of section `data` that go with the layout here, such as the name of the table.
     """

@@ -91,7 +91,7 @@ def fit_of(rows: Iterable[MediaRow | None], tables: Sequence[str]) -> list[Layou
     """The layout fits where its importer makes a row of a file; `tables` are those of its own that are there."""
     if not (values := sorted({row.value for row in rows if row})):
         return []
-    return [LayoutFit(", ".join([f"folders {' and '.join(values)}", *tables]), own_table=bool(tables))]
+    return [LayoutFit(", ".join([f"folders {some(values, 9)}", *tables]), own_table=bool(tables))]
 
 
 def one_table(files: RootFiles, pattern: str) -> str | None:
