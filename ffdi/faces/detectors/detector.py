@@ -30,6 +30,7 @@ _KINDS = (CenterFace, YuNet, YuNet2022, Scrfd, RetinaFace)
 _FILE = "file:"
 # A picture is looked at with a longer side of at most _FIRST pixels, never enlarged. Where no face is found, it is looked at
 # in halves of that, as a face that fills it may be too large for the network, and then larger, as one may be too small.
+# Another rule, or another kind's decoding, finds other boxes: it changes CROP_POLICY of crop_set.py.
 _FIRST, _LEAST, _MOST = 640, 80, 1280
 
 
@@ -47,7 +48,7 @@ class FaceDetector:
     def faces(self, pixels: RGB) -> list[Face]:
         """The faces of at least `min_score` in uint8 (H, W, 3) RGB pixels, best score first, in pixels of the picture.
 
-        Threads may call at once, and find the same. Raises InputError where ONNX Runtime fails.
+        Threads may call at once, and find the same. Raises FfdiError where ONNX Runtime fails.
         """
         for longer in _longer_sides(max(pixels.shape[:2])):
             if found := self._faces(pixels, longer):

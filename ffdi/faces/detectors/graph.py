@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ffdi.errors import InputError, one_line
+from ffdi.errors import FfdiError, InputError, one_line
 from ffdi.faces.detectors.candidates import Floats, Size
 
 T = TypeVar("T")
@@ -35,12 +35,12 @@ class DetectorGraph:
     def __call__(self, blob: Floats) -> list[Floats]:
         """(1, 3, H, W) -> its outputs, in the graph's order; several threads may call at once.
 
-        Raises InputError where ONNX Runtime fails.
+        Raises FfdiError where ONNX Runtime fails, as it does when a GPU's memory runs out.
         """
         try:
             return [np.asarray(output, np.float32) for output in self.session.run(None, {self.entry: blob})]
         except Exception as error:  # it raises classes of its own
-            raise InputError(f"the face detector fails: {one_line(error)[:200]}") from error
+            raise FfdiError(f"the face detector fails: {one_line(error)[:200]}") from error
 
     @property
     def where(self) -> str:
