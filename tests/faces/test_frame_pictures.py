@@ -87,6 +87,7 @@ def in_file(path: Path, frame: Any, prepare: Callable[[Any], None], codec: str =
         (BT601, FULL, "yuvj420p", "mjpeg"),
         (BT709, LIMITED, "yuv420p10le", "libx264"),
         (BT2020, LIMITED, "yuv444p10le", "ffv1"),
+        (BT709, FULL, "yuv444p10le", "ffv1"),
         (BT709, LIMITED, "yuv422p10le", "prores_ks"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,22 @@ def test_what_is_no_video_is_named(due: str, tmp_path: Path) -> None:
     assert reason(tmp_path / "a.mp4") == due.strip()
 
 
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+def added_cover(out: Any) -> Any:
+    """A packet that is to be muxed when all streams are there."""
+    cover = out.add_stream("mjpeg", rate=1)
+    cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+    cover.disposition = av.stream.Disposition.attached_pic
+    still = av.Packet(picture("JPEG"))
+    still.stream, still.pts, still.dts, still.time_base, still.is_keyframe = cover, 0, 0, Fraction(1), True
+    return still
+
+
+@pytest.mark.parametrize("has_cover", [False, True])
+def test_sound_alone_is_no_video(has_cover: bool, tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as out:
         stream = out.add_stream("aac", rate=16_000)
+        if has_cover:
+            out.mux(added_cover(out))
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
         sound.sample_rate, sound.pts = 16_000, 0
         out.mux([*stream.encode(sound), *stream.encode()])
@@ -58,18 +72,14 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_the_first_video_is_read_and_a_cover_is_none(name: str, tmp_path: Path) -> None:
     with av.open(str(tmp_path / name), "w") as out:
-        cover = out.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic if name == "a.mp4" else 0
+        cover = added_cover(out)
         videos = [out.add_stream("libx264", rate=25) for _ in range(2)]
         for stream, size in zip(videos, ((64, 48), (128, 96)), strict=True):
             stream.width, stream.height = size
             stream.pix_fmt = "yuv420p"
         videos[0].disposition = av.stream.Disposition.default
         out.start_encoding()
-        still = av.Packet(picture("JPEG"))
-        still.stream, still.pts, still.dts, still.time_base, still.is_keyframe = cover, 0, 0, cover.time_base, True
-        out.mux(still)
+        out.mux(cover)
         for stream in videos:
             for each in numbered(5, (stream.width, stream.height)):
                 out.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(each), "rgb24")))
@@ -110,3 +120,13 @@ def test_without_pyav_one_line_says_what_to_install(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(InputError, match=r"a\.mp4: videos are read with the package av: pip install 'ffdi\[faces\]'"):
         read(path)
+
+
+def test_not_even_a_playlist_could_open_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if playlists had a demuxer here: the one of HLS is given nothing but the list itself."""
+    made(tmp_path / "other.ts", 4)
+    for target in (tmp_path / "other.ts", "other.ts", "http://127.0.0.1:9/other.ts"):
+        (tmp_path / "a.mp4").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n")
+        with monkeypatch.context() as patch:
+            patch.setitem(opening._DEMUXERS, "playlist", "hls")
+            assert reason(tmp_path / "a.mp4") == "refers to another file or address"

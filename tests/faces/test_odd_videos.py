@@ -103,12 +103,28 @@ def test_few_frames_are_decoded_from_the_key_pictures_before_them(
     assert len(decoded) <= 4 * (8 + 4)
 
 
-@pytest.mark.parametrize("name", ["a.avi", "b.mkv"])
-def test_wrong_marks_of_key_pictures_change_nothing(name: str, tmp_path: Path) -> None:
-    source = made(tmp_path / ("source" + Path(name).suffix))
-    path = repacked(source, tmp_path / name, lambda place, packet: setattr(packet, "is_keyframe", True))
+@pytest.mark.parametrize("first", [0, 20])
+@pytest.mark.parametrize("name", ["a.mov", "a.wmv"])
+def test_wrong_marks_of_key_pictures_change_nothing(name: str, first: int, tmp_path: Path) -> None:
+    """Every picture from `first` on is called a key picture: no one can begin there, and what came before stays right."""
+    source = made(tmp_path / f"source{Path(name).suffix}")
+
+    def mark(place: int, packet: Any) -> None:
+        packet.is_keyframe = packet.is_keyframe or place >= first
+
+    path = repacked(source, tmp_path / name, mark)
     for few, due in zip(read(path, 6), read(source, 6), strict=True):
         assert few.number == due.number and np.array_equal(few.pixels, due.pixels)
+
+
+def test_pictures_before_a_key_picture_that_are_built_on_both_sides_of_it(tmp_path: Path) -> None:
+    """Open groups: they come after the key picture in the file, and are not whole where decoding begins with it."""
+    options = {"g": "8", "x264-params": "open-gop=1:bframes=3:b-adapt=0:scenecut=0", "preset": "medium"}
+    path = encode(tmp_path / "a.mkv", numbered(64), codec_options=options)
+    every = read(path)
+    assert [number_shown(frame) for frame in every] == list(range(64))
+    for few in (3, 5, 13, 40):
+        assert all(np.array_equal(frame.pixels, every[frame.number].pixels) for frame in read(path, few))
 
 
 def test_hidden_pictures_of_vp8_are_no_frames(tmp_path: Path) -> None:

@@ -50,13 +50,14 @@ def frames_of(path: Path, frames: int | Literal["all"], *, max_pixels: int, thre
         with opened(path, max_pixels=max_pixels, threads=threads) as video:
             timeline = counted_timeline(video, [frame.pts for frame in every_frame(video)])
     wanted = range(len(timeline.times)) if frames == "all" else timeline.evenly(frames)
+    done = 0
     for skip in (True, False):
         try:
             with opened(path, max_pixels=max_pixels, threads=threads) as video:
                 developer = Developer(video.pixel_aspect, video.max_pixels)
-                for number, frame in _chosen(video, timeline, wanted, skip):
+                for number, frame in _chosen(video, timeline, wanted[done:], skip):
                     yield Frame(number, timeline.seconds(number), developer.picture(frame))
-                    wanted = wanted[1:]
+                    done += 1
             return
         except NotExactError:
             continue

@@ -108,7 +108,7 @@ def opened(path: Path, *, max_pixels: int, threads: int) -> Iterator[OpenVideo]:
         raise InputError(f"{path}: videos are read with the package av: pip install 'ffdi[faces]'") from None
     kind, demuxer = _kind_of(path)
     refuse_truncated(path, kind)
-    limits = {"max_pixels": str(max_pixels), "codec_whitelist": ",".join(_DECODERS), "protocol_whitelist": ""}
+    limits = {"max_pixels": str(max_pixels), "codec_whitelist": ",".join(_DECODERS)}
     lenient: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     with path.open("rb") as file:
         try:
@@ -128,6 +128,8 @@ def opened(path: Path, *, max_pixels: int, threads: int) -> Iterator[OpenVideo]:
 def _kind_of(path: Path) -> tuple[str, str]:
     """(the format of the file's first bytes, its demuxer)."""
     try:
+        if path.exists() and not path.is_file():  # opening a FIFO would wait for its writer
+            raise UnreadableVideo("cannot be read: no regular file")
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError as error:
@@ -168,7 +170,7 @@ def _is_cover(stream: VideoStream) -> bool:
 
 
 def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> Any:
-    raise PermissionError(f"refers to another file: {url}")
+    raise UnreadableVideo("refers to another file or address")
 
 
 def _why_not_opened(kind: str, error: Exception) -> str:
