@@ -150,7 +150,7 @@ def test_an_aligned_crop_is_what_the_picture_would_be_there() -> None:
     """Of a picture that is a formula: waves of five pixels of the crop, turned by 0.3 and reduced by 2."""
 
     def waves(x: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-        return 127 + 40 * np.sin(x / 1.5 + 1) + 40 * np.sin(y / 1.2 + x / 9) + 40 * np.sin(y / 1.5 - x / 20)
+        return 127 + 40 * np.sin(x / 1.5 + 1) + 40 * np.sin(y / 1.9 + x / 9) + 40 * np.sin(y / 1.5 - x / 20)
 
     y, x = np.mgrid[:400, :400] + 0.5
     picture = np.repeat(waves(x, y).round().astype(np.uint8)[..., None], 3, axis=-1)
