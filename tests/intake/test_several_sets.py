@@ -15,6 +15,7 @@ from PIL import Image
 from s3_server import S3Server
 
 from ffdi.bootstrap import Bootstrap
+from ffdi.byte_cache import byte_cache
 from ffdi.doctor.data_root import root_diagnoses
 from ffdi.errors import FfdiError, InputError
 from ffdi.intake.auditing.audit import audit_images
@@ -145,7 +146,7 @@ def test_a_root_that_is_given_holds_the_sets_by_their_names(tmp_path: Path) -> N
 
 @pytest.mark.s3
 def test_a_set_at_a_url_is_fetched_once_and_ahead_of_those_who_read(tmp_path: Path, s3: S3Server) -> None:
-    here, away = csv_set(tmp_path / "here", 0, 4), csv_set(tmp_path / "away", 10, 4)
+    here, away = csv_set(tmp_path / "here", 500, 4), csv_set(tmp_path / "away", 600, 4)
     data = two(here, Path("x"))
     data = DataSettings((data.sets[0], SetSettings(root=s3.put_folder(away, "away"))))
     images = read_all(data, tmp_path / "out").intake.images
@@ -156,9 +157,15 @@ def test_a_set_at_a_url_is_fetched_once_and_ahead_of_those_who_read(tmp_path: Pa
     files = source.files_of(images)
     for path, image_id in ahead.over(files, lambda file: [file]):
         assert ahead.read(path, image_id) == (tmp_path / path).read_bytes()
-    assert s3.asked("GET", "00.jpg") == asked  # ingest has kept it
+    assert s3.asked("GET", "00.jpg") == asked  # ingest has kept it, and nothing that is here anyway
+    kept = {path for path, image_id in files if (byte_cache().folder / image_id[:2] / image_id).exists()}
+    assert kept == {f"away/0{i}.jpg" for i in range(4)}
     assert [found.state for found in root_diagnoses(data, "project")] == ["ok", "ok"]
     assert [found.name for found in root_diagnoses(data, "project")] == ["data.root here", "data.root away"]
+    place_root(data, tmp_path / "root", Path)
+    s3.put("away/labels.csv", b"path,label\n00.jpg,0\n")
+    with pytest.raises(InputError, match=r"^away: s3://.*labels.csv: has changed since it was listed"):
+        read_all(data, tmp_path / "out", manifest=tmp_path / "root")
 
 
 def test_labels_that_two_sets_contradict_are_told(tmp_path: Path) -> None:
@@ -268,6 +275,14 @@ def test_dvc_sees_a_change_in_each_set(tmp_path: Path, monkeypatch: pytest.Monke
         change()
         assert status() == {"s": [{"changed deps": {"root": "modified"}}]}
         assert run_and_status() == {}
+
+
+def test_groups_carry_the_name_of_their_set(tmp_path: Path) -> None:
+    a, b = csv_set(tmp_path / "a", 0, 4), csv_set(tmp_path / "b", 10, 2)
+    (a / "labels.csv").write_text("path,label,group\n00.jpg,0,g1\n01.jpg,1,g2|g1\n02.jpg,0,\n")
+    (b / "labels.csv").write_text("path,label\n00.jpg,0\n01.jpg,1\n")
+    images = read_all(two(a, b), tmp_path / "out").intake.images.set_index("path")["group"]
+    assert dict(images) == {"a/00.jpg": "a:g1", "a/01.jpg": "a:g1|a:g2", "a/02.jpg": "", "b/00.jpg": "", "b/01.jpg": ""}
 
 
 def test_the_tiny_set_is_the_same_alone_and_in_a_list(tmp_path: Path) -> None:

@@ -33,9 +33,7 @@ def has_wide_transparent_colour(data: bytes) -> bool:
 
 def coding_of(data: bytes) -> bytes:
     """The four numbers of the chunk cICP, by H.273: primaries, transfer curve, matrix, range; zeros where there is none."""
-    return next(
-        (body for kind, body, check in _chunks(data) if kind == b"cICP" and _is_right(kind, body, check)), bytes(4)
-    )
+    return next((body for kind, body, check in _chunks(data) if kind == b"cICP"), bytes(4))
 
 
 def without_side_data(data: bytes) -> bytes:
