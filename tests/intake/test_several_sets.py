@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from conftest import picture, write_pictures
 from PIL import Image
 from s3_server import S3Server
+from set_cases import csv_set, read_all, two
 
 from ffdi.bootstrap import Bootstrap
 from ffdi.byte_cache import byte_cache
@@ -21,7 +21,7 @@ from ffdi.errors import FfdiError, InputError
 from ffdi.intake.auditing.audit import audit_images
 from ffdi.intake.decoding.images import ImageSource, read_image
 from ffdi.intake.decoding.read_ahead import ReadAhead
-from ffdi.intake.ingest import IngestedDataSet, IntakeFiles, ingest_data_set
+from ffdi.intake.ingest import IntakeFiles, ingest_data_set
 from ffdi.intake.listing.manifest import is_manifest
 from ffdi.intake.listing.placing import place_root
 from ffdi.intake.merging import ConflictError
@@ -31,26 +31,6 @@ from ffdi.intake.splitting.folds import assign_folds
 from ffdi.intake.splitting.split import split_images
 from ffdi.intake.tables import CROP_COLUMNS
 from ffdi.params.paths import image_source, unpacked_root
-
-
-def read_all(data: DataSettings, out: Path, **more: Any) -> IngestedDataSet:
-    files = IntakeFiles(*(out / f"{name}.csv" for name in ("images", "rejected", "skipped")))
-    return ingest_data_set(image_source(data), data, files, **more)
-
-
-def two(first: Path, second: Path, **keys: Any) -> DataSettings:
-    return DataSettings((SetSettings(root=str(first)), SetSettings(root=str(second))), max_rejected=0.5, **keys)
-
-
-def csv_set(root: Path, first: int, count: int, **columns: str) -> Path:
-    """`count` pictures from number `first` on, alternately real and fake, in pairs of one group."""
-    root.mkdir(parents=True)
-    rows = [",".join(("path", "label", "group", *columns))]
-    for i in range(count):
-        picture(first + i, 64, bool(i % 2)).save(root / f"{i:02d}.jpg", quality=92)
-        rows.append(",".join((f"{i:02d}.jpg", str(i % 2), f"g{i // 2}", *columns.values())))
-    (root / "labels.csv").write_text("\n".join(rows) + "\n")
-    return root
 
 
 @pytest.mark.s3
@@ -218,63 +198,6 @@ def test_a_set_without_a_split_beside_one_with_a_test_set_is_told(tmp_path: Path
     assert says in read_all(two(a, b), tmp_path / "out").listing.messages
     (b / "labels.csv").write_text("path,label,split\n00.jpg,0,train\n01.jpg,1,train\n")
     assert not any("with no split" in line for line in read_all(two(a, b), tmp_path / "out").listing.messages)
-
-
-def test_the_place_of_several_sets_is_made_and_unmade(tmp_path: Path) -> None:
-    a, b, out = csv_set(tmp_path / "a", 0, 4), csv_set(tmp_path / "b", 10, 4), tmp_path / "data/root"
-    (a / "deep/er").mkdir(parents=True)
-    (a / "deep/er/x.jpg").write_bytes(b"x")
-    for _ in range(2):
-        assert place_root(two(a, b), out, Path) == []
-        files = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
-        assert {"a/labels.csv", "a/deep/er/x.jpg", "b/03.jpg"} < files
-        assert all(file.is_symlink() for file in out.rglob("*") if file.is_file())
-    place_root(DataSettings(str(a)), out, Path)
-    assert out.is_symlink() and out.resolve() == a
-    place_root(two(a, b), out, Path)
-    (out / "a/mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="is no link and no manifest, but ffdi needs its place"):
-        place_root(two(a, b), out, Path)
-    assert (out / "a/mine.txt").read_text() == "mine" and (a / "03.jpg").exists()
-    (out / "a/mine.txt").unlink()
-    with pytest.raises(InputError, match=rf"^none: data.root: {tmp_path}/none: no such folder or archive"):
-        place_root(two(a, tmp_path / "none"), out, Path)
-
-
-def test_dvc_sees_a_change_in_each_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC follows links to files inside of a dependency, and none to folders."""
-    from dvc.repo import Repo
-
-    a, b = csv_set(tmp_path / "a", 0, 2), csv_set(tmp_path / "b", 10, 2)
-    archive = Path(shutil.make_archive(str(tmp_path / "c"), "zip", b))
-    data = DataSettings(tuple(SetSettings(root=str(root)) for root in (a, b, archive)))
-    repo = tmp_path / "repo"
-    place_root(data, repo / "root", Path)
-    (repo / "dvc.yaml").write_text("stages: {s: {cmd: echo x > out, deps: [root], outs: [out: {cache: false}]}}\n")
-    monkeypatch.chdir(repo)
-    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
-    Repo.init(no_scm=True).close()
-
-    def run_and_status() -> Any:
-        with Repo() as opened:
-            opened.reproduce()
-        with Repo() as opened:
-            return opened.status()
-
-    def status() -> Any:
-        with Repo() as opened:
-            return opened.status()
-
-    assert run_and_status() == {}
-    changes: list[Callable[[], Any]] = [
-        lambda: (a / "00.jpg").write_bytes(b"other"),
-        lambda: (b / "labels.csv").write_text("path,label\n00.jpg,0\n"),
-        lambda: archive.write_bytes(b"other"),
-    ]
-    for change in changes:
-        change()
-        assert status() == {"s": [{"changed deps": {"root": "modified"}}]}
-        assert run_and_status() == {}
 
 
 def test_groups_carry_the_name_of_their_set(tmp_path: Path) -> None:
