@@ -200,6 +200,12 @@ def test_a_set_without_a_split_beside_one_with_a_test_set_is_told(tmp_path: Path
     assert not any("with no split" in line for line in read_all(two(a, b), tmp_path / "out").listing.messages)
 
 
+def test_a_video_of_one_name_is_another_one_in_another_set(tmp_path: Path) -> None:
+    a, b = csv_set(tmp_path / "a", 0, 2, video="000.mp4", source="web"), csv_set(tmp_path / "b", 10, 2, video="000.mp4")
+    images = read_all(two(a, b), tmp_path / "out").intake.images
+    assert set(images["attr_video"]) == {"a/000.mp4", "b/000.mp4"} and set(images["attr_source"]) == {"web", ""}
+
+
 def test_groups_carry_the_name_of_their_set(tmp_path: Path) -> None:
     a, b = csv_set(tmp_path / "a", 0, 4), csv_set(tmp_path / "b", 10, 2)
     (a / "labels.csv").write_text("path,label,group\n00.jpg,0,g1\n01.jpg,1,g2|g1\n02.jpg,0,\n")

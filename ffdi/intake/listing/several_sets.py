@@ -18,8 +18,8 @@ def joined(listings: Mapping[str, Listing]) -> Listing:
     """The listing of several sets by their names, in that order.
 
     Paths are NAME/path and groups NAME:group, so that no two sets share one. `attr_dataset` is NAME; an attribute that a
-    set does not have is "" there. A set's own attribute `dataset` is called `own_dataset`. Of a set of face crops, the
-    photos and videos that they are from are NAME/path as well.
+    set does not have is "" there. A set's own attribute `dataset` is called `own_dataset`. The attribute `video` is NAME/video
+    as well, and so is `source` of a set of face crops.
     """
     messages = [f"{name}: {line}" for name, listing in listings.items() for line in _about(listing)]
     messages += _about_splits({name: {*listing.rows["given_split"]} for name, listing in listings.items()})
@@ -56,10 +56,9 @@ def _named(rows: pd.DataFrame, name: str) -> pd.DataFrame:
         path=f"{name}/" + rows["path"], group=groups.where(rows["group"] != "", "")
     )
     rows.insert(len(["path", "label", "group", "given_split"]), DATASET, name)
-    if {f"attr_{column}" for column in CROP_COLUMNS} <= {
-        *rows.columns
-    }:  # paths too: two sets may have a video of one name
-        for column in ("attr_source", "attr_video"):
+    crops = {f"attr_{column}" for column in CROP_COLUMNS} <= {*rows.columns}
+    for column in ("attr_video", *(["attr_source"] if crops else [])):  # two sets may have a video of one name
+        if column in rows:
             rows[column] = (f"{name}/" + rows[column]).where(rows[column] != "", "")
     return rows
 
