@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Event
@@ -20,6 +20,7 @@ from ffdi.faces.settings import FacesSettings
 from ffdi.faces.sources import FoundFace, Looked, NoFaceError, faces_of_source
 from ffdi.files import sha256_file
 from ffdi.intake.decoding.images import UnreadableImage
+from ffdi.parallel import ordered_map
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ class SourceTask:
                 workers=self.workers,
                 looked=looked,
             )
-            for found in found_faces:
+            # Within one source, threads encode too: what is left for this one is to decode and to write.
+            encoded = map if self.workers == 1 else partial(ordered_map, workers=self.workers)
+            for found, data in encoded(self._encoded, found_faces):
                 face = _as_recorded(found)
-                data = encode_crop(found.crop, self.settings.format)
                 self.files.write(self.files.name(sha256, face), data)
                 digest.update(data)
                 faces.append(face)
@@ -70,6 +72,9 @@ class SourceTask:
         return CroppedSource(
             sha256, looked.frames, looked.without_a_face, tuple(faces), digest.hexdigest(), dict(packages())
         )
+
+    def _encoded(self, found: FoundFace) -> tuple[FoundFace, bytes]:
+        return found, encode_crop(found.crop, self.settings.format)
 
 
 def sha256_of_source(root: Path, path: str) -> str | Unfit:
