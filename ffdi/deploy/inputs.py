@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from ffdi.intake.listing.walk import passed_over, walk
 from ffdi.intake.table_files.names import is_parquet
 from ffdi.urls import is_url, shown
 
-LIST_ON_STDIN, TABLES = "-", (".csv", ".parquet")
+LIST_ON_STDIN, TABLES = "-", (".csv", ".tsv", ".parquet")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -85,6 +86,8 @@ def _listed(data: bytes) -> Iterator[Path]:
     """The paths of a list, without those that are empty."""
     if format_of(data) in ("JPEG", "PNG"):
         raise InputError("stdin is an image; - takes a list of paths: name the image itself")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes to a file
+        data = data.decode("utf-16", errors="surrogatepass").encode(errors="surrogatepass")
     names = data.removeprefix(_BOM).split(b"\0") if b"\0" in data else data.removeprefix(_BOM).splitlines()
     return (Path(os.fsdecode(name)) for name in names if name)
 

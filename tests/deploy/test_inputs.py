@@ -47,6 +47,7 @@ def test_a_list_on_stdin_holds_lines_or_nul_separated_names() -> None:
     ]
     assert names("-", stdin=b"a\n.jpg\0*.jpg\0b\xe9.jpg\0") == ["a\n.jpg", "*.jpg", os.fsdecode(b"b\xe9.jpg")]
     assert names("-", stdin=b"\xef\xbb\xbfa.jpg") == ["a.jpg"] and names("-") == []
+    assert names("-", stdin="a.jpg\r\n\xe4.jpg\r\n".encode("utf-16")) == ["a.jpg", "\xe4.jpg"]
     with pytest.raises(InputError, match="stdin is an image; - takes a list of paths"):
         found("-", stdin=b"\xff\xd8\xff\xe0\0")
 

@@ -17,6 +17,9 @@ TREE = {  # path -> label, group, split, method, kind, domain
     "DF40_train/simswap/frames/001_870/000.png": (1, "001|870", "train", "simswap", "face swapping", "ff"),
     "DF40_train/VQGAN/ff/001/7.png": (1, "001", "train", "VQGAN", "synthesis", "ff"),
     "FaceForensics++/original_sequences/youtube/c23/frames/071/000.png": (0, "071", "", "", "", "ff"),
+    "DF40/tpsm/ff/071_054.mp4": (1, "054|071", "test", "tpsm", "reenactment", "ff"),
+    "DF40/deepfacelab/fake/v2.mp4": (1, "deepfacelab v2", "test", "deepfacelab", "face swapping", "own"),
+    "FaceForensics++/original_sequences/youtube/c23/videos/054.mp4": (0, "054", "", "", "", "ff"),
     "Celeb-DF-v2/Celeb-real/frames/id0_0000/000.png": (0, "id0", "", "", "", "cdf"),
     "Celeb-DF-v2/YouTube-real/frames/00170/000.png": (0, "00170", "", "", "", "cdf"),
 }
@@ -37,7 +40,10 @@ def test_rows_of_every_shape(tmp_path: Path) -> None:
         for row in records(listing.rows)
     }
     assert found == TREE
-    assert all(row["attr_video"] == row["path"].rpartition("/")[0] for row in records(listing.rows))
+    for row in records(listing.rows):
+        assert row["attr_video"] == row["path"].removesuffix(
+            ".mp4" if row["path"].endswith(".mp4") else "/" + row["path"].split("/")[-1]
+        )
     assert dict(listing.skipped) == {
         "DF40/README.png": "not of layout df40",
         "DF40/simswap/ff/masks/071_054/000.png": "in a folder called masks",

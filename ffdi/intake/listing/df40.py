@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from ffdi.intake.decoding.formats import VIDEO_SUFFIXES
 from ffdi.intake.listing.importer import Importer, LayoutFit, RootFiles
 from ffdi.intake.listing.layout_rows import LayoutRows
 from ffdi.intake.listing.media_rows import MediaRow, RowSource, layout_rows, no_example, some
@@ -28,7 +29,9 @@ _CLIP = re.compile(r"(\d{3})(?:_(\d{3}))?|(id\d+)_(?:(id\d+)_)?\d+|(\d{5})")
 def _row(path: str) -> MediaRow | None:
     parts = path.split("/")
     names = [part.casefold() for part in parts[:-1]]
-    video, folder = ("", "") if len(parts) < 2 else (parts[-2], path.rpartition("/")[0])
+    is_clip = path.lower().endswith(VIDEO_SUFFIXES)
+    folder = path.rpartition("." if is_clip else "/")[0]  # of the frames of a video, or the video itself
+    video = folder.rpartition("/")[2]
     if (real := next((part for part in names if part in _REALS), None)) is not None:
         return MediaRow(path, 0, _people(video, folder), "", _attributes("", "", _REALS[real], folder), real)
     for at, name in enumerate(names):
@@ -36,7 +39,7 @@ def _row(path: str) -> MediaRow | None:
         if name in DF40_METHODS and (above in _SPLITS or (above == "" and below in _DOMAINS) or below in ("ff", "cdf")):
             domain = below if below in _DOMAINS else "ff"
             label, own = _DOMAINS[domain], domain in ("fake", "real")
-            flat = names[at + 1 :] in ([domain], [domain, domain])  # pictures that are of no video
+            flat = not is_clip and names[at + 1 :] in ([domain], [domain, domain])  # pictures that are of no video
             groups = () if flat else (f"{parts[at]} {video}",) if own else _people(video, folder)
             attributes = _attributes(parts[at] if label else "", DF40_METHODS[name] if label else "", domain, folder)
             return MediaRow(path, label, groups, _SPLITS.get(above, ""), attributes, domain if own else parts[at])
@@ -49,12 +52,7 @@ def _people(video: str, folder: str) -> tuple[str, ...]:
 
 
 def _attributes(method: str, kind: str, domain: str, video: str) -> dict[str, str]:
-    return {
-        "method": method,
-        "kind": kind,
-        "domain": {"fake": "own", "real": "own"}.get(domain, domain),
-        "video": video,
-    }
+    return {"method": method, "kind": kind, "domain": domain if domain in ("ff", "cdf") else "own", "video": video}
 
 
 def _read(files: RootFiles) -> LayoutRows:

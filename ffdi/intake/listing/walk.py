@@ -244,7 +244,7 @@ def _not_read(name: str, videos: bool) -> str:
 def passed_over(skipped: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Counts of skipped files by reason: "12 images in folders called masks", "3 hidden", ... .
 
-    Names archives and the most common suffixes. Leaves out files that a table does not list.
+    Names archives, links that cannot be followed and the most common suffixes. Leaves out files that a table does not list.
     """
     by_reason: dict[str, list[str]] = {}
     for path, reason in skipped:
@@ -260,6 +260,8 @@ def passed_over(skipped: Iterable[tuple[str, str]]) -> Iterator[str]:
             yield f"{count} {what}{plural} in folder{plural} called {reason.removeprefix(EXCLUDED)}"
         elif reason == ARCHIVE:
             yield f"{count} {'archive' if count == 1 else 'archives'} to be unpacked ({_some(sorted(paths))})"
+        elif reason in (OUT, DANGLING):
+            yield f"{count} {reason if count == 1 else _PLURAL[reason]} ({_some(sorted(paths))})"
         elif not reason.startswith((NOT_LISTED, TABLE, OF_THE_SET)):
             yield f"{count} {reason.partition(':')[0] if count == 1 else _PLURAL.get(reason, reason)}"
     if total := suffixes.total():
