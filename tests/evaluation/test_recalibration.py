@@ -207,6 +207,15 @@ def test_a_band_that_the_domain_does_not_allow_can_be_left_out(trained: Trained,
     assert load_bundle(tmp_path / "wide").policy.facts["abstain_error"] == 0.45 and not old.policy.abstains
 
 
+def test_labels_that_a_spreadsheet_saved(trained: Trained, domain: Path, tmp_path: Path) -> None:
+    few = domain.parent / "few.csv"
+    plain = few.read_bytes()
+    few.write_bytes(plain.replace(b",", b"\t").decode().encode("utf-16"))
+    done = run(trained.model, domain, tmp_path / "new")
+    few.write_bytes(plain)
+    assert done.exit_code == 0 and "few.csv: read with UTF-16, tabs between columns" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -107,6 +107,7 @@ def test_a_list_keeps_names_as_they_stand_there(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("../a.jpg\n", "list: row 1: path '../a.jpg' leads out"),
+        ("# mine\n\n../a.jpg\n", "list: row 3: path '../a.jpg' leads out"),
         ('\n"', "list: row 2: unexpected end of data"),
         ('"a\nb.jpg"\n\nc.jpg\n/d.jpg\n', "list: row 5: path '/d.jpg' leads out"),
         ("a.jpg\nb,c.jpg\n", "list: row 2: 2 fields, the first row has 1"),

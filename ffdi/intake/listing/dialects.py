@@ -44,14 +44,13 @@ _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "ut
 class Dialect:
     """How to read a table: `encoding` and `delimiter`, and the number of lines before the header that are no rows.
 
-    `told` says what of it is unlike a plain csv: UTF-8, commas, the header first. `marked`: its first bytes say the encoding.
+    `told` says what of it is unlike a plain csv: UTF-8, commas, the header first.
     """
 
     encoding: str = "utf-8-sig"
     delimiter: str = ","
     start: int = 0
     told: tuple[str, ...] = ()
-    marked: bool = False
 
 
 def find_dialect(file: Path, required: Sequence[str]) -> Dialect:
@@ -85,7 +84,7 @@ def find_dialect(file: Path, required: Sequence[str]) -> Dialect:
     delimiter = fitting[0] if fitting else tried[0]
     told += [f"{_DELIMITERS.get(delimiter, repr(delimiter))} between columns"] if delimiter != "," else []
     told += [f"{comments} line{'s' * (comments != 1)} of comment above the header"] if comments else []
-    return Dialect(encoding, delimiter, start, tuple(told), head.startswith((codecs.BOM_UTF8, *_MARKS)))
+    return Dialect(encoding, delimiter, start, tuple(told))
 
 
 def header_names(fields: Sequence[str], required: Sequence[str]) -> list[str]:

@@ -88,7 +88,7 @@ def read_label_file(
         except UnicodeDecodeError as error:
             if dialect.encoding != "utf-8-sig":
                 raise InputError(f"{file}: not {dialect.told[0]}, as its first bytes say: {AS_CSV}") from error
-            for page in CODE_PAGES if root and not dialect.marked else ():
+            for page in CODE_PAGES if root else ():
                 told = (f"encoding {page}, in which its names are those on disk", *dialect.told)
                 with suppress(UnicodeDecodeError, InputError):
                     table = _read_text(file, replace(dialect, encoding=page, told=told), required, headless, hint)
