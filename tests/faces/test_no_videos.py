@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -45,6 +46,21 @@ def test_what_is_no_video_is_named(due: str, tmp_path: Path) -> None:
     other = made(tmp_path / "other.ts", 4)
     (tmp_path / "a.mp4").write_bytes(NO_VIDEO[due].replace(b"%s", str(other).encode()))
     assert reason(tmp_path / "a.mp4") == due.strip()
+
+
+def test_a_video_without_a_frame_is_refused(tmp_path: Path) -> None:
+    path = made(tmp_path / "a.mkv", 4, mux_options={"live": "1"})
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # the first cluster
+    assert reason(path) == "no frame in it"
+
+
+def test_no_regular_file_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        assert reason(tmp_path / name) == "cannot be read: no regular file"
+    assert reason(tmp_path / "c.mp4") == "cannot be read: No such file or directory"
 
 
 def added_cover(out: Any) -> Any:

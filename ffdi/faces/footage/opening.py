@@ -176,7 +176,7 @@ def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> Any:
 def _why_not_opened(kind: str, error: Exception) -> str:
     if kind in ("MP4 video", "QuickTime video"):
         return "truncated or damaged: no index of its pictures (moov)"
-    return f"damaged: {said_by(error)}"
+    return "no frame in it" if isinstance(error, EOFError) else f"damaged: {said_by(error)}"
 
 
 def libav_errors() -> tuple[type[Exception], ...]:
