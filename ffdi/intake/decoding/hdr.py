@@ -26,19 +26,32 @@ def refuse_hdr(data: bytes, name: str) -> None:
 
 
 def _curve_of_boxes(data: bytes) -> int:
-    """The transfer curve in the nclx box of the primary picture; 0 where it has none."""
-    meta = dict(_boxes(dict(_boxes(data))[b"meta"][4:])) if b"meta" in dict(_boxes(data)) else {}
+    """The transfer curve in the nclx box of the primary picture, or of the tiles that it is made of; 0 where there is none."""
+    top = dict(_boxes(data))
+    meta = dict(_boxes(top[b"meta"][4:])) if b"meta" in top else {}
     if not {b"pitm", b"iprp"} <= meta.keys():
         return 0
     primary = int.from_bytes(meta[b"pitm"][4:], "big")
     parts = list(_boxes(meta[b"iprp"]))
     properties = [box for kind, body in parts if kind == b"ipco" for box in _boxes(body)]
-    for kind, body in parts:
-        for item, numbers in _associations(body) if kind == b"ipma" else ():
-            for of, described in (properties[number - 1] for number in numbers if item == primary and number):
-                if of == b"colr" and described[:4] == b"nclx":
-                    return int(struct.unpack_from(">H", described, 6)[0])
-    return 0
+    curves: dict[int, int] = {}  # item -> its curve
+    for item, numbers in (link for kind, body in parts if kind == b"ipma" for link in _associations(body)):
+        for kind, body in (properties[number - 1] for number in numbers if number):
+            if kind == b"colr" and body[:4] == b"nclx":
+                curves[item] = int(struct.unpack_from(">H", body, 6)[0])
+    made_of = _made_of(meta.get(b"iref", b""), primary)  # cameras put the colours to the tiles alone
+    return next((curves[item] for item in (primary, *made_of) if item in curves), 0)
+
+
+def _made_of(body: bytes, primary: int) -> list[int]:
+    """The items that the primary picture is derived from, by the box iref."""
+    of = ">I" if body[:1] == b"\1" else ">H"
+    size = struct.calcsize(of)
+    for kind, link in _boxes(body[4:]):
+        if kind == b"dimg" and struct.unpack_from(of, link)[0] == primary:
+            (count,) = struct.unpack_from(">H", link, size)
+            return [struct.unpack_from(of, link, 2 + size * (1 + at))[0] for at in range(min(count, len(link)))]
+    return []
 
 
 def _associations(body: bytes) -> Iterator[tuple[int, list[int]]]:
