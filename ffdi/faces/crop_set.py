@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import pandas as pd
 
 from ffdi.console import Console
 from ffdi.errors import InputError
-from ffdi.faces.crop_files import CROPS, CropFiles
+from ffdi.faces.crop_files import CropFiles
 from ffdi.faces.crop_table import column_names, write_labels
 from ffdi.faces.detectors.detector import FaceDetector, open_detector
 from ffdi.faces.footage.footage import is_video
@@ -100,7 +99,7 @@ def _told(over: list[str]) -> list[str]:
 
 @contextmanager
 def _journal(out: Path, settings: FacesSettings, detector: FaceDetector, console: Console) -> Iterator[Journal]:
-    """The journal of the folder; crops that other settings made are deleted first, the table that names them before."""
+    """The journal of the folder; the table of crops that other settings made is deleted first."""
     crops: dict[str, Any] = settings.recorded() | {"detector": {"name": detector.name, "sha256": detector.sha256}}
     key = {"policy": [CROP_POLICY, DECODE_POLICY], "crops": crops, "max_pixels": settings.max_pixels}
     journal = Journal(out, key)
@@ -108,7 +107,6 @@ def _journal(out: Path, settings: FacesSettings, detector: FaceDetector, console
         console.say("cropped anew: the settings, the detector or the code are others than those of the crops there")
         for name in (LABELS, FACTS, CONTACT):
             (out / name).unlink(missing_ok=True)
-        shutil.rmtree(out / CROPS, ignore_errors=True)
     with journal:
         yield journal
 
