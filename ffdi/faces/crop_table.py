@@ -31,7 +31,10 @@ def write_labels(file: Path, sources: pd.DataFrame, journal: Journal, files: Cro
         rows.writerow([*_ROLES, *CROP_COLUMNS, *attributes.values()])
         for source in sources.to_dict("records"):
             path = source["path"]
-            for crop, place in _faces(source["image_id"], path, journal, files):
+            video = (
+                path if is_video(Path(path)) else source.get("attr_video", "")
+            )  # a layout of frames names their video
+            for crop, place in _faces(source["image_id"], [path, video], journal, files):
                 given = [
                     source["label"],
                     source["group"] or group_of(one_capture.get(path, path)),
@@ -42,14 +45,15 @@ def write_labels(file: Path, sources: pd.DataFrame, journal: Journal, files: Cro
     return count
 
 
-def _faces(sha256: str, path: str, journal: Journal, files: CropFiles) -> Iterator[tuple[str, list[str]]]:
+def _faces(
+    sha256: str, source_and_video: list[str], journal: Journal, files: CropFiles
+) -> Iterator[tuple[str, list[str]]]:
     """(path of the crop, cells of CROP_COLUMNS) of each face of a source."""
     known = journal.get(sha256)
-    video = path if is_video(Path(path)) else ""
     for face in known.faces if known else ():
         box = " ".join(map(str, face.box))
-        place = [path, video, str(face.frame), f"{face.seconds:.3f}", str(face.track), box, f"{face.score:.4f}"]
-        yield files.name(sha256, face), place
+        place = [str(face.frame), f"{face.seconds:.3f}", str(face.track), box, f"{face.score:.4f}"]
+        yield files.name(sha256, face), source_and_video + place
 
 
 def group_of(path: str) -> str:

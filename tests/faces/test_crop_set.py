@@ -149,6 +149,16 @@ def test_columns_of_the_layout_are_kept_and_told_where_they_change_their_name(ra
     assert any(line.startswith("2 on disk but not listed") for line in said)
 
 
+def test_frames_whose_layout_names_their_video_are_of_that_video(raw: Path, stub: StubDetector) -> None:
+    (raw / "labels.csv").write_text("path,label,video\nreal/a.png,0,v1\nreal/b.png,0,v1\nfake/c.png,1,\n")
+    make_crop_set(raw, settings(layout="csv"), raw.parent / "set")
+    assert labels(raw).set_index("source")["video"].to_dict() == {
+        "real/a.png": "v1",
+        "real/b.png": "v1",
+        "fake/c.png": "",
+    }
+
+
 def test_ingest_takes_the_set_without_a_word_about_its_other_files(raw: Path, stub: StubDetector) -> None:
     made(raw)
     said: list[str] = []
