@@ -9,6 +9,8 @@ from layout_cases import raw, records, touch
 
 from ffdi.errors import InputError
 from ffdi.intake.listing.deepfakebench import DEEPFAKEBENCH
+from ffdi.intake.listing.importer import RootFiles
+from ffdi.intake.settings import DataSettings
 
 FF = "FaceForensics++"
 
@@ -182,3 +184,22 @@ def test_pictures_in_the_folder_of_a_class_are_of_no_video(tmp_path: Path) -> No
         row("DF40/MidJourney/fake/a.png", 1, "", "test", "MidJourney") | {"attr_video": ""},
         row("DF40/MidJourney/real/b.png", 0, "", "test", "") | {"attr_video": ""},
     ]
+
+
+def test_a_root_below_that_of_the_paths_would_mix_the_methods(tmp_path: Path) -> None:
+    touch(tmp_path, "000_003/0.png")
+    paths = [f"{FF}/manipulated_sequences/{method}/c23/frames/000_003/0.png" for method in ("Deepfakes", "FaceSwap")]
+    content = {
+        label: {"train": {"v": video(label, path)}} for label, path in zip(("FF-DF", "FF-FS"), paths, strict=True)
+    }
+    listed(tmp_path, "FF.json", {FF: content})
+    with pytest.raises(
+        InputError, match=r"FF\.json: 000_003/0\.png is below 'F.*FaceSwap.*', others are below 'F.*Deepfakes.*: data"
+    ):
+        raw(tmp_path, "deepfakebench")
+
+
+def test_at_a_url_the_lists_are_those_in_their_folder(tmp_path: Path) -> None:
+    listed(tmp_path, "dataset_json/x.json", {"x": {"x_Real": {"test": {"v": video("x_Real", "x/v/0.png")}}}})
+    files = RootFiles(tmp_path, ["x/v/0.png"], ["dataset_json/x.json", "far.json"], "s3://bucket/set")
+    assert DEEPFAKEBENCH.read(files, DataSettings(".", "deepfakebench")).columns["label"] == [0]

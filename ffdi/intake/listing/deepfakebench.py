@@ -28,19 +28,20 @@ _Listed = Mapping[str, tuple[MediaRow, set[str]]]  # path -> the row, the splits
 
 
 def _read(files: RootFiles, given: Mapping[str, int]) -> LayoutRows:
-    places, listed = FramePlaces(files), dict[str, tuple[MediaRow, set[str]]]()
+    listed: dict[str, tuple[MediaRow, set[str]]] = {}
     for table, videos in (tables := frame_lists(files)).items():
+        places = FramePlaces(files, table, videos)
         for video in videos:
             if (label := _label(video.label, given)) is None:
                 cure = f"add `classes: {{{video.label}: 0 or 1}}` to data"
                 raise InputError(f"{files.root / table}: label {video.label!r} is neither real nor fake: {cure}")
-            for path in map(places.of, map(str, video.frames)):
+            for path in map(places.of, video.frames):
                 row, splits = listed.setdefault(path, (_row(path, video, label), set()))
                 if row.label != label:
                     both = f"{video.label!r} here, and {row.value!r} elsewhere"
                     raise InputError(f"{files.root / table}: {path} is {both}: mend one")
                 splits.add(video.split)
-    if places.there.isdisjoint(listed):
+    if listed.keys().isdisjoint(files.media):
         such = f"none of {len(listed)} frames is there, such as {min(listed)}" if listed else f"no list, {FOLDERS}"
         raise InputError(f"{files.url or files.root}: {such}: data.root is the folder of the frames and of their list")
     parted = {row.value for row, splits in listed.values() if "train" in splits and "test" not in splits}

@@ -7,8 +7,8 @@ compression above the videos. Paths are those of the machine that wrote them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ffdi.errors import InputError
@@ -32,10 +32,11 @@ class ListedVideo:
 def frame_lists(files: RootFiles) -> dict[str, list[ListedVideo]]:
     """The lists of frames among the JSON files in folders dataset_json and in the root; others are passed over.
 
+    Of a root at a URL, those in folders alone.
     Raises InputError for a file that is no JSON.
     """
-    candidates = files.tables(FOLDERS) + [path for path in files.tables("*.json") if "/" not in path]
-    lists = {table: list(_videos(read_json(files.root / table), ())) for table in candidates}
+    beside = [path for path in files.tables("*.json") if "/" not in path and (files.root / path).is_file()]
+    lists = {table: list(_videos(read_json(files.root / table), ())) for table in [*files.tables(FOLDERS), *beside]}
     return {table: videos for table, videos in lists.items() if videos}
 
 
@@ -59,27 +60,46 @@ def fits_of_lists(files: RootFiles) -> list[LayoutFit]:
     return [LayoutFit(f"frames listed in {some(tables)}", own_table=True)] * bool(tables)
 
 
-@dataclass
 class FramePlaces:
-    """Finds the file below the root that a path means: without as many of its first folders as it takes."""
+    """Finds the files below the root that the paths of one list mean: without `above`, the folders of another machine.
 
-    files: RootFiles
-    cuts: list[int] = field(default_factory=list)  # how many folders were left out so far, the last one first
+    These are the same before every path: methods share the names of videos, so a shorter end of a path may be another's.
+    """
 
-    def __post_init__(self) -> None:
-        self.there = set(self.files.media)
+    def __init__(self, files: RootFiles, table: str, videos: Sequence[ListedVideo]) -> None:
+        self.files, self.table = files, table
+        self.there = set(files.media)
+        found = (self._found(_slashed(frame)) for video in videos for frame in video.frames)
+        self.above = next((above for above in found if above is not None), "")
 
-    def of(self, path: str) -> str:
-        """The file, or, where none is there, its place beside the others; InputError where that leads out of the root."""
-        parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
-        while parts and parts[0] == "..":
-            parts.pop(0)
-        for cut in (*self.cuts, *range(len(parts) - 1)):
-            if (file := "/".join(parts[cut:])) in self.there:
-                self.cuts = [cut, *(other for other in self.cuts if other != cut)]
-                return file
-        file = "/".join(parts[self.cuts[0] if self.cuts else 0 :])
+    def of(self, frame: object) -> str:
+        """The file, or, where none is there, its place beside the others.
+
+        Raises InputError for a path that leads out of the root, and for one that has other folders before it.
+        """
+        path = _slashed(frame)
+        file = path.removeprefix(self.above)
+        if file in self.there:
+            return file
+        if (above := self._found(path)) is not None:
+            both = f"{path[len(above) :]} is below {above or 'the root'!r}, others are below {self.above!r}"
+            raise InputError(
+                f"{self.files.root / self.table}: {both}: data.root is the folder that all paths start from"
+            )
         top = os.path.realpath(self.files.root)
-        if ".." in parts or not os.path.realpath(f"{top}/{file}").startswith(f"{top}/"):
-            raise InputError(f"{self.files.url or top}: path {path!r} leads out of the root")
+        if ".." in file.split("/") or not os.path.realpath(f"{top}/{file}").startswith(f"{top}/"):
+            raise InputError(f"{self.files.root / self.table}: path {frame!r} leads out of the root")
         return file
+
+    def _found(self, path: str) -> str | None:
+        """What stands before the file in a path, with as many folders as a file has; None where no file is meant."""
+        parts = path.split("/")
+        cuts = (cut for cut in range(len(parts) - 1) if "/".join(parts[cut:]) in self.there)
+        return next(("/".join([*parts[:cut], ""]) for cut in cuts), None)
+
+
+def _slashed(frame: object) -> str:
+    parts = [part for part in str(frame).replace("\\", "/").split("/") if part not in ("", ".")]
+    while parts and parts[0] == "..":
+        parts.pop(0)
+    return "/".join(parts)

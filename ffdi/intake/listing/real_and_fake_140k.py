@@ -6,6 +6,8 @@ The images are in real_vs_fake/real-vs-fake/. Each fake is of a face that StyleG
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ffdi.errors import InputError
 from ffdi.intake.listing.importer import Importer, LayoutFit, RootFiles
 from ffdi.intake.listing.label_files import inside, read_header, read_label_file
@@ -26,7 +28,7 @@ def _read(files: RootFiles) -> LayoutRows:
     messages: list[str] = []
     for name in (tables := _tables(files)):
         table = read_label_file(files.root / name, _COLUMNS)
-        paths = inside(files.root, _folder_above(files, table.columns["path"][0]), table, "path")
+        paths = inside(files.root, _folder_above(files, set(table.columns["path"])), table, "path")
         labels = zip(table.columns["label"], table.columns["label_str"], strict=True)
         for at, (path, (label, word)) in enumerate(zip(paths, labels, strict=True)):
             if (meant := _MEANING.get((label.removesuffix(".0"), word.lower()))) is None:
@@ -43,9 +45,14 @@ def _read(files: RootFiles) -> LayoutRows:
     return layout_rows(rows, files, RowSource("real_and_fake_140k", ("label ", ""), tuple(tables), tuple(messages)))
 
 
-def _folder_above(files: RootFiles, path: str) -> str:
-    """What stands before a listed path below the root: real_vs_fake/real-vs-fake/ where the archive is unpacked as it is."""
-    return next((file.removesuffix(path) for file in files.media if f"/{file}".endswith(f"/{path}")), "")
+def _folder_above(files: RootFiles, paths: Collection[str]) -> str:
+    """What stands before listed paths below the root: real_vs_fake/real-vs-fake/ where the archive is unpacked as it is."""
+    for file in files.media:
+        parts = file.split("/")
+        for cut in range(len(parts)):
+            if "/".join(parts[cut:]) in paths:
+                return "/".join([*parts[:cut], ""])
+    return ""
 
 
 def _recognise(files: RootFiles) -> list[LayoutFit]:
