@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
 from ffdi.faces.contact import ContactEntry, contact_sheet, spread
 from ffdi.faces.crop_files import CropFiles
@@ -18,7 +16,7 @@ from ffdi.faces.journal import CroppedSource, Journal
 from ffdi.faces.settings import FacesSettings
 from ffdi.faces.sources import frame_of_source
 from ffdi.files import replacing
-from ffdi.intake.decoding.images import RGB, UnreadableImage
+from ffdi.intake.decoding.images import RGB, UnreadableImage, open_image, to_array
 
 _READ = 64  # crops of a source, of which the sheet shows a few
 
@@ -60,4 +58,5 @@ class SetContact:
             yield ContactEntry(path, label, picture, boxes, crops, seen)
 
     def _crop(self, name: str) -> RGB:
-        return np.asarray(Image.open(self.files.folder / name).convert("RGB"))
+        data = (self.files.folder / name).read_bytes()
+        return to_array(open_image(data, max_pixels=self.settings.max_pixels, accepted=True))
