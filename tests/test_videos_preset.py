@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from ffdi.faces.settings import FacesSettings
 from ffdi.params.reading import read_params
 
-PARAMS = read_params(Path(__file__).parents[1] / "presets" / "videos.yaml")
+HERE = Path(__file__).parents[1]
+PRESET = HERE / "presets" / "videos.yaml"
+PARAMS = read_params(PRESET)
+
+
+def test_the_block_of_the_readme_goes_into_the_preset(tmp_path: Path) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    section = (HERE / "README.md").read_text(encoding="utf-8").split("## Videos and photos")[1]
+    commands = section.split("<!-- videos -->\n```\n")[1].split("```")[0].splitlines()
+    assert commands[1:3] == ["cp presets/videos.yaml params.yaml", "dvc repro"] and "predict" in commands[3]
+    tree, block = yaml.load(PRESET), yaml.load(section.split("```yaml\n")[1].split("```")[0])
+    for name, keys in block.items():
+        for key, value in keys.items():
+            assert key in tree[name]
+            tree[name][key] = value
+    with open(tmp_path / "params.yaml", "w") as file:
+        yaml.dump(tree, file)
+    assert read_params(tmp_path / "params.yaml").faces["videos"].layout == "auto"
+    assert commands[3].split()[3] == f"data/models/{next(iter(tree['recipes']))}"
 
 
 def test_the_data_are_the_crops_of_the_set() -> None:
