@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,20 @@ def test_the_first_error_ends_it() -> None:
     with pytest.raises(ValueError, match="two"):
         next(results)
     assert set(started) <= {0, 1, 2, 3}
+
+
+def test_a_long_task_hears_that_the_map_has_ended() -> None:
+    ended = threading.Event()
+
+    def task(number: int) -> bool:
+        if number == 0:
+            raise ValueError
+        return ended.wait(60)  # seconds
+
+    started = time.perf_counter()
+    with pytest.raises(ValueError):
+        list(ordered_map(task, range(2), workers=2, ended=ended))
+    assert time.perf_counter() - started < 30
 
 
 def test_cpu_count_is_this_process_s_own() -> None:

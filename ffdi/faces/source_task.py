@@ -14,12 +14,12 @@ from ffdi.errors import said
 from ffdi.faces.crop_files import CropFiles
 from ffdi.faces.crops import encode_crop
 from ffdi.faces.detectors.detector import FaceDetector
-from ffdi.faces.face import Box
+from ffdi.faces.face import Box, Face
 from ffdi.faces.journal import CroppedFace, CroppedSource
 from ffdi.faces.settings import FacesSettings
 from ffdi.faces.sources import FoundFace, Looked, NoFaceError, faces_of_source
 from ffdi.files import sha256_file
-from ffdi.intake.decoding.images import UnreadableImage
+from ffdi.intake.decoding.images import RGB, UnreadableImage
 from ffdi.parallel import ordered_map
 
 
@@ -43,6 +43,12 @@ class SourceTask:
     workers: int
     """Threads within one source."""
 
+    def faces(self, pixels: RGB) -> list[Face]:
+        """Those that the detector finds; UnreadableImage where the run has ended: a long video need not go on."""
+        if self.ended.is_set():
+            raise UnreadableImage("the run was stopped")
+        return self.detector.faces(pixels)
+
     def crop(self, source: tuple[str, str]) -> CroppedSource | Unfit:
         """Find, crop and write the faces of a source (sha256, path); one without a face is a CroppedSource of none."""
         sha256, path = source
@@ -50,7 +56,7 @@ class SourceTask:
         try:
             found_faces = faces_of_source(
                 self.root / path,
-                self.detector,
+                self,
                 self.settings.crops,
                 self.settings.max_pixels,
                 workers=self.workers,
@@ -63,8 +69,6 @@ class SourceTask:
                 self.files.write(self.files.name(sha256, face), data)
                 digest.update(data)
                 faces.append(face)
-                if self.ended.is_set():
-                    return Unfit(path, "the run was stopped")
         except NoFaceError:
             pass
         except UnreadableImage as error:

@@ -7,7 +7,8 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,11 @@ from raw_sets import StubDetector, labels, made, patched_detector, settings, wri
 
 from ffdi.console import Console
 from ffdi.errors import InputError
+from ffdi.faces.crop_files import CropFiles
 from ffdi.faces.crop_set import make_crop_set
+from ffdi.faces.detectors.detector import FaceDetector
+from ffdi.faces.journal import CroppedSource
+from ffdi.faces.source_task import SourceTask, Unfit
 from ffdi.intake.decoding.images import ImageSource
 from ffdi.intake.ingest import IntakeFiles, ingest_data_set
 from ffdi.intake.settings import DataSettings
@@ -110,6 +115,16 @@ def test_no_face_at_all_is_an_error(raw: Path, stub: StubDetector) -> None:
     (raw / "fake" / "c.png").unlink()
     with pytest.raises(InputError, match=r"no face in any of 1 photos and videos: 1 no face"):
         made(raw, max_rejected=1.0)
+
+
+def test_a_run_that_ends_looks_at_no_further_frame(raw: Path, stub: StubDetector) -> None:
+    """Such as by Ctrl-C: the sources in hand may be long videos."""
+    ended = Event()
+    files = CropFiles(raw.parent / "set", "png")
+    task = SourceTask(raw, settings(), cast(FaceDetector, stub), files, ended, workers=1)
+    assert isinstance(task.crop(("0" * 64, "real/a.png")), CroppedSource) and stub.asked == 1
+    ended.set()
+    assert task.crop(("0" * 64, "real/a.png")) == Unfit("real/a.png", "the run was stopped") and stub.asked == 1
 
 
 @pytest.mark.parametrize("root", [".", "set", "set/crops"])
