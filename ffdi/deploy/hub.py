@@ -103,6 +103,7 @@ def _config(facts: CardFacts) -> dict[str, Any]:
             name: {"size": seen.size, "mean": list(seen.mean), "std": list(seen.std), "words": seen.words}
             for name, seen in inputs.items()
         },
+        **({"crops": facts.crops.words} if facts.crops else {}),
         "threshold": facts.record["threshold"],
         "abstain": [policy["abstain_low"], policy["abstain_high"]] if "abstain_low" in policy else None,
         "license": facts.licence,

@@ -57,7 +57,12 @@ class RecordedCrops:
         from ffdi.faces.detectors.detector import open_detector
 
         settings = self.settings if file is None else replace(self.settings, detector=f"file:{file}")
-        found = open_detector(settings)
+        try:
+            found = open_detector(settings)
+        except InputError as error:
+            if file is None and settings.detector.startswith("file:"):
+                raise InputError(f"{error}: where that file has moved, name it with --detector") from None
+            raise
         if found.sha256 != self.sha256:
             raise InputError(
                 f"detector: {settings.detector} is another file ({found.sha256[:12]}...) than found the faces of the "

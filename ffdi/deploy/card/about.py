@@ -25,22 +25,26 @@ _RULES = {
     "fpr": "with {} of the reals above it",
 }
 _HOW_TO_RUN = """\
-With `ffdi` installed, in the folder of the model:
+With `{packages}` installed, in the folder of the model:
 
 ```bash
-ffdi predict photo.jpg --model .
+ffdi predict {files} --model .
 ffdi export --model . --format onnx ../model.onnx
 ```
 
 ```python
 import ffdi
 
-print(ffdi.load(".").predict(["photo.jpg"]))
+print(ffdi.load(".").predict({listed}))
 ```
 
-The ONNX file takes RGB, uint8 (N, S, S, 3), and gives the calibrated P(fake); onnxruntime and numpy run it.
+The ONNX file takes RGB, uint8 (N, S, S, 3), and gives the calibrated P(fake); onnxruntime and numpy run it.{squares}
 
 """
+_SQUARES = (
+    " Its squares are crops of faces, which it does not make itself, and so are images for `--faces none`: {how}. A whole "
+    "photo gives a score that means nothing."
+)
 
 
 def intended_use(facts: CardFacts) -> list[str]:
@@ -88,6 +92,8 @@ def training_data(facts: CardFacts) -> list[str]:
     """The data set, how it was split, and what the audit found."""
     audit = facts.audit
     lines = [f"Trained on {facts.images} images of the data set {plain(facts.data)}."]
+    if crops := facts.crops:
+        lines.append(f"They are crops: {plain(crops.words)}. The detector's file has the sha256 `{crops.sha256}`.")
     if made := facts.record["provenance"].get("synthesised"):
         lines.append(f"{made} more training fakes were made of its real images.")
     if not audit:
@@ -163,9 +169,12 @@ def _interval(policy: Mapping[str, Any]) -> str:
     return f" ({percent(low)} to {percent(high)})" if isinstance(low, float) and isinstance(high, float) else ""
 
 
-def how_to_run() -> list[str]:
-    """In the folder of the card: the command, Python, ONNX."""
-    return _HOW_TO_RUN.splitlines()
+def how_to_run(facts: CardFacts) -> list[str]:
+    """In the folder of the card: the command, Python, ONNX; of a model of face crops, what raw photos and videos become."""
+    files = ["photo.jpg", "clip.mp4"] if facts.crops else ["photo.jpg"]
+    squares = _SQUARES.format(how=plain(facts.crops.words)) if facts.crops else ""
+    packages, listed = "ffdi[faces]" if facts.crops else "ffdi", "[" + ", ".join(f'"{name}"' for name in files) + "]"
+    return _HOW_TO_RUN.format(packages=packages, files=" ".join(files), listed=listed, squares=squares).splitlines()
 
 
 def licences(facts: CardFacts) -> list[str]:

@@ -12,6 +12,7 @@ from ffdi.console import Console
 from ffdi.deploy.licences import binding, source_name, weights_licences
 from ffdi.errors import InputError
 from ffdi.evaluation.results import read_metrics
+from ffdi.faces.recorded import RecordedCrops
 from ffdi.intake.tables import count_rows
 from ffdi.metrics import Metrics
 from ffdi.tails.record import is_ensemble, read_record, refuse_changed, seen_file
@@ -50,6 +51,12 @@ class CardFacts:
     def pretrained(self) -> bool:
         """Whether every prefix is."""
         return bool(self.record["provenance"]["pretrained"])
+
+    @property
+    def crops(self) -> RecordedCrops | None:
+        """How the images of the training were cropped; None of whole images."""
+        record = next(iter(self.parts.values()))["provenance"].get("crops")
+        return RecordedCrops.of(record) if record else None
 
     @property
     def weights(self) -> list[str]:

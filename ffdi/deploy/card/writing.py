@@ -31,7 +31,7 @@ def write_card(
 def card(facts: CardFacts) -> str:
     """The text of the card."""
     sections: dict[str, Iterable[str]] = {
-        "How to run it": how_to_run(),
+        "How to run it": how_to_run(facts),
         "Intended use": intended_use(facts),
         "What it is": what_it_is(facts),
         "Training data and split": training_data(facts),

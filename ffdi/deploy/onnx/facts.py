@@ -9,6 +9,7 @@ from typing import Any
 
 from ffdi.deploy.licences import weights_licences
 from ffdi.deploy.onnx.scoring_graph import square_made
+from ffdi.faces.recorded import RecordedCrops
 from ffdi.intake.decoding.images import DECODE_POLICY
 from ffdi.tails.ensemble import joined_names
 from ffdi.tails.model import Model
@@ -40,6 +41,7 @@ def onnx_facts(model: Model, name: str, *, folds: list[int], licence: str | None
         "image_size": pixels.size,
         "resize": {"mode": how.mode, "kernel": how.kernel, "crop": how.crop, "fill": pixels.fill},
         "square": f"decoded {DECODE_POLICY}, made a square {square_made(model.parts[0])}",
+        **_crops(model),
         "network": joined_names(backbone.network for backbone in backbones),
         "cut": joined_names(backbone.cut_name for backbone in backbones),
         "data": provenance["data"],
@@ -49,6 +51,16 @@ def onnx_facts(model: Model, name: str, *, folds: list[int], licence: str | None
         "licence": licence or NOT_STATED,
     }
     return as_text(facts)
+
+
+def _crops(model: Model) -> dict[str, Any]:
+    """How the images of the training were cropped; nothing of whole images."""
+    record = model.parts[0].record["provenance"].get("crops")
+    return (
+        {"crops": record, "input.crops": f"the graph finds no faces: {RecordedCrops.of(record).words}"}
+        if record
+        else {}
+    )
 
 
 def as_text(facts: Mapping[str, Any]) -> dict[str, str]:
