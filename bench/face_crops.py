@@ -1,6 +1,6 @@
 """How fast faces are found and cropped, beside the detector alone and beside the package that brings it, on the same files.
 
-python bench/faces.py [--images FOLDER] [--videos FOLDER] [--count 200] [--frames 32] [--rounds 3] [--package]
+python bench/face_crops.py [--images FOLDER] [--videos FOLDER] [--count 200] [--frames 32] [--rounds 3] [--package]
 
 For each number of workers the process may use as many processors. Rounds alternate between what is compared, and medians are
 printed: by the clock, and by the time of processors, which compares on a machine that does other work, too.
