@@ -59,7 +59,7 @@ def _evenly(count: int, most: int) -> list[int]:
 def contact_sheet(title: str, entries: Iterable[ContactEntry], *, most_crops: int = 8) -> bytes:
     """The sheet as a JPEG; the same entries give the same bytes. They may be made one after the other.
 
-    At most 8 crops of a source are shown, evenly spread. `most_crops`: how many one has at most; where they are few, as of
+    At most 8 crops of a source are shown, track by track. `most_crops`: how many one has at most; where they are few, as of
     photos, more sources stand side by side.
     """
     columns, across = (3, 2) if most_crops <= 2 * _CROP_ROWS else (2, 4)
@@ -90,7 +90,7 @@ def _card(entry: ContactEntry, size: tuple[int, int], across: int) -> Image.Imag
     several = len({track for track, _ in (*entry.boxes, *entry.crops)}) > 1
     top, left = _PAD + 2 * _ROW, 2 * _PAD + _PICTURE[0]
     card.paste(_with_boxes(entry, several), (_PAD, top))
-    shown = [entry.crops[at] for at in _evenly(len(entry.crops), across * _CROP_ROWS)]
+    shown = _shown(entry.crops, across * _CROP_ROWS)
     large = len(shown) <= across // 2
     side, across = (2 * _CROP + _CROP_GAP, across // 2) if large else (_CROP, across)
     for place, (track, crop) in enumerate(shown):
@@ -101,6 +101,17 @@ def _card(entry: ContactEntry, size: tuple[int, int], across: int) -> Image.Imag
             draw.rectangle((*at, at[0] + side - 1, at[1] + side - 1), outline=_colour(track), width=3)
             _write_track(draw, at, track)
     return card
+
+
+def _shown(crops: Sequence[tuple[int, RGB]], most: int) -> list[tuple[int, RGB]]:
+    """At most so many, track by track: of each as many as of the others, or all it has; evenly spread over its time."""
+    tracks = {
+        track: [crop for crop in crops if crop[0] == track] for track in sorted({track for track, _ in crops})[:most]
+    }
+    shown: list[tuple[int, RGB]] = []
+    for place, own in enumerate(sorted(tracks.values(), key=len)):
+        shown += [own[at] for at in _evenly(len(own), (most - len(shown)) // (len(tracks) - place))]
+    return sorted(shown, key=lambda crop: crop[0])
 
 
 def _write_head(draw: ImageDraw.ImageDraw, entry: ContactEntry, width: int) -> None:

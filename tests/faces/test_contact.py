@@ -67,6 +67,16 @@ def test_boxes_and_crops_of_one_person_have_one_colour() -> None:
     assert share(sheet(entry(2, 1)), orange) == 0
 
 
+def test_every_person_has_crops_of_its_own_on_the_sheet() -> None:
+    """Of a person who is seen twice among forty crops, both are shown."""
+    brief, often = plain((250, 250, 20)), plain((10, 10, 250))
+    crops = [(0, often)] * 20 + [(1, brief)] * 2 + [(0, often)] * 20
+    shown = sheet(replace(entry(), crops=crops))
+    size = 104 * 104 / (shown.width * shown.height)
+    assert 1.5 * size < share(shown, (250, 250, 20)) < 2.1 * size
+    assert 5 * size < share(shown, (10, 10, 250)) < 6.1 * size
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 4000), (4000, 3), (800, 600)])
 def test_sources_of_any_shape_fit_and_boxes_may_reach_beyond_them(size: tuple[int, int]) -> None:
     source = ContactEntry("x", 0, plain((9, 9, 9), *size), [(0, Box(-50, -9, 5000, 1)), (12, Box(0, 0, 0, 0))], [])
