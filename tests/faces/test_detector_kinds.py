@@ -14,6 +14,7 @@ from ffdi.errors import InputError
 from ffdi.faces.detectors.candidates import Candidates
 from ffdi.faces.detectors.centerface import CenterFace
 from ffdi.faces.detectors.detector import FaceDetector, open_detector
+from ffdi.faces.detectors.graph import DetectorGraph
 from ffdi.faces.detectors.retinaface import RetinaFace
 from ffdi.faces.detectors.scrfd import Scrfd
 from ffdi.faces.detectors.yunet import YuNet
@@ -162,17 +163,43 @@ def test_a_graph_of_one_size_gets_the_picture_scaled_into_that(tmp_path: Path) -
     assert sides(small) == (32, 0, 96, 96)
 
 
+def test_without_a_face_the_picture_is_smaller_in_a_graph_of_one_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = detector_of(tmp_path, scrfd_tables(True), min_score=0.9)
+    seen = []
+    before = DetectorGraph.__call__
+
+    def noted(graph: DetectorGraph, blob: np.ndarray) -> list[np.ndarray]:
+        white = blob[0, 0] > 0
+        seen.append((int(white.any(axis=1).sum()), int(white.any(axis=0).sum()), blob.shape[2:]))
+        return before(graph, blob)
+
+    monkeypatch.setattr(DetectorGraph, "__call__", noted)
+    assert detector.faces(np.full((400, 700, 3), 255, np.uint8)) == []
+    assert seen == [(128, 224, (128, 256)), (64, 112, (128, 256))]
+
+
+def test_width_and_height_are_scaled_back_each_by_its_own_rounding(tmp_path: Path) -> None:
+    (face,) = detector_of(tmp_path, centerface_maps()).faces(np.zeros((101, 1000, 3), np.uint8))  # becomes 26 x 256
+    across, down = 1000 / 256, 101 / 26
+    assert sides(face) == pytest.approx((72 * across, 27 * down, 88 * across, 59 * down))
+    assert face.landmarks is not None and face.landmarks[0] == pytest.approx([80 * across, 35 * down])
+
+
 def test_a_score_below_the_least_is_none_and_one_that_equals_it_is_one(tmp_path: Path) -> None:
     assert len(detector_of(tmp_path, scrfd_tables(True), min_score=0.75).faces(PICTURE)) == 1
     assert detector_of(tmp_path, scrfd_tables(True), min_score=0.7501).faces(PICTURE) == []
 
 
-def test_what_is_not_finite_is_no_face(tmp_path: Path) -> None:
+def test_what_is_not_finite_or_has_no_area_is_no_face(tmp_path: Path) -> None:
     maps = centerface_maps()
     maps["s"][0, 0, 3, 3:6] = np.nan, 0.8, 0.8
     maps["h"][0, :, 3, 4] = 1000  # its exponential is infinite
     maps["p"][0, 0, 3, 5] = np.nan
     assert len(detector_of(tmp_path, maps).faces(PICTURE)) == 1
+    boxes = np.array([[0, 0, 8, 8], [0, 0, np.inf, 8], [20, 20, 20, 30], [40, 40, 35, 35]])
+    assert Candidates(boxes, np.full(4, 0.9)).best(0.3).boxes.tolist() == [[0, 0, 8, 8]]
 
 
 def test_of_boxes_of_one_face_the_best_is_kept_and_of_equal_ones_the_first() -> None:

@@ -50,17 +50,15 @@ class FaceDetector:
 
         Threads may call at once, and find the same. Raises FfdiError where ONNX Runtime fails.
         """
-        for longer in _longer_sides(max(pixels.shape[:2])):
-            if found := self._faces(pixels, longer):
+        height, width = pixels.shape[:2]
+        for size in _sizes(height, width, self.graph.size or (_MOST, _MOST)):
+            if found := self._faces(pixels, size):
                 return found
         return []
 
-    def _faces(self, pixels: RGB, longer: int) -> list[Face]:
-        """The faces of the picture, looked at with this longer side, or a shorter one where the graph has one size."""
+    def _faces(self, pixels: RGB, size: Size) -> list[Face]:
+        """The faces of the picture, looked at in this size."""
         height, width = pixels.shape[:2]
-        within = self.graph.size or (longer, longer)
-        ratio = min(within[0] / height, within[1] / width, longer / max(height, width), 1)
-        size = max(1, round(height * ratio)), max(1, round(width * ratio))
         canvas = self.graph.size or _whole(size, self.kind.multiple)
         blob = self.kind.blob(_padded(_resized(pixels, size), canvas))
         found = self.kind.candidates(self.graph(blob), canvas, self.min_score).best(self.kind.overlap)
@@ -73,14 +71,18 @@ class FaceDetector:
         ]
 
 
-def _longer_sides(longer: int) -> Iterator[int]:
-    """The longer sides with which a picture is looked at until a face is found."""
-    side = first = min(longer, _FIRST)
-    while side == first or side >= _LEAST:
-        yield side
-        side //= 2
-    if longer > _FIRST:
-        yield min(longer, _MOST)
+def _sizes(height: int, width: int, within: Size) -> Iterator[Size]:
+    """The sizes in which a picture is looked at until a face is found, none larger than `within`."""
+    longer = max(height, width)
+    most = min(longer, longer * min(within[0] / height, within[1] / width))
+    side = first = min(most, _FIRST)
+    sides = [first]
+    while (side := side / 2) >= _LEAST:
+        sides.append(side)
+    if most > first:
+        sides.append(most)
+    for side in sides:
+        yield max(1, round(height * side / longer)), max(1, round(width * side / longer))
 
 
 def _whole(size: Size, multiple: int) -> Size:
