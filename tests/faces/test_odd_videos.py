@@ -92,15 +92,17 @@ def test_a_stream_that_was_cut_at_its_beginning_starts_at_the_first_key_picture(
 # What is decoded.
 
 
+@pytest.mark.parametrize("begins", [0, -10])  # -10: an edit list cuts the first ten, a key picture among them
 def test_few_frames_are_decoded_from_the_key_pictures_before_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    begins: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = encode(tmp_path / "a.mp4", numbered(64) * 4, codec_options=GROUPS)
+    """Key pictures at 0, 64, 128 and 192; the wanted pictures are 32 or 41 behind the first of them, 32 to 39 behind others."""
+    options = {"g": "64", "bf": "2"}
+    path = encode(tmp_path / "a.mp4", numbered(64) * 4, codec_options=options, times=range(begins, begins + 256))
     decoded: list[Any] = []
     decode = OpenVideo.decode
     monkeypatch.setattr(OpenVideo, "decode", lambda video, packet: decoded.append(packet) or decode(video, packet))
-    assert len(read(path, 4)) == 4
-    assert len(decoded) <= 4 * (8 + 4)
+    assert len(read(path, 4)) == 4 and len(decoded) <= 4 * (41 + 4)
 
 
 @pytest.mark.parametrize("first", [0, 20])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ffdi.faces.footage.opening import OpenVideo
 from ffdi.faces.footage.timeline import Timeline
@@ -40,12 +40,13 @@ def wanted_frames(
     """(number, frame) of the wanted numbers, which must grow, of a video that was opened anew.
 
     With `skip`, what lies between is not decoded; raises NotExactError where that cannot be done, and what came before
-    it is right. A picture that gives no frame of its own, as a repeated one, shows the frame before it. Raises
-    UnreadableVideo at the first damage.
+    it is right. For a picture that gives no frame of its own, as a repeated one or a second field, the frame before it
+    comes, unless it has come already. Raises UnreadableVideo at the first damage.
     """
     goals = deque(numbers)
     start, key = timeline.way_in(timeline.times[goals[0]] if skip else timeline.keys[0])
     shown: VideoFrame | None = None  # the last one since `start`
+    given = -1
     for place, packet in _packets(video):
         if place < start:
             continue
@@ -58,13 +59,13 @@ def wanted_frames(
         for frame in frames:
             if frame.pts is None or (shown is None and frame.pts < key):  # built on pictures before the key picture
                 continue
-            if skip and shown is None and not (frame.pts == key and frame.key_frame):
+            if skip and shown is None and key not in timeline.cut and not (frame.pts == key and frame.key_frame):
                 raise NotExactError
             _sound(video, frame)
-            while goals and timeline.times[goals[0]] < frame.pts:  # its picture gave no frame
-                yield goals.popleft(), _repeated(video, shown) if shown else frame
-            if goals and timeline.times[goals[0]] == frame.pts:
-                yield goals.popleft(), frame
+            for due in _due(video, timeline, goals, frame, shown):
+                if (number := timeline.number(due.pts or 0)) > given:
+                    yield number, due
+                    given = number
             shown = frame
         if not goals:
             return
@@ -74,7 +75,21 @@ def wanted_frames(
             video.stream.codec_context.flush_buffers()
     if shown is None:
         raise UnreadableVideo("damaged: none of its pictures can be decoded")
-    yield from ((number, _repeated(video, shown)) for number in goals)
+    if goals and timeline.number(_repeated(video, shown).pts or 0) > given:
+        yield timeline.number(shown.pts or 0), shown
+
+
+def _due(
+    video: OpenVideo, timeline: Timeline, goals: deque[int], frame: VideoFrame, shown: VideoFrame | None
+) -> Iterator[VideoFrame]:
+    """What is on screen at the goals up to a new frame, of which `shown` is the one before; they are taken off."""
+    time: Any = frame.pts
+    while goals and timeline.times[goals[0]] < time:  # its picture gave no frame
+        goals.popleft()
+        yield _repeated(video, shown) if shown else frame
+    if goals and timeline.times[goals[0]] == time:
+        goals.popleft()
+        yield frame
 
 
 def _packets(video: OpenVideo) -> Iterator[tuple[int, Packet[VideoStream] | None]]:
@@ -93,7 +108,10 @@ def _sound(video: OpenVideo, frame: VideoFrame) -> VideoFrame:
 
 
 def _repeated(video: OpenVideo, shown: VideoFrame) -> VideoFrame:
-    """The frame that stays on screen for a picture without one; UnreadableVideo where the codec knows no such picture."""
-    if video.stream.codec_context.name not in _REPEATS:
+    """The frame that stays on screen for a picture without one; UnreadableVideo where the codec knows no such picture.
+
+    Of interlaced video either field may be a picture of its own, and the second one gives no frame.
+    """
+    if video.stream.codec_context.name not in _REPEATS and not shown.interlaced_frame:
         raise UnreadableVideo(f"damaged: a picture is missing{video.about(shown.pts)}")
     return shown

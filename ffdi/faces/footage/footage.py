@@ -50,14 +50,16 @@ def frames_of(path: Path, frames: int | Literal["all"], *, max_pixels: int, thre
         with opened(path, max_pixels=max_pixels, threads=threads) as video:
             timeline = counted_timeline(video, [frame.pts for frame in every_frame(video)])
     wanted = range(len(timeline.times)) if frames == "all" else timeline.evenly(frames)
-    done = 0
+    last = -1
     for skip in (True, False):
+        left = wanted if last < 0 else [number for number in wanted if number > last]
         try:
             with opened(path, max_pixels=max_pixels, threads=threads) as video:
                 developer = Developer(video.pixel_aspect, video.max_pixels)
-                for number, frame in _chosen(video, timeline, wanted[done:], skip):
-                    yield Frame(number, timeline.seconds(number), developer.picture(frame))
-                    done += 1
+                for number, frame in _chosen(video, timeline, left, skip) if left else ():
+                    if number > last:
+                        yield Frame(number, timeline.seconds(number), developer.picture(frame))
+                        last = number
             return
         except NotExactError:
             continue

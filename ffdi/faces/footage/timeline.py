@@ -28,7 +28,8 @@ class Timeline:
     """The times of all frames in the order of display, in ticks; `end` is when the last one is taken away.
 
     `keys` are the times of the pictures from which decoding can begin and `places` theirs among the packets, both in the
-    order of the file. There are none where frames must be counted, since the packets do not tell their times.
+    order of the file; `cut` are those that are not shown themselves, by an edit list. There are none where frames must be
+    counted, since the packets do not tell their times.
     """
 
     times: Sequence[int]
@@ -36,6 +37,7 @@ class Timeline:
     tick: Fraction
     keys: Sequence[int] = ()
     places: Sequence[int] = ()
+    cut: frozenset[int] = frozenset()
 
     def seconds(self, number: int) -> float:
         """When a frame is shown, from the first frame on."""
@@ -69,23 +71,25 @@ def timeline_of(video: OpenVideo) -> Timeline | None:
     UnreadableVideo for a video that was cut off, and for one without a frame.
     """
     times, keys, places = array("q"), array("q"), array("q")
-    last, end, cut, told = 0, 0, False, True
+    last, end, broken, told = 0, 0, False, True
+    cut = set()
     is_vp8 = video.stream.codec_context.name == "vp8"
     for place, packet in enumerate(video.packets()):
-        cut, time = packet.is_corrupt, packet.pts
+        broken, time = packet.is_corrupt, packet.pts
         if time is None:
             told = False
             continue
         if packet.is_keyframe:
             keys.append(time)
             places.append(place)
+            cut |= {time} if packet.is_discard else set()
         hidden = packet.is_discard or (is_vp8 and not memoryview(packet)[0] & _VP8_SHOWN)  # is_discard: by an edit list
         if hidden or not keys or time < keys[0]:
             continue
         times.append(time)
         if time >= last or len(times) == 1:
             last, end = time, time + (packet.duration or 0)
-    if cut and video.container.format.name != "mpegts":  # there it may be any gap
+    if broken and video.container.format.name != "mpegts":  # there it may be any gap
         raise UnreadableVideo("truncated: its last picture is not whole")
     if told and not times:
         raise UnreadableVideo("no frame in it")
@@ -95,7 +99,9 @@ def timeline_of(video: OpenVideo) -> Timeline | None:
     ordered = array("q", sorted(times))
     if not told or not all(a < b for found in (ordered, keys) for a, b in pairwise(found)):
         return None
-    return Timeline(ordered, end if end > ordered[-1] else ordered[-1] + _step(ordered), video.tick, keys, places)
+    return Timeline(
+        ordered, end if end > ordered[-1] else ordered[-1] + _step(ordered), video.tick, keys, places, frozenset(cut)
+    )
 
 
 def counted_timeline(video: OpenVideo, shown: Sequence[int | None]) -> Timeline:
