@@ -8,8 +8,8 @@ would tell a network how a class was framed, and a mirrored eye looks like a for
 to where ArcFace has them. What lies outside of the picture is mirrored at its border: a turned square has corners that no
 move brings inside, and a fill of one colour has an edge.
 
-Both reduce with Pillow's `resize`, whose filter grows with what it reduces, so that a large face has no aliases. Lanczos: of
-its filters it keeps the most of the finest detail and lets the least of what is finer through.
+Both scale with Pillow's `resize`, whose filter grows with what it reduces, so that a large face has no aliases. Lanczos: of
+its filters it keeps the most of the finest detail (docs/faces.md has the figures).
 """
 
 from __future__ import annotations
