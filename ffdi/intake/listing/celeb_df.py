@@ -41,7 +41,9 @@ def _read(files: RootFiles) -> LayoutRows:
     tested = _tested(files.root / table)
     rows = [row for path in files.media if (row := _row(path, tested))]
     messages = not_there(_LIST, tested, (_video(row.path)[0] for row in rows))
-    train, test = ({one for row in rows if row.split == split for one in row.groups} for split in ("train", "test"))
+    train, test = (
+        {one for row in rows if row.given_split == split for one in row.groups} for split in ("train", "test")
+    )
     if both := train & test:
         cure = "split.use_given: false with split.two_sources: drop draws a test set of other people"
         messages.append(f"{_LIST}: {len(both)} people are in its videos and in others, such as {some(both)}: {cure}")

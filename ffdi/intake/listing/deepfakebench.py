@@ -40,12 +40,12 @@ def _read(files: RootFiles, given: Mapping[str, int]) -> LayoutRows:
                 if row.label != label:
                     both = f"{video.label!r} here, and {row.value!r} elsewhere"
                     raise InputError(f"{files.root / table}: {path} is {both}: mend one")
-                splits.add(video.split)
+                splits.add(video.given_split)
     if listed.keys().isdisjoint(files.media):
         such = f"none of {len(listed)} frames is there, such as {min(listed)}" if listed else f"no list, {FOLDERS}"
         raise InputError(f"{files.url or files.root}: {such}: data.root is the folder of the frames and of their list")
     parted = {row.value for row, splits in listed.values() if "train" in splits and "test" not in splits}
-    rows = [replace(row, split=_split(splits, row.value in parted)) for row, splits in listed.values()]
+    rows = [replace(row, given_split=_split(splits, row.value in parted)) for row, splits in listed.values()]
     source = RowSource("deepfakebench", ("label ", ""), tuple(tables), tuple(_told(rows, listed)))
     return layout_rows(rows, files, source)
 
@@ -76,9 +76,11 @@ def _split(splits: Collection[str], is_parted: bool) -> str:
 
 def _told(rows: list[MediaRow], listed: _Listed) -> Iterator[str]:
     if twice := [row for row in rows if {"train", "test"} <= listed[row.path][1]]:
-        test = sum(row.split == "test" for row in twice)
+        test = sum(row.given_split == "test" for row in twice)
         yield f"{len(twice)} frames are listed for train and test: {test} are taken for test, the others have no given split"
-    train, tested = ({one for row in rows if row.split == split for one in row.groups} for split in ("train", "test"))
+    train, tested = (
+        {one for row in rows if row.given_split == split for one in row.groups} for split in ("train", "test")
+    )
     if both := train & tested:
         cure = "with split.use_given: false a test set of other people is drawn"
         yield f"{len(both)} people are in train and in test, such as {some(both)}: {cure}"

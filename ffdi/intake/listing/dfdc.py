@@ -29,8 +29,8 @@ def _read(files: RootFiles) -> LayoutRows:
     known = {table: _videos(files.root / table, Path(table).parent.name) for table in tables}
     found = {path: video for path in files.media if (video := _video(path, known))}
     rows = [replace(known[table][name], path=path) for path, (table, name) in found.items()]
-    if len({row.split for row in rows}) == 1:  # a part of the set, not a split of it
-        rows = [replace(row, split="") for row in rows]
+    if len({row.given_split for row in rows}) == 1:  # a part of the set, not a split of it
+        rows = [replace(row, given_split="") for row in rows]
     messages: list[str] = []
     for table, videos in known.items():
         messages += not_there(table, videos, (name for at, name in found.values() if at == table))

@@ -23,13 +23,13 @@ class MediaRow:
 
     `path` is relative to the root. `label` is 1 for fake, whatever the data set calls it; `value` is what gave it there:
     a folder, a cell. `groups` are the people, source videos or the like that it shows, () where they are not known;
-    `split` is a name of SPLIT_NAMES. `attributes` become the columns attr_*, "" where a row lacks one.
+    `given_split` is a name of SPLIT_NAMES. `attributes` become the columns attr_*, "" where a row lacks one.
     """
 
     path: str
     label: int
     groups: tuple[str, ...] = ()
-    split: str = ""
+    given_split: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
     value: str = ""
 
@@ -62,7 +62,7 @@ def layout_rows(rows: Sequence[MediaRow], files: RootFiles, source: RowSource) -
         "path": paths,
         "label": labels,
         "group": [join_names(row.groups) for row in rows],
-        "given_split": given_splits([row.split for row in rows]),
+        "given_split": given_splits([row.given_split for row in rows]),
     }
     values = [row.value or ("real", "fake")[row.label] for row in rows]
     labelled = Labelled(str(files.root), paths, paths, values, labels, attributes, False, source.layout)
