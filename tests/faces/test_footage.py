@@ -57,6 +57,7 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "a.avi": {"codec_options": FINE | TWO},
     "mjpeg.avi": {"codec": "mjpeg", "codec_options": FINE},
     "a.ts": {"codec_options": TWO},
+    "a.m2ts": {"codec_options": TWO},
     "a.mpg": {"codec_options": FINE | TWO},
     "a.wmv": {"codec_options": FINE},
     "a.flv": {"codec_options": FINE},

@@ -55,6 +55,20 @@ def test_variable_frame_rate(name: str, tmp_path: Path) -> None:
     assert [frame.seconds for frame in frames] == pytest.approx([0.12, 0.48, 1.68, 2.16, 2.64], abs=0.001)
 
 
+def test_a_last_frame_that_is_said_to_stay_for_an_hour(tmp_path: Path) -> None:
+    """It stays no longer than the others, or than a second: 39 frames of 1/25 s and one of 1 s, in parts of 0.64 s."""
+    source = made(tmp_path / "source.mp4")
+
+    def stretch(place: int, packet: Any) -> None:
+        packet.duration = packet.duration if number_of(packet) < 39 else int(3600 / packet.time_base)
+
+    def number_of(packet: Any) -> int:
+        return round(float(packet.pts * packet.time_base * 25))
+
+    path = repacked(source, tmp_path / "a.mp4", stretch)
+    assert shown(path, 4) == [8, 24, 39]
+
+
 def test_what_an_edit_list_cuts_is_no_part_of_the_video(tmp_path: Path) -> None:
     path = made(tmp_path / "a.mp4", times=[place - 10 for place in range(40)])
     assert shown(path) == list(range(10, 40))
@@ -165,11 +179,20 @@ def without_index(path: Path) -> Path:
     return path
 
 
+def before_brands(path: Path) -> Path:
+    """As QuickTime wrote files before they began with a box of brands."""
+    data = path.read_bytes()
+    assert data[4:8] == b"ftyp"
+    path.write_bytes(data[:4] + b"skip" + data[8:])
+    return path
+
+
 INDEXLESS: dict[str, Callable[[Path], Path]] = {
     "AVI without an index": lambda folder: without_index(made(folder / "a.avi")),
     "MP4 in fragments": lambda folder: made(folder / "a.mp4", mux_options={"movflags": "frag_keyframe+empty_moov"}),
     "MP4 with its index in front": lambda folder: made(folder / "a.mp4", mux_options={"movflags": "faststart"}),
     "Matroska that was written live": lambda folder: made(folder / "a.mkv", mux_options={"live": "1"}),
+    "MOV that names no brand": lambda folder: before_brands(made(folder / "a.mov", codec="libx264")),
     "another suffix": lambda folder: made(folder / "a.mp4").rename(folder / "a.avi"),
 }
 

@@ -99,9 +99,11 @@ def timeline_of(video: OpenVideo) -> Timeline | None:
     ordered = array("q", sorted(times))
     if not told or not all(a < b for found in (ordered, keys) for a, b in pairwise(found)):
         return None
-    return Timeline(
-        ordered, end if end > ordered[-1] else ordered[-1] + _step(ordered), video.tick, keys, places, frozenset(cut)
-    )
+    stays = min(
+        end - ordered[-1], max(_longest(ordered), round(1 / video.tick))
+    )  # some files say that it stays for years
+    end = ordered[-1] + (stays if stays > 0 else _step(ordered))
+    return Timeline(ordered, end, video.tick, keys, places, frozenset(cut))
 
 
 def counted_timeline(video: OpenVideo, shown: Sequence[int | None]) -> Timeline:
@@ -120,8 +122,14 @@ def _step(times: Sequence[int]) -> int:
     return max(round((times[-1] - times[0]) / max(len(times) - 1, 1)), 1)
 
 
+def _longest(times: Sequence[int]) -> int:
+    return max((later - time for time, later in pairwise(times)), default=0)
+
+
 def _stated_end(video: OpenVideo) -> Fraction:
     """When a video ends in seconds, by the tag DURATION that writers of Matroska set last; 0 where there is none."""
+    if not video.container.format.name.startswith("matroska"):
+        return Fraction(0)
     hours, _, rest = video.stream.metadata.get("DURATION", "").partition(":")
     minutes, _, seconds = rest.partition(":")
     try:
