@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from conftest import HERE
 from made_videos import scene, write_video
 
@@ -99,11 +102,33 @@ def test_a_run_that_is_killed_goes_on_and_ends_in_the_same_bytes(raw: Path, tmp_
     assert list(rejected) == ["real/cut.mp4"]
 
 
-def test_what_is_wrong_is_one_line_that_names_the_set(raw: Path, tmp_path: Path) -> None:
-    said = finished(start(raw, tmp_path, "out", most=0.0), code=1)
-    line = said.splitlines()[-1]
+def in_process(raw: Path, out: str, code: int = 0, most: float = 0.2) -> str:
+    """What the stage says in the working folder, without the start of a program."""
+    Path("params.yaml").write_text(PARAMS.format(root=raw, most=most))
+    stage = runpy.run_path(str(HERE / "stages" / "faces.py"))["main"]
+    done = CliRunner().invoke(stage, ["--set", "wild", "--out", out], prog_name="faces.py")
+    assert done.exit_code == code, done.stderr
+    return str(done.stderr)
+
+
+def test_an_archive_is_read_as_its_folder_is(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = tmp_path / "few"
+    for name in ("real/v1.mp4", "fake/p1.jpg"):
+        (few / name).parent.mkdir(parents=True)
+        shutil.copy(raw / name, few / name)
+    in_process(Path(shutil.make_archive(str(tmp_path / "few"), "zip", few)), "of_archive")
+    in_process(few, "of_folder")
+    assert files_of(tmp_path / "of_archive") == files_of(tmp_path / "of_folder")
+
+
+def test_what_is_wrong_is_one_line_that_names_the_set(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = in_process(raw, "out", code=1, most=0.0).splitlines()[-1]
     assert (
         line.startswith("faces.py: faces.wild: 1 of 18 photos and videos are rejected (1 ") and "rejected.csv" in line
     )
-    missing = finished(start(raw / "nowhere", tmp_path, "out"), code=1)
-    assert missing.splitlines()[-1].startswith("faces.py: faces.wild: ") and "nowhere" in missing
+    line = in_process(raw / "nowhere", "out", code=1).splitlines()[-1]
+    assert line.startswith("faces.py: faces.wild: ") and "nowhere" in line
