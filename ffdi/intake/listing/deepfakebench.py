@@ -40,7 +40,7 @@ def _read(files: RootFiles, given: Mapping[str, int]) -> LayoutRows:
                 if row.label != label:
                     both = f"{video.label!r} here, and {row.value!r} elsewhere"
                     raise InputError(f"{files.root / table}: {path} is {both}: mend one")
-                splits.add(video.given_split)
+                splits.add(video.split)
     if listed.keys().isdisjoint(files.media):
         such = f"none of {len(listed)} frames is there, such as {min(listed)}" if listed else f"no list, {FOLDERS}"
         raise InputError(f"{files.url or files.root}: {such}: data.root is the folder of the frames and of their list")
