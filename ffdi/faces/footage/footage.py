@@ -40,7 +40,7 @@ def is_video(path: Path) -> bool:
 def frames_of(path: Path, frames: int | Literal["all"], *, max_pixels: int, threads: int = 1) -> Iterator[Frame]:
     """The frames on screen at the middle of each of `frames` equal parts of a video, or all of them.
 
-    They come as they are decoded, in the order of display; the bytes do not depend on `threads`, those of the decoder.
+    They come as they are decoded, in the order of display; the bytes do not depend on the `threads` that decode and convert.
     Raises UnreadableVideo with the reason, most often before the first frame, but damage may show after some of them: the
     whole video is unreadable then. Raises InputError without the package av.
     """
@@ -55,7 +55,7 @@ def frames_of(path: Path, frames: int | Literal["all"], *, max_pixels: int, thre
         left = wanted if last < 0 else [number for number in wanted if number > last]
         try:
             with opened(path, max_pixels=max_pixels, threads=threads) as video:
-                developer = Developer(video.pixel_aspect, video.max_pixels)
+                developer = Developer(video.pixel_aspect, video.max_pixels, threads)
                 for number, frame in _chosen(video, timeline, left, skip) if left else ():
                     if number > last:
                         yield Frame(number, timeline.seconds(number), developer.picture(frame))
