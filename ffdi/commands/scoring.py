@@ -119,15 +119,25 @@ def refuse_no_model(*folders: Path) -> None:
 
 
 def score_with_model(
-    model: Path, files: Sequence[Path], max_pixels: int
+    model: Path, files: Sequence[Path], max_pixels: int, cropper: Cropper | None = None
 ) -> tuple[Model, Iterator[tuple[Path, float | str]]]:
-    """The model, and (file, P(fake) or the reason why it cannot be read) in the order of `files`."""
+    """The model, and (file, P(fake) or the reason why there is none) in the order of `files`; with a `cropper`, of photos and
+    videos by their most fake person."""
     refuse_no_model(model)
     with uncollected():
+        from ffdi.deploy.judged_faces import judged_files
+        from ffdi.deploy.pictures import pictures_of
         from ffdi.features.devices import set_up_torch
         from ffdi.tails.ensemble import load_model
         from ffdi.tails.predict import predict_files
 
-        bundle = load_model(model)
+        bundle, device = load_model(model), set_up_torch()
     report = console(click.get_current_context().info_name or "ffdi")
-    return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=set_up_torch(), console=report)
+    if cropper is None:
+        return bundle, predict_files(bundle, files, max_pixels=max_pixels, device=device, console=report)
+    pictures = (picture for file in files for picture in pictures_of(file))
+    judged = (file.row[0] for file in judged_files([bundle], pictures, cropper, console=report))
+    scores = (
+        (file, row.reason or "" if row.score is None else row.score) for file, row in zip(files, judged, strict=True)
+    )
+    return bundle, scores

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ffdi.commands.scoring import UNIT, UNIT_SCORE, score_with_model, scoring_options, unit_rule
+from ffdi.commands.scoring import (
+    DETECTOR,
+    FACES,
+    UNIT,
+    UNIT_SCORE,
+    cropper_of,
+    score_with_model,
+    scoring_options,
+    unit_rule,
+)
 from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console, say
 from ffdi.stagekit.local_path import LocalPath
+
+if TYPE_CHECKING:
+    from ffdi.deploy.cropper import Which
 
 
 @click.command(
@@ -34,6 +47,8 @@ from ffdi.stagekit.local_path import LocalPath
 )
 @UNIT
 @UNIT_SCORE
+@FACES
+@DETECTOR
 @scoring_options
 def submit(
     list_file: Path,
@@ -42,6 +57,8 @@ def submit(
     max_rejected: float,
     unit: str | None,
     unit_score: str | None,
+    faces: Which,
+    detector: Path | None,
     model: Path,
     max_pixels: int,
 ) -> None:
@@ -53,6 +70,9 @@ def submit(
 
     With --unit COLUMN, a column of the list such as video, there is a row for each of its values, COLUMN,y_pred: the
     scores of its readable images become one.
+
+    With a model of face crops the files are raw photos and videos, each with the score of its most fake person; --faces none
+    takes them for crops. One without a face counts as unreadable.
     """
     judged_together = unit_rule(unit, unit_score)
     from ffdi.evaluation.below_chance import auc_and_interval, explain
@@ -61,7 +81,8 @@ def submit(
     stage, listed = console("submit"), read_image_list(list_file, root, judged_together)
     for line in listed.lines():
         stage.say(line)
-    bundle, scores = score_with_model(model, listed.files, max_pixels)
+    cropper = cropper_of([model], faces, detector, max_pixels)
+    bundle, scores = score_with_model(model, listed.files, max_pixels, cropper)
     written = write_submission(out, listed, scores, prior=bundle.prior, max_rejected=max_rejected, console=stage)
     for line in written.unreadable:
         say(line)

@@ -139,3 +139,33 @@ def test_the_app_shows_each_face_the_most_fake_first(model: Path, raw: Path) -> 
     status, found = judge((raw / "none.png").read_bytes())
     assert (status, found["error"]) == (422, "No face was found in this picture, and the model judges faces.")
     assert judge(b"no picture")[0] == 422
+
+
+@pytest.mark.parametrize("header", ["img_name\n", ""])
+def test_submit_scores_videos_of_a_list_by_their_most_fake_person(
+    header: str, model: Path, raw: Path, tmp_path: Path
+) -> None:
+    from ffdi.deploy.detector import load
+
+    (tmp_path / "list.txt").write_text(header + "clip.mp4\nnone.png\ntwo.jpg\n")
+    out = tmp_path / "out.csv"
+    arguments = [
+        "submit",
+        "--model",
+        str(model),
+        "--list",
+        str(tmp_path / "list.txt"),
+        "--root",
+        str(raw),
+        "--out",
+        str(out),
+    ]
+    done = CliRunner().invoke(main, [*arguments, "--max-rejected", "0.5"])
+    assert done.exit_code == 0, done.stderr
+    table = load(model).predict([raw / "clip.mp4", raw / "two.jpg"])
+    files = table[table["track"].isna()]["score"].tolist()
+    found = pd.read_csv(out)
+    assert list(found["img_name"]) == ["clip.mp4", "none.png", "two.jpg"]
+    assert list(found["y_pred"])[::2] == pytest.approx(files) and f"{str(raw / 'none.png')!r}: no face" in done.stderr
+    refused = CliRunner().invoke(main, arguments)
+    assert refused.exit_code == 1 and "no face" in refused.stderr.splitlines()[-1]

@@ -13,7 +13,7 @@ from typing import TextIO
 from unicodedata import normalize
 
 from ffdi.errors import InputError
-from ffdi.intake.decoding.formats import SUFFIXES
+from ffdi.intake.decoding.formats import MEDIA_SUFFIXES
 from ffdi.intake.listing.dialects import AS_CSV, CODE_PAGES, Dialect, find_dialect, header_names
 from ffdi.intake.listing.parquet_labels import parquet_header, read_parquet_labels
 from ffdi.intake.table_files.names import is_parquet
@@ -43,7 +43,7 @@ def read_list(
     The names are (name as listed, the file below root that it means) of every row, in order, whether or not the file
     exists. The labels are (column, label of every row) where the list has both 0 and 1 in a column target or label, and
     None otherwise. `file` is a table with a column img_name, whose other columns are ignored, or a list of file names
-    without a header. `say` is told what is unlike a plain csv. Raises InputError naming file, row and rule, in particular
+    without a header. A list may be of videos. `say` is told what is unlike a plain csv. Raises InputError naming file, row and rule, in particular
     for a path that leads out of root.
     """
     if not root.is_dir():
@@ -107,7 +107,7 @@ def _read_text(file: Path, dialect: Dialect, required: tuple[str, ...], headless
         first_line, first = next(rows, (1, []))
         header = header_names(first, required)
         columns: list[list[str]] = [[] for _ in header]
-        is_headless = headless and len(header) == 1 and header[0].lower().endswith(SUFFIXES)
+        is_headless = headless and len(header) == 1 and header[0].lower().endswith(MEDIA_SUFFIXES)
         if is_headless:
             columns, header = [[first[0].strip()]], list(required)
             lines.append(first_line)
