@@ -61,6 +61,15 @@ def cropped(detector: FaceDetector, settings: CropSettings, workers: int, file: 
         return 0
 
 
+def decoded(file: Path) -> RGB:
+    return to_array(open_image(file.read_bytes(), max_pixels=MOST_PIXELS))
+
+
+def watched(frames: int, threads: int, video: Path) -> int:
+    """How many frames are decoded and kept; those in between are decoded as well."""
+    return sum(1 for _ in frames_of(video, frames, max_pixels=MOST_PIXELS, threads=threads))
+
+
 def drained(function: Callable[[Any], object], items: list[Any], workers: int) -> None:
     """Call the function for each item, on so many threads."""
     for _ in ordered_map(function, items, workers):
@@ -111,9 +120,10 @@ def main() -> None:
         if options.images:
             files = [file for file in sorted(options.images.rglob("*")) if file.suffix.lower() in SUFFIXES]
             files = files[:: max(1, len(files) // options.count)][: options.count]
-            pictures = [to_array(open_image(file.read_bytes(), max_pixels=MOST_PIXELS)) for file in files]
+            pictures = [decoded(file) for file in files]
             works: dict[str, Work] = {
                 "detector alone": partial(drained, detector.faces, pictures, workers),
+                "decoding alone": partial(drained, decoded, files, workers),
                 "files to crops": partial(drained, partial(cropped, detector, settings, 1), files, workers),
             }
             if package:
@@ -131,6 +141,7 @@ def main() -> None:
                     frames += [frame.pixels for frame in frames_of(video, options.frames, max_pixels=MOST_PIXELS)]
             works = {
                 "detector alone": partial(drained, detector.faces, frames, workers),
+                "decoding alone": partial(drained, partial(watched, options.frames, workers), used, 1),
                 "videos to crops": partial(drained, partial(cropped, detector, settings, workers), used, 1),
             }
             if package:
