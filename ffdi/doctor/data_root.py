@@ -8,6 +8,7 @@ from pathlib import Path
 from ffdi.doctor.diagnosis import Diagnosis, State, one_of
 from ffdi.errors import InputError, StorageError
 from ffdi.intake.listing.layouts import recognised_layout
+from ffdi.intake.listing.placing import has_other_files
 from ffdi.intake.listing.remote_listing import tables_by_name
 from ffdi.intake.remote_archives import is_archive_name
 from ffdi.intake.settings import DataSettings
@@ -18,7 +19,8 @@ from ffdi.urls import local_path
 
 _SOON = Patience(attempts=2)
 _MADE = {"data/demo": "dvc repro draws it", "data/faces": "dvc repro makes it where section faces has its name"}
-_AGAIN = "a change there is seen after dvc repro --single-item --force root"
+_LIST_AGAIN = "dvc repro --single-item --force root"
+_AGAIN = f"a change there is seen after {_LIST_AGAIN}"
 
 
 def root_diagnoses(data: DataSettings, section: str) -> Iterator[Diagnosis]:
@@ -44,6 +46,8 @@ def root_diagnosis(
         except InputError as error:
             place, _, told = str(error).partition(": ")
             return Diagnosis(section, name, "missing", f"{place}: {told}", "name the layout in params.yaml")
+    if root.is_dir() and has_other_files(root, manifest):
+        return Diagnosis(section, name, "note", f"{found}, with other files than {manifest}", _LIST_AGAIN)
     made = next((remedy for place, remedy in _MADE.items() if Path(path).is_relative_to(place)), "")
     state: State = "ok" if root.exists() else "note" if made else "missing"
     return one_of(state, section, name, found, made or f"correct {name} in params.yaml")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from set_cases import csv_set, two
 
+from ffdi.doctor.data_root import root_diagnoses
 from ffdi.errors import InputError
 from ffdi.intake.listing.placing import place_root
 from ffdi.intake.settings import DataSettings, SetSettings
@@ -70,3 +71,22 @@ def test_dvc_sees_a_change_in_each_set(tmp_path: Path, monkeypatch: pytest.Monke
         change()
         assert status() == {"s": [{"changed deps": {"root": "modified"}}]}
         assert run_and_status() == {}
+
+
+def test_the_doctor_sees_what_dvc_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = two(csv_set(tmp_path / "a", 0, 2), csv_set(tmp_path / "b", 10, 2))
+
+    def states() -> list[str]:
+        return [found.state for found in root_diagnoses(data, "project")]
+
+    assert states() == ["ok", "ok"]  # before the first run
+    place_root(data, Path("data/root"), Path)
+    assert states() == ["ok", "ok"]
+    (tmp_path / "b/new.jpg").write_bytes(b"x")
+    assert states() == ["ok", "note"]
+    told = list(root_diagnoses(data, "project"))[1]
+    assert told.found == f"{tmp_path}/b is there, with other files than data/root/b"
+    assert told.remedy == "dvc repro --single-item --force root"
+    place_root(DataSettings(str(tmp_path / "b")), Path("data/root"), Path)
+    assert [one.state for one in root_diagnoses(DataSettings(str(tmp_path / "b")), "project")] == ["ok"]

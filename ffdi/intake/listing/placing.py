@@ -42,6 +42,15 @@ def place_root(data: DataSettings, out: Path, resolve: Callable[[str], Path]) ->
         raise FfdiError(f"{out}: cannot be linked: {error.strerror}") from error
 
 
+def has_other_files(root: Path, out: Path) -> bool:
+    """Whether a folder of several sets has other files than its mirror at `out` has links: DVC sees none that is new."""
+    return out.is_dir() and not out.is_symlink() and _files_below(root) != _files_below(out)
+
+
+def _files_below(folder: Path) -> set[str]:
+    return {os.path.relpath(f"{here}/{name}", folder) for here, _, names in os.walk(folder) for name in names}
+
+
 def _is_ours(out: Path) -> bool:
     """Whether there is nothing but links and manifests, in folders or not."""
     if out.is_symlink() or not out.is_dir():
