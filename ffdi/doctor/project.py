@@ -59,6 +59,11 @@ def next_run_diagnoses() -> Iterator[Diagnosis]:
         )
         yield _disk([])
         return
+    except FileNotFoundError as error:  # behind a link of data/root, which DVC follows
+        found, remedy = f"DVC misses {error.filename}: it is gone", "dvc repro --single-item --force root"
+        yield Diagnosis(SECTION, "next run", "missing", found, remedy)
+        yield _disk([])
+        return
     facts = {"runs": [stage.name for stage in planned if not stage.follows]}
     facts["follow"] = [stage.name for stage in planned if stage.follows]
     yield Diagnosis(SECTION, "next run", "ok", _stages_line(**facts), facts=facts)

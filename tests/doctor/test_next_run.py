@@ -85,3 +85,15 @@ def test_a_pipeline_that_dvc_cannot_read_is_missing(project: Path) -> None:
     found, disk = next_run_diagnoses()
     assert found.state == "missing" and "nothing" in found.found and "\n" not in found.found
     assert disk.name == "disk"
+
+
+def test_a_file_that_a_link_of_a_set_leads_to_in_vain_is_named(project: Path) -> None:
+    (project / "dvc.yaml").write_text("stages: {ingest: {cmd: cp in.txt a.txt, deps: [sets], outs: [a.txt]}}\n")
+    (project / "sets").mkdir()
+    (project / "sets/x.jpg").symlink_to(project / "in.txt")
+    with Repo(".") as repo:
+        repo.reproduce()
+    (project / "in.txt").unlink()
+    found, disk = next_run_diagnoses()
+    assert (found.state, found.remedy) == ("missing", "dvc repro --single-item --force root")
+    assert found.found == f"DVC misses {project}/sets/x.jpg: it is gone"
