@@ -94,6 +94,6 @@ def test_a_file_that_a_link_of_a_set_leads_to_in_vain_is_named(project: Path) ->
     with Repo(".") as repo:
         repo.reproduce()
     (project / "in.txt").unlink()
-    found, disk = next_run_diagnoses()
+    found, _ = next_run_diagnoses()
     assert (found.state, found.remedy) == ("missing", "dvc repro --single-item --force root")
     assert found.found == f"DVC misses {project}/sets/x.jpg: it is gone"
