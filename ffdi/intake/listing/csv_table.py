@@ -68,7 +68,7 @@ def read_csv_table(
         labelled,
         (f"{label} ", f" of {file}"),
         (PurePosixPath(file).as_posix(),),
-        messages=tuple(filter(None, (table.told, *spoilt_cells(table, (path, *roles["group"]))))),
+        messages=tuple(filter(None, (table.told, *spoilt_cells(table, roles["group"])))),
     )
 
 

@@ -19,7 +19,7 @@ _SPOILT = re.compile(
 def spoilt_cells(table: LabelFile, names: Sequence[str]) -> Iterator[str]:
     """A line for each of these columns whose cells look like what a spreadsheet made of an id: 1.23E+11, 3-Apr, ###."""
     for name in names if len(table.lines) < _MOST_ROWS else ():
-        spoilt = {value for value in table.columns[name] if len(value) < _LONGEST and _SPOILT.fullmatch(value)}
+        spoilt = {v for v in set(table.columns[name]) if len(v) < _LONGEST and _SPOILT.fullmatch(v)}
         if spoilt:
             rows = [row for row, value in enumerate(table.columns[name]) if value in spoilt]
             such = f"{table.columns[name][rows[0]]!r} in row {table.lines[rows[0]]}"
