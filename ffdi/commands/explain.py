@@ -86,6 +86,9 @@ def explain(
     pictures = [picture for file in found.files for picture in pictures_of(file)]
     patches = Patches(across, stride) if occlusion else None
     counts = write_explanations(out, loaded, pictures, toward=toward, patches=patches, console=stage)
-    total, things = sum(counts), "images" if cropper is None else "faces and files without one"
-    stage.say(f"{counts.explained} of {total} {things} explained: see {out / PAGE}")
-    refuse_unread(found, counts.unreadable, total, counts.faceless, things)
+    count, things = len(pictures), "images" if cropper is None else "files"
+    explained = (
+        f"{counts.explained} of {count} images" if cropper is None else f"{counts.explained} faces of {count} files"
+    )
+    stage.say(f"{explained} explained: see {out / PAGE}")
+    refuse_unread(found, counts.unreadable, count, counts.faceless, things)
