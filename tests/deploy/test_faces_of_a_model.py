@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Trained
+from conftest import Tiny, Trained
 from face_models import SETTINGS, crops_of, face_model
 from made_videos import scene, write_video
 from PIL import Image
+from two_recipes import both, edit_record, save_two_recipes
 
 import ffdi
 from ffdi.deploy import cropper as cropping
@@ -29,6 +31,7 @@ from ffdi.faces.face import Box, Face
 from ffdi.faces.settings import FacesSettings
 from ffdi.intake.decoding.images import RGB
 from ffdi.tails.ensemble import load_model
+from ffdi.tails.fuse import fuse_recipes
 from ffdi.tails.predict import predict_files
 
 CPU = torch.device("cpu")
@@ -146,8 +149,6 @@ def painted(count: int, shades: list[int]) -> Picture:
 
 @pytest.mark.parametrize("rule", ["mean", "top-1"])
 def test_a_file_is_judged_by_its_most_fake_person(trained: Trained, rule: str) -> None:
-    import dataclasses
-
     settings = dataclasses.replace(SETTINGS, faces="all", margin=1.0, size=16)
     detector = Detector("one", load_model(trained.model), 10**6, Cropper(settings, Places(), 10**6))
     pictures = [painted(3, [40, 200, 120]), painted(0, []), painted(1, [90])]
@@ -242,3 +243,24 @@ def test_records_of_later_versions_are_refused_in_one_line(trained: Trained, tmp
     crops["settings"]["warp"] = "strong"
     with pytest.raises(InputError, match=r"is not known to this ffdi .*warp"):
         ffdi.load(face_model(trained.model, tmp_path / "later", crops))
+
+
+def test_an_ensemble_crops_as_its_members_do(
+    tiny: Tiny, trained: Trained, weights: Path, raw: Path, tmp_path: Path
+) -> None:
+    save_two_recipes(tmp_path / "models", tiny, trained, weights)
+    for name in "ab":
+        edit_record(tmp_path / "models" / name, lambda record: record["provenance"].update(crops=crops_of()))
+    fuse_recipes(both(), tmp_path / "models", tiny.rows).save(tmp_path / "ensembles" / "both")
+    ensemble = load_model(tmp_path / "ensembles" / "both")
+    assert ensemble.record["provenance"]["crops"] == crops_of()
+    table = ffdi.load(tmp_path / "ensembles" / "both").predict(raw / "a.jpg")
+    assert table["score"].notna().all() and list(table["track"].fillna(-1)) == [-1, 0]
+
+    wide = crops_of(dataclasses.replace(SETTINGS, margin=2.0))
+    edit_record(tmp_path / "models" / "b", lambda record: record["provenance"].update(crops=wide))
+    fuse_recipes(both(), tmp_path / "models", tiny.rows).save(tmp_path / "ensembles" / "mixed")
+    assert "crops" not in load_model(tmp_path / "ensembles" / "mixed").record["provenance"]
+    with pytest.raises(InputError, match="members were trained on images that were not cropped alike"):
+        ffdi.load(tmp_path / "ensembles" / "mixed")
+    assert ffdi.load(tmp_path / "ensembles" / "mixed", faces="none").cropper is None
