@@ -144,5 +144,7 @@ def test_where_a_crop_is_from_splits_nothing_unless_it_is_named() -> None:
     table, metrics = split(table_of(maker=MAKER, **places))
     assert set(table["attribute"]) == {"maker"} and all(key.startswith("attr_maker_") for key in metrics)
     assert split(table_of(**places), names=["track"])[0]["value"].tolist() == ["0"]
+    of_units = {name: cells for name, cells in places.items() if name != "video"}
+    assert set(split(table_of(maker=MAKER, **of_units))[0]["attribute"]) == {"maker"}
     few = {"track": ["0"] * 7}  # an attribute of the user's own
     assert set(split(table_of(**few))[0]["attribute"]) == {"track"}
