@@ -146,3 +146,26 @@ def test_not_even_a_playlist_could_open_another_file(tmp_path: Path, monkeypatch
         with monkeypatch.context() as patch:
             patch.setitem(opening._DEMUXERS, "playlist", "hls")
             assert reason(tmp_path / "a.mp4") == "refers to another file or address"
+
+
+def test_a_place_that_a_file_does_not_have_is_told_without_an_exception(tmp_path: Path) -> None:
+    """PyAV keeps the first exception of a file's methods, and raises it at the next call, be it for another file."""
+    with made(tmp_path / "a.mp4", 2).open("rb") as file:
+        quiet = opening._Quiet(file)
+        assert quiet.seek(-5) < 0 and quiet.seek(2**80) < 0 and quiet.seek(4) == 4 and quiet.read(4) == b"ftyp"
+
+
+def test_a_disk_that_fails_is_said_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made(tmp_path / "a.mp4", 2)
+
+    class Broken:
+        def read(self, *_: int) -> bytes:
+            raise OSError(5, "Input/output error")
+
+        seek = read
+
+    def fail(self: Any, file: Any) -> None:
+        self.name, self.tell, self._file, self.error = file.name, file.tell, Broken(), None
+
+    monkeypatch.setattr(opening._Quiet, "__init__", fail)
+    assert reason(path).startswith("cannot be read: Input/output error")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,22 @@ def test_a_stream_that_was_cut_at_its_beginning_starts_at_the_first_key_picture(
     path.write_bytes(data[: 3 * 188] + data[len(data) // 10 // 188 * 188 :])
     numbers = shown(path)
     assert numbers[0] == 8 and numbers == list(range(8, 40))
+
+
+def test_a_stream_that_appears_on_the_way_is_passed_over(tmp_path: Path) -> None:
+    made(tmp_path / "1.ts", 10)
+    with av.open(str(tmp_path / "2.ts"), "w") as out:
+        video, sound = out.add_stream("libx264", rate=25), out.add_stream("mp2", rate=16_000)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for place, picture in enumerate(numbered(10)):
+            frame = av.VideoFrame.from_ndarray(np.asarray(picture), "rgb24")
+            frame.pts, frame.time_base = place + 10, Fraction(1, 25)
+            out.mux(video.encode(frame))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), "s16", "mono")
+        silence.sample_rate, silence.pts = 16_000, 0
+        out.mux([*video.encode(), *sound.encode(silence), *sound.encode()])
+    (tmp_path / "a.ts").write_bytes((tmp_path / "1.ts").read_bytes() + (tmp_path / "2.ts").read_bytes())
+    assert shown(tmp_path / "a.ts", 4) == [2, 7, 2, 7]
 
 
 # What is decoded.

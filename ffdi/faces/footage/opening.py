@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ffdi.errors import InputError, said
 from ffdi.faces.footage.declared_size import refuse_truncated
@@ -55,6 +55,7 @@ _BUFFER = 1 << 18  # bytes that are read at once
 class OpenVideo:
     """A video whose pictures can be decoded: libav's container and the stream of it that is the video."""
 
+    file: _Quiet
     container: Any
     stream: VideoStream
     max_pixels: int
@@ -76,8 +77,12 @@ class OpenVideo:
         try:
             # A packet without bytes would tell the decoder that the video is over: AVI has them for repeated pictures.
             yield from (packet for packet in self.container.demux(self.stream) if packet.size)
-        except libav_errors() as error:
-            raise UnreadableVideo(f"damaged: {said_by(error)}") from error
+        except IndexError:
+            pass  # all is read: PyAV trips over streams that appeared on the way, as in a transport stream
+        except _libav_errors() as error:
+            raise self.file.refused("damaged: it cannot be read to its end") from error
+        if self.file.error:
+            raise self.file.refused("")
 
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         """The frames that a packet makes whole, in the order of display; with None those that were held back.
@@ -87,12 +92,13 @@ class OpenVideo:
         decoder = self.stream.codec_context
         try:
             return decoder.decode(packet)
-        except libav_errors() as error:
+        except _libav_errors() as error:
             if decoder.width * decoder.height > self.max_pixels:
                 raise too_large(decoder.width, decoder.height, self.max_pixels) from error
             if not decoder.width and getattr(error, "errno", 0) == errno.EINVAL:  # how it refuses a size
                 raise UnreadableVideo(f"more pixels than data.max_pixels = {self.max_pixels}, or damaged") from error
-            raise UnreadableVideo(f"damaged: {said_by(error)}{self.about(packet.pts if packet else None)}") from error
+            at = self.about(packet.pts if packet else None)
+            raise UnreadableVideo(f"damaged: a picture cannot be decoded{at}") from error
 
     def about(self, time: int | None) -> str:
         """Where in the video something is, for a message."""
@@ -111,18 +117,19 @@ def opened(path: Path, *, max_pixels: int, threads: int) -> Iterator[OpenVideo]:
     limits = {"max_pixels": str(max_pixels), "codec_whitelist": ",".join(_DECODERS)}
     lenient: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     with path.open("rb") as file:
+        source = _Quiet(file)
         try:
             container = av.open(
-                file, "r", format=demuxer, options=limits, buffer_size=_BUFFER, io_open=_refuse_to_open, **lenient
+                source, "r", format=demuxer, options=limits, buffer_size=_BUFFER, io_open=_refuse_to_open, **lenient
             )
-        except libav_errors() as error:
-            raise UnreadableVideo(_why_not_opened(kind, error)) from error
+        except _libav_errors() as error:
+            raise source.refused(_why_not_opened(kind, error)) from error
         with container:
             stream = _video_of(container, max_pixels)
             stream.codec_context.options = {"max_pixels": str(max_pixels)}
             stream.codec_context.thread_count = threads
             stream.codec_context.thread_type = "AUTO"
-            yield OpenVideo(container, stream, max_pixels)
+            yield OpenVideo(source, container, stream, max_pixels)
 
 
 def _kind_of(path: Path) -> tuple[str, str]:
@@ -176,16 +183,40 @@ def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> Any:
 def _why_not_opened(kind: str, error: Exception) -> str:
     if kind in ("MP4 video", "QuickTime video"):
         return "truncated or damaged: no index of its pictures (moov)"
-    return "no frame in it" if isinstance(error, EOFError) else f"damaged: {said_by(error)}"
+    return "no frame in it" if isinstance(error, EOFError) else "damaged: its beginning cannot be read"
 
 
-def libav_errors() -> tuple[type[Exception], ...]:
+def _libav_errors() -> tuple[type[Exception], ...]:
     """What PyAV raises for bytes that libav does not like."""
     import av
 
-    return (av.error.FFmpegError, OSError, ValueError)
+    return (av.error.FFmpegError, ValueError)
 
 
-def said_by(error: Exception) -> str:
-    """libav's sentence, in one line, without the number and the path around it."""
-    return " ".join(str(getattr(error, "strerror", None) or error).split())
+class _Quiet:
+    """A file as libav reads it: what fails, fails without an exception, and the disk's error is kept.
+
+    PyAV keeps the first exception of a file's methods and raises it at some later call, be it for another file; it prints
+    the second. Damaged files ask for places that are none.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.name, self.tell, self._file = file.name, file.tell, file
+        self.error: OSError | None = None
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            self.error = error
+            return b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
+
+    def refused(self, damage: str) -> UnreadableVideo:
+        """The reason: the disk's error if there was one, or else `damage`."""
+        return UnreadableVideo(f"cannot be read: {said(self.error)}" if self.error else damage)
