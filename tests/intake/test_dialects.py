@@ -96,6 +96,7 @@ def book(name: str) -> bytes:
         (b"\x1f\x8b\x08\0", "is compressed by gzip"),
         (b"PAR1", "is a Parquet file: let its name end in .parquet"),
         (b"path,label\na.jpg,1\nb.jpg,1\0\n", "row 3: a NUL byte"),
+        (b"path,label\n" + b"a.jpg,1\n" * 50_000 + b"b.jpg,1\0\n", "row 50002: a NUL byte"),
         (b"sep=;\npath,label\na.jpg,1\n", "no column 'path'; the header is 'path,label'"),
         (b"#hi\npath;label\na.jpg;1;x\n", "row 3: 3 fields, the header has 2"),
         (b"sep=;\n#hi\npath;label\n\na.jpg;2\n", "row 5: label '2'"),
