@@ -117,7 +117,7 @@ def test_a_stream_that_appears_on_the_way_is_passed_over(tmp_path: Path) -> None
         silence.sample_rate, silence.pts = 16_000, 0
         out.mux([*video.encode(), *sound.encode(silence), *sound.encode()])
     (tmp_path / "a.ts").write_bytes((tmp_path / "1.ts").read_bytes() + (tmp_path / "2.ts").read_bytes())
-    assert shown(tmp_path / "a.ts", 4) == [2, 7, 2, 7]
+    assert shown(tmp_path / "a.ts") == [*range(10), *range(10)]  # the sound moves the times of the second part a little
 
 
 # What is decoded.

@@ -80,6 +80,7 @@ def timeline_of(video: OpenVideo) -> Timeline | None:
             told = False
             continue
         if packet.is_keyframe:
+            told = told and (not times or time > last)  # or a time has jumped back: all before it are shown before it
             keys.append(time)
             places.append(place)
             cut |= {time} if packet.is_discard else set()
@@ -97,7 +98,7 @@ def timeline_of(video: OpenVideo) -> Timeline | None:
     if end * video.tick < _MOST * stated:
         raise UnreadableVideo(f"damaged: its pictures end at {float(end * video.tick):.2f} s of {float(stated):.2f} s")
     ordered = array("q", sorted(times))
-    if not told or not all(a < b for found in (ordered, keys) for a, b in pairwise(found)):
+    if not told or not all(a < b for a, b in pairwise(ordered)):
         return None
     stays = min(
         end - ordered[-1], max(_longest(ordered), round(1 / video.tick))
