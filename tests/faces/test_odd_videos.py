@@ -166,6 +166,17 @@ def test_hidden_pictures_of_vp8_are_no_frames(tmp_path: Path) -> None:
     assert shown(path) == list(range(40))
 
 
+def test_a_picture_that_only_says_that_nothing_has_changed_is_no_frame_of_its_own(tmp_path: Path) -> None:
+    """MPEG-4 has such: a P picture (01) of this second (0), at tick 0 of 25, not coded (0), then stuffing."""
+    unchanged = b"\0\0\1\xb6" + int("0101000001001111", 2).to_bytes(2, "big")
+    source = made(tmp_path / "source.mov", codec_options={"b": "4000000", "g": "8"})
+    path = repacked(source, tmp_path / "a.mov", lambda place, _: unchanged if place in (17, 20) else None)
+    every = read(path)
+    assert [frame.number for frame in every] == [place for place in range(40) if place not in (17, 20)]
+    assert [frame.number for frame in read(path, 2)] == [10, 30]
+    assert [(frame.number, number_shown(frame)) for frame in read(path, 1)] == [(19, 19)]  # the middle is number 20
+
+
 def test_frames_stream(tmp_path: Path) -> None:
     """The first frames come before what is behind them is decoded."""
     path = repacked(

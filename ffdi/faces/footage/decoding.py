@@ -41,12 +41,11 @@ def wanted_frames(
 
     With `skip`, what lies between is not decoded; raises NotExactError where that cannot be done, and what came before
     it is right. For a picture that gives no frame of its own, as a repeated one or a second field, the frame before it
-    comes, unless it has come already. Raises UnreadableVideo at the first damage.
+    comes, with its own number: it may come again. Raises UnreadableVideo at the first damage.
     """
     goals = deque(numbers)
     start, key = timeline.way_in(timeline.times[goals[0]] if skip else timeline.keys[0])
     shown: VideoFrame | None = None  # the last one since `start`
-    given = -1
     for place, packet in _packets(video):
         if place < start:
             continue
@@ -63,9 +62,7 @@ def wanted_frames(
                 raise NotExactError
             _sound(video, frame)
             for due in _due(video, timeline, goals, frame, shown):
-                if (number := timeline.number(due.pts or 0)) > given:
-                    yield number, due
-                    given = number
+                yield timeline.number(due.pts or 0), due
             shown = frame
         if not goals:
             return
@@ -75,8 +72,8 @@ def wanted_frames(
             video.stream.codec_context.flush_buffers()
     if shown is None:
         raise UnreadableVideo("damaged: none of its pictures can be decoded")
-    if goals and timeline.number(_repeated(video, shown).pts or 0) > given:
-        yield timeline.number(shown.pts or 0), shown
+    if goals:
+        yield timeline.number(_repeated(video, shown).pts or 0), shown
 
 
 def _due(
