@@ -33,7 +33,7 @@ from ffdi.intake.merging import ConflictError, merge_twins
 from ffdi.intake.tables import skipped_table, write_table
 from ffdi.parallel import ordered_map, worker_count
 
-CROP_POLICY = "crops-1"  # change it with what a crop is: all sources are then cropped anew
+CROP_POLICY = "crops-1"  # another name where frames, faces or crops become others: all sources are then searched anew
 NO_FACE = "no face"
 _SHOWN = 3  # rejected sources that an error names
 
