@@ -16,7 +16,8 @@ from ffdi.commands.scoring import (
     scoring_options,
     takes_videos,
 )
-from ffdi.stagekit.command import OneLineErrors, uncollected
+from ffdi.memory import uncollected
+from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console
 from ffdi.stagekit.local_path import LocalPath
 

@@ -23,7 +23,8 @@ from ffdi.commands.scoring import (
 )
 from ffdi.errors import printable
 from ffdi.files import replacing
-from ffdi.stagekit.command import OneLineErrors, uncollected
+from ffdi.memory import uncollected
+from ffdi.stagekit.command import OneLineErrors
 from ffdi.stagekit.console import console
 from ffdi.stagekit.local_path import LocalPath
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ffdi.errors import FfdiError, InputError, ParamsError
-from ffdi.stagekit.command import uncollected
+from ffdi.memory import uncollected
 from ffdi.stagekit.console import console
 from ffdi.stagekit.local_path import LocalPath
 

@@ -33,6 +33,7 @@ from ffdi.intake.listing.walk import NOT_LISTED, passed_over
 from ffdi.intake.merging import ConflictError, merge_twins
 from ffdi.intake.settings import DataSettings
 from ffdi.intake.tables import IMAGE_COLUMNS, skipped_table, write_table
+from ffdi.memory import only_new_collected
 from ffdi.parallel import cpu_count, ordered_map
 from ffdi.storage import Remote
 
@@ -167,6 +168,7 @@ def _ingest_listed(
     return IngestedDataSet(listing, intake)
 
 
+@only_new_collected()  # not the rows
 def ingest(
     listed: pd.DataFrame,
     source: ImageSource,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -19,16 +17,6 @@ from ffdi.stagekit.console import say
 # Before torch loads OpenMP: threads that spin while they wait cost another busy process, or a noisy machine, several
 # times the speed (4x was measured on 2 shared cores).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """For imports and the reading of a model: searching torch's many new objects for garbage takes a tenth of a start."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class InUtf8(click.Command):

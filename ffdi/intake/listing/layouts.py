@@ -45,6 +45,7 @@ from ffdi.intake.listing.walk import (
     walk,
 )
 from ffdi.intake.settings import DataSettings
+from ffdi.memory import uncollected
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Listing:
     class_names: tuple[str, str]
 
 
+@uncollected()
 def read_layout(root: Path, data: DataSettings, remote: RemoteListing | None = None) -> Listing:
     """The images that a data set lists, and the videos where `data` is of a section that reads them; none is opened.
 

@@ -24,6 +24,7 @@ MOST_BITS = 8  # with more, there are too many combinations of blocks
 _EQUAL = 4  # blocks that two near hashes have in common
 _PART = 1 << 18  # hashes that are sorted at a time, where there are more
 _CANDIDATES = 1 << 20  # compared at a time
+_SHORT = 16  # hashes of one key
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, for multiplicative hashing (Knuth 6.4)
 _ROW_BYTES = 200  # of a task, for each hash
 
@@ -110,6 +111,15 @@ class _HashPart:
 
     def _alike(self, key: Hashes, at: Rows) -> Iterator[tuple[Rows, Rows]]:
         """Places of two hashes of one key, and of two components; a bounded number at a time."""
+        if self.component is None and not (key[_SHORT:] == key[:-_SHORT]).any():
+            for apart in range(
+                1, _SHORT
+            ):  # nearly every run is of two: a look at each distance is faster than an expansion
+                place = np.flatnonzero(key[apart:] == key[:-apart])
+                if not len(place):
+                    return
+                yield at[place], at[place + apart]
+            return
         same = key[1:] == key[:-1]
         if not same.any():
             return
