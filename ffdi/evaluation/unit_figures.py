@@ -106,7 +106,7 @@ def unit_line(metrics: Metrics) -> list[str]:
     m = metrics
     ends = "" if m["unit_auc_low"] is None else f" [{m['unit_auc_low']:.3f}, {m['unit_auc_high']:.3f}]"
     figure = f"no AUC ({m['unit_auc_reason']})" if m["unit_auc"] is None else f"AUC {m['unit_auc']:.3f}{ends}"
-    sizes = f"{m['unit_images_min']} to {m['unit_images_max']} images each, median {m['unit_images_median']:g}"
-    return [
-        f"by {m['unit']}: {figure}, accuracy {m['unit_accuracy']:.3f}, {m['unit_count']} units of {sizes}, {m['unit_score']}"
-    ]
+    least, most = m["unit_images_min"], m["unit_images_max"]
+    sizes = f"{most} images each" if least == most else f"{least} to {most} images, median {m['unit_images_median']:g}"
+    by = f"by {m['unit']}, {m['unit_score']} of its images"
+    return [f"{by}: {figure}, accuracy {m['unit_accuracy']:.3f}, {m['unit_count']} units of {sizes}"]

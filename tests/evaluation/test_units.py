@@ -98,7 +98,9 @@ def test_figures_by_hand() -> None:
     assert figures(rows, UnitRule("video", "top-1"))["unit_auc"] == pytest.approx(5 / 6)
     assert figures(rows, UnitRule("video", "median"))["unit_brier"] != found["unit_brier"]
     (line,) = unit_line(found)
-    assert line.startswith("by video: AUC 0.833 [") and line.endswith("5 units of 1 to 3 images each, median 2, mean")
+    assert line.startswith("by video, mean of its images: AUC 0.833 [") and line.endswith(
+        "5 units of 1 to 3 images, median 2"
+    )
 
 
 def test_an_image_without_a_unit_is_one_of_its_own() -> None:
@@ -205,7 +207,7 @@ def test_a_recipe_is_judged_by_unit_beside_its_images(trained: Trained, clips: p
 
     assert found.metrics["unit_auc"] == pytest.approx(auc(means["label"].to_numpy(), means["score"].to_numpy()))
     assert list(of_recipe(found.metrics)) == [*OF_RECIPE, *OF_UNITS] and list(of_recipe(plain.metrics)) == [*OF_RECIPE]
-    assert any(line.startswith("by video: ") for line in found.lines())
+    assert any(line.startswith("by video, mean of its images: AUC ") for line in found.lines())
     assert found.metrics["below_chance"] == len(keys_below(found.metrics))
 
 
@@ -264,3 +266,30 @@ def test_the_attribute_is_named_with_or_without_its_mark(name: str) -> None:
 def test_a_wrong_rule_is_refused(name: str, rule: str) -> None:
     with pytest.raises(ParamsError):
         UnitRule.named(name, rule)
+
+
+def test_the_command_judges_any_images_by_unit(
+    trained: Trained, tiny: Tiny, clips: pd.DataFrame, tmp_path: Path
+) -> None:
+    import json
+
+    import torch
+    from click.testing import CliRunner
+
+    from ffdi.commands.main import main
+    from ffdi.intake.tables import write_table
+
+    threads = torch.get_num_threads()
+    columns = clips.set_index("image_id")["attr_video"]
+    write_table(tmp_path / "images.csv", tiny.images.assign(attr_video=tiny.images["image_id"].map(columns).fillna("")))
+    out = tmp_path / "out.json"
+    files = ("--images", tmp_path / "images.csv", "--folds", tiny.folds_file, "--root", tiny.root, "--out", out)
+    arguments = ["evaluate", "--model", str(trained.model), "--phash-bits", "0", "--bootstrap", "100", *map(str, files)]
+    done = CliRunner().invoke(main, [*arguments, "--unit", "video", "--unit-score", "top-2"])
+    assert done.exit_code == 0, done.output
+    metrics = json.loads(out.read_text())
+    assert metrics["unit"] == "video" and metrics["unit_score"] == "top-2" and metrics["unit_count"] > 1
+    assert any(line.startswith("by video, top-2 of its images: AUC ") for line in done.stderr.splitlines()), done.stderr
+    missing = CliRunner().invoke(main, [*arguments, "--unit", "clip"])
+    assert missing.exit_code == 1 and "no attribute clip to judge by; they have video" in missing.stderr
+    torch.set_num_threads(threads)
