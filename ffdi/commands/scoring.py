@@ -99,7 +99,20 @@ def inputs_to_score(arguments: Sequence[str], stage: Console, *, videos: bool = 
         stage.say(line)
     if not found.files:
         raise InputError("; ".join(found.empty) or "no image is named")
+    if videos and (crops := next(filter(_is_of_crops, dict.fromkeys(file.parent for file in found.files)), None)):
+        stage.warn(
+            f"WARNING: {crops} has crops of stage faces, which are cropped once more: give --faces none for them"
+        )
     return found
+
+
+def _is_of_crops(folder: Path) -> bool:
+    """Whether a folder lies in a set of crops that stage faces has made."""
+    from ffdi.intake.listing.crop_sets import FACTS, LABELS
+
+    return any(
+        (near / FACTS).is_file() and (near / LABELS).is_file() for near in (folder, *folder.absolute().parents[:2])
+    )
 
 
 def refuse_unread(found: Inputs, unreadable: int, count: int, faceless: int = 0, things: str = "images") -> None:

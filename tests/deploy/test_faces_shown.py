@@ -170,3 +170,14 @@ def test_submit_scores_videos_of_a_list_by_their_most_fake_person(
     assert list(found["y_pred"])[::2] == pytest.approx(files) and f"{str(raw / 'none.png')!r}: no face" in done.stderr
     refused = CliRunner().invoke(main, arguments)
     assert refused.exit_code == 1 and "no face" in refused.stderr.splitlines()[-1]
+
+
+def test_crops_that_are_cropped_once_more_are_warned_of(model: Path, raw: Path, tmp_path: Path) -> None:
+    crop = tmp_path / "set" / "crops" / "ab" / "abc-0-0.png"
+    crop.parent.mkdir(parents=True)
+    scene(seed=3, size=(64, 64), side=64).picture.save(crop)
+    (tmp_path / "set" / "faces.json").write_text("{}")
+    (tmp_path / "set" / "labels.csv").touch()
+    for options, is_warned in (((), True), (("--faces", "none"), False)):
+        done = CliRunner().invoke(main, ["predict", "--model", str(model), str(crop), *options])
+        assert ("which are cropped once more: give --faces none" in done.stderr) == is_warned
