@@ -105,7 +105,9 @@ def test_a_table_goes_before_the_folders_of_classes(tmp_path: Path) -> None:
     table(tmp_path, "path,label\nfake/b.jpg,1\n", "more.csv")
     assert list(raw(tmp_path, "auto").rows["path"]) == ["real/a.jpg"]  # labels.csv is its usual name
     (tmp_path / "labels.csv").rename(tmp_path / "some.csv")
-    with pytest.raises(InputError, match=r"2 layouts fit: csv \(more.csv, .*\); csv \(some.csv, .*\): name one"):
+    with pytest.raises(
+        InputError, match=r"2 layouts fit: csv \(more.csv, .*\); csv \(some.csv, .*\): name one in data.table"
+    ):
         raw(tmp_path, "auto")
 
 
@@ -140,6 +142,36 @@ def test_what_fits_no_layout_is_an_error_that_lists_them(tmp_path: Path) -> None
         f"{tmp_path}: layout auto: none of {', '.join(LAYOUTS)} fits: correct data.root, or list the files in a table, for "
         "layout csv"
     )
+
+
+def test_a_table_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    dfdc(tmp_path)
+    table(tmp_path, '{"a.mp4": {"label": "FAK"}}', "part_0/metadata.json")
+    says = r"none of .* fits \(not dfdc: .*part_0/metadata\.json: 'a\.mp4': .*'FAK'.* is not as .*\): correct data.root"
+    with pytest.raises(InputError, match=says):
+        raw(tmp_path, "auto")
+    faceforensics(tmp_path / "x")
+    (tmp_path / "x/dataset_json").mkdir()
+    table(tmp_path, '{"FF-DF": {', "x/dataset_json/FF-DF.json")
+    first = raw(tmp_path / "x", "auto").messages[0]
+    assert first.startswith("layout faceforensics: folders ")
+    assert f"; not deepfakebench: {tmp_path}/x/dataset_json/FF-DF.json: no JSON: " in first
+    touch(tmp_path, "y/a.jpg")
+    table(tmp_path, b"PK\x03\x04 xl/", "y/labels.csv")
+    with pytest.raises(InputError, match=r"\(not csv: .*labels\.csv: is an Excel workbook"):
+        raw(tmp_path / "y", "auto")
+
+
+def test_videos_alone_are_for_section_faces(tmp_path: Path) -> None:
+    faceforensics(tmp_path)
+    with pytest.raises(InputError, match="or, for the videos there, name the root in section faces"):
+        raw(tmp_path, "auto", videos=False)
+
+
+def test_a_file_that_is_listed_twice_is_one_example(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    table(tmp_path, "path,label\na.jpg,1\na.jpg,1\nb.jpg,1\nc.jpg,0\n")
+    assert raw(tmp_path, "auto").messages[1] == "fake is label '1' of labels.csv (2 files), such as a.jpg, b.jpg"
 
 
 def test_a_setting_that_the_layout_does_not_read_is_an_error(tmp_path: Path) -> None:

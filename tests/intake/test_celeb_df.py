@@ -39,6 +39,7 @@ def test_videos(tmp_path: Path) -> None:
         "List_of_testing_videos.txt: 1 of 4 videos are not there, such as youtube-real/00001",
         "List_of_testing_videos.txt: 2 people are in its videos and in others, such as id0, id1: split.use_given: false "
         "with split.two_sources: drop draws a test set of other people",
+        "1 file is not of layout celeb_df and passed over: Celeb-real/readme.mp4",
     ]
     assert listing.class_names == ("folder 'Celeb-real' or 'YouTube-real'", "folder 'Celeb-synthesis'")
     assert ("Celeb-real/readme.mp4", "not of layout celeb_df") in listing.skipped
@@ -71,4 +72,15 @@ def test_a_line_that_contradicts_its_folder_is_an_error(tmp_path: Path, line: st
     with pytest.raises(
         InputError, match=r"List_of_testing_videos\.txt: row 4: '.*' is not as 1 YouTube-real/00170\.mp4"
     ):
+        raw(tmp_path, "celeb_df")
+
+
+def test_a_list_with_tabs_is_read_and_an_empty_one_is_no_list(tmp_path: Path) -> None:
+    touch(tmp_path, *VIDEOS)
+    table(tmp_path, LIST, "List_of_testing_videos.txt")
+    spaced = raw(tmp_path, "celeb_df").rows
+    table(tmp_path, LIST.replace(" ", "\t"), "List_of_testing_videos.txt")
+    assert raw(tmp_path, "celeb_df").rows.equals(spaced)
+    table(tmp_path, "\n", "List_of_testing_videos.txt")  # all would be train, and nothing tested
+    with pytest.raises(InputError, match=r"List_of_testing_videos\.txt: no rows: take the official list"):
         raw(tmp_path, "celeb_df")

@@ -54,7 +54,9 @@ def test_faceforensics_with_windows_paths_and_a_subset_of_it(tmp_path: Path) -> 
     ]
     assert len(set(listing.rows["attr_video"])) == 4
     assert listing.messages == [
-        "1 people are in train and in test, such as 003: with split.use_given: false a test set of other people is drawn"
+        "1 people are in train and in test, such as 003: with split.use_given: false a test set of other people is drawn",
+        "1 file is not of layout deepfakebench and passed over: "
+        "FaceForensics++/manipulated_sequences/Deepfakes/c23/masks/000_003/007.png",
     ]
     assert (
         raw(tmp_path, "auto")

@@ -48,7 +48,7 @@ def test_rows_of_every_shape(tmp_path: Path) -> None:
         "DF40/README.png": "not of layout df40",
         "DF40/simswap/ff/masks/071_054/000.png": "in a folder called masks",
     }
-    assert listing.messages == []
+    assert listing.messages == ["1 file is not of layout df40 and passed over: DF40/README.png"]
 
 
 def test_the_folder_itself_has_no_real_frames_of_its_first_methods(tmp_path: Path) -> None:
@@ -56,7 +56,10 @@ def test_the_folder_itself_has_no_real_frames_of_its_first_methods(tmp_path: Pat
     listing = raw(tmp_path, "df40")
     assert list(listing.rows["path"]) == ["heygen/fake/v1/0.png", "simswap/ff/frames/071_054/000.png"]
     assert set(listing.rows["given_split"]) == {""}
-    assert listing.messages == ["no real frame: put FaceForensics++/ and Celeb-DF-v2/ beside"]
+    assert listing.messages == [
+        "no real frame: put FaceForensics++/ and Celeb-DF-v2/ beside",
+        "1 file is not of layout df40 and passed over: FaceSwap/c23/frames/000_003/0.png",
+    ]
 
 
 def test_auto_takes_it_before_the_sets_that_its_real_frames_are_of(tmp_path: Path) -> None:

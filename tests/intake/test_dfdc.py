@@ -36,7 +36,10 @@ def test_parts_of_the_training_set(tmp_path: Path) -> None:
         row(parts[1], 0, "bbb", "", "", "dfdc_train_part_0"),
         row(parts[2], 0, "elsewhere", "", "", "dfdc_train_part_1"),
     ]
-    assert listing.messages == ["dfdc_train_part_0/metadata.json: 1 of 3 videos are not there, such as ccc"]
+    assert listing.messages == [
+        "dfdc_train_part_0/metadata.json: 1 of 3 videos are not there, such as ccc",
+        "1 file is not of layout dfdc and passed over: dfdc_train_part_0/new.mp4",
+    ]
     assert ("dfdc_train_part_0/new.mp4", "not of layout dfdc") in listing.skipped
     assert listing.class_names == ("label 'REAL'", "label 'FAKE'")
 
@@ -90,5 +93,7 @@ def test_what_is_no_table_of_labels_is_said(tmp_path: Path, entries: object) -> 
     ):
         raw(tmp_path, "dfdc")
     metadata(tmp_path, ".", entries)
-    with pytest.raises(InputError, match=r"metadata\.json: not as \{\"x\.mp4\": \{\"label\": \"FAKE\""):
+    with pytest.raises(
+        InputError, match=r"metadata\.json: '.*': ['\"].* is not as \{\"x\.mp4\": \{\"label\": \"FAKE\""
+    ):
         raw(tmp_path, "dfdc")

@@ -118,6 +118,10 @@ def test_without_the_official_split_none_is_given(tmp_path: Path) -> None:
         (lambda root: (root / "val.json").unlink(), r"train\.json: val\.json is not there: the split is three files"),
         (lambda root: table(root, '{"a": 1}', "val.json"), r"val\.json: no list of pairs"),
         (lambda root: table(root, "[", "val.json"), r"val\.json: no JSON"),
+        (
+            lambda root: table(root, '[["953", "500"]]', "val.json"),
+            r"test\.json: 953 is in val\.json as well",
+        ),
         (lambda root: splits(root, "a/") or splits(root, "b/") or (root / "val.json").unlink(), "only|meant"),
     ],
 )

@@ -54,12 +54,14 @@ def _tested(table: Path) -> set[str]:
     """The videos of the list. InputError for a line whose label is not that of its folder."""
     tested = set()
     for number, line in enumerate(table.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-        label, _, path = line.strip().partition(" ")
+        label, _, path = line.strip().replace("\t", " ").partition(" ")
         row = _row(path.strip(), None)
         if row and label == str(1 - row.label):
             tested.add(_video(row.path)[0])
         elif line.strip():
             raise InputError(f"{table}: row {number}: {line!r} is not as 1 YouTube-real/00170.mp4, where 1 is real")
+    if not tested:
+        raise InputError(f"{table}: no rows: take the official list, or none")
     return tested
 
 

@@ -93,14 +93,19 @@ def _split_column(table: LabelFile, names: Sequence[str]) -> list[str]:
 
 
 def _recognise(files: RootFiles, data: DataSettings) -> list[LayoutFit]:
-    """Each table beside the images that has a column of paths and one of labels; labels.csv alone if it is one."""
+    """Each table beside the images that has a column of paths and one of labels; labels.csv alone if it is one.
+
+    InputError where none has, and one is no table.
+    """
     fits: list[LayoutFit] = []
+    broken: InputError | None = None
     for name in files.tables(*TABLES):
         if "/" in name:
             continue
         try:
             header = {column.casefold(): column for column in read_header(files.root / name)}
-        except InputError:
+        except InputError as error:
+            broken = broken or error
             continue
         path, label = (next((header[n] for n in names if n in header), None) for names in (_PATHS, _LABELS))
         if path and label:
@@ -109,6 +114,8 @@ def _recognise(files: RootFiles, data: DataSettings) -> list[LayoutFit]:
             if name == "labels.csv":
                 return [fit]
             fits.append(fit)
+    if broken and not fits:
+        raise broken
     return fits
 
 

@@ -43,10 +43,14 @@ def _videos(table: Path, part: str) -> _Videos:
         named: Any = {n: {"label": label, "set": "val"} for n, label in zip(columns["filename"], columns["label"])}
     else:
         named = read_json(table)
+    videos, name, entry = {}, "its content", named
     try:
-        return {_stem(name): _row(name, entry, part) for name, entry in named.items()}
+        for name, entry in named.items():
+            videos[_stem(name)] = _row(name, entry, part)
     except (AttributeError, KeyError, TypeError):
-        raise InputError(f'{table}: not as {{"x.mp4": {{"label": "FAKE", "original": "y.mp4"}}, ...}}') from None
+        wanted = 'not as {"x.mp4": {"label": "FAKE", "original": "y.mp4"}, ...}'
+        raise InputError(f"{table}: {name!r}: {str(entry)[:80]!r} is {wanted}") from None
+    return videos
 
 
 def _row(name: str, entry: Mapping[str, Any], part: str) -> MediaRow:
@@ -78,10 +82,7 @@ def _video(path: str, known: Mapping[str, _Videos]) -> tuple[str, str] | None:
 
 def _recognise(files: RootFiles) -> list[LayoutFit]:
     tables = files.tables(*_TABLES[:2])  # any table may be called labels.csv
-    try:
-        return [LayoutFit(some(tables), own_table=True)] * bool(tables and _read(files).columns["path"])
-    except InputError:
-        return []
+    return [LayoutFit(some(tables), own_table=True)] * bool(tables and _read(files).columns["path"])
 
 
 DFDC = Importer(

@@ -39,7 +39,11 @@ def _read(files: RootFiles) -> LayoutRows:
         raise InputError(
             f"{files.root / there[0]}: {_TABLES[tables.index(None)]} is not there: the split is three files"
         )
-    split_of = {one: split for split, name in zip(_SPLITS, there) for one in _people(files.root / name)}
+    split_of: dict[str, str] = {}
+    for split, name in zip(_SPLITS, there):
+        for one in _people(files.root / name):
+            if (other := split_of.setdefault(one, split)) != split:
+                raise InputError(f"{files.root / name}: {one} is in {other}.json as well: take the official files")
     rows = [row for path in files.media if (row := _row(path, split_of))]
     messages = () if there else (f"no {', '.join(_TABLES)}: no given split",)
     return layout_rows(rows, files, RowSource("faceforensics", tables=there, messages=messages))

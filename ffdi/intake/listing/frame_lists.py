@@ -53,10 +53,7 @@ def _videos(node: Any, keys: tuple[str, ...]) -> Iterator[ListedVideo]:
 
 def fits_of_lists(files: RootFiles) -> list[LayoutFit]:
     """Whether there are such lists, for `layout: auto`."""
-    try:
-        tables = frame_lists(files)
-    except InputError:
-        return []
+    tables = frame_lists(files)
     return [LayoutFit(f"frames listed in {some(tables)}", own_table=True)] * bool(tables)
 
 

@@ -48,7 +48,7 @@ class LayoutFit:
 @dataclass(frozen=True)
 class Importer:
     """A layout: `read` has the duties of layout_rows.py; `recognise`, for `layout: auto`, gives the ways in which a root
-    has it, none or more, and opens at most its tables.
+    has it, none or more, and opens at most its tables; InputError for one of its own that cannot be read.
 
     `names` are tables that list every file, so that a root at a URL can be read where nobody lists; `patterns`, as in
     RootFiles.tables, are those of all others. `excluded` says of a folder's path whether it holds no examples.

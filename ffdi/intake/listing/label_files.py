@@ -224,6 +224,6 @@ def inside(root: Path, folder: str, table: LabelFile, name: str) -> list[str]:
         except (OSError, RuntimeError, ValueError) as error:  # a loop of symlinks, a NUL
             raise table.error(row, f"path {path!r} is no path: {error}") from None
         if full is None:
-            raise table.error(row, f"path {path!r} leads out of {root}")
+            raise table.error(row, f"path {path!r} leads out of {root}: write it from that folder on")
         inside_root.append(full)
     return inside_root

@@ -29,6 +29,7 @@ from ffdi.intake.listing.importer import RootFiles
 from ffdi.intake.listing.known_layouts import LAYOUTS
 from ffdi.intake.listing.labels import Classes, class_lines
 from ffdi.intake.listing.layout_rows import LayoutRows
+from ffdi.intake.listing.media_rows import some
 from ffdi.intake.listing.names import Names
 from ffdi.intake.listing.path_attributes import path_attributes
 from ffdi.intake.listing.remote_listing import RemoteListing
@@ -89,7 +90,8 @@ def read_layout(root: Path, data: DataSettings, remote: RemoteListing | None = N
     if not paths:
         raise _nothing_listed(root, data, tree)
     if auto:
-        messages += class_lines(pd.DataFrame({"path": paths, "label": columns["label"]}), _class_names(read), "file")
+        files = pd.DataFrame({"path": paths, "label": columns["label"]}).drop_duplicates()
+        messages += class_lines(files, _class_names(read), "file")
     absent = classes.not_in(read.meaning)
     messages += [f"data.classes: not in the data: {', '.join(absent)}"] if absent else []
     messages += [*read.messages, *check_labels(read.labelled), *names.messages()]
@@ -101,6 +103,9 @@ def read_layout(root: Path, data: DataSettings, remote: RemoteListing | None = N
     columns |= path_attributes(columns, paths, data.attributes or {})
     rows = pd.DataFrame(columns)
     skipped = _skipped(root, tree, names, paths, read)
+    if no_row := [path for path, reason in skipped if reason == read.unlisted]:
+        are = "file is" if len(no_row) == 1 else "files are"
+        messages.append(f"{len(no_row)} {are} {read.unlisted} and passed over: {some(no_row)}")
     if data.limit is not None:
         rows = rows.groupby("given_split", sort=False).head(data.limit).reset_index(drop=True)
         skipped += _beyond_limit(root, names, paths, list(rows["path"]))

@@ -56,10 +56,7 @@ def _folder_above(files: RootFiles, paths: Collection[str]) -> str:
 
 
 def _recognise(files: RootFiles) -> list[LayoutFit]:
-    try:
-        tables = _tables(files)
-    except InputError:
-        return []
+    tables = _tables(files)
     return [LayoutFit(", ".join(tables), own_table=True)] * bool(tables)
 
 
