@@ -205,3 +205,11 @@ def test_at_a_url_the_lists_are_those_in_their_folder(tmp_path: Path) -> None:
     listed(tmp_path, "dataset_json/x.json", {"x": {"x_Real": {"test": {"v": video("x_Real", "x/v/0.png")}}}})
     files = RootFiles(tmp_path, ["x/v/0.png"], ["dataset_json/x.json", "far.json"], "s3://bucket/set")
     assert DEEPFAKEBENCH.read(files, DataSettings(".", "deepfakebench")).columns["label"] == [0]
+
+
+def test_an_unknown_split_beside_known_ones_is_an_error(tmp_path: Path) -> None:
+    touch(tmp_path, "x/v/0.png", "x/w/0.png")
+    splits = {"test": {"v": video("x_Real", "x/v/0.png")}, "evaluation": {"w": video("x_Real", "x/w/0.png")}}
+    listed(tmp_path, "dataset_json/x.json", {"x": {"x_Real": splits}})
+    with pytest.raises(InputError, match=r"x\.json: split 'evaluation' is not one of train, test, val"):
+        raw(tmp_path, "deepfakebench")

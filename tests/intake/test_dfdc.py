@@ -97,3 +97,10 @@ def test_what_is_no_table_of_labels_is_said(tmp_path: Path, entries: object) -> 
         InputError, match=r"metadata\.json: '.*': ['\"].* is not as \{\"x\.mp4\": \{\"label\": \"FAKE\""
     ):
         raw(tmp_path, "dfdc")
+
+
+def test_a_label_of_the_validation_set_that_is_none_is_said(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    table(tmp_path, "filename,label\na.mp4,2\n", "labels.csv")
+    with pytest.raises(InputError, match=r"labels\.csv: 'a\.mp4': .*2.* is neither 0 \(real\) nor 1 \(fake\)"):
+        raw(tmp_path, "dfdc")

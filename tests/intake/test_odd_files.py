@@ -181,6 +181,12 @@ def test_a_large_jpeg_xl_is_refused_before_its_plugin_decodes_it(
         open_image(data, max_pixels=size[0] * size[1] - 1)
 
 
+def test_a_damaged_jpeg_xl_is_said_without_advice_to_who_builds_its_decoder() -> None:
+    pytest.importorskip("pillow_jxl")
+    with pytest.raises(UnreadableImage, match=r"^damaged: [^.]*$"):
+        open_image(b"\xff\x0a" + bytes(30), max_pixels=100)
+
+
 def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     def decoded(_: Any) -> None:
         raise AssertionError("decoded")

@@ -188,7 +188,8 @@ def _refuse_large(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _damaged(error: Exception) -> UnreadableImage:
-    return UnreadableImage(f"damaged: {' '.join(str(error).split())}")
+    told = " ".join(str(error).split()).partition(". Please ")[0]  # without advice to whoever builds the decoder
+    return UnreadableImage(f"damaged: {told}")
 
 
 def orientation(image: Image.Image) -> int:

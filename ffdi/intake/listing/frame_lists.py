@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ffdi.errors import InputError
@@ -33,19 +34,28 @@ def frame_lists(files: RootFiles) -> dict[str, list[ListedVideo]]:
     """The lists of frames among the JSON files in folders dataset_json and in the root; others are passed over.
 
     Of a root at a URL, those in folders alone.
-    Raises InputError for a file that is no JSON.
+    Raises InputError for a file that is no JSON, and for an unknown name of a split beside known ones.
     """
     beside = [path for path in files.tables("*.json") if "/" not in path and (files.root / path).is_file()]
-    lists = {table: list(_videos(read_json(files.root / table), ())) for table in [*files.tables(FOLDERS), *beside]}
+    lists = {table: _list_in(files.root / table) for table in [*files.tables(FOLDERS), *beside]}
     return {table: videos for table, videos in lists.items() if videos}
 
 
+def _list_in(file: Path) -> list[ListedVideo]:
+    videos = list(_videos(read_json(file), ()))
+    unknown = {video.split for video in videos}.difference(SPLIT_NAMES)
+    known = [replace(video, split=SPLIT_NAMES[video.split]) for video in videos if video.split not in unknown]
+    if known and unknown:
+        raise InputError(f"{file}: split {min(unknown)!r} is not one of train, test, val")
+    return known
+
+
 def _videos(node: Any, keys: tuple[str, ...]) -> Iterator[ListedVideo]:
-    if not isinstance(node, dict) or (len(keys) == 3 and keys[2] not in SPLIT_NAMES):
+    if not isinstance(node, dict):
         return
     if len(keys) > 2 and isinstance(node.get("frames"), list):
         label = str(node.get("label", keys[1]))
-        yield ListedVideo(label, SPLIT_NAMES[keys[2]], keys[3] if len(keys) == 5 else "", node["frames"])
+        yield ListedVideo(label, keys[2], keys[3] if len(keys) == 5 else "", node["frames"])
     else:
         for key, inner in node.items():
             yield from _videos(inner, (*keys, key))
