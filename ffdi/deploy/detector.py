@@ -7,7 +7,7 @@ table = detector.predict(["photo.jpg", "other.png"])        # path, score, verdi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +41,9 @@ class Detector:
     """
 
     name: str
-    model: Model
+    model: Model = field(repr=False)
     max_pixels: int = ImageSource.max_pixels
-    cropper: Cropper | None = None
+    cropper: Cropper | None = field(default=None, repr=False)
 
     def predict(self, images: Scorable | Iterable[Scorable]) -> pd.DataFrame:
         """A row for each picture, in order: path, score, verdict, spread, unlike, reason; see Judgement.

@@ -54,7 +54,7 @@ def _image_named_as_video(path: Path) -> bytes:
             with path.open("rb") as file:
                 is_image = format_of(file.read(_HEAD)) in FORMATS
             if not is_image:
-                raise UnreadableImage("a video, and the model was trained on whole images, not on faces of videos")
+                raise UnreadableImage("a video: only a model of face crops judges videos, and not with faces none")
     return read_bytes(path.parent, path.name)
 
 

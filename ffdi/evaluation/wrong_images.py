@@ -20,6 +20,7 @@ from ffdi.evaluation.results import Results
 from ffdi.features.preprocessing import Preprocessing
 from ffdi.features.store import FeatureStore
 from ffdi.intake.decoding.images import ImageSource, read_image
+from ffdi.intake.tables import CROP_COLUMNS
 from ffdi.tails.bundle import load_bundle
 
 MOST_SHOWN = 24
@@ -36,13 +37,15 @@ class HeatMaps:
 
 
 def most_wrong_images(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
-    """image_id, path, label, score and `called` of the test images whose score is farthest on the wrong side.
+    """image_id, path, name, label, score and `called` of the test images whose score is farthest on the wrong side.
 
     The scores are those of the best recipe, and the distance is measured from its threshold. When there are fewer wrong
     images than MOST_SHOWN, the right ones that are nearest to the threshold follow.
     """
     threshold: Any = results.best["threshold"]
-    table = results.table(results.best_name, "scores").merge(rows[["image_id", "path"]], on="image_id")
+    table = results.table(results.best_name, "scores").merge(
+        rows.assign(name=_names(rows))[["image_id", "path", "name"]], on="image_id"
+    )
     error = (table["score"] - threshold) * (1 - 2 * table["label"])
     worst: pd.DataFrame = (
         table.assign(error=error, called=(table["score"] >= threshold).astype(int))
@@ -50,6 +53,15 @@ def most_wrong_images(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
         .head(MOST_SHOWN)
     )
     return worst
+
+
+def _names(rows: pd.DataFrame) -> pd.Series[str]:
+    """What readers know an image by: its path, or of a face crop, whose file has no speaking name, where it is from."""
+    if not {f"attr_{column}" for column in CROP_COLUMNS} <= {*rows.columns}:
+        return rows["path"]
+    of_video = ", " + rows["attr_seconds"].astype(str) + " s, person " + rows["attr_track"].astype(str)
+    from_where = rows["attr_source"] + of_video.where(rows["attr_video"] != "", "")
+    return from_where.where(rows["attr_source"] != "", rows["path"])
 
 
 def heat_maps(model: Path, features: Path, worst: pd.DataFrame) -> HeatMaps:
@@ -77,7 +89,7 @@ def thumbnails(worst: pd.DataFrame, source: ImageSource, heat: HeatMaps) -> list
         heat_map = heat.maps.get(row["image_id"])
         out.append(
             {
-                "path": row["path"],
+                "name": row["name"],
                 "label": "fake" if row["label"] else "real",
                 "called": "fake" if row["called"] else "real",
                 "right": row["label"] == row["called"],

@@ -74,6 +74,26 @@ def test_it_says_what_the_files_say(folder: Path) -> None:
         assert said in text, said
 
 
+def test_figures_of_videos_are_rows_of_their_own(folder: Path) -> None:
+    assert "AUC by" not in text_of(folder)
+    file = folder / "metrics" / "details" / "tiny.json"
+    unit = {
+        "unit": "video",
+        "unit_auc": 0.9,
+        "unit_auc_low": 0.85,
+        "unit_auc_high": 0.95,
+        "unit_accuracy": 0.8,
+        "unit_count": 9,
+    }
+    write_json(file, json.loads(file.read_text()) | unit)
+    text = text_of(folder)
+    assert "| AUC by video | 0.900 [0.850, 0.950] | none: not measured |" in text
+    assert (
+        "| accuracy by video | 0.800 | none: not measured |" in text
+        and "| video: how many | 9 | not measured |" in text
+    )
+
+
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     text = text_of(tmp_path)

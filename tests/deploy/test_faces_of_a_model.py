@@ -114,7 +114,8 @@ def test_pixels_are_raw_pictures_too_and_none_takes_them_as_crops(model: Path, r
     whole = ffdi.load(model, faces="none").predict([raw / "a.jpg", raw / "c.mp4"])
     assert list(whole.columns) == list(COLUMNS)
     assert whole["score"][0] != file["score"][0]
-    assert str(whole["reason"][1]).startswith("a video, and the model was trained on whole images")
+    assert str(whole["reason"][1]).startswith("a video: only a model of face crops")
+    assert len(repr(ffdi.load(model))) < 200  # a prompt shows no weights
 
 
 def test_a_model_of_whole_images_is_as_it_was(trained: Trained, raw: Path) -> None:
@@ -122,7 +123,7 @@ def test_a_model_of_whole_images_is_as_it_was(trained: Trained, raw: Path) -> No
     assert detector.cropper is None
     table = detector.predict([raw / "a.jpg", raw / "c.mp4", raw / "gone.mp4"])
     assert list(table.columns) == list(COLUMNS) and pd.notna(table["score"][0])
-    assert "whole images" in table["reason"][1] and "No such file" in table["reason"][2]
+    assert "face crops" in table["reason"][1] and "No such file" in table["reason"][2]
     shutil.copy(raw / "a.jpg", raw.parent / "photo.mp4")
     assert detector.predict(raw.parent / "photo.mp4")["score"][0] == table["score"][0]  # its bytes decide
     assert len(detector.predict(raw)) == 2  # of a folder, images alone

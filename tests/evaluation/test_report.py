@@ -89,6 +89,25 @@ def test_the_most_wrong_come_first(metrics: Path, tiny: Tiny) -> None:
     assert (np.diff(apart[wrong]) <= 0).all() and (np.diff(apart[~wrong]) >= 0).all()
 
 
+def test_a_crop_is_called_after_its_video(metrics: Path, tiny: Tiny) -> None:
+    place = {
+        "source": "a/b.mp4",
+        "video": "a/b.mp4",
+        "frame": "7",
+        "seconds": "0.280",
+        "track": "1",
+        "box": "",
+        "score": "",
+    }
+    crops = tiny.rows.assign(**{f"attr_{name}": value for name, value in place.items()})
+    results = results_of(metrics, ["good"])
+    assert set(most_wrong_images(results, crops)["name"]) == {"a/b.mp4, 0.280 s, person 1"}
+    photos = crops.assign(attr_source="c.jpg", attr_video="")
+    assert set(most_wrong_images(results, photos)["name"]) == {"c.jpg"}
+    plain = most_wrong_images(results, tiny.rows)
+    assert list(plain["name"]) == list(plain["path"])
+
+
 def test_heat_maps_come_from_the_cache_or_say_why_not(metrics: Path, tiny: Tiny, trained: Trained) -> None:
     worst = most_wrong_images(results_of(metrics, ["good"]), tiny.rows)
     heat = heat_maps(trained.model, trained.features, worst)

@@ -20,7 +20,9 @@ from ffdi.intake.decoding.resizing import Resize
 def test_a_heat_map_lies_on_what_the_network_sees(tmp_path: Path) -> None:
     photo = picture(0, 300).crop((0, 0, 300, 150))
     photo.save(tmp_path / "a.png")
-    worst = pd.DataFrame({"image_id": ["a"], "path": ["a.png"], "label": [1], "called": [0], "score": [0.1]})
+    worst = pd.DataFrame(
+        {"image_id": ["a"], "path": ["a.png"], "name": ["a.png"], "label": [1], "called": [0], "score": [0.1]}
+    )
 
     def shown(how: Resize) -> Any:
         heat = HeatMaps({"a": np.ones((7, 7))}, pixels=Preprocessing(224, resize=how))

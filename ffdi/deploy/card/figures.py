@@ -24,6 +24,7 @@ def figures(facts: CardFacts) -> list[str]:
     lines = []
     if sets:
         rows = [[name, *(figure(metrics, key) for _, metrics in sets)] for key, name in _SHOWN.items()]
+        rows += _by_unit([metrics for _, metrics in sets])
         rows.append(["images, groups", *(f"{m['n_test']}, {m['n_groups']}" for _, m in sets)])
         lines = [
             *table(["", *(plain(name) for name, _ in sets)], rows),
@@ -37,6 +38,16 @@ def figures(facts: CardFacts) -> list[str]:
         lines += ["Not measured: how it does on any other data set.", ""]
     lines += _refit_figures(facts.metrics)
     return lines
+
+
+def _by_unit(sets: list[Metrics]) -> list[list[str]]:
+    """Rows of what it is worth on videos, or other units, where these were judged on any of the sets."""
+    if not (unit := next((m["unit"] for m in sets if "unit_auc" in m), None)):
+        return []
+    name = plain(unit)
+    counts = [str(m.get("unit_count", "not measured")) for m in sets]
+    shown = {f"AUC by {name}": "unit_auc", f"accuracy by {name}": "unit_accuracy"}
+    return [*([words, *(figure(m, key) for m in sets)] for words, key in shown.items()), [f"{name}: how many", *counts]]
 
 
 def _has_few_groups(m: Metrics) -> bool:
