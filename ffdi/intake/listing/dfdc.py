@@ -48,9 +48,7 @@ def _videos(table: Path, part: str) -> _Videos:
         for name, entry in named.items():
             videos[_stem(name)] = _row(name, entry, part)
     except (AttributeError, KeyError, TypeError):
-        wanted = (
-            "neither 0 (real) nor 1 (fake)" if table.suffix == ".csv" else 'not as {"x.mp4": {"label": "FAKE"}, ...}'
-        )
+        wanted = "neither 0 (real) nor 1 (fake)" if table.suffix == ".csv" else 'not as {"x.mp4": {"label": "FAKE"}}'
         raise InputError(f"{table}: {name!r}: {str(entry)[:80]!r} is {wanted}") from None
     return videos
 
