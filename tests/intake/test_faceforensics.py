@@ -137,3 +137,10 @@ def test_videos_are_for_stage_faces(tmp_path: Path) -> None:
     touch(tmp_path, *VIDEOS)
     with pytest.raises(InputError, match=r"lists no image: .* 8 videos; section faces of params.yaml takes crops"):
         read(tmp_path, "faceforensics")
+
+
+def test_frames_are_of_the_video_of_their_folder_where_a_pattern_says_so(tmp_path: Path) -> None:
+    folders = [f"manipulated_sequences/{method}/c23/frames/000_003" for method in ("Deepfakes", "FaceSwap")]
+    touch(tmp_path, *(f"{folder}/{frame}.png" for folder in folders for frame in range(2)))
+    rows = raw(tmp_path, "faceforensics", attributes={"video": "(?P<value>.*)/"}).rows  # as docs/data.md has it
+    assert list(rows["attr_video"]) == [folders[0]] * 2 + [folders[1]] * 2
