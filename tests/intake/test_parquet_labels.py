@@ -4,6 +4,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -100,3 +101,21 @@ def test_a_submission_of_a_list_and_as_parquet(tmp_path: Path) -> None:
     found = read_table(tmp_path / "s.parquet", ("img_name", "y_pred"))
     assert found.to_numpy().tolist() == [["a.jpg", 0.75], ["b.jpg", 0.25]]
     assert (tmp_path / "s.csv").read_text() == "img_name,y_pred\na.jpg,0.75\nb.jpg,0.25\n"
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_time_at_midnight_is_a_date_as_in_a_csv_of_pandas(tmp_path: Path, unit: str) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    days = [datetime.datetime(2026, 1, 2), None, datetime.datetime(2026, 1, 3)]
+    write(
+        tmp_path / "labels.parquet",
+        path=["a.jpg", "b.jpg", "c.jpg"],
+        label=[1, 0, 1],
+        day=pa.array(days, pa.timestamp(unit)),
+        text=["at 00:00:00"] * 3,
+    )
+    frame = pd.read_parquet(tmp_path / "labels.parquet")
+    frame.to_csv(tmp_path / "labels.csv", index=False)
+    rows = listed(tmp_path)
+    assert list(rows["attr_day"]) == ["2026-01-02", "", "2026-01-03"]
+    assert rows.equals(read_layout(tmp_path, DataSettings(".", "csv")).rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from ffdi.errors import InputError, one_line
 
 _ROWS = 1 << 16  # that are read at a time
+_MIDNIGHT = re.compile(r" 00:00:00(\.0+)?$")  # of a time that is a date, which pandas writes as one
 
 
 def read_parquet_labels(file: Path) -> tuple[dict[str, list[str]], array[int]]:
@@ -66,4 +68,6 @@ def _cells(column: pa.Array) -> list[str]:
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         column = column.cast(pa.large_string())  # dates too
     values: list[Any] = column.to_pylist()
+    if pa.types.is_timestamp(kind):
+        values = [value and _MIDNIGHT.sub("", value) for value in values]
     return ["" if value is None or value != value else str(value).strip() for value in values]
