@@ -58,7 +58,8 @@ def judged_files(
 
     The scores of a person's crops become one by `rule` (see aggregated). A file is judged by its most fake person: each
     model names its own. A file that cannot be read to its end has no score, nor has one without a face. Crops of several
-    files are scored together; of a long video scores are in memory, and one crop of each person.
+    files are scored together; of a long video scores are in memory, and one crop of each person. The console hears how
+    many files have faces that are not judged.
     """
     if cropper.device_line:
         console.say(cropper.device_line)
@@ -72,16 +73,22 @@ def judged_files(
                 crop = picture_of_face(found, picture.name, cropper.settings.format)
                 yield (file, found), crop.name, crop.read
 
+    only_one = 0  # files with faces that are not judged
     of_crops = scored(models, crops(), max_pixels=cropper.max_pixels, console=console)
     for file, of_file in groupby(of_crops, key=lambda pair: pair[0][0]):
         people: dict[int, _Person] = {}
-        reason = ""
+        reason, others = "", 0
         for (_, found), scores in of_file:
+            others += found.others if found else 0
             if found is None or isinstance(scores, str):
                 reason = reason or str(scores)
             else:
                 people.setdefault(found.track, _Person(file, found.track)).add(found, scores)
+        only_one += others > 0
         yield _judged(models, file.name, [people[track] for track in sorted(people)], reason, rule)
+    if only_one:
+        files = f"{only_one} file{'s show' if only_one > 1 else ' shows'}"
+        console.say(f"{files} more faces than the largest, which is judged: --faces all judges each")
 
 
 def people_in(

@@ -34,7 +34,7 @@ class FoundFace:
     """A face of a photo (frame 0, 0.0 seconds) or of a frame of a video, and its crop, uint8 (size, size, 3) RGB.
 
     `frame` is the frame's place in the video, from 0; `track` is the person, from 0 on (tracks.py). A frame has a track
-    once at most.
+    once at most. `others` faces of the frame are not cropped.
     """
 
     frame: int
@@ -42,6 +42,7 @@ class FoundFace:
     track: int
     face: Face
     crop: RGB
+    others: int = 0
 
 
 @dataclass
@@ -54,10 +55,11 @@ class Looked:
 
 @dataclass(frozen=True, eq=False)
 class _Chosen:
-    """The faces of a frame that are cropped, with their tracks."""
+    """The faces of a frame that are cropped, with their tracks, and how many others it has."""
 
     frame: Frame
     faces: list[tuple[int, Face]]
+    others: int
 
 
 def faces_of_source(
@@ -113,7 +115,7 @@ def _found(
     def cropped(chosen: _Chosen) -> list[FoundFace]:
         frame = chosen.frame
         return [
-            FoundFace(frame.number, frame.seconds, track, face, crop_face(frame.pixels, face, settings))
+            FoundFace(frame.number, frame.seconds, track, face, crop_face(frame.pixels, face, settings), chosen.others)
             for track, face in chosen.faces
         ]
 
@@ -152,4 +154,4 @@ def _chosen(seen: Iterable[tuple[Frame, list[Face]]], settings: CropSettings, lo
             kept = [pair for pair in tracked if pair[0] == subject and pair[1].box.area >= _STAYS * largest[1].box.area]
             tracked = kept or [largest]
             subject = tracked[0][0]
-        yield _Chosen(frame, tracked)
+        yield _Chosen(frame, tracked, len(faces) - len(tracked))

@@ -108,6 +108,9 @@ def test_the_command_takes_videos_of_a_folder_and_says_who_has_no_face(model: Pa
     first = json.loads(lines.stdout.splitlines()[0])
     assert first["track"] is None and first["seconds"] is None and len(first["box"].split()) == 4
     largest = CliRunner().invoke(main, ["predict", "--model", str(model), "--faces", "largest", str(raw / "two.jpg")])
+    assert (
+        "predict: 1 file shows more faces than the largest, which is judged: --faces all judges each" in largest.stderr
+    )
     assert largest.exit_code == 0 and len(largest.stdout.splitlines()) == 3  # header, file, one person
     whole = CliRunner().invoke(main, ["predict", "--model", str(model), "--faces", "none", str(raw)])
     assert whole.stdout.splitlines()[0] == "path,score,verdict,spread,unlike,reason"
