@@ -192,9 +192,7 @@ def test_each_set_has_its_own_keys(tmp_path: Path) -> None:
 
 def test_a_set_without_a_split_beside_one_with_a_test_set_is_told(tmp_path: Path) -> None:
     a, b = csv_set(tmp_path / "a", 0, 4, split="test"), csv_set(tmp_path / "b", 10, 4)
-    says = (
-        "a comes with a test set, b with no split: none of these images will be tested, unless split.use_given is false"
-    )
+    says = "a comes with a test set, b with no split: no image of b will be tested, unless split.use_given is false"
     assert says in read_all(two(a, b), tmp_path / "out").listing.messages
     (b / "labels.csv").write_text("path,label,split\n00.jpg,0,train\n01.jpg,1,train\n")
     assert not any("with no split" in line for line in read_all(two(a, b), tmp_path / "out").listing.messages)

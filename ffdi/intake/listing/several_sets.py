@@ -45,7 +45,7 @@ def _about_splits(given: Mapping[str, set[str]]) -> list[str]:
     if not tested or not without:
         return []
     names = f"{', '.join(tested)} come{'s' * (len(tested) == 1)} with a test set, {', '.join(without)} with no split"
-    return [f"{names}: none of these images will be tested, unless split.use_given is false"]
+    return [f"{names}: no image of {', '.join(without)} will be tested, unless split.use_given is false"]
 
 
 def _named(rows: pd.DataFrame, name: str) -> pd.DataFrame:
