@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -96,16 +97,23 @@ def units(results: Results) -> list[Row]:
     return [{"recipe": name, **m} for name, m in results.ranked if "unit_count" in m]
 
 
-def most_wrong_units(results: Results) -> list[Row]:
+def most_wrong_units(results: Results, names: Mapping[str, str]) -> list[Row]:
     """The units that the best recipe gets most wrong, with the spread of their images' scores; right ones only where fewer
-    are wrong than MOST_UNITS, those nearest to the threshold."""
+    are wrong than MOST_UNITS, those nearest to the threshold. An image on its own has its name in `names`, by image_id."""
     table = results.table(results.best_name, "scores")
     if UNIT not in table or "unit_score" not in results.best:
         return []
-    of_image, names = numbered(table[UNIT].fillna(""), table["image_id"])
+    of_image, known = numbered(table[UNIT].fillna(""), table["image_id"])
     scores = aggregated(of_image, table["score"].to_numpy(np.float64), str(results.best["unit_score"]))
     by_unit = table.groupby(of_image)
-    found = pd.DataFrame({"unit": names, "score": scores, "label": by_unit["label"].max(), "images": by_unit.size()})
+    found = pd.DataFrame(
+        {
+            "unit": [names.get(unit, unit) for unit in known],
+            "score": scores,
+            "label": by_unit["label"].max(),
+            "images": by_unit.size(),
+        }
+    )
     found["low"], found["high"] = by_unit["score"].min(), by_unit["score"].max()
     threshold: Any = results.best["threshold"]
     found["called"] = (found["score"] >= threshold).astype(int)

@@ -32,7 +32,7 @@ from ffdi.evaluation.page_data import (
 from ffdi.evaluation.results import Results, read_results, results_table, times_table
 from ffdi.evaluation.templates import page_template
 from ffdi.evaluation.verdict import caveats, verdict
-from ffdi.evaluation.wrong_images import HeatMaps, heat_maps, most_wrong_images, thumbnails
+from ffdi.evaluation.wrong_images import HeatMaps, heat_maps, most_wrong_images, shown_names, thumbnails
 from ffdi.files import human_bytes, replacing_folder, write_text
 from ffdi.intake.auditing.findings import CHECKS
 from ffdi.intake.auditing.shortcuts import FACTS, PROBES, WARN_ABOVE
@@ -117,6 +117,7 @@ def render_page(
         rungs=range(rung_count(results.ladder)),
         counts=counts,
         balance=charts.balance(counts),
+        wrong_units=most_wrong_units(results, dict(zip(rows["image_id"], shown_names(rows), strict=True))),
         wrong=thumbnails(most_wrong_images(results, rows), source, heat or HeatMaps()),
         no_heat=heat.missing_reason if heat else "",
         params_text=params_text,
@@ -145,7 +146,6 @@ def _of_recipes(results: Results) -> dict[str, Any]:
         "protocols": protocols(results),
         "policies": policies(results),
         "units": units(results),
-        "wrong_units": most_wrong_units(results),
         "robust": robustness_rows(results),
         "robustness": {
             name: (charts.robustness(results, name), records(results.table(name, "robustness"))) for name in swept

@@ -44,7 +44,7 @@ def most_wrong_images(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
     """
     threshold: Any = results.best["threshold"]
     table = results.table(results.best_name, "scores").merge(
-        rows.assign(name=_names(rows))[["image_id", "path", "name"]], on="image_id"
+        rows.assign(name=shown_names(rows))[["image_id", "path", "name"]], on="image_id"
     )
     error = (table["score"] - threshold) * (1 - 2 * table["label"])
     worst: pd.DataFrame = (
@@ -55,7 +55,7 @@ def most_wrong_images(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
     return worst
 
 
-def _names(rows: pd.DataFrame) -> pd.Series[str]:
+def shown_names(rows: pd.DataFrame) -> pd.Series[str]:
     """What readers know an image by: its path, or of a face crop, whose file has no speaking name, where it is from."""
     if not {f"attr_{column}" for column in CROP_COLUMNS} <= {*rows.columns}:
         return rows["path"]

@@ -50,7 +50,7 @@ def test_without_units_the_page_says_how_to_have_them(metrics: Path, tiny: Tiny)
     page = page_of(metrics, tiny, NAMES)
     assert "evaluate.unit" in section(page, "units") and "By unit</h3>" not in page
     results = results_of(metrics, NAMES)
-    assert results.unit == "" and most_wrong_units(results) == [] and "by video" not in results_table(results)
+    assert results.unit == "" and most_wrong_units(results, {}) == [] and "by video" not in results_table(results)
 
 
 def test_units_have_a_section_and_rank_the_leaderboard(metrics: Path, tiny: Tiny) -> None:
@@ -75,9 +75,11 @@ def test_the_worst_unit_comes_first_with_the_scores_of_its_images(metrics: Path)
     for name in NAMES:
         add_units(metrics, name, 0.7)
     results = results_of(metrics, NAMES)
-    rows = most_wrong_units(results)
+    rows = most_wrong_units(results, {})
     table = results.table(results.best_name, "scores")
     assert {row["unit"] for row in rows} == set(table["unit"]) and {"003", EVIL} <= set(table["unit"])  # no number 3
+    photo = most_wrong_units(results, {rows[0]["unit"]: "photo.jpg"})  # an image on its own is not called by its hash
+    assert [row["unit"] for row in photo] == ["photo.jpg", *(row["unit"] for row in rows[1:])]
     threshold = results.best["threshold"]
     wrongness = [(row["score"] - threshold) * (1 - 2 * row["label"]) for row in rows]
     assert wrongness == sorted(wrongness, reverse=True)
