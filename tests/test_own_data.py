@@ -150,10 +150,11 @@ def test_the_link_leads_to_the_data_from_a_larger_disk(link: Any, tmp_path: Path
         ("data/root", "is or holds what ffdi writes to"),
     ],
 )
-def test_a_root_that_cannot_be_linked_is_refused(link: Any, root: str, says: str) -> None:
+def test_a_root_that_cannot_be_linked_is_refused(link: Any, tmp_path: Path, root: str, says: str) -> None:
     assert link("faces") == ""
     said = link(root)
     assert re.search(says, said) and said.count("\n") == 1
+    assert (tmp_path / "checkout" / "data" / "root").is_dir(), "the former link is gone"
 
 
 def test_no_folder_of_a_user_is_taken_for_a_former_link(link: Any, tmp_path: Path) -> None:

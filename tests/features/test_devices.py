@@ -70,7 +70,9 @@ def test_cuda_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_nothing_else_sets_a_device_up() -> None:
     """A second place that asks for CUDA, or sets a flag of it, is how one command came to compute in two precisions."""
-    setting = re.compile(r"cuda\.is_available|allow_tf32|fp32_precision|use_deterministic|CUBLAS_|cudnn\.(?!version)")
+    setting = re.compile(
+        r"cuda\.is_available|allow_tf32|fp32_precision|use_deterministic_algorithms|CUBLAS_|cudnn\.(?!version)"
+    )
     files = [f for folder in ("ffdi", "stages") for f in (HERE / folder).rglob("*.py") if f.name != "devices.py"]
     assert [f.name for f in files if setting.search(f.read_text(encoding="utf-8"))] == []
 

@@ -25,6 +25,10 @@ def place_root(data: DataSettings, out: Path, resolve: Callable[[str], Path]) ->
     """
     if not _is_ours(out):
         raise InputError(f"{out}: is no link and no manifest, but ffdi needs its place: move it elsewhere")
+    places: list[Path | None] = [] if data.sets else [_place(data, out, resolve)]
+    for one in data.sets:
+        with placed(one.called):
+            places.append(_place(one, out, resolve))
     try:
         if out.is_symlink() or out.is_file():
             out.unlink()
@@ -32,11 +36,11 @@ def place_root(data: DataSettings, out: Path, resolve: Callable[[str], Path]) ->
             shutil.rmtree(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         if not data.sets:
-            return _placed(data, out, resolve, _link)
+            return _made(data, places[0], out, _link)
         lines = []
-        for one in data.sets:
+        for one, place in zip(data.sets, places, strict=True):
             with placed(one.called):
-                lines += _placed(one, out / one.called, resolve, _mirror)
+                lines += _made(one, place, out / one.called, _mirror)
         return lines
     except OSError as error:
         raise FfdiError(f"{out}: cannot be linked: {error.strerror}") from error
@@ -59,18 +63,23 @@ def _is_ours(out: Path) -> bool:
     return all(file.is_symlink() or is_manifest(file) for file in files)
 
 
-def _placed(
-    data: DataSettings, out: Path, resolve: Callable[[str], Path], link: Callable[[Path, Path], None]
-) -> list[str]:
-    """One set: its manifest, or what `link` makes of a folder or an archive."""
+def _place(data: DataSettings, out: Path, resolve: Callable[[str], Path]) -> Path | None:
+    """The folder or archive of one set, None of one at a URL; InputError where it is not there, or holds `out`."""
     path = local_path(data.place)
     if path is None:
-        return [list_root(data, out)]
+        return None
     root = resolve(path).absolute()
-    if not root.exists():
-        raise InputError(f"data.root: {root}: no such folder or archive")
     if root == out.absolute() or out.parent.resolve().is_relative_to(root.resolve()):
         raise InputError(f"data.root: {root} is or holds what ffdi writes to: name a folder of images alone")
+    if not root.exists():
+        raise InputError(f"data.root: {root}: no such folder or archive")
+    return root
+
+
+def _made(data: DataSettings, root: Path | None, out: Path, link: Callable[[Path, Path], None]) -> list[str]:
+    """One set: its manifest, or what `link` makes of a folder or an archive."""
+    if root is None:
+        return [list_root(data, out)]
     link(root, out)
     return []
 
