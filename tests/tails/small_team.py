@@ -1,4 +1,8 @@
-"""Several ranks on loopback, forked from the test: each runs a function and hands back what it returns."""
+"""Several ranks on loopback: each runs a function and hands back what it returns.
+
+They are forked from a process that has imported torch and computed nothing: one that has computed gradients, as other tests
+of the same worker may have, cannot fork one that does.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +14,18 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-import pytest
 import torch
 
 from ffdi.tails.ranks import Team, joined
 
 
 def together(size: int, work: Callable[[Team], Any]) -> list[Any]:
-    """What `work` returns on each of `size` ranks; the error that it raised in the place of a result."""
-    if torch.cuda.is_initialized():
-        pytest.skip("a process that has used CUDA cannot fork one that trains: run this file alone")
+    """What `work`, which can be pickled, returns on each of `size` ranks; the error that it raised in the place of a result."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    forking = multiprocessing.get_context("fork")
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(["ffdi.tails.train"])
     ends, ranks = [], []
     for rank in range(size):
         mine, theirs = forking.Pipe(duplex=False)
@@ -38,7 +40,7 @@ def together(size: int, work: Callable[[Team], Any]) -> list[Any]:
 
 
 def _run(end: Connection, rank: int, size: int, port: int, work: Callable[[Team], Any]) -> None:
-    torch.set_num_threads(1)  # a fork has none of the threads that the test's process has started
+    torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     try:
         with joined() as team:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ RECIPES = {
     "sphere": replace(PLAIN, loss=ExtraLosses(0.1, 0.5), pairing="group", batch_size=8),
     "few": replace(PLAIN, batch_size=5, epochs=1),  # the last batch has 4 images
 }
+AVERAGED = replace(PLAIN, ema=0.9)
 AUGMENT = ("hflip", {"jitter": {"brightness": 0.5, "hue": 0.3}}, "crop", "blur", "noise", "jpeg", "webp")
 
 
@@ -103,59 +105,61 @@ def test_ranks_train_as_one_process_does(ranks: int) -> None:
             assert same(found[0][name].state, other[name].state) and found[0][name].history == other[name].history
 
 
+def _killed(folder: Path, team: Team) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        trained(AVERAGED, fresh_tail, on_epoch=killed_at(0, 0), checkpoints=Checkpoints(folder, "key"))
+
+
+def _gone_on(folder: Path, team: Team) -> tuple[Fit, Fit]:
+    return trained(AVERAGED, fresh_tail, checkpoints=Checkpoints(folder, "key")), trained(AVERAGED, fresh_tail)
+
+
 def test_a_killed_training_of_ranks_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     """Also what dropout drops, which each rank draws for itself."""
-    recipe = replace(PLAIN, ema=0.9)
-
-    def killed(team: Team) -> None:
-        with pytest.raises(KeyboardInterrupt):
-            trained(recipe, fresh_tail, on_epoch=killed_at(0, 0), checkpoints=Checkpoints(tmp_path, "key"))
-
-    def again(team: Team) -> tuple[Fit, Fit]:
-        return trained(recipe, fresh_tail, checkpoints=Checkpoints(tmp_path, "key")), trained(recipe, fresh_tail)
-
-    together(2, killed)
-    gone_on, whole = together(2, again)[0]
+    together(2, partial(_killed, tmp_path))
+    gone_on, whole = together(2, partial(_gone_on, tmp_path))[0]
     assert same(whole.state, gone_on.state) and whole.history == gone_on.history
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint-0.safetensors"]
 
 
+def _draws(team: Team) -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    with team.own_draws((1, 2)) as alike:
+        own = torch.rand(3 + team.rank)
+        with alike():
+            common = torch.rand(3)
+    return own, common
+
+
 def test_each_rank_drops_something_else() -> None:
     """Were all ranks seeded alike, or were the draws of augmentation moved on by dropout, one of these would fail."""
-
-    def work(team: Team) -> tuple[Any, Any]:
-        torch.manual_seed(0)
-        with team.own_draws((1, 2)) as alike:
-            own = torch.rand(3 + team.rank)
-            with alike():
-                common = torch.rand(3)
-        return own, common
-
-    (first, common), (second, other) = together(2, work)
+    (first, common), (second, other) = together(2, _draws)
     torch.manual_seed(0)
     assert torch.equal(common, other) and torch.equal(common, torch.rand(3)) and not torch.equal(first, second[:3])
 
 
+def _trained_by_the_first(team: Team) -> Any:
+    def die(epoch: Any) -> None:
+        if not team.leads:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return trained(PLAIN, on_epoch=die)
+
+
 def test_a_rank_that_dies_ends_the_others_with_one_line() -> None:
-    def work(team: Team) -> Any:
-        def die(epoch: Any) -> None:
-            if not team.leads:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        return trained(PLAIN, on_epoch=die)
-
-    lost, dead = together(2, work)
+    lost, dead = together(2, _trained_by_the_first)
     assert dead is None and isinstance(lost, LostRankError)
     assert str(lost).startswith("fold 0, epoch 1: rank 0 of 2 lost another one") and "\n" not in str(lost)
 
 
+def _trained_in_its_own_folder(folder: Path, team: Team) -> Any:
+    return trained(PLAIN, checkpoints=Checkpoints(folder / str(team.rank), "key"))
+
+
 def test_ranks_that_see_other_checkpoints_say_so(tmp_path: Path) -> None:
     trained(PLAIN, checkpoints=Checkpoints(tmp_path / "0", "key"))
-
-    def work(team: Team) -> Any:
-        return trained(PLAIN, checkpoints=Checkpoints(tmp_path / str(team.rank), "key"))
-
-    assert "see other checkpoints, so many epochs: rank 0: 2, rank 1: 0" in str(together(2, work)[1])
+    found = together(2, partial(_trained_in_its_own_folder, tmp_path))[1]
+    assert "see other checkpoints, so many epochs: rank 0: 2, rank 1: 0" in str(found)
 
 
 @pytest.mark.parametrize(
