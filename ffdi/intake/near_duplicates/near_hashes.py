@@ -96,7 +96,7 @@ class _HashPart:
         """As near_pairs."""
         blocks, index_bits = self.blocks, max(len(self.hashes) - 1, 1).bit_length()
         index = np.arange(len(self.hashes), dtype=np.uint64)
-        places = np.empty(4 << index_bits, np.int64)
+        places = np.empty(4 << index_bits, np.int32)
         words = {b: blocks.of(self.hashes, b) << np.uint64(index_bits) for b in range(self.first, blocks.count)}
         for chosen in combinations(range(self.first + 1, blocks.count), _EQUAL - 1):
             key, shift = index.copy(), 0
@@ -148,13 +148,13 @@ class _HashPart:
         return np.asarray(edges[(np.minimum(rows, others) < searched) & (np.abs(rows - others) != searched)])
 
 
-def _shared(key: Hashes, places: Rows) -> npt.NDArray[np.bool_]:
+def _shared(key: Hashes, places: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
     """(N,) whether another key may equal this one: all that do are found, and a few more. `places` (2^B,) is scratch.
 
     A sort of all keys would take four times as long.
     """
     bucket = ((key * _SPREAD) >> np.uint64(65 - len(places).bit_length())).view(np.int64)
-    index = np.arange(len(key))
+    index = np.arange(len(key), dtype=np.int32)
     places[bucket] = index
     taken_by = places[bucket]
     pushed_out = np.flatnonzero(taken_by != index)
