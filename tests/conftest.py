@@ -252,6 +252,16 @@ def warm_environment() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
+def restore_threads() -> Iterator[None]:
+    """A command sets torch's threads for its process, here that of all tests; a training's bytes depend on them."""
+    import torch
+
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def no_cuda() -> Iterator[None]:
     """The machine as it would be without the GPU that it may have.
 

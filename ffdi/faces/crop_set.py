@@ -28,7 +28,6 @@ from ffdi.intake.decoding.images import DECODE_POLICY
 from ffdi.intake.ingest import DISK_FAULT
 from ffdi.intake.listing.crop_sets import CONTACT, FACTS, JOURNAL, KIND, LABELS, REJECTED, SKIPPED
 from ffdi.intake.listing.layouts import Listing, read_layout
-from ffdi.intake.listing.walk import NOT_LISTED, passed_over
 from ffdi.intake.merging import ConflictError, merge_twins
 from ffdi.intake.tables import skipped_table, write_table
 from ffdi.parallel import ordered_map, worker_count
@@ -87,14 +86,9 @@ def _refuse_other(out: Path, root: Path) -> None:
 
 def _about(listing: Listing) -> Iterator[str]:
     """What is on disk besides the sources."""
-    over = list(passed_over(listing.skipped))
-    unlisted = sum(reason.startswith(NOT_LISTED) for _, reason in listing.skipped)
-    if over or unlisted:
-        yield "; ".join(filter(None, [f"{unlisted} on disk but not listed" if unlisted else "", *_told(over)]))
-
-
-def _told(over: list[str]) -> list[str]:
-    return [f"passed over: {', '.join(over)}"] if over else []
+    unlisted = f"{listing.unlisted} on disk but not listed" if listing.unlisted else ""
+    if told := "; ".join(filter(None, [unlisted, listing.over])):
+        yield told
 
 
 @contextmanager

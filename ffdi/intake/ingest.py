@@ -29,7 +29,6 @@ from ffdi.intake.listing.layouts import Listing, read_layout
 from ffdi.intake.listing.manifest import read_manifest
 from ffdi.intake.listing.remote_listing import remote_listing
 from ffdi.intake.listing.several_sets import joined
-from ffdi.intake.listing.walk import NOT_LISTED, passed_over
 from ffdi.intake.merging import ConflictError, merge_twins
 from ffdi.intake.settings import DataSettings
 from ffdi.intake.tables import IMAGE_COLUMNS, skipped_table, write_table
@@ -72,15 +71,12 @@ class IngestedDataSet:
 
     def summary(self) -> str:
         """One line: how many images, and what was merged, rejected or passed over."""
-        skipped = self.listing.skipped
-        unlisted = sum(reason.startswith(NOT_LISTED) for _, reason in skipped)
-        over = ", ".join(passed_over(skipped))
         fakes = int(self.intake.images["label"].sum())
-        return (
+        counts = (
             f"{len(self.intake.images)} images ({fakes} fake), {self.intake.duplicates} listed twice and merged, "
-            f"{len(self.intake.rejected)} rejected, {unlisted} on disk but not listed"
-            + (f"; passed over: {over}" if over else "")
+            f"{len(self.intake.rejected)} rejected, {self.listing.unlisted} on disk but not listed"
         )
+        return "; ".join(filter(None, [counts, self.listing.over]))
 
     def class_lines(self) -> list[str]:
         """What the data set calls each class, with counts and examples."""

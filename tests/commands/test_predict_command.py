@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -24,13 +23,7 @@ from ffdi.features.store import FeatureStore
 from ffdi.tails.batches import load_table
 from ffdi.tails.bundle import load_bundle
 
-
-@pytest.fixture(autouse=True)
-def restore_threads() -> Iterator[None]:
-    """A command sets torch's threads for its process, here that of all tests; a training's bytes depend on them."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("restore_threads")
 
 
 def test_predict_equals_the_scores_from_shards(trained: Trained, tiny: Tiny) -> None:

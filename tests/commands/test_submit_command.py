@@ -6,7 +6,7 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,9 @@ from ffdi.tails.bundle import Bundle, load_bundle
 from ffdi.tails.predict import predict_files
 from ffdi.tails.record import record_hash
 
+pytestmark = pytest.mark.usefixtures("restore_threads")
+
 ALL_BUT_ONE = ("--max-rejected", "1")  # submit has a row for each image that cannot be read, where one can
-
-
-@pytest.fixture(autouse=True)
-def restore_threads() -> Iterator[None]:
-    """A command sets torch's threads for its process, here that of all tests; a training's bytes depend on them."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def submit(model: Path, root: Path, listed: str, folder: Path, *options: str) -> tuple[Result, Path]:

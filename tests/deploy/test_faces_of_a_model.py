@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,8 @@ from ffdi.tails.ensemble import load_model
 from ffdi.tails.fuse import fuse_recipes
 from ffdi.tails.predict import predict_files
 
+pytestmark = pytest.mark.usefixtures("restore_threads")
+
 CPU = torch.device("cpu")
 
 
@@ -51,13 +52,6 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return face_model(trained.model, tmp_path_factory.mktemp("models") / "faces", faces="all")
-
-
-@pytest.fixture(autouse=True)
-def restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_raw_files_get_the_scores_of_the_crops_that_stage_faces_makes_of_them(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from click.testing import CliRunner
 from conftest import Trained
 from face_models import face_model
@@ -19,12 +17,7 @@ from ffdi.commands.main import main
 from ffdi.deploy.judgement import FACE_COLUMNS, FaceJudgement, Judgement, Tally
 from ffdi.deploy.verdict_tables import write_aligned, write_csv
 
-
-@pytest.fixture(autouse=True)
-def restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("restore_threads")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,16 +37,11 @@ from ffdi.tails.policy import Policy
 from ffdi.tails.predict import predict_files, score_files
 from ffdi.tails.recipe import Head
 
+pytestmark = pytest.mark.usefixtures("restore_threads")
+
 HERE = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 KNOWN = ("again", "mirrored", "trained")
-
-
-@pytest.fixture(autouse=True)
-def restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

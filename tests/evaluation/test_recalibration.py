@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from conftest import Tiny, Trained, picture
 from two_recipes import edit_record
@@ -25,6 +23,8 @@ from ffdi.metrics import expected_calibration_error
 from ffdi.tails.bundle import load_bundle, sigmoid
 from ffdi.tails.policy import Policy
 from ffdi.tails.policy_settings import PolicySettings, ThresholdRule
+
+pytestmark = pytest.mark.usefixtures("restore_threads")
 
 Array = npt.NDArray[Any]
 FEW = Bootstrap(200)
@@ -127,13 +127,6 @@ def test_too_few_images_or_one_class_are_refused() -> None:
 
 
 # The command
-
-
-@pytest.fixture(autouse=True)
-def restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from ffdi.metrics import auc
 from ffdi.tails.bundle import load_bundle
 from ffdi.tails.policy import Policy
 
+pytestmark = pytest.mark.usefixtures("restore_threads")
+
 STAGE = Path(__file__).parents[2] / "stages" / "evaluate.py"
 
 
@@ -41,13 +43,6 @@ LEVELS = ["jpeg-30", "resize-0.5", "brightness-0.5", "noise-20", "crop-0.5"]
 
 
 SETTINGS = ExtractSettings(workers=1, shard_rows=32)
-
-
-@pytest.fixture(autouse=True)
-def restore_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 class Sweep:

@@ -20,6 +20,11 @@ def levels_of(outputs: Sequence[Floats]) -> dict[int, list[Floats]]:
     return {columns: sorted(of, key=len, reverse=True) for columns, of in tables.items()}
 
 
+def lengths_of(outputs: Sequence[Floats]) -> dict[int, list[int]]:
+    """How many places each of these tables has, by their number of columns."""
+    return {columns: [len(table) for table in of] for columns, of in levels_of(outputs).items()}
+
+
 def places(size: Size, strides: Sequence[int]) -> list[int]:
     """How many places the feature map of each stride has, of an input of this size."""
     return [(size[0] // stride) * (size[1] // stride) for stride in strides]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ffdi.faces.detectors.candidates import Candidates, Floats, Numbers, Size, planes
-from ffdi.faces.detectors.levels import levels_of
+from ffdi.faces.detectors.levels import lengths_of, levels_of
 from ffdi.faces.detectors.priors import corrected, priors
 from ffdi.intake.decoding.images import RGB
 
@@ -26,8 +26,8 @@ class RetinaFace:
     @classmethod
     def recognised(cls, outputs: Sequence[Floats], size: Size) -> RetinaFace | None:
         """The kind, where outputs for an input of this size are RetinaFace's, in whichever order."""
-        lengths = {columns: [len(table) for table in of] for columns, of in levels_of(outputs).items()}
-        return cls() if lengths == {columns: [len(priors(size, _SIDES))] for columns in (4, 2, 10)} else None
+        wanted = [len(priors(size, _SIDES))]
+        return cls() if lengths_of(outputs) == dict.fromkeys((4, 2, 10), wanted) else None
 
     def blob(self, pixels: RGB) -> Floats:
         """Blue first, around 0."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ffdi.faces.detectors.candidates import Candidates, Floats, Size, boxes_around, grid, grown, joined, planes
-from ffdi.faces.detectors.levels import levels_of, places
+from ffdi.faces.detectors.levels import lengths_of, levels_of, places
 from ffdi.faces.detectors.priors import corrected, priors
 from ffdi.intake.decoding.images import RGB
 
@@ -27,10 +27,9 @@ class YuNet:
     @classmethod
     def recognised(cls, outputs: Sequence[Floats], size: Size) -> YuNet | None:
         """The kind, where outputs for an input of this size are YuNet's."""
-        lengths = {columns: [len(table) for table in of] for columns, of in levels_of(outputs).items()}
         wanted = places(size, _STRIDES)
         twice = [count for count in wanted for _ in range(2)]
-        return cls() if lengths == {1: twice, 4: wanted, 10: wanted} else None
+        return cls() if lengths_of(outputs) == {1: twice, 4: wanted, 10: wanted} else None
 
     def blob(self, pixels: RGB) -> Floats:
         """The picture as it is, blue first."""
@@ -62,8 +61,8 @@ class YuNet2022:
     @classmethod
     def recognised(cls, outputs: Sequence[Floats], size: Size) -> YuNet2022 | None:
         """The kind, where outputs for an input of this size are YuNet's."""
-        lengths = {columns: [len(table) for table in of] for columns, of in levels_of(outputs).items()}
-        return cls() if lengths == {columns: [len(priors(size, _SIDES_2022))] for columns in (14, 2, 1)} else None
+        wanted = [len(priors(size, _SIDES_2022))]
+        return cls() if lengths_of(outputs) == dict.fromkeys((14, 2, 1), wanted) else None
 
     def blob(self, pixels: RGB) -> Floats:
         """The picture as it is, blue first."""

@@ -23,11 +23,10 @@ import numpy.typing as npt
 
 from ffdi.faces.footage.colours import HDR_CURVES, WIDE_PRIMARIES, to_standard
 from ffdi.faces.footage.unreadable import UnreadableVideo, too_large
+from ffdi.intake.decoding.images import RGB
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
-
-RGB = npt.NDArray[np.uint8]
 
 # H.273's numbers of matrices -> swscale's; those that are missing here are no matrix of RGB, or a rare one.
 _RGB, _BT709, _UNSPECIFIED, _BT601, _BT2020 = 0, 1, 2, 5, 9

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ffdi.errors import InputError, printable
-from ffdi.intake.decoding.formats import SUFFIXES, VIDEO_SUFFIXES
+from ffdi.intake.decoding.formats import MEDIA_SUFFIXES
 from ffdi.intake.listing.labels import CLASSES, TRUTHS, class_asked, class_of, classes_line, words_of
 
 # Names of collections, and columns of opinions about an image, are no evidence of its class.
 _COLLECTION = {"dataset", "datasets", "database", "corpus", "benchmark", "challenge", "detection", "detector"}
 _OPINIONS = ("pred", "guess", "vote", "answer")  # predicted, votes, ...
-_MEDIA = (*SUFFIXES, *VIDEO_SUFFIXES)
 _MOST_WORDS = 4  # in a cell: a longer text is not the name of a class
 _EXAMPLES = 3
 _NAMES = ("real", "fake")
@@ -155,6 +154,6 @@ def _column_classes(header: str, column: Sequence[str]) -> _Named:
 
 def _cell_class(value: str) -> int | None:
     label = class_of(value)
-    if label is None or "/" in value or value.lower().endswith(_MEDIA):  # a path or a file's name is no class
+    if label is None or "/" in value or value.lower().endswith(MEDIA_SUFFIXES):  # a path or a file's name is no class
         return None
     return None if len(words_of(value)) > _MOST_WORDS else label

@@ -63,6 +63,17 @@ class Listing:
     messages: list[str]
     class_names: tuple[str, str]
 
+    @property
+    def unlisted(self) -> int:
+        """How many images are on disk and not in the table."""
+        return sum(reason.startswith(NOT_LISTED) for _, reason in self.skipped)
+
+    @property
+    def over(self) -> str:
+        """A phrase about all else that is passed over; "" where nothing is."""
+        phrases = ", ".join(passed_over(self.skipped))
+        return phrases and f"passed over: {phrases}"
+
 
 @uncollected()
 def read_layout(root: Path, data: DataSettings, remote: RemoteListing | None = None) -> Listing:
